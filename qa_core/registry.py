@@ -1,0 +1,76 @@
+"""Names of families and methods, where they live, and which of them go together.
+
+Adding one is one file and one line here. Classes are imported when they are asked for; their files import torch only
+inside functions, so that a sweep can be checked without it.
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, IllegalCombination, unknown
+
+if TYPE_CHECKING:
+    from qa_core.config import RunConfig
+    from qa_core.families.base import Family
+    from qa_core.methods.base import Method
+
+FAMILIES = {
+    "bert": "qa_core.families.bert:Bert",
+    "distilbert": "qa_core.families.distilbert:DistilBert",
+    "lstm": "qa_core.families.lstm:Lstm",
+    "mamba": "qa_core.families.mamba:Mamba",
+    "t5": "qa_core.families.t5:T5",
+}
+
+METHODS = {
+    "lora": "qa_core.methods.lora:Lora",
+}
+
+
+def family_class(name: str) -> type["Family"]:
+    """Return the family's class; raises ConfigError with the nearest name when there is none."""
+    return _load(FAMILIES, "family", name)
+
+
+def method_class(name: str) -> type["Method"]:
+    """Return the method's class; raises ConfigError with the nearest name when there is none."""
+    return _load(METHODS, "method", name)
+
+
+def make_family(config: "RunConfig") -> "Family":
+    """Build the family object of a recipe, its options checked."""
+    return family_class(config.model.family)(config.model)
+
+
+def make_methods(config: "RunConfig") -> list["Method"]:
+    """Build the method objects of a recipe in the recipe's order, their options checked."""
+    return [method_class(name).from_options(options) for name, options in config.methods.items()]
+
+
+def check_combination(family: "Family", methods: Iterable["Method"]) -> None:
+    """Refuse a recipe whose methods need what its family, head or other methods do not give.
+
+    Raises:
+        IllegalCombination: names the family, the method, what is missing and what the family has.
+    """
+    methods = list(methods)
+    names = {method.name for method in methods}
+    traits = family.traits
+    for method in methods:
+        missing = method.needs - traits
+        if missing:
+            raise IllegalCombination(
+                f"method {method.name!r} needs {', '.join(sorted(missing))}, which family {family.name!r} with head "
+                f"{family.head!r} lacks (it has: {', '.join(sorted(traits))})"
+            )
+        clash = method.excludes & names
+        if clash:
+            raise IllegalCombination(f"method {method.name!r} cannot be combined with {', '.join(sorted(clash))}")
+
+
+def _load(table: dict[str, str], kind: str, name: str) -> Any:
+    if name not in table:
+        raise ConfigError(unknown(kind, name, table))
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)

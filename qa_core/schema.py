@@ -1,0 +1,118 @@
+"""The records that cross module boundaries: what is read, reported and measured.
+
+Frozen dataclasses with plain values, so that each converts to JSON with `as_json`. Shapes of tensors are documented
+where tensors are made (`qa_core/data/batches.py`, `qa_core/families/base.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One gold answer: `context[start:start + len(text)] == text`, offsets in characters."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question on one paragraph. No answers means: unanswerable."""
+
+    question_id: str
+    question: str
+    context: str
+    answers: tuple[Answer, ...]
+    title: str = ""
+
+    @property
+    def is_impossible(self) -> bool:
+        """True when the paragraph does not answer the question."""
+        return not self.answers
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a trial reports at a rung. Every objective of the sweep is present, always."""
+
+    examples_seen: int
+    budget_examples: int
+    train_loss: float
+    selection_em_percent: float
+    selection_f1_percent: float
+    memory_mb: float
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Official scores on the evaluation set, in percent. The NoAns fields are None where no such question exists."""
+
+    em_percent: float
+    f1_percent: float
+    questions: int
+    has_ans_em_percent: float | None
+    has_ans_f1_percent: float | None
+    has_ans_questions: int
+    no_ans_em_percent: float | None
+    no_ans_f1_percent: float | None
+    no_ans_questions: int
+    null_threshold: float | None
+    baseline_no_answer_em_percent: float
+    baseline_first_span_em_percent: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory and time of one recipe, measured on the artifact that was written and loaded back.
+
+    The words are those of the project's glossary: `inference_peak_bytes` is weights plus peak activation memory over
+    the fixed protocol; `memory_mb` is that number divided by 10**6.
+    """
+
+    artifact_bytes: int
+    weights_bytes: int
+    inference_peak_bytes: int
+    predicted_inference_peak_bytes: int | None
+    form_inference_peak_bytes: int
+    train_peak_bytes: int
+    rss_peak_bytes: int
+    parameters: int
+    trainable_parameters: int
+    train_seconds: float
+    train_examples_per_second: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    device: str
+    threads: int
+
+    @property
+    def memory_mb(self) -> float:
+        """The front's default memory axis, in units of 10**6 bytes."""
+        return self.inference_peak_bytes / 1e6
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """All that one finished trial leaves: recipe, curve, quality, cost, where it ran and on what."""
+
+    config: Mapping[str, Any]
+    quality: Quality
+    cost: Cost
+    curve: tuple[Progress, ...]
+    artifact: str
+    data: Mapping[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+
+def as_json(value: Any) -> Any:
+    """Turn a record of this module into dicts, lists and scalars that `json.dumps` accepts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: as_json(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return value
