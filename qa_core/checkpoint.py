@@ -1,0 +1,154 @@
+"""Save and restore a running trial, exactly and atomically.
+
+A checkpoint is a folder of safetensors and JSON: trainable weights and buffers, AdamW's moments, the random state and
+the place in the data. A trial restored from it ends with the same bits as one that was never stopped (on the CPU).
+Frozen weights are not stored: they come from the checkpoint that the recipe names.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from qa_core.errors import CheckpointError, StorageError
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class TrainState:
+    """Where training stands. Mutable: the loop advances it."""
+
+    examples_seen: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    train_seconds: float = 0.0
+    loss_sum: float = 0.0  # since the last rung
+    loss_windows: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def written_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that replaces `folder` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
+        temporary.rename(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def save(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
+    """Write a checkpoint in place of any former one; a crash in between leaves the former one readable."""
+    with written_folder(folder) as target:
+        save_file(_trained_tensors(model), target / "model.safetensors")
+        moments, scalars = _flatten_optimizer(optimizer)
+        save_file(moments, target / "optimizer.safetensors")
+        save_file(_random_state(), target / "random.safetensors")
+        document = {"format": FORMAT_VERSION, "state": vars(state), "optimizer_scalars": scalars}
+        (target / "state.json").write_text(json.dumps(document))
+
+
+def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState | None:
+    """Load a checkpoint into model, optimiser and random state.
+
+    Returns None when there is no checkpoint. An interrupted replacement is undone first.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or belongs to another recipe.
+    """
+    _undo_interrupted_replacement(folder)
+    if not folder.is_dir():
+        return None
+    try:
+        document = json.loads((folder / "state.json").read_text())
+        if document["format"] != FORMAT_VERSION:
+            raise CheckpointError(f"{folder}: format {document['format']!r}; allowed: {FORMAT_VERSION}")
+        trained = load_file(folder / "model.safetensors")
+        moments = load_file(folder / "optimizer.safetensors")
+        random_state = load_file(folder / "random.safetensors")
+        state = TrainState(**document["state"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {error}") from error
+    expected = {name: tensor.shape for name, tensor in _trained_tensors(model).items()}
+    found = {name: tensor.shape for name, tensor in trained.items()}
+    if expected != found:
+        differing = sorted(set(expected.items()) ^ set(found.items()))[:3]
+        raise CheckpointError(f"{folder}: belongs to another recipe: tensors differ, e.g. {differing}")
+    model.load_state_dict(trained, strict=False)
+    _restore_optimizer(optimizer, moments, document["optimizer_scalars"])
+    _set_random_state(random_state)
+    return state
+
+
+def _undo_interrupted_replacement(folder: Path) -> None:
+    if folder.exists() or not folder.parent.is_dir():
+        return
+    for old in folder.parent.glob(f".{folder.name}.*.old"):
+        old.rename(folder)
+        return
+
+
+def _trained_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    tensors = {name: item for name, item in model.named_parameters() if item.requires_grad}
+    tensors |= dict(model.named_buffers())
+    return {name: item.detach().to("cpu").contiguous().clone() for name, item in tensors.items()}
+
+
+def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    tensors: dict[str, torch.Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{name}"] = value.detach().to("cpu").contiguous().clone()
+            else:
+                scalars[f"{index}.{name}"] = value
+    return tensors, scalars
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]
+) -> None:
+    document = optimizer.state_dict()
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **scalars}.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    document["state"] = state
+    optimizer.load_state_dict(document)
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random_state(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,203 @@
+"""The only training loop. It names no family and no method: both act through their hooks.
+
+AdamW, linear warm-up and decay over the budget, gradient clipping, accumulation over micro-batches, autocast to
+bfloat16. The budget is `examples_seen`; at each rung the loop calls `on_rung`, which evaluates and reports.
+For what one step costs, see `cost.py`; for the batches, `data/batches.py`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qa_core import checkpoint
+from qa_core.checkpoint import TrainState
+from qa_core.config import TrainConfig
+from qa_core.data.batches import collate, plan_training_batches
+from qa_core.data.windows import WindowSet
+from qa_core.errors import ConfigError, NonFiniteLoss
+from qa_core.families.base import Batch, Family
+from qa_core.hardware import autocast_dtype
+from qa_core.methods.base import Method
+
+LOSS_CHECK_INTERVAL = 8  # steps between looks at the loss: each look waits for a GPU
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What is trained, on what, how."""
+
+    family: Family
+    methods: Sequence[Method]
+    windows: WindowSet
+    pad_id: int
+    config: TrainConfig
+    seed: int
+    device: torch.device
+
+    @property
+    def budget_examples(self) -> int:
+        """Training windows to consume; one epoch when the recipe names neither budget nor epochs."""
+        if self.config.budget_examples is not None:
+            return self.config.budget_examples
+        epochs = 1.0 if self.config.epochs is None else self.config.epochs
+        return max(1, round(epochs * len(self.windows)))
+
+    @property
+    def rungs(self) -> list[int]:
+        """Budgets below the full one at which the trial reports."""
+        return [rung for rung in self.config.rungs if rung < self.budget_examples]
+
+
+OnRung = Callable[[TrainState], None]
+
+
+def train(
+    model: torch.nn.Module, task: TrainTask, *, on_rung: OnRung, checkpoint_folder: Path | None
+) -> TrainState:
+    """Train `model` in place until the budget is spent.
+
+    Args:
+        model: on `task.device`, in training mode afterwards.
+        on_rung: called at each rung with the state, whose `loss_sum / loss_windows` is the mean loss since the last
+            one; it may append to `state.curve`. It runs before the checkpoint of that rung is written.
+        checkpoint_folder: where to checkpoint at each rung, and to resume from if one is there; None for neither.
+
+    Raises:
+        NonFiniteLoss: the loss became NaN or infinite.
+        ConfigError: there is nothing to train.
+    """
+    parameters = [item for item in model.parameters() if item.requires_grad]
+    if not parameters:
+        raise ConfigError("methods: nothing is left to train: every parameter is frozen")
+    optimizer = make_optimizer(model, task)
+    model.train()
+    state = checkpoint.restore(checkpoint_folder, model, optimizer) if checkpoint_folder else None
+    state = state or TrainState()
+    pending_rungs = [rung for rung in task.rungs if rung > state.examples_seen]
+    losses = _LossWatch()
+    started = time.perf_counter() - state.train_seconds
+    while state.examples_seen < task.budget_examples:
+        steps = plan_training_batches(
+            task.windows.lengths,
+            batch_size=task.config.batch_size,
+            micro_batch_tokens=task.config.micro_batch_tokens,
+            seed=task.seed,
+            epoch=state.epoch,
+        )
+        for step in steps[state.step_in_epoch :]:
+            step = _cut(step, task.budget_examples - state.examples_seen)
+            windows = sum(len(micro_batch) for micro_batch in step)
+            set_learning_rate(optimizer, task, state.examples_seen, windows)
+            losses.add(_accumulate(model, task, step, windows), windows, state)
+            torch.nn.utils.clip_grad_norm_(parameters, task.config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.examples_seen += windows
+            state.step_in_epoch += 1
+            for method in task.methods:
+                method.after_step(model, state.examples_seen / task.budget_examples)
+            if pending_rungs and state.examples_seen >= pending_rungs[0]:
+                pending_rungs = [rung for rung in pending_rungs if rung > state.examples_seen]
+                losses.settle(state)
+                state.train_seconds = time.perf_counter() - started
+                on_rung(state)
+                state.loss_sum, state.loss_windows = 0.0, 0
+                if checkpoint_folder:
+                    checkpoint.save(checkpoint_folder, model, optimizer, state)
+                started = time.perf_counter() - state.train_seconds
+            if state.examples_seen >= task.budget_examples:
+                break
+        else:
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+    losses.settle(state)
+    state.train_seconds = time.perf_counter() - started
+    return state
+
+
+def make_optimizer(model: torch.nn.Module, task: TrainTask) -> torch.optim.Optimizer:
+    """Return AdamW over the trainable parameters, without weight decay where the family forbids it."""
+    decayed, free = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (free if task.family.is_decay_free(name, tuple(parameter.shape)) else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": task.config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=task.config.learning_rate, fused=task.device.type in ("cpu", "cuda"))
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, task: TrainTask, examples_seen: int, windows: int
+) -> None:
+    """Set the rate of the coming step: rises linearly over `warmup_share` of the budget, then falls linearly to 0.
+
+    Without warm-up, the step that starts at share s of the budget uses learning_rate * (1 - s).
+    """
+    warmup = task.config.warmup_share
+    before = examples_seen / task.budget_examples
+    after = (examples_seen + windows) / task.budget_examples
+    rising = min(1.0, after / warmup) if warmup > 0 else 1.0
+    factor = min(rising, (1.0 - before) / (1.0 - warmup))
+    for group in optimizer.param_groups:
+        group["lr"] = task.config.learning_rate * factor
+
+
+def forward_loss(model: torch.nn.Module, task: TrainTask, batch: Batch) -> torch.Tensor:
+    """Return the loss of one micro-batch, the family's own as changed by each method, under the recipe's precision."""
+    dtype = autocast_dtype(task.config.precision, task.device)
+    with torch.autocast(task.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        loss = task.family.loss(model, batch)
+        for method in task.methods:
+            loss = method.loss(loss, model, batch)
+    return loss
+
+
+def _accumulate(
+    model: torch.nn.Module, task: TrainTask, step: list[np.ndarray], windows: int
+) -> torch.Tensor:
+    """Back-propagate all micro-batches of a step; returns the mean loss over its windows, detached."""
+    total = torch.zeros((), device=task.device)
+    for micro_batch in step:
+        batch = collate(task.windows, micro_batch, task.pad_id)
+        batch = {name: tensor.to(task.device, non_blocking=True) for name, tensor in batch.items()}
+        loss = forward_loss(model, task, batch) * (len(micro_batch) / windows)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def _cut(step: list[np.ndarray], room: int) -> list[np.ndarray]:
+    """Drop windows beyond the budget from the last step."""
+    kept = []
+    for micro_batch in step:
+        if room > 0:
+            kept.append(micro_batch[:room])
+        room -= len(micro_batch)
+    return kept
+
+
+class _LossWatch:
+    """Sums losses on the device and looks at them now and then, so that a GPU is not made to wait each step."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[torch.Tensor, int]] = []
+
+    def add(self, loss: torch.Tensor, windows: int, state: TrainState) -> None:
+        self._pending.append((loss, windows))
+        if len(self._pending) >= LOSS_CHECK_INTERVAL:
+            self.settle(state)
+
+    def settle(self, state: TrainState) -> None:
+        for loss, windows in self._pending:
+            value = float(loss)
+            if not np.isfinite(value):
+                raise NonFiniteLoss(
+                    f"train: the loss is {value} after about {state.examples_seen} examples; a lower "
+                    "train.learning_rate or train.precision: float32 may help"
+                )
+            state.loss_sum += value * windows
+            state.loss_windows += windows
+        self._pending.clear()
