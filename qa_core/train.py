@@ -1,7 +1,7 @@
 """The only training loop. It names no family and no method: both act through their hooks.
 
 AdamW, linear warm-up and decay over the budget, gradient clipping, accumulation over micro-batches, autocast to
-bfloat16. The budget is `examples_seen`; at each rung the loop calls `on_rung`, which evaluates and reports.
+bfloat16. The budget is `examples_seen`; at each rung the loop calls the hooks that evaluate and report.
 For what one step costs, see `cost.py`; for the batches, `data/batches.py`.
 """
 
@@ -52,18 +52,26 @@ class TrainTask:
         return [rung for rung in self.config.rungs if rung < self.budget_examples]
 
 
-OnRung = Callable[[TrainState], None]
+@dataclass(frozen=True)
+class RungHooks:
+    """What happens at a rung, in this order: `evaluate`, the checkpoint is written, `report`.
+
+    `evaluate` may append to `state.curve`; the mean loss since the last rung is `loss_sum / loss_windows`. `report`
+    may end the process: the trial then resumes after this rung.
+    """
+
+    evaluate: Callable[[TrainState], None]
+    report: Callable[[TrainState], None]
 
 
 def train(
-    model: torch.nn.Module, task: TrainTask, *, on_rung: OnRung, checkpoint_folder: Path | None
+    model: torch.nn.Module, task: TrainTask, *, hooks: RungHooks, checkpoint_folder: Path | None
 ) -> TrainState:
     """Train `model` in place until the budget is spent.
 
     Args:
         model: on `task.device`, in training mode afterwards.
-        on_rung: called at each rung with the state, whose `loss_sum / loss_windows` is the mean loss since the last
-            one; it may append to `state.curve`. It runs before the checkpoint of that rung is written.
+        hooks: called at each rung; the last stretch, up to the full budget, ends without a rung.
         checkpoint_folder: where to checkpoint at each rung, and to resume from if one is there; None for neither.
 
     Raises:
@@ -104,10 +112,11 @@ def train(
                 pending_rungs = [rung for rung in pending_rungs if rung > state.examples_seen]
                 losses.settle(state)
                 state.train_seconds = time.perf_counter() - started
-                on_rung(state)
+                hooks.evaluate(state)
                 state.loss_sum, state.loss_windows = 0.0, 0
                 if checkpoint_folder:
                     checkpoint.save(checkpoint_folder, model, optimizer, state)
+                hooks.report(state)
                 started = time.perf_counter() - state.train_seconds
             if state.examples_seen >= task.budget_examples:
                 break

@@ -1,0 +1,167 @@
+"""Write, verify and load what ships: the folder that a finished trial leaves.
+
+    manifest.json         format, family, architecture, deployed forms, null threshold, SHA-256 and size of every file
+    recipe.json           the recipe, every default filled in
+    model.safetensors     the weights in their deployed form
+    tokenizer.json ...    the tokenizer
+
+Nothing in it is pickled and nothing of it is executed. It loads without the checkpoint that it was trained from.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from qa_core import registry
+from qa_core.checkpoint import written_folder
+from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.errors import ArtifactError, ConfigError, StorageError
+from qa_core.families.base import Family
+
+FORMAT_VERSION = 1
+MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedArtifact:
+    """A model read back from its folder, in evaluation mode, on the CPU."""
+
+    model: torch.nn.Module
+    family: Family
+    tokenizer: Any
+    config: RunConfig
+    manifest: Mapping[str, Any]
+
+    @property
+    def artifact_bytes(self) -> int:
+        """Bytes of the weight files as written."""
+        return sum(self.manifest["files"][name]["bytes"] for name in self.manifest["weight_files"])
+
+    @property
+    def null_threshold(self) -> float | None:
+        """Null odds above which the answer is "no answer"; None when the model always answers."""
+        return self.manifest["null_threshold"]
+
+
+def write(
+    folder: Path, model: torch.nn.Module, *, config: RunConfig, tokenizer: Any, forms: Mapping[str, Any]
+) -> None:
+    """Write the artifact of a trained, exported model; the folder appears whole or not at all.
+
+    Args:
+        forms: method name -> what its `restore` needs, for the methods whose deployed form is not the plain network.
+
+    Raises:
+        StorageError: the folder exists already, or the disk is full.
+    """
+    if folder.exists():
+        raise StorageError(f"{folder}: exists already; an artifact is never overwritten")
+    family = registry.make_family(config)
+    with written_folder(folder) as target:
+        save_model(model, str(target / WEIGHTS))
+        tokenizer.save_pretrained(target)
+        (target / RECIPE).write_text(json.dumps(to_dict(config), indent=2))
+        manifest = {
+            "format": FORMAT_VERSION,
+            "family": family.name,
+            "head": family.head,
+            "architecture": family.architecture(model),
+            "forms": dict(forms),
+            "null_threshold": None,
+            "weight_files": [WEIGHTS],
+            "files": {item.name: _fingerprint(item) for item in sorted(target.iterdir())},
+        }
+        (target / MANIFEST).write_text(json.dumps(manifest, indent=2))
+
+
+def set_null_threshold(folder: Path, threshold: float | None) -> None:
+    """Record the threshold tuned on the loaded artifact; the hashed files stay as they are."""
+    manifest = {**_read_manifest(folder), "null_threshold": threshold}
+    temporary = folder / f".{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=2))
+    temporary.replace(folder / MANIFEST)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check every file against its recorded size and SHA-256 and return the manifest.
+
+    Raises:
+        ArtifactError: names the first file that is missing, altered or not recorded.
+    """
+    manifest = _read_manifest(folder)
+    for name, recorded in manifest["files"].items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise ArtifactError(f"{path}: recorded in {MANIFEST} but missing")
+        found = _fingerprint(path)
+        if found != recorded:
+            raise ArtifactError(f"{path}: altered: found {found}, recorded {recorded}")
+    return manifest
+
+
+def load(folder: Path) -> LoadedArtifact:
+    """Verify the artifact and read it back.
+
+    Raises:
+        ArtifactError: a file is missing or altered, or the weights do not fit the architecture.
+    """
+    from transformers import AutoTokenizer
+
+    manifest = verify(folder)
+    try:
+        config = from_dict(RunConfig, json.loads((folder / RECIPE).read_text()))
+        family = registry.make_family(config)
+        model = family.restore(manifest["architecture"])
+        for name, form in manifest["forms"].items():
+            model = registry.method_class(name).restore(model, form)
+        load_model(model, str(folder / WEIGHTS), strict=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ConfigError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ArtifactError(f"{folder}: cannot be loaded: {error}") from error
+    return LoadedArtifact(model.eval(), family, tokenizer, config, manifest)
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy a verified artifact to a new folder, which appears whole or not at all.
+
+    Raises:
+        ArtifactError: the source is altered. StorageError: the target exists or cannot be written.
+    """
+    if to.exists():
+        raise StorageError(f"{to}: exists already; choose a new folder")
+    manifest = verify(folder)
+    with written_folder(to) as target:
+        for name in [MANIFEST, *manifest["files"]]:
+            shutil.copyfile(folder / name, target / name)
+    verify(to)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{folder}: not an artifact: it has no {MANIFEST}") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: unreadable: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_VERSION:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise ArtifactError(f"{path}: format {found!r}; allowed: {FORMAT_VERSION}")
+    needed = {"family", "architecture", "forms", "files", "weight_files", "null_threshold"}
+    if missing := needed - manifest.keys():
+        raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")
+    return manifest
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
