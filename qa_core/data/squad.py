@@ -1,0 +1,189 @@
+"""Readers: a source name becomes a table of checked questions.
+
+A source is `sample` (the built-in corpus), a SQuAD v1.1 or v2.0 file (.json, .json.gz), a Parquet file, or the name of
+a data set on the hub. What is malformed is refused with file, place and field. Tables are in `table.py`, the hub's
+column layout in `columns.py`, subsets and splits in `selection.py`.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qa_core.data.columns import HUB_SPLITS, read_hub, read_parquet
+from qa_core.data.selection import select_questions, split_selection
+from qa_core.data.table import BadExample, QaTable, TableBuilder, shown
+from qa_core.errors import DataError
+
+__all__ = ["QaTable", "is_file_source", "load_table", "select_questions", "split_selection"]
+
+FILE_SUFFIXES = (".json", ".json.gz", ".parquet")
+SOURCES = "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (owner/name)"
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> QaTable:
+    """Read all questions of a source.
+
+    Args:
+        source: `sample`, the path of a .json, .json.gz or .parquet file, or a hub data set name.
+        split: "train" or "dev"; a file is read whole, whatever the split.
+        skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`. A file that cannot be
+            read at all is refused all the same.
+
+    Raises:
+        DataError: names file, place and field, what was found and what is allowed.
+    """
+    if split not in HUB_SPLITS:
+        raise DataError(f"split: found {split!r}; allowed: {', '.join(HUB_SPLITS)}")
+    if source == "sample":
+        from qa_core.data.sample import sample_squad
+
+        return read_squad(sample_squad(split, 0), f"sample:{split}", skip_bad_examples=skip_bad_examples)
+    if not is_file_source(source):
+        return read_hub(source, split=split, skip_bad_examples=skip_bad_examples)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise DataError(f"{source}: found no such file; allowed: {SOURCES}")
+    if not path.is_file() or not path.name.endswith(FILE_SUFFIXES):
+        kind = "a folder" if path.is_dir() else "a file of another kind"
+        raise DataError(f"{source}: found {kind}; allowed: {SOURCES}")
+    if path.name.endswith(".parquet"):
+        return read_parquet(path, skip_bad_examples=skip_bad_examples)
+    return read_squad(_parse(path), str(path), skip_bad_examples=skip_bad_examples)
+
+
+def is_file_source(source: str) -> bool:
+    """Tell whether a source means a file, there or not, rather than `sample` or a hub name."""
+    if source == "sample":
+        return False
+    is_path = source.endswith(FILE_SUFFIXES) or Path(source).expanduser().exists()
+    return is_path or HUB_NAME.fullmatch(source) is None
+
+
+def read_squad(document: Any, source: str, *, skip_bad_examples: bool = False) -> QaTable:
+    """Turn a parsed SQuAD document, v1.1 or v2.0, into a table.
+
+    Args:
+        document: the mapping with `version` and `data`.
+        source: its name in messages and records.
+        skip_bad_examples: as for `load_table`.
+
+    Raises:
+        DataError: as for `load_table`.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+        found = f"an object with {', '.join(map(repr, document)) or 'no keys'}" if isinstance(document, dict) else ""
+        raise DataError(f"{source}: found {found or shown(document)}; allowed: an object with a list `data`")
+    builder = TableBuilder(source)
+    is_version_2 = str(document.get("version", "")).lower().lstrip("v").startswith("2")
+    for place, title, paragraph in _paragraphs(builder, document["data"], skip=skip_bad_examples):
+        try:
+            context, questions = _paragraph(builder, place, title, paragraph)
+        except BadExample:
+            if not skip_bad_examples:
+                raise
+            builder.skipped += _count_questions(paragraph)
+            continue
+        for index, values in enumerate(questions):
+            try:
+                builder.add_question(
+                    f"{place}.qas[{index}]",
+                    values,
+                    context=context,
+                    title=title,
+                    empty_is_unanswerable=is_version_2,
+                )
+            except BadExample:
+                if not skip_bad_examples:
+                    raise
+                builder.skipped += 1
+    return builder.build()
+
+
+def _paragraphs(builder: TableBuilder, articles: list[Any], *, skip: bool) -> Iterator[tuple[str, str, Any]]:
+    """Yield (place, title, paragraph); an article without a list of paragraphs counts as one bad question."""
+    for index, article in enumerate(articles):
+        place = f"data[{index}]"
+        try:
+            title, paragraphs = _article(builder, place, article)
+        except BadExample:
+            if not skip:
+                raise
+            builder.skipped += 1
+            continue
+        for number, paragraph in enumerate(paragraphs):
+            yield f"{place}.paragraphs[{number}]", title, paragraph
+
+
+def _article(builder: TableBuilder, place: str, article: Any) -> tuple[str, list[Any]]:
+    if not isinstance(article, dict):
+        raise builder.bad(place, article, "an object with title and paragraphs")
+    title = article.get("title") or ""
+    if not isinstance(title, str):
+        raise builder.bad(f"{place}.title", title, "text")
+    if title:
+        builder.text(f"{place}.title", title)
+    paragraphs = article.get("paragraphs")
+    if not isinstance(paragraphs, list):
+        raise builder.bad(f"{place}.paragraphs", paragraphs, "a list of objects with context and qas", title=title)
+    return title, paragraphs
+
+
+def _paragraph(builder: TableBuilder, place: str, title: str, paragraph: Any) -> tuple[str, list[Any]]:
+    if not isinstance(paragraph, dict):
+        raise builder.bad(place, paragraph, "an object with context and qas", title=title)
+    context = builder.text(f"{place}.context", paragraph.get("context"), title=title)
+    questions = paragraph.get("qas")
+    if not isinstance(questions, list):
+        raise builder.bad(f"{place}.qas", questions, "a list of questions", title=title)
+    return context, questions
+
+
+def _count_questions(paragraph: Any) -> int:
+    questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
+    return len(questions) if isinstance(questions, list) and questions else 1
+
+
+def _parse(path: Path) -> Any:
+    text = _decode(path, _read_bytes(path))
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; allowed: one JSON document"
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of open brackets
+        raise DataError(f"{path}: {error}; allowed: one JSON document in the SQuAD layout") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        if path.suffix != ".gz" or not content:
+            return content
+        if not content.startswith(GZIP_MAGIC):
+            raise DataError(f"{path}: found a file that is not gzip; allowed: gzip data under the suffix .gz")
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: found truncated or damaged gzip data ({error}); allowed: a complete file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _decode(path: Path, content: bytes) -> str:
+    if not content.strip():
+        raise DataError(f"{path}: found an empty file; allowed: one JSON document")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        line = content.count(b"\n", 0, nul) + 1
+        raise DataError(f"{path}: line {line}: found a NUL byte at byte {nul}; allowed: JSON text in UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line}: found bytes that are not UTF-8 at byte {error.start}") from error
