@@ -37,6 +37,10 @@ class NonFiniteLoss(QaError):
     """Training produced NaN or infinity; the trial ends as failed."""
 
 
+class OverMemoryBudget(QaError):
+    """The recipe's deployed form needs more memory than the budget allows; it is not trained."""
+
+
 class StorageError(QaError):
     """A file or folder cannot be written: no space, no permission, or it exists already."""
 

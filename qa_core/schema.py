@@ -86,6 +86,7 @@ class Cost:
     latency_p50_ms: float
     latency_p95_ms: float
     device: str
+    precision: str
     threads: int
 
     @property

@@ -1,0 +1,62 @@
+"""The memory of a deployed form, known before training ends: predicted on meta tensors, measured once and cached.
+
+Memory depends on the recipe, not on what training does to the values. The form is therefore built with arbitrary
+weights and measured by the protocol of `cost.py` before the first rung; all trials of the same form share the result.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qa_core import cost, registry
+from qa_core.cost import Protocol
+from qa_core.families.base import Family
+
+
+@dataclass(frozen=True)
+class FormMemory:
+    """Inference peak of one deployed form in bytes; `predicted_bytes` is None where it cannot be predicted."""
+
+    measured_bytes: int
+    predicted_bytes: int | None
+
+
+def form_memory(
+    family: Family, model: torch.nn.Module, *, forms: Mapping[str, Any], protocol: Protocol, cache_dir: Path
+) -> FormMemory:
+    """Return prediction and measurement of the form that `model` will be deployed in.
+
+    Args:
+        model: the network in training; only its architecture is read.
+        forms: method name -> what its `restore` needs, as in the artifact's manifest.
+        cache_dir: where the measurements of a machine are shared.
+    """
+    architecture = family.architecture(model)
+    key = cost.form_key(architecture, forms, protocol)
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    path = cache_dir / "forms" / f"{digest}.json"
+    if path.exists():
+        return FormMemory(**json.loads(path.read_text())["memory"])
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            predicted = cost.predicted_inference_peak_bytes(_deployed(family, architecture, forms), protocol)
+        network = _deployed(family, architecture, forms).to(protocol.device)
+        measured = cost.inference_peak_bytes(network, protocol)
+    memory = FormMemory(measured_bytes=measured, predicted_bytes=predicted)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{id(network)}.tmp")
+    temporary.write_text(json.dumps({"memory": asdict(memory), "key": key}, sort_keys=True))
+    temporary.replace(path)
+    return memory
+
+
+def _deployed(family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]) -> torch.nn.Module:
+    network = family.restore(architecture)
+    for name, form in forms.items():
+        network = registry.method_class(name).restore(network, form)
+    return network

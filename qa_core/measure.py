@@ -1,0 +1,86 @@
+"""Score and measure a model as it ships: the loaded artifact, by the one evaluator and the one protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from qa_core import cost, evaluate
+from qa_core.artifact import LoadedArtifact
+from qa_core.checkpoint import TrainState
+from qa_core.cost import Protocol
+from qa_core.data.batches import collate
+from qa_core.data.prepare import TrialData
+from qa_core.data.squad import QaTable
+from qa_core.data.windows import WindowSet
+from qa_core.decode import Prediction
+from qa_core.form_memory import FormMemory
+from qa_core.hardware import autocast_dtype, describe_device
+from qa_core.schema import Cost, Quality
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A network together with what is needed to let it answer."""
+
+    model: torch.nn.Module
+    protocol: Protocol
+
+    def predict(self, windows: WindowSet, table: QaTable) -> list[Prediction]:
+        """Answer every question of the table, in its order."""
+        settings = self.protocol.evaluation
+        return evaluate.predict(
+            self.model,
+            self.protocol.family,
+            windows,
+            table,
+            tokenizer=self.protocol.tokenizer,
+            settings=settings,
+            device=self.protocol.device,
+        )
+
+
+def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[float, float]]:
+    """Return the quality on the evaluation set and (EM, F1) in percent on the selection split.
+
+    The no-answer threshold is tuned on the selection split; the evaluation set is opened here and nowhere else.
+    """
+    selection = reader.predict(data.selection, data.selection_table)
+    threshold = evaluate.tune_threshold(selection, data.selection_table)
+    predictions = reader.predict(data.evaluation(), data.evaluation_table)
+    quality = evaluate.quality(predictions, data.evaluation_table, threshold)
+    return quality, evaluate.selection_scores(selection, data.selection_table, threshold)
+
+
+def measured_cost(
+    reader: Reader,
+    loaded: LoadedArtifact,
+    data: TrialData,
+    *,
+    memory: FormMemory,
+    state: TrainState,
+    training: Mapping[str, int],
+) -> Cost:
+    """Measure the loaded artifact by the protocol of `cost.py`; training figures come from the trial."""
+    runs = min(reader.protocol.evaluation.latency_runs, len(data.selection))
+    pad_id = data.tokenizer.pad_token_id
+    batches = [collate(data.selection, [index], pad_id) for index in range(runs)]
+    times = cost.latencies_ms(reader.model, reader.protocol, batches)
+    return Cost(
+        artifact_bytes=loaded.artifact_bytes,
+        weights_bytes=cost.weights_bytes(reader.model),
+        inference_peak_bytes=cost.inference_peak_bytes(reader.model, reader.protocol),
+        predicted_inference_peak_bytes=memory.predicted_bytes,
+        form_inference_peak_bytes=memory.measured_bytes,
+        train_peak_bytes=training["train_peak_bytes"],
+        rss_peak_bytes=cost.rss_peak_bytes(),
+        parameters=cost.parameter_count(reader.model),
+        trainable_parameters=training["trainable_parameters"],
+        train_seconds=state.train_seconds,
+        train_examples_per_second=state.examples_seen / max(state.train_seconds, 1e-9),
+        latency_p50_ms=cost.percentile(times, 0.5),
+        latency_p95_ms=cost.percentile(times, 0.95),
+        device=describe_device(reader.protocol.device),
+        precision=str(autocast_dtype(reader.protocol.evaluation.precision, reader.protocol.device) or torch.float32),
+        threads=torch.get_num_threads(),
+    )

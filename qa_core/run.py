@@ -1,0 +1,158 @@
+"""The spine: one recipe from data to a measured artifact.
+
+Read `run` top to bottom; each line is a module of its own. What a sweep adds around it is in `sweeps/trial.py`; how
+the finished artifact is scored and measured is in `qa_core/measure.py`.
+"""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qa_core import artifact, cost, evaluate, registry, seeding
+from qa_core.checkpoint import TrainState
+from qa_core.config import RunConfig, to_dict
+from qa_core.cost import Protocol
+from qa_core.data.prepare import TrialData, prepare
+from qa_core.errors import OverMemoryBudget
+from qa_core.form_memory import FormMemory, form_memory
+from qa_core.hardware import choose_device
+from qa_core.measure import Reader, measured_cost, scored_quality
+from qa_core.methods.base import Method
+from qa_core.schema import Progress, RunResult, as_json
+from qa_core.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
+
+Report = Callable[[Progress], None]
+
+
+def run(
+    config: RunConfig,
+    report: Report,
+    *,
+    folder: Path,
+    cache_dir: Path,
+    max_memory_mb: float | None = None,
+) -> RunResult:
+    """Train, write, load back and measure one recipe.
+
+    Args:
+        config: the recipe.
+        report: called at each rung with every objective; it may end the trial by raising.
+        folder: the trial's own folder: `checkpoint/` while it runs (resumed from if it is there), `artifact/` at the
+            end.
+        cache_dir: tokenised windows, tokenizers and measured forms, shared by all trials of a machine.
+        max_memory_mb: a recipe whose deployed form needs more is refused before it is trained; None for no limit.
+
+    Raises:
+        QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
+            OverMemoryBudget.
+    """
+    family, methods = registry.make_family(config), registry.make_methods(config)
+    registry.check_combination(family, methods)
+    device = choose_device(config.device)
+    data = prepare(config, family, cache_dir=cache_dir)
+    protocol = Protocol(family, data.tokenizer, config.data.max_length, config.evaluation, device)
+
+    seeding.seed_torch(config.seed)
+    model = _build(config, data, methods, protocol)
+    forms = {method.name: form for method in methods if (form := method.deployed_form()) is not None}
+    memory = form_memory(family, model, forms=forms, protocol=protocol, cache_dir=cache_dir)
+    _check_budget(memory, max_memory_mb)
+    task = TrainTask(family, methods, data.train, data.tokenizer.pad_token_id, config.train, config.seed, device)
+    training = {
+        "train_peak_bytes": _train_peak_bytes(model, task, protocol),
+        "trainable_parameters": cost.parameter_count(model, trainable_only=True),
+    }
+    hooks = _rung_hooks(Reader(model, protocol), task, data, report=report, memory=memory)
+    state = train(model, task, hooks=hooks, checkpoint_folder=folder / "checkpoint")
+    if device.type == "cuda":
+        training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
+
+    for method in methods:
+        model = method.export(model)
+    artifact.write(folder / "artifact", model, config=config, tokenizer=data.tokenizer, forms=forms)
+    del model, hooks
+    loaded = artifact.load(folder / "artifact")
+    reader = Reader(loaded.model.to(device), protocol)
+    quality, selection = scored_quality(reader, data)
+    artifact.set_null_threshold(folder / "artifact", quality.null_threshold)
+    state.curve.append(_progress(state, task, memory, selection))
+    result = RunResult(
+        config=to_dict(config),
+        quality=quality,
+        cost=measured_cost(reader, loaded, data, memory=memory, state=state, training=training),
+        curve=tuple(Progress(**point) for point in state.curve),
+        artifact=str(folder / "artifact"),
+        data=data.facts,
+    )
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    return result
+
+
+def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: Protocol) -> torch.nn.Module:
+    options: dict[str, Any] = {}
+    for method in methods:
+        options |= method.load_options()
+    model = protocol.family.build(data.tokenizer, **options)
+    for method in methods:
+        model = method.attach(model, protocol.family)
+    if config.train.gradient_checkpointing:
+        protocol.family.enable_gradient_checkpointing(model)
+    return model.to(protocol.device)
+
+
+def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
+    needed = memory.measured_bytes / 1e6
+    if max_memory_mb is not None and needed > max_memory_mb:
+        raise OverMemoryBudget(
+            f"max_memory_mb: the deployed form needs {needed:.1f} MB; allowed: {max_memory_mb:g} MB"
+        )
+
+
+def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protocol) -> int:
+    """Return the CPU peak of one optimiser step on a full-length micro-batch, run on a copy of the model."""
+    if task.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(task.device)
+        return 0
+    network = copy.deepcopy(model).train()
+    optimizer = make_optimizer(network, task)
+    rows = max(1, min(task.config.batch_size, task.config.micro_batch_tokens // protocol.max_length))
+    batch = protocol.batch("cpu", rows=rows)
+
+    def step() -> None:
+        forward_loss(network, task, batch).backward()
+        optimizer.step()
+
+    return cost.tracked_step_peak_bytes(step, [*cost.held_tensors(network), *batch.values()])
+
+
+def _rung_hooks(
+    reader: Reader, task: TrainTask, data: TrialData, *, report: Report, memory: FormMemory
+) -> RungHooks:
+    def close_rung(state: TrainState) -> None:
+        predictions = reader.predict(data.selection, data.selection_table)
+        threshold = evaluate.tune_threshold(predictions, data.selection_table)
+        scores = evaluate.selection_scores(predictions, data.selection_table, threshold)
+        state.curve.append(_progress(state, task, memory, scores))
+
+    return RungHooks(evaluate=close_rung, report=lambda state: report(Progress(**state.curve[-1])))
+
+
+def _progress(
+    state: TrainState, task: TrainTask, memory: FormMemory, selection: tuple[float, float]
+) -> dict[str, Any]:
+    em_percent, f1_percent = selection
+    return as_json(
+        Progress(
+            examples_seen=state.examples_seen,
+            budget_examples=task.budget_examples,
+            train_loss=state.loss_sum / max(1, state.loss_windows),
+            selection_em_percent=em_percent,
+            selection_f1_percent=f1_percent,
+            memory_mb=memory.measured_bytes / 1e6,
+            train_seconds=state.train_seconds,
+        )
+    )
