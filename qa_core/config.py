@@ -159,7 +159,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{path}: expected a list, found {value!r}")
         return tuple(_convert(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
-    if hint is dict or origin in (dict, Mapping) or origin is getattr(Mapping, "__origin__", None):
+    if origin is Mapping:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path}: expected a mapping, found {value!r}")
         return {str(key): _convert(arguments[1], item, _join(path, str(key))) for key, item in value.items()}
