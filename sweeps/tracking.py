@@ -1,0 +1,349 @@
+"""MLflow as a mirror of a sweep: one parent run, one nested run for each trial, the front on the parent.
+
+Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of
+truth: what MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by
+id through `MlflowClient`; none is ever "active". What a record holds: `records.py`; who calls this: `tuner.py`.
+"""
+
+import logging
+import os
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qa_core.errors import ConfigError
+from sweeps.flatten import numbers, texts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRIAL_TAG = "qa.trial_id"
+FRONT_TAG = "on_front"
+TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
+SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+FINAL_SECTIONS = ("quality", "cost", "objectives")  # of a record: their numbers are the final metrics
+TAGGED = ("status", "reason", "artifact", "device", "started_at")  # entries of a record that become tags
+LONGEST_TAG = 5000  # characters
+PARAMS_PER_BATCH = 100  # MLflow's limits
+METRICS_PER_BATCH = 1000
+ATTEMPTS = 4
+ERROR_FILE = "tracking-errors.txt"  # in the run folder
+PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
+TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
+LOGGER = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+def default_tracking_uri(run_folder: Path) -> str:
+    """Return the embedded store's address: a SQLite file beside all run folders, for one UI over them all."""
+    return f"sqlite:///{run_folder.resolve().parent / 'mlflow.db'}"
+
+
+class Tracker:
+    """Mirrors one sweep into MLflow. Use `Tracker.start`; after it, no method raises because of MLflow."""
+
+    def __init__(self, run_folder: Path, tracking_uri: str, *, notify: Callable[[str], None]) -> None:
+        self.tracking_uri = tracking_uri
+        self.failures = 0  # calls that MLflow did not take
+        self._folder = run_folder
+        self._notify = notify
+        self._runs: _Runs | None = None
+        self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
+        self._missed_front: tuple[Sequence[Path], float, set[str]] | None = None
+        self._tracebacks: list[str] = []  # not written yet
+        self._silent_until = 0.0
+
+    @classmethod
+    def start(
+        cls,
+        spec: Mapping[str, Any],
+        *,
+        run_folder: Path,
+        tracking_uri: str | None,
+        experiment: str,
+        parent_run_id: str | None = None,
+        notify: Callable[[str], None] = LOGGER.warning,
+    ) -> "Tracker":
+        """Open the store and the sweep's parent run.
+
+        Args:
+            spec: the sweep's settings; they become parameters of the parent run, `spec["name"]` its name.
+            run_folder: the sweep's folder; its parent holds the embedded store and the artifacts.
+            tracking_uri: an MLflow server or database; None for the embedded SQLite store.
+            parent_run_id: the run to go on with when a sweep is resumed; its children are found by trial id.
+            notify: called with one line when tracking fails first, and by `finish` if it ever failed.
+
+        Raises:
+            ConfigError: a new sweep names a `tracking_uri` that cannot be used. Any other trouble leaves a
+                tracker that does nothing but say so.
+        """
+        tracker = cls(run_folder, tracking_uri or default_tracking_uri(run_folder), notify=notify)
+        try:
+            tracker._runs = _Runs.open(tracker.tracking_uri, run_folder, experiment)
+            tracker._runs.open_parent(spec, parent_run_id)
+        except Exception as error:
+            if tracking_uri is not None and parent_run_id is None:
+                raise ConfigError(
+                    f"tracking-uri: MLflow cannot use {tracking_uri!r}: {_first_line(error)} (allowed: "
+                    "http://HOST:PORT of a running server, sqlite:///FILE, or nothing for the embedded store)"
+                ) from error
+            tracker._runs = None
+            tracker._failed("start", error)
+        return tracker
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """The sweep's run in MLflow, which `start` needs to resume the sweep; None without tracking."""
+        return self._runs.parent if self._runs else None
+
+    def log_progress(self, trial_id: str, progress: Mapping[str, Any]) -> None:
+        """Log one report of a running trial; the trial's run is opened by its first report."""
+        self._guard("log_progress", lambda runs: runs.log_curve(trial_id, [progress]))
+
+    def log_metric(self, name: str, value: float, *, step: int = 0) -> None:
+        """Log one number of the whole sweep on the parent run."""
+        self._guard("log_metric", lambda runs: runs.log_numbers(runs.parent, {name: value}, step=step))
+
+    def log_trial(self, record: Mapping[str, Any]) -> None:
+        """Write the run of an ended trial: parameters, curve, final numbers, status.
+
+        A second call with the same `trial_id` updates that run and doubles nothing. A record that MLflow does
+        not take is tried again by `finish`.
+        """
+        trial_id = str(record["trial_id"])
+        self._missed[trial_id] = record
+        if self._guard("log_trial", lambda runs: runs.log_record(trial_id, record)):
+            del self._missed[trial_id]
+
+    def log_front(
+        self, front_files: Sequence[Path], hypervolume: float, front_trial_ids: Iterable[str]
+    ) -> None:
+        """Put the front's files and hypervolume on the parent and the tag `on_front` on its trials alone."""
+        front = (list(front_files), hypervolume, set(front_trial_ids))
+        self._missed_front = None if self._guard("log_front", lambda runs: runs.log_front(*front)) else front
+
+    def finish(self, status: str) -> None:
+        """End the parent run as `finished`, `interrupted` or `failed`, after one more try of what was missed.
+
+        Runs of trials that never ended are closed as killed.
+        """
+        assert status in SWEEP_STATUS, status
+        self._silent_until = 0.0
+        for record in list(self._missed.values()):
+            self.log_trial(record)
+        if self._missed_front:
+            self.log_front(*self._missed_front)
+        self._guard("finish", lambda runs: runs.close(status))
+        if self.failures:
+            self._write_tracebacks()
+            self._notify(
+                f"MLflow: {self.failures} calls failed; {len(self._missed)} trials are missing there, "
+                f"none in records.jsonl; tracebacks: {self._folder / ERROR_FILE}"
+            )
+
+    def _guard(self, operation: str, call: "Callable[[_Runs], None]") -> bool:
+        """Do something in MLflow; True when it went through. Whatever it raises is counted, not passed on."""
+        runs = self._runs
+        if runs is None or time.monotonic() < self._silent_until:
+            return False
+        try:
+            _retry(lambda: call(runs))
+        except Exception as error:
+            self._failed(operation, error)
+            return False
+        return True
+
+    def _failed(self, operation: str, error: Exception) -> None:
+        self.failures += 1
+        self._silent_until = time.monotonic() + PAUSE_SECONDS
+        if self.failures == 1:
+            self._notify(f"MLflow: {operation} failed, the sweep goes on without it: {_first_line(error)}")
+        self._tracebacks.append(f"{operation}\n{''.join(traceback.format_exception(error))}\n")
+        self._write_tracebacks()
+
+    def _write_tracebacks(self) -> None:
+        """Append them to the error file; they wait while the sweep has not made its folder yet."""
+        if not self._folder.is_dir():
+            return
+        try:
+            with (self._folder / ERROR_FILE).open("a", encoding="utf-8") as file:
+                file.write("".join(self._tracebacks))
+        except OSError:
+            LOGGER.exception("MLflow: tracebacks cannot be written: %s", "".join(self._tracebacks))
+        self._tracebacks.clear()
+
+
+class _Runs:
+    """The sweep's runs in one MLflow store. Every method may raise, and may be called again after it did."""
+
+    def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self.parent = ""
+        self._children: dict[str, str] = {}  # trial id -> MLflow run id
+        self._started_ms: dict[str, int] = {}  # MLflow run id -> start
+        self._running: set[str] = set()  # MLflow run ids
+        self._front: set[str] = set()  # trial ids whose run carries the tag
+
+    @classmethod
+    def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
+        _prepare_mlflow()
+        from filelock import FileLock
+        from mlflow import MlflowClient
+
+        root = run_folder.resolve().parent
+        root.mkdir(parents=True, exist_ok=True)
+        # Two sweeps that start at once would both create the tables of a new database.
+        with FileLock(root / "mlflow.lock", timeout=120):
+            client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
+            location = (root / "mlartifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
+            return cls(client, _retry(lambda: _experiment_id(client, experiment, location)))
+
+    def open_parent(self, spec: Mapping[str, Any], parent_run_id: str | None) -> None:
+        if parent_run_id is not None:
+            self._client.update_run(parent_run_id, status="RUNNING")
+            self.parent = parent_run_id
+            self._find_children()
+        else:
+            name = str(spec.get("name", "sweep"))
+            run = self._client.create_run(self._experiment_id, tags={"sweep": name}, run_name=name)
+            self.parent = run.info.run_id
+            self._started_ms[self.parent] = run.info.start_time
+            self._log_params(self.parent, spec)
+        self._client.set_tag(self.parent, "status", "running")
+
+    def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
+        run_id = self._child(trial_id)
+        self._log_params(run_id, record.get("config") or {})
+        curve = record.get("curve") or []
+        self.log_curve(trial_id, curve)
+        final: dict[str, float] = {}
+        for section in FINAL_SECTIONS:
+            final |= numbers(record.get(section) or {})
+        step = int(curve[-1]["examples_seen"]) if curve else 0
+        self.log_numbers(run_id, final, step=step, seconds=float(record.get("seconds") or 0.0))
+        for name in TAGGED:
+            if record.get(name):
+                self._client.set_tag(run_id, name, str(record[name])[:LONGEST_TAG])
+        if trial_id in self._front:
+            self._client.set_tag(run_id, FRONT_TAG, "true")
+        self._client.set_terminated(run_id, TRIAL_STATUS[str(record["status"])])
+        self._running.discard(run_id)
+
+    def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
+        run_id = self._child(trial_id)
+        for progress in curve:
+            seconds = float(progress.get("train_seconds") or 0.0)
+            self.log_numbers(run_id, progress, step=int(progress["examples_seen"]), seconds=seconds)
+
+    def log_numbers(
+        self, run_id: str, values: Mapping[str, Any], *, step: int, seconds: float | None = None
+    ) -> None:
+        """Log metrics; timed by `seconds` since the run's start, those already there are not doubled."""
+        from mlflow.entities import Metric
+
+        at_ms = (
+            int(time.time() * 1000) if seconds is None else self._started_ms[run_id] + round(1000 * seconds)
+        )
+        metrics = [Metric(name, value, at_ms, step) for name, value in numbers(values).items()]
+        for start in range(0, len(metrics), METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+
+    def log_front(self, files: Sequence[Path], hypervolume: float, trial_ids: set[str]) -> None:
+        for path in files:
+            self._client.log_artifact(self.parent, str(path), artifact_path="front")
+        values = {"hypervolume": hypervolume, "front_size": len(trial_ids)}
+        self.log_numbers(self.parent, values, step=len(self._children))
+        for trial_id in self._front - trial_ids:
+            if trial_id in self._children:
+                self._client.delete_tag(self._children[trial_id], FRONT_TAG)
+            self._front.discard(trial_id)
+        for trial_id in trial_ids - self._front:
+            if trial_id in self._children:
+                self._client.set_tag(self._children[trial_id], FRONT_TAG, "true")
+            self._front.add(trial_id)
+
+    def close(self, status: str) -> None:
+        for run_id in list(self._running):
+            self._client.set_tag(run_id, "status", "interrupted")
+            self._client.set_terminated(run_id, "KILLED")
+            self._running.discard(run_id)
+        self._client.set_tag(self.parent, "status", status)
+        self._client.set_terminated(self.parent, SWEEP_STATUS[status])
+
+    def _child(self, trial_id: str) -> str:
+        if trial_id not in self._children:
+            tags = {"mlflow.parentRunId": self.parent, TRIAL_TAG: trial_id, "status": "running"}
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=trial_id)
+            self._remember(trial_id, run)
+        return self._children[trial_id]
+
+    def _find_children(self) -> None:
+        query, token = f"tags.`mlflow.parentRunId` = '{self.parent}'", None
+        while True:
+            page = self._client.search_runs([self._experiment_id], query, page_token=token)
+            for run in page:
+                if TRIAL_TAG in run.data.tags:
+                    self._remember(run.data.tags[TRIAL_TAG], run)
+            token = page.token
+            if not token:
+                return
+
+    def _remember(self, trial_id: str, run: Any) -> None:
+        self._children[trial_id] = run.info.run_id
+        self._started_ms[run.info.run_id] = run.info.start_time
+        if run.info.status == "RUNNING":
+            self._running.add(run.info.run_id)
+        if FRONT_TAG in run.data.tags:
+            self._front.add(trial_id)
+
+    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(name, text) for name, text in texts(values).items()]
+        for start in range(0, len(params), PARAMS_PER_BATCH):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
+
+
+def _prepare_mlflow() -> None:
+    """Import MLflow so that it sends no usage data, soon gives up on a dead server and is quiet."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import mlflow  # noqa: F401 - sets up its own logging on import
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, artifact_location=artifact_location)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def _retry(call: Callable[[], Value]) -> Value:
+    """Call again after transient trouble of a database or a server, with growing, jittered pauses."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return call()
+        except (MlflowException, OSError) as error:
+            is_transient = isinstance(error, OSError) or error.error_code in TRANSIENT
+            if attempt == ATTEMPTS or not is_transient:
+                raise
+        # Only spreads retries in time; training never draws from this generator.
+        time.sleep(0.1 * 2**attempt * random.uniform(0.5, 1.5))
+    raise AssertionError("unreachable")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
