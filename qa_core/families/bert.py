@@ -1,0 +1,118 @@
+"""BERT as a span reader: Devlin et al. 2018, arXiv 1810.04805, sections 4.2 and 4.3.
+
+"No answer" points at [CLS].
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qa_core.families.base import Batch, Family, WindowLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerFast
+
+
+def _sizes(*, width: int, layers: int, heads: int, feed_forward: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": feed_forward,
+    }
+
+
+class Bert(Family):
+    """Start and end logits from a linear layer on BERT's last hidden states."""
+
+    name = "bert"
+    heads = ("span",)
+    base_traits = frozenset({"linear_layers", "attention", "encoder"})
+    tokenizer_kind = "wordpiece"
+    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "micro": _sizes(width=64, layers=2, heads=2, feed_forward=128),
+        "tiny": _sizes(width=128, layers=2, heads=4, feed_forward=256),
+        "mini": _sizes(width=192, layers=3, heads=6, feed_forward=512),
+    }
+
+    def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
+        """Return `[CLS] question [SEP] context [SEP]`."""
+        from qa_core.models.tokens import special_token_id
+
+        separator = special_token_id(tokenizer, "sep", family=self.name)
+        return WindowLayout(
+            prefix=(special_token_id(tokenizer, "cls", family=self.name),),
+            middle=(separator,),
+            suffix=(separator,),
+            null_at="first",
+        )
+
+    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+        """Build the network; see `Family.build`."""
+        from transformers import BertConfig, BertForQuestionAnswering
+
+        from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
+
+        dropouts = {
+            "hidden_dropout_prob": self.model.dropout,
+            "attention_probs_dropout_prob": self.model.attention_dropout,
+        }
+        if self.is_preset:
+            refuse_load_options(load_options, self.model.checkpoint)
+            sizes: dict[str, Any] = {**self.presets[self.model.checkpoint], **dropouts}
+            config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+            return BertForQuestionAnswering(config)
+        model = load_pretrained(
+            BertForQuestionAnswering,
+            self.model.checkpoint,
+            presets=self.presets,
+            config_changes=dropouts,
+            new_modules=self.head_modules,
+            load_options=load_options,
+        )
+        check_vocabulary(model, tokenizer, self.model.checkpoint)
+        return model
+
+    def architecture(self, model: "nn.Module") -> dict[str, Any]:
+        """Return the configuration of transformers."""
+        from qa_core.models.pretrained import config_as_json
+
+        return config_as_json(model.config)  # type: ignore[arg-type]
+
+    def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
+        """Build the network from its configuration."""
+        from transformers import BertForQuestionAnswering
+
+        from qa_core.models.pretrained import build_uninitialised
+
+        return build_uninitialised(BertForQuestionAnswering, architecture)
+
+    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
+        """Return the mean of start and end cross-entropy over the allowed positions."""
+        from qa_core.models.span_heads import span_loss
+
+        start_logits, end_logits = self.span_logits(model, batch)
+        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
+        return span_loss(start_logits, end_logits, **positions)
+
+    def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
+        """Return masked start and end logits, each [B, L] float32."""
+        from qa_core.models.pretrained import check_positions
+        from qa_core.models.span_heads import mask_span_logits
+
+        check_positions(batch["input_ids"].shape[1], model.config)  # type: ignore[arg-type]
+        output = model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            token_type_ids=batch["token_type_ids"],
+        )
+        start_logits = mask_span_logits(output.start_logits, batch["span_mask"])
+        return start_logits, mask_span_logits(output.end_logits, batch["span_mask"])
+
+    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+        """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""
+        return {
+            "attention": ("query", "value"),
+            "attention_all": ("query", "key", "value", "attention.output.dense"),
+            "all_linear": ("query", "key", "value", "output.dense", "intermediate.dense"),
+        }

@@ -1,0 +1,106 @@
+"""DistilBERT (Sanh et al. 2019, arXiv 1910.01108) as a span reader: "no answer" points at [CLS].
+
+Its embeddings know no token types: question and context are told apart by [SEP] alone.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qa_core.families.base import Batch, Family, WindowLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerFast
+
+
+class DistilBert(Family):
+    """Start and end logits from a linear layer on DistilBERT's last hidden states."""
+
+    name = "distilbert"
+    heads = ("span",)
+    base_traits = frozenset({"linear_layers", "attention", "encoder"})
+    tokenizer_kind = "wordpiece"
+    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "micro": {"dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128},
+        "tiny": {"dim": 128, "n_layers": 2, "n_heads": 4, "hidden_dim": 256},
+        "mini": {"dim": 192, "n_layers": 3, "n_heads": 6, "hidden_dim": 512},
+    }
+
+    def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
+        """Return `[CLS] question [SEP] context [SEP]`."""
+        from qa_core.models.tokens import special_token_id
+
+        separator = special_token_id(tokenizer, "sep", family=self.name)
+        return WindowLayout(
+            prefix=(special_token_id(tokenizer, "cls", family=self.name),),
+            middle=(separator,),
+            suffix=(separator,),
+            null_at="first",
+        )
+
+    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+        """Build the network; see `Family.build`."""
+        from transformers import DistilBertConfig, DistilBertForQuestionAnswering
+
+        from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
+
+        dropouts = {
+            "dropout": self.model.dropout,
+            "qa_dropout": self.model.dropout,
+            "attention_dropout": self.model.attention_dropout,
+        }
+        if self.is_preset:
+            refuse_load_options(load_options, self.model.checkpoint)
+            sizes: dict[str, Any] = {**self.presets[self.model.checkpoint], **dropouts}
+            config = DistilBertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+            return DistilBertForQuestionAnswering(config)
+        model = load_pretrained(
+            DistilBertForQuestionAnswering,
+            self.model.checkpoint,
+            presets=self.presets,
+            config_changes=dropouts,
+            new_modules=self.head_modules,
+            load_options=load_options,
+        )
+        check_vocabulary(model, tokenizer, self.model.checkpoint)
+        return model
+
+    def architecture(self, model: "nn.Module") -> dict[str, Any]:
+        """Return the configuration of transformers."""
+        from qa_core.models.pretrained import config_as_json
+
+        return config_as_json(model.config)  # type: ignore[arg-type]
+
+    def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
+        """Build the network from its configuration."""
+        from transformers import DistilBertForQuestionAnswering
+
+        from qa_core.models.pretrained import build_uninitialised
+
+        return build_uninitialised(DistilBertForQuestionAnswering, architecture)
+
+    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
+        """Return the mean of start and end cross-entropy over the allowed positions."""
+        from qa_core.models.span_heads import span_loss
+
+        start_logits, end_logits = self.span_logits(model, batch)
+        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
+        return span_loss(start_logits, end_logits, **positions)
+
+    def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
+        """Return masked start and end logits, each [B, L] float32."""
+        from qa_core.models.pretrained import check_positions
+        from qa_core.models.span_heads import mask_span_logits
+
+        check_positions(batch["input_ids"].shape[1], model.config)  # type: ignore[arg-type]
+        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        start_logits = mask_span_logits(output.start_logits, batch["span_mask"])
+        return start_logits, mask_span_logits(output.end_logits, batch["span_mask"])
+
+    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+        """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""
+        return {
+            "attention": ("q_lin", "v_lin"),
+            "attention_all": ("q_lin", "k_lin", "v_lin", "out_lin"),
+            "all_linear": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+        }

@@ -1,0 +1,27 @@
+"""The special tokens that a family's window layout is built from. Needs no torch."""
+
+from typing import TYPE_CHECKING
+
+from qa_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def special_token_id(tokenizer: "PreTrainedTokenizerFast", role: str, *, family: str) -> int:
+    """Return the id of a special token.
+
+    Args:
+        role: the tokenizer's attribute without `_token`: "cls", "sep", "eos", "pad", "unk".
+        family: whose layout needs it, for the message.
+
+    Raises:
+        ConfigError: the tokenizer has no such token.
+    """
+    token_id = getattr(tokenizer, f"{role}_token_id")
+    if token_id is None:
+        present = ", ".join(sorted(tokenizer.special_tokens_map)) or "none"
+        raise ConfigError(
+            f"model.tokenizer: family {family!r} needs a {role} token, which this one lacks (it has: {present})"
+        )
+    return token_id
