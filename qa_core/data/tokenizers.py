@@ -1,0 +1,164 @@
+"""Which tokenizer a recipe uses: the checkpoint's own, a named one, or one trained on the training data.
+
+Training is in `trained_tokenizers.py`; how tokens become windows is in `windows.py`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from qa_core.data.cache import DamagedFile, read_or_make
+from qa_core.data.table import QaTable
+from qa_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    from qa_core.families.base import Family
+
+ALLOWED = "a hub name, a folder with tokenizer files, a tokenizer.json file or a BERT vocabulary (.txt)"
+# The usual spellings of each role, for a tokenizer.json that comes without the file that names them.
+ROLE_SPELLINGS = {
+    "pad_token": ("[PAD]", "<pad>", "<|padding|>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+    "mask_token": ("[MASK]",),
+    "eos_token": ("</s>", "<|endoftext|>"),
+}
+
+
+def prepare_tokenizer(family: "Family", table: QaTable, cache_dir: Path) -> "PreTrainedTokenizerFast":
+    """Return the recipe's tokenizer: `model.tokenizer` if named, else the checkpoint's own, else a trained one.
+
+    Args:
+        family: its model settings name checkpoint, tokenizer and vocabulary size; it knows its kind of tokenizer.
+        table: the training questions, which a preset's tokenizer is trained on, once for each machine.
+        cache_dir: where trained tokenizers are kept.
+
+    Raises:
+        ConfigError: a named tokenizer cannot be had or has no fast form.
+        StorageError: the cache folder cannot be written to.
+    """
+    model = family.model
+    if model.tokenizer is not None:
+        return load_tokenizer(model.tokenizer, setting="model.tokenizer")
+    if not family.is_preset:
+        return load_tokenizer(model.checkpoint, setting="model.checkpoint")
+    return trained_tokenizer(family.tokenizer_kind, table, vocab_size=model.vocab_size, cache_dir=cache_dir)
+
+
+def trained_tokenizer(kind: str, table: QaTable, *, vocab_size: int, cache_dir: Path) -> "PreTrainedTokenizerFast":
+    """Return a tokenizer trained on all paragraphs and questions of a table, cached by the table's content.
+
+    Raises:
+        ConfigError: there is no such kind.
+        StorageError: the cache folder cannot be written to.
+    """
+    import tokenizers
+
+    from qa_core.data.trained_tokenizers import tokenizer_kind
+
+    specials = tokenizer_kind(kind).specials
+
+    def make(file: BinaryIO) -> None:
+        texts = [*table.contexts.to_pylist(), *table.rows.column("question").to_pylist()]
+        file.write(tokenizer_kind(kind).train(texts, vocab_size).to_str().encode())
+
+    def read(path: Path) -> "Tokenizer":
+        text = path.read_bytes()
+        try:
+            return tokenizers.Tokenizer.from_buffer(text)
+        except Exception as error:  # the library raises bare Exception and ValueError
+            raise DamagedFile(path) from error
+
+    name = f"{kind}-{vocab_size}-{table.data_hash}-{tokenizers.__version__}.json"
+    return _wrap(read_or_make(Path(cache_dir) / "tokenizers" / name, read=read, make=make), specials)
+
+
+def load_tokenizer(name: str, *, setting: str = "model.tokenizer") -> "PreTrainedTokenizerFast":
+    """Load a tokenizer from the hub, a folder, a tokenizer.json file or a BERT vocabulary.
+
+    Args:
+        name: what the recipe says.
+        setting: the setting that says it, for messages.
+
+    Raises:
+        ConfigError: it is not there, cannot be read or has no fast form, without which there are no offsets.
+    """
+    path = Path(name).expanduser()
+    is_path = path.exists() or name.endswith((".json", ".txt")) or name.startswith((".", "/", "~"))
+    if is_path and not path.exists():
+        raise ConfigError(f"{setting}: found {name!r}, and there is no such file or folder; allowed: {ALLOWED}")
+    try:
+        tokenizer = _from_file(path) if path.is_file() else _from_pretrained(str(path) if is_path else name)
+    except ConfigError as error:
+        raise ConfigError(f"{setting}: {error}") from error
+    except Exception as error:  # transformers and tokenizers raise whatever their parsers raise, bare Exception too
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{setting}: found {name!r}, from which no tokenizer can be loaded ({reason}); allowed: {ALLOWED}. Where "
+            "the hub cannot be reached, name a local folder"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{setting}: found {name!r}, a tokenizer without a fast form; allowed: one with tokenizer.json")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(f"{setting}: found {name!r}, a tokenizer without padding or end token; allowed: {ALLOWED}")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def tokenizer_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """First 16 hex digits of a SHA-256 over all that decides the tokens.
+
+    Truncation and padding are left out: they are the state of the last call, not of the tokenizer.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content.pop("truncation", None)
+    content.pop("padding", None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _from_pretrained(name: str) -> "PreTrainedTokenizerFast":
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+def _from_file(path: Path) -> "PreTrainedTokenizerFast":
+    from tokenizers import Tokenizer
+
+    if path.suffix == ".txt":
+        return _from_bert_vocabulary(path)
+    if path.suffix != ".json":
+        raise ConfigError(f"found {str(path)!r}, a file of another kind; allowed: {ALLOWED}")
+    tokenizer = Tokenizer.from_file(str(path))
+    known = {
+        role: next((text for text in spellings if tokenizer.token_to_id(text) is not None), None)
+        for role, spellings in ROLE_SPELLINGS.items()
+    }
+    return _wrap(tokenizer, {role: text for role, text in known.items() if text is not None})
+
+
+def _from_bert_vocabulary(path: Path) -> "PreTrainedTokenizerFast":
+    from qa_core.data.trained_tokenizers import KINDS, wordpiece_tokenizer
+
+    tokens = path.read_text(encoding="utf-8").splitlines()
+    specials = KINDS["wordpiece"].specials
+    missing = [token for token in specials.values() if token not in tokens]
+    if missing:
+        raise ConfigError(f"found {str(path)!r} without {', '.join(missing)}; allowed: a BERT vocabulary")
+    is_lowercase = all(token == token.lower() for token in tokens if not token.startswith("["))
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = wordpiece_tokenizer(vocabulary, lowercase=is_lowercase)
+    tokenizer.add_special_tokens(list(specials.values()))
+    return _wrap(tokenizer, specials)
+
+
+def _wrap(tokenizer: "Tokenizer", specials: dict[str, str]) -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
