@@ -13,13 +13,13 @@ import resource
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from qa_core.config import EvaluationConfig
 from qa_core.families.base import Batch, Family
@@ -113,6 +113,57 @@ class StorageTracker(TorchDispatchMode):
         self.current_bytes -= size
 
 
+# How a Python program reads a tensor's value; the composite two are seen under inference mode only.
+_LOOKS = (
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.item.default,
+)
+
+
+class MetaStorageTracker(StorageTracker):
+    """The same on meta tensors, with index arithmetic done for real.
+
+    Networks look at values now and then (is the mask all ones, how long is the longest question). Integer and Boolean
+    tensors that follow from the known inputs therefore carry their values along; floating-point ones have none.
+    """
+
+    def know(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the tensors on the meta device, their values known to the tracker."""
+        known = {}
+        for name, tensor in tensors.items():
+            known[name] = tensor.to("meta")
+            known[name].known_values = tensor  # type: ignore[attr-defined]
+            self._see(known[name])
+        return known
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _LOOKS:
+            values = getattr(args[0], "known_values", None)
+            if values is None:
+                raise UnknownValue("the network looks at a value that only a real run knows")
+            return func(values)
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if isinstance(result, torch.Tensor) and not result.is_floating_point():
+            operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            if all(hasattr(leaf, "known_values") for leaf in operands):
+                real_args, real_kwargs = tree_map(_known, (args, kwargs))
+                result.known_values = func(*real_args, **real_kwargs)  # type: ignore[attr-defined]
+        return result
+
+
+class UnknownValue(Exception):
+    """A run on meta tensors needs a value that is not known."""
+
+
+def _known(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.known_values  # type: ignore[attr-defined]
+    is_meta = isinstance(leaf, torch.device) and leaf.type == "meta"
+    return torch.device("cpu") if is_meta else leaf
+
+
 def weights_bytes(model: torch.nn.Module) -> int:
     """Return the bytes of all parameters and buffers, each storage counted once, quantisation state included."""
     storages = {id(item.untyped_storage()): item.untyped_storage().nbytes() for item in held_tensors(model)}
@@ -144,7 +195,9 @@ def inference_peak_bytes(model: torch.nn.Module, protocol: Protocol) -> int:
             torch.cuda.synchronize(device)
             peak = torch.cuda.max_memory_allocated(device) - max(0, other)
         else:
-            peak = _tracked_peak(model, protocol, "cpu")
+            batch = protocol.batch("cpu")
+            held = [*held_tensors(model), *batch.values()]
+            peak = tracked_step_peak_bytes(lambda: protocol.step(model, batch), held)
     model.train(was_training)
     return peak
 
@@ -152,18 +205,15 @@ def inference_peak_bytes(model: torch.nn.Module, protocol: Protocol) -> int:
 def predicted_inference_peak_bytes(skeleton: torch.nn.Module, protocol: Protocol) -> int | None:
     """Return the peak that `inference_peak_bytes` will find, from a network on the meta device.
 
-    None for a generating head: how far it generates depends on values, which meta tensors do not have.
+    None where the step depends on computed values, as a generating head does: how far it generates is not known.
     """
-    if protocol.family.head != "span":
+    tracker = MetaStorageTracker(held_tensors(skeleton))
+    batch = tracker.know(protocol.batch("cpu"))
+    try:
+        with tracker:
+            protocol.step(skeleton.eval(), batch)
+    except UnknownValue:
         return None
-    return _tracked_peak(skeleton.eval(), protocol, "meta")
-
-
-def _tracked_peak(model: torch.nn.Module, protocol: Protocol, device: str) -> int:
-    batch = protocol.batch(device)
-    tracker = StorageTracker([*held_tensors(model), *batch.values()])
-    with tracker:
-        protocol.step(model, batch)
     return tracker.peak_bytes
 
 
@@ -208,7 +258,7 @@ def form_key(architecture: Mapping[str, Any], forms: Mapping[str, Any], protocol
     }
 
 
-def tracked_step_peak_bytes(step: Any, held: Iterable[torch.Tensor]) -> int:
+def tracked_step_peak_bytes(step: Callable[[], None], held: Iterable[torch.Tensor]) -> int:
     """Return the peak of live CPU tensor storages while `step()` runs, `held` counted from the start, in bytes."""
     tracker = StorageTracker(held)
     with torch.random.fork_rng(devices=[]), tracker:

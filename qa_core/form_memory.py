@@ -44,7 +44,8 @@ def form_memory(
         return FormMemory(**json.loads(path.read_text())["memory"])
     with torch.random.fork_rng(devices=[]):
         with torch.device("meta"):
-            predicted = cost.predicted_inference_peak_bytes(_deployed(family, architecture, forms), protocol)
+            skeleton = _deployed(family, architecture, forms)
+        predicted = cost.predicted_inference_peak_bytes(skeleton, protocol)
         network = _deployed(family, architecture, forms).to(protocol.device)
         measured = cost.inference_peak_bytes(network, protocol)
     memory = FormMemory(measured_bytes=measured, predicted_bytes=predicted)
