@@ -1,0 +1,172 @@
+"""Tokens of questions, paragraphs and answers, each text tokenised once; the raw material of `windows.py`.
+
+Offsets are trimmed of white space here, because byte-level and Unigram tokenizers count the space before a word as
+part of its token, and gold answers are found among the tokens here.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qa_core.data.table import QaTable
+from qa_core.families.base import WindowLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TEXTS_AT_ONCE = 1024  # bounds the memory that the tokenizer's own objects take
+
+
+@dataclass(frozen=True)
+class TokenLists:
+    """Many token lists in one flat int32 array: list i is `token_ids[starts[i]:starts[i + 1]]`."""
+
+    token_ids: np.ndarray
+    starts: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.token_ids[self.starts[index] : self.starts[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each list, [lists] int64."""
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True)
+class EncodedTable:
+    """A table in tokens.
+
+    Args:
+        questions: tokens of each question, cut to its maximum length.
+        contexts: tokens of each distinct paragraph.
+        char_starts, char_ends: trimmed character offsets, beside `contexts.token_ids`.
+        context_index: the paragraph of each question.
+        answer_starts, answer_ends: tokens of each question's first gold answer within its paragraph, end exclusive;
+            start equals end where there is none.
+        targets: the tokens that a generating model shall write for each question, None without targets.
+        null_target: those for a window without the answer.
+    """
+
+    questions: TokenLists
+    contexts: TokenLists
+    char_starts: np.ndarray
+    char_ends: np.ndarray
+    context_index: np.ndarray
+    answer_starts: np.ndarray
+    answer_ends: np.ndarray
+    targets: TokenLists | None
+    null_target: np.ndarray | None
+
+
+def encode_table(
+    table: QaTable, tokenizer: "PreTrainedTokenizerFast", layout: WindowLayout, *, max_question_length: int
+) -> EncodedTable:
+    """Tokenise a table, without the tokenizer's own special tokens: the layout places those."""
+    questions = [text.lstrip() for text in table.rows.column("question").to_pylist()]
+    texts = table.contexts.to_pylist()
+    contexts, char_starts, char_ends = _encode_contexts(tokenizer, texts)
+    answer_texts = [answers[0] if answers else "" for answers in table.rows.column("answer_texts").to_pylist()]
+    first_starts = [starts[0] if starts else 0 for starts in table.rows.column("answer_starts").to_pylist()]
+    encoded = EncodedTable(
+        questions=_encode(tokenizer, questions, max_length=max_question_length),
+        contexts=contexts,
+        char_starts=char_starts,
+        char_ends=char_ends,
+        context_index=table.context_index,
+        answer_starts=np.zeros(len(table), np.int64),
+        answer_ends=np.zeros(len(table), np.int64),
+        targets=_targets(tokenizer, answer_texts, layout),
+        null_target=None if layout.null_text is None else _targets(tokenizer, [layout.null_text], layout)[0],
+    )
+    _align_answers(encoded, answer_texts, first_starts)
+    return encoded
+
+
+def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, max_length: int | None = None) -> TokenLists:
+    pieces: list[np.ndarray] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        batch = _call(tokenizer, texts[start : start + TEXTS_AT_ONCE], offsets=False)
+        pieces.extend(np.array(ids[:max_length], np.int32) for ids in batch["input_ids"])
+    return _token_lists(pieces)
+
+
+def _encode_contexts(
+    tokenizer: "PreTrainedTokenizerFast", texts: list[str]
+) -> tuple[TokenLists, np.ndarray, np.ndarray]:
+    ids: list[np.ndarray] = []
+    offsets: list[np.ndarray] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        some = texts[start : start + TEXTS_AT_ONCE]
+        batch = _call(tokenizer, some, offsets=True)
+        ids.extend(np.array(one, np.int32) for one in batch["input_ids"])
+        offsets.extend(
+            _trim(text, np.array(one, np.int32).reshape(-1, 2))
+            for text, one in zip(some, batch["offset_mapping"], strict=True)
+        )
+    flat = np.concatenate(offsets)
+    return _token_lists(ids), np.ascontiguousarray(flat[:, 0]), np.ascontiguousarray(flat[:, 1])
+
+
+def _call(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, offsets: bool) -> dict[str, list]:
+    """Call the tokenizer with everything said: a tokenizer file may carry truncation and padding of its own."""
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=offsets,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        truncation=False,
+        padding=False,
+        verbose=False,
+    )
+
+
+def _token_lists(pieces: list[np.ndarray]) -> TokenLists:
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    return TokenLists(np.concatenate(pieces), np.concatenate(([0], np.cumsum(lengths))))
+
+
+def _trim(text: str, offsets: np.ndarray) -> np.ndarray:
+    """Move offsets [tokens, 2] inwards past white space; a token of white space alone becomes empty, at its end."""
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    is_space = _space_table()[np.minimum(codes, 0xFFFF)]
+    characters = np.arange(len(codes) + 1, dtype=np.int32)
+    # The nearest character at or after each place, and the end of the nearest one before it, that is not white space.
+    following = np.minimum.accumulate(np.append(np.where(is_space, len(codes), characters[:-1]), len(codes))[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.insert(np.where(is_space, 0, characters[1:]), 0, 0))
+    starts = np.minimum(following[offsets[:, 0]], offsets[:, 1])
+    return np.stack((starts, np.maximum(preceding[offsets[:, 1]], starts)), axis=1).astype(np.int32)
+
+
+@cache
+def _space_table() -> np.ndarray:
+    """Whether a character is white space, for codes up to 0xFFFF; there is none above."""
+    return np.array([chr(code).isspace() for code in range(0x10000)])
+
+
+def _targets(tokenizer: "PreTrainedTokenizerFast", texts: list[str], layout: WindowLayout) -> TokenLists | None:
+    if layout.null_text is None:
+        return None
+    space = layout.null_text[: len(layout.null_text) - len(layout.null_text.lstrip())]
+    bare = _encode(tokenizer, [space + text.strip() for text in texts])
+    end = np.array(layout.target_end, np.int32)
+    return _token_lists([np.concatenate((bare[index], end)) for index in range(len(texts))])
+
+
+def _align_answers(encoded: EncodedTable, texts: list[str], starts: list[int]) -> None:
+    """Fill in the tokens that overlap each answer's characters, white space at its ends left out."""
+    for question, (text, start) in enumerate(zip(texts, starts, strict=True)):
+        if not text:
+            continue
+        first = start + len(text) - len(text.lstrip())
+        end = first + len(text.strip())
+        context = encoded.context_index[question]
+        tokens = slice(encoded.contexts.starts[context], encoded.contexts.starts[context + 1])
+        first_token = np.searchsorted(encoded.char_ends[tokens], first, side="right")
+        end_token = np.searchsorted(encoded.char_starts[tokens], end, side="left")
+        if end_token > first_token:  # else: the tokenizer dropped every character of the answer
+            encoded.answer_starts[question] = first_token
+            encoded.answer_ends[question] = end_token
