@@ -2,7 +2,7 @@
 
 Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of
 truth: what MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by
-id through `MlflowClient`; none is ever "active". What a record holds: `records.py`; who calls this: `tuner.py`.
+id through `MlflowClient`; none is ever "active". A record's content: `records.py`; the caller: `tuner.py`.
 """
 
 import logging

@@ -1,0 +1,397 @@
+"""The design's rules of layering, held by reading every import of the project.
+
+Each rule is a function from a root folder to the places that break it, so that the same function judges the
+project and a copy with a planted violation: every rule is seen red. Imports inside functions, under TYPE_CHECKING
+and through `import_module("name")` count as well.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+OWN_FOLDERS = ("qa_core", "sweeps", "benchmarks", "tests")
+HEAVY = ("ray", "mlflow", "torch", "pandas")
+LIGHT_MODULES = (
+    "qa_core.config",
+    "qa_core.registry",
+    "qa_core.schema",
+    "sweeps.cli",
+    "sweeps.front",
+    "sweeps.pareto",
+    "sweeps.records",
+    "sweeps.registry",
+    "sweeps.space",
+    "sweeps.spec",
+)
+RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py")
+RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
+MLFLOW_FILES = ("sweeps/tracking.py",)
+PICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
+# folder of one noun -> the file and the name of its registry
+REGISTRIES = {
+    "qa_core/families": ("qa_core/registry.py", "FAMILIES"),
+    "qa_core/methods": ("qa_core/registry.py", "METHODS"),
+    "sweeps/schedulers": ("sweeps/registry.py", "SCHEDULERS"),
+    "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS"),
+}
+NOT_REGISTERED = ("__init__", "base")
+
+Rule = Callable[[Path], list[str]]
+
+
+# What the rules read
+
+
+def python_files(root: Path, *folders: str) -> list[Path]:
+    """Return the source files below the given folders, relative to `root`."""
+    return sorted(path.relative_to(root) for folder in folders for path in (root / folder).rglob("*.py"))
+
+
+def tree_of(root: Path, file: Path) -> ast.Module:
+    return ast.parse((root / file).read_text(encoding="utf-8"), filename=str(file))
+
+
+def imports_of(root: Path, file: Path) -> Iterator[tuple[str, int]]:
+    """Yield each imported name with its line: "a.b" for `import a.b`; "a" and "a.b" for `from a import b`."""
+    package = list(file.with_suffix("").parts[:-1])
+    for node in ast.walk(tree_of(root, file)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            yield module, node.lineno
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and name_of(node.func) in ("import_module", "__import__"):
+            named = node.args[0] if node.args else None
+            if isinstance(named, ast.Constant) and isinstance(named.value, str):
+                yield named.value, node.lineno
+
+
+def name_of(function: ast.expr) -> str:
+    """Return the last part of a called name: "load" for `torch.load`."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def is_in(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def forbidden_imports(root: Path, files: list[Path], packages: tuple[str, ...]) -> list[str]:
+    return [
+        f"{file}:{line}: imports {name}"
+        for file in files
+        for name, line in sorted(set(imports_of(root, file)), key=lambda found: (found[1], found[0]))
+        if is_in(name, packages)
+    ]
+
+
+def registered_files(root: Path, folder: str) -> dict[str, str]:
+    """Return the registry of a folder's noun, read from source: name -> the file its class lives in."""
+    file, variable = REGISTRIES[folder]
+    for node in tree_of(root, Path(file)).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == variable for target in targets):
+            table = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            return {name: place.partition(":")[0].replace(".", "/") + ".py" for name, place in table.items()}
+    raise AssertionError(f"{file} has no {variable}")
+
+
+# The rules
+
+
+def core_knows_nothing_of_sweeps(root: Path) -> list[str]:
+    return forbidden_imports(root, python_files(root, "qa_core"), ("ray", "mlflow", "optuna", "sweeps"))
+
+
+def families_and_methods_stand_alone(root: Path) -> list[str]:
+    broken = []
+    nouns = [file.with_suffix("") for file in python_files(root, "qa_core/families", "qa_core/methods")]
+    modules = {".".join(noun.parts) for noun in nouns if noun.name not in NOT_REGISTERED}
+    loop = ("qa_core.train", "qa_core.run")
+    for file in python_files(root, "qa_core/families", "qa_core/methods"):
+        others = tuple(modules - {".".join(file.with_suffix("").parts)})
+        broken += forbidden_imports(root, [file], (*others, *loop))
+    return broken
+
+
+def ray_stays_at_the_edge(root: Path) -> list[str]:
+    files = python_files(root, "qa_core", "sweeps", "benchmarks")
+    allowed = [
+        file for file in files if file.as_posix() in RAY_FILES or file.parent.as_posix() in RAY_FOLDERS
+    ]
+    return forbidden_imports(root, [file for file in files if file not in allowed], ("ray",))
+
+
+def mlflow_stays_in_tracking(root: Path) -> list[str]:
+    files = python_files(root, "qa_core", "sweeps", "benchmarks")
+    return forbidden_imports(
+        root, [file for file in files if file.as_posix() not in MLFLOW_FILES], ("mlflow",)
+    )
+
+
+def light_modules_load_nothing_heavy(root: Path) -> list[str]:
+    """Import every light module and every registered family and method in a fresh process each, and look."""
+    modules = list(LIGHT_MODULES)
+    for folder in ("qa_core/families", "qa_core/methods"):
+        files = registered_files(root, folder).values()
+        modules += sorted(file.removesuffix(".py").replace("/", ".") for file in files)
+    code = (
+        "import sys, importlib\n"
+        "for name in sys.argv[1:]:\n"
+        "    module = importlib.import_module(name)\n"
+        f"    heavy = sorted(set({HEAVY!r}) & set(sys.modules))\n"
+        "    print(name, module.__file__, ','.join(heavy), sep='|')\n"
+    )
+    # All in one process first: it is clean for every module or for none of them.
+    loaded = heavy_after_import(root, code, modules)
+    if any(heavy for _, _, heavy in loaded):
+        loaded = [found for module in modules for found in heavy_after_import(root, code, [module])]
+    assert all(Path(file).is_relative_to(root) for _, file, _ in loaded), loaded
+    return [f"importing {name} loads {heavy}" for name, _, heavy in loaded if heavy]
+
+
+def heavy_after_import(root: Path, code: str, modules: list[str]) -> list[tuple[str, str, str]]:
+    done = subprocess.run([sys.executable, "-c", code, *modules], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("|") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == modules
+    return [(name, file, heavy) for name, file, heavy in lines]
+
+
+def registry_folder_and_tests_agree(root: Path) -> list[str]:
+    broken = []
+    for folder in REGISTRIES:
+        registered = set(registered_files(root, folder).values())
+        present = {file for file in map(Path.as_posix, python_files(root, folder)) if named(file)}
+        tested = {
+            f"{folder}/{file.stem.removeprefix('test_')}.py"
+            for file in python_files(root, f"tests/{folder}")
+            if file.stem.startswith("test_") and named(file.as_posix())
+        }
+        broken += [f"{file}: registered, but there is no such file" for file in sorted(registered - present)]
+        broken += [f"{file}: has no line in {REGISTRIES[folder][1]}" for file in sorted(present - registered)]
+        broken += [f"{file}: has no test file in tests/{folder}" for file in sorted(present - tested)]
+        broken += [f"tests of {file}: there is no such file" for file in sorted(tested - present)]
+    return broken
+
+
+def named(file: str) -> bool:
+    return Path(file).stem.removeprefix("test_") not in NOT_REGISTERED
+
+
+def no_name_hides_another_module(root: Path) -> list[str]:
+    """`python sweeps/run.py` starts with `sweeps/` first on the import path."""
+    installed = {name for name, owners in packages_distributions().items() if set(owners) != {"qa-sweeps"}}
+    names = {path.stem: path for path in sorted((root / "sweeps").iterdir()) if is_importable(path)}
+    taken = set(sys.stdlib_module_names) | installed
+    return [f"sweeps/{path.name}: hides the module {name}" for name, path in names.items() if name in taken]
+
+
+def is_importable(path: Path) -> bool:
+    return path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))
+
+
+def nothing_runs_what_it_loads(root: Path) -> list[str]:
+    files = python_files(root, "qa_core", "sweeps", "benchmarks")
+    broken = forbidden_imports(root, files, PICKLERS)
+    for file in files:
+        for node in ast.walk(tree_of(root, file)):
+            if isinstance(node, ast.Call):
+                broken += [f"{file}:{node.lineno}: {fault}" for fault in unsafe(node)]
+            elif isinstance(node, ast.Dict):
+                keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+                broken += [f"{file}:{node.lineno}: {key}" for key in keys if key == "trust_remote_code"]
+    return broken
+
+
+def unsafe(call: ast.Call) -> list[str]:
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    faults = []
+    if ast.unparse(call.func) == "torch.load" and given.get("weights_only") != "True":
+        faults.append("torch.load without weights_only=True")
+    for name in ("trust_remote_code", "allow_pickle"):
+        if given.get(name, "False") != "False":
+            faults.append(f"{name}={given[name]}")
+    return faults
+
+
+# rule, file of the planted violation, its text, a part of the message that must come
+VIOLATIONS: list[tuple[Rule, str, str, str]] = [
+    (core_knows_nothing_of_sweeps, "qa_core/seeding.py", "import ray", "imports ray"),
+    (
+        core_knows_nothing_of_sweeps,
+        "qa_core/data/planted.py",
+        "from optuna.trial import Trial",
+        "imports optuna",
+    ),
+    (core_knows_nothing_of_sweeps, "qa_core/config.py", "def f():\n    import sweeps.front", "sweeps.front"),
+    (
+        core_knows_nothing_of_sweeps,
+        "qa_core/config.py",
+        "import_module('mlflow.entities')",
+        "mlflow.entities",
+    ),
+    (
+        core_knows_nothing_of_sweeps,
+        "qa_core/errors.py",
+        "if TYPE_CHECKING:\n    from sweeps import spec",
+        "sweeps",
+    ),
+    (
+        families_and_methods_stand_alone,
+        "qa_core/families/bert.py",
+        "from . import lstm",
+        "imports qa_core.families.lstm",
+    ),
+    (
+        families_and_methods_stand_alone,
+        "qa_core/families/t5.py",
+        "from .bert import Bert",
+        "imports qa_core.families.bert",
+    ),
+    (
+        families_and_methods_stand_alone,
+        "qa_core/methods/lora.py",
+        "from qa_core.families import t5",
+        "families.t5",
+    ),
+    (
+        families_and_methods_stand_alone,
+        "qa_core/families/t5.py",
+        "import qa_core.methods.lora",
+        "methods.lora",
+    ),
+    (
+        families_and_methods_stand_alone,
+        "qa_core/methods/lora.py",
+        "from qa_core.train import train",
+        "qa_core.train",
+    ),
+    (families_and_methods_stand_alone, "qa_core/families/base.py", "from qa_core import run", "qa_core.run"),
+    (ray_stays_at_the_edge, "sweeps/front.py", "def f():\n    from ray import tune", "imports ray"),
+    (ray_stays_at_the_edge, "sweeps/configs/planted.py", "import ray.tune", "imports ray.tune"),
+    (mlflow_stays_in_tracking, "sweeps/tuner.py", "def f():\n    from mlflow import MlflowClient", "mlflow"),
+    (
+        light_modules_load_nothing_heavy,
+        "sweeps/pareto.py",
+        "import torch",
+        "importing sweeps.pareto loads torch",
+    ),
+    (
+        light_modules_load_nothing_heavy,
+        "qa_core/families/lstm.py",
+        "import pandas",
+        "families.lstm loads pandas",
+    ),
+    (
+        registry_folder_and_tests_agree,
+        "qa_core/methods/planted.py",
+        "",
+        "methods/planted.py: has no line in METHODS",
+    ),
+    (registry_folder_and_tests_agree, "sweeps/searchers/planted.py", "", "planted.py: has no test file"),
+    (
+        registry_folder_and_tests_agree,
+        "tests/qa_core/families/test_planted.py",
+        "",
+        "families/planted.py: there is no",
+    ),
+    (
+        registry_folder_and_tests_agree,
+        "sweeps/registry.py",
+        "SCHEDULERS = {'gone': 'sweeps.schedulers.gone:Gone'}",
+        "",
+    ),
+    (no_name_hides_another_module, "sweeps/queue.py", "", "sweeps/queue.py: hides the module queue"),
+    (no_name_hides_another_module, "sweeps/optuna/__init__.py", "", "sweeps/optuna: hides the module optuna"),
+    (nothing_runs_what_it_loads, "qa_core/artifact.py", "import pickle", "imports pickle"),
+    (nothing_runs_what_it_loads, "qa_core/artifact.py", "torch.load('x')", "torch.load without weights_only"),
+    (nothing_runs_what_it_loads, "sweeps/front.py", "f(trust_remote_code=True)", "trust_remote_code=True"),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/front.py",
+        "options = {'trust_remote_code': True}",
+        "trust_remote_code",
+    ),
+    (
+        nothing_runs_what_it_loads,
+        "qa_core/data/windows.py",
+        "np.load(p, allow_pickle=True)",
+        "allow_pickle=True",
+    ),
+]
+RULES = list(dict.fromkeys(rule for rule, *_ in VIOLATIONS))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_project_keeps_the_rule(rule: Rule) -> None:
+    assert rule(PROJECT) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "text", "message"),
+    VIOLATIONS,
+    ids=[f"{rule.__name__}-{file}" for rule, file, *_ in VIOLATIONS],
+)
+def test_the_rule_is_red_when_broken(tmp_path: Path, rule: Rule, file: str, text: str, message: str) -> None:
+    for folder in OWN_FOLDERS:
+        copytree(
+            PROJECT / folder, tmp_path / folder, ignore=ignore_patterns("__pycache__", "tests/__pycache__")
+        )
+    target = tmp_path / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text((target.read_text() if target.exists() else "") + f"\n{text}\n")
+    broken = rule(tmp_path)
+    assert any(message in place for place in broken), broken
+
+
+def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
+    assert len(RULES) == 8
+    files = [file.as_posix() for file in python_files(PROJECT, "qa_core", "sweeps")]
+    for expected in (*RAY_FILES, *MLFLOW_FILES, "qa_core/train.py", "sweeps/searchers/optuna.py"):
+        assert expected in files
+    assert {name: len(registered_files(PROJECT, name)) for name in REGISTRIES} == {
+        "qa_core/families": 5,
+        "qa_core/methods": 1,
+        "sweeps/schedulers": 2,
+        "sweeps/searchers": 3,
+    }
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "package" / "inner" / "module.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "import a.b\n"
+        "from . import c\n"
+        "from ..d import e\n"
+        "def f():\n"
+        "    import g as h\n"
+        "if TYPE_CHECKING:\n"
+        "    from i import j\n"
+        "k = importlib.import_module('l.m')\n"
+    )
+    found = list(imports_of(tmp_path, Path("package/inner/module.py")))
+    assert sorted(found) == sorted(
+        [
+            ("a.b", 1),
+            ("package.inner", 2),
+            ("package.inner.c", 2),
+            ("package.d", 3),
+            ("package.d.e", 3),
+            ("g", 5),
+            ("i", 7),
+            ("i.j", 7),
+            ("l.m", 8),
+        ]
+    )
