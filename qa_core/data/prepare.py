@@ -1,0 +1,132 @@
+"""From a recipe to the data of its trial: the one place where reading, splitting and windowing are put in order.
+
+Everything follows from the data settings, the family's tokenizer and `data.split_seed`, never from the trial's own
+seed, so that the trials of a sweep share data and cache.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_core.config import DataConfig, RunConfig
+from qa_core.data.negatives import add_negatives
+from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
+from qa_core.data.tokenizers import prepare_tokenizer, tokenizer_hash
+from qa_core.data.windows import WindowLengths, WindowSet, build_windows
+from qa_core.errors import ConfigError
+from qa_core.families.base import Family, WindowLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, eq=False)
+class TrialData:
+    """What a trial trains and is scored on.
+
+    `facts` are JSON values for the record: for each of `train`, `selection` and `evaluation` its source, data hash,
+    and counts of questions, paragraphs, unanswerable and skipped questions and windows. The evaluation windows are
+    None until `evaluation` has been called.
+    """
+
+    tokenizer: "PreTrainedTokenizerFast"
+    layout: WindowLayout
+    train: WindowSet
+    train_table: QaTable
+    selection: WindowSet
+    selection_table: QaTable
+    evaluation_table: QaTable
+    lengths: WindowLengths
+    cache_dir: Path
+    facts: dict[str, Any]
+
+    def evaluation(self) -> WindowSet:
+        """Return the windows of the evaluation set; only the final evaluation asks for them."""
+        windows = self._windows(self.evaluation_table)
+        self.facts["evaluation"]["windows"] = len(windows)
+        return windows
+
+    def _windows(self, table: QaTable) -> WindowSet:
+        return build_windows(table, self.tokenizer, self.layout, lengths=self.lengths, cache_dir=self.cache_dir)
+
+
+def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
+    """Read, split and window the data of a recipe.
+
+    The training source is cut to `data.train_questions`, then split into train and selection part by article;
+    synthetic unanswerable questions join the train part alone.
+
+    Args:
+        config: the recipe.
+        family: says which tokenizer and which layout.
+        cache_dir: shared by all trials of the machine.
+
+    Raises:
+        ConfigError: the evaluation data is not named and the training source has none, or the tokenizer cannot be had.
+        DataError: a source is missing or malformed.
+        StorageError: the cache folder cannot be written to.
+    """
+    data = config.data
+    evaluation_table = _evaluation_table(data)
+    source_table = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
+    chosen = select_questions(source_table, data.train_questions, seed=data.split_seed)
+    answered_table, selection_table = split_selection(
+        chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
+    )
+    # Trained before negatives come in: trials that differ in their ratio share one tokenizer.
+    tokenizer = prepare_tokenizer(family, answered_table, cache_dir)
+    train_table = add_negatives(answered_table, data.negatives_ratio, seed=data.split_seed)
+    layout = family.layout(tokenizer)
+    lengths = WindowLengths(data.max_length, data.stride, data.max_question_length)
+    train, selection = (
+        build_windows(table, tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
+        for table in (train_table, selection_table)
+    )
+    train_contexts = set(source_table.contexts.to_pylist())
+    facts = {
+        "train": {**_facts(train_table), "windows": len(train)},
+        "selection": {**_facts(selection_table), "windows": len(selection)},
+        "evaluation": {**_facts(evaluation_table), "windows": None},
+        "synthetic_unanswerable": len(train_table) - len(answered_table),
+        "evaluation_contexts_in_train": sum(
+            context in train_contexts for context in evaluation_table.contexts.to_pylist()
+        ),
+        "tokenizer_hash": tokenizer_hash(tokenizer),
+        "split_seed": data.split_seed,
+        "versions": {name: version(name) for name in ("tokenizers", "transformers", "pyarrow")},
+    }
+    return TrialData(
+        tokenizer=tokenizer,
+        layout=layout,
+        train=train,
+        train_table=train_table,
+        selection=selection,
+        selection_table=selection_table,
+        evaluation_table=evaluation_table,
+        lengths=lengths,
+        cache_dir=cache_dir,
+        facts=facts,
+    )
+
+
+def _evaluation_table(data: DataConfig) -> QaTable:
+    if data.evaluation is None and is_file_source(data.train):
+        raise ConfigError(
+            f"data.evaluation: found nothing, and data.train is the file {data.train!r}, which has no dev split; "
+            "allowed: a file, a hub data set name or `sample`"
+        )
+    source = data.evaluation or data.train
+    table = load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)
+    return select_questions(table, data.evaluation_questions, seed=data.split_seed)
+
+
+def _facts(table: QaTable) -> dict[str, Any]:
+    return {
+        "source": table.source,
+        "data_hash": table.data_hash,
+        "questions": len(table),
+        "paragraphs": len(table.contexts),
+        "unanswerable": int(table.is_unanswerable.sum()),
+        "skipped": table.skipped,
+    }
