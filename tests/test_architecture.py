@@ -1,8 +1,8 @@
 """The design's rules of layering, held by reading every import of the project.
 
 Each rule is a function from a root folder to the places that break it, so that the same function judges the
-project and a copy with a planted violation: every rule is seen red. Imports inside functions, under TYPE_CHECKING
-and through `import_module("name")` count as well.
+project and a copy with a planted violation: every rule is seen red. Imports inside functions, those under
+TYPE_CHECKING and `import_module("name")` count as well.
 """
 
 import ast
