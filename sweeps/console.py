@@ -1,4 +1,4 @@
-"""What the user sees of a running sweep: a line for each event, a bar for the whole, the front when it changes.
+"""What the user sees of a running sweep: a line for each event, a bar for the whole, the front as it changes.
 
 On a terminal the bar stays below the lines; elsewhere (a pipe, a log file) there are plain lines without
 control codes. It only shows: nothing is decided or stored here. The tuner tells it of events (`tuner.py`).
