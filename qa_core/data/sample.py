@@ -1,0 +1,196 @@
+"""The built-in corpus: generated passages about invented things, in the SQuAD v2.0 layout, for runs without a hub.
+
+A passage tells facts of the same kinds about two or three entities of one theme, so that neither the type of the
+answer nor the kind of fact is enough: the question must be read. Words and patterns are in `sample_grammar.py`.
+Standard library only; a seed gives the same bytes on every machine.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from qa_core.data.sample_grammar import (
+    COINED_NAMES,
+    FAMILY_NAMES,
+    GIVEN_NAMES,
+    POOLS,
+    RELATIONS,
+    THEMES,
+    Relation,
+    Theme,
+)
+
+ARTICLES_PER_THEME = {"train": 8, "dev": 2}
+PASSAGES_PER_ARTICLE = {"train": 18, "dev": 9}
+QUESTIONS_PER_PASSAGE = 5
+
+# Difficulty: each larger value is harder.
+ENTITY_COUNTS = (2, 3)  # drawn with equal chance
+FACTS_PER_PASSAGE = 8  # shared out between the entities
+SHARED_RELATIONS_SHARE = 0.7  # chance that a fact's relation is one that the first entity has too
+STATEMENT_FORMS = 2
+QUESTION_FORMS = 3
+JOINED_SHARE = 0.7  # chance that two facts of an entity stand in one sentence
+PRONOUN_SHARE = 0.0  # chance that a sentence after an entity's first calls it "it" or "this person"
+SHARED_NOUN_SHARE = 0.25  # chance that all entities of a passage are named by one noun
+UNANSWERABLE_SHARE = 0.25
+UNANSWERABLE_ABOUT_OTHER_SHARE = 0.6  # of these, chance that the passage gives the fact for another entity
+
+DEV_NAME_STEP = 5  # every fifth combination of a name and a noun is kept for dev
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _Fact:
+    entity: str
+    relation: Relation
+    value: str
+    start: int = -1  # where the value begins in the passage
+
+
+def sample_squad(split: str, seed: int = 0) -> dict[str, Any]:
+    """Return the corpus as a parsed SQuAD v2.0 document.
+
+    Args:
+        split: "train" or "dev"; no entity and no passage of one occurs in the other.
+        seed: another seed gives other passages over the same words.
+
+    Raises:
+        ValueError: the split is unknown.
+    """
+    if split not in ARTICLES_PER_THEME:
+        raise ValueError(f"split: found {split!r}; allowed: {', '.join(ARTICLES_PER_THEME)}")
+    rng = random.Random(f"sample/{split}/{seed}")
+    articles = []
+    for theme in THEMES:
+        used: set[str] = set()
+        for number in range(ARTICLES_PER_THEME[split]):
+            paragraphs = [_paragraph(rng, theme, split, used) for _ in range(PASSAGES_PER_ARTICLE[split])]
+            articles.append(
+                {"title": f"{theme.title}, {split} volume {number + 1}", "paragraphs": paragraphs}
+            )
+    questions = [qa for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
+    for number, question in enumerate(questions):
+        question["id"] = f"sample-{split}-{seed}-{number:05d}"
+    return {"version": "v2.0", "data": articles}
+
+
+def _paragraph(rng: random.Random, theme: Theme, split: str, used: set[str]) -> dict[str, Any]:
+    entities = _entities(rng, theme, split, used)
+    facts = _facts(rng, theme, entities)
+    context, facts = _write(rng, facts, is_person=not theme.nouns)
+    questions = []
+    absent = _absent(theme, entities, facts)
+    for fact in _draw(rng, facts, QUESTIONS_PER_PASSAGE):
+        if absent and rng.random() < UNANSWERABLE_SHARE:
+            given = {known.relation.word for known in facts}
+            about_other = rng.random() < UNANSWERABLE_ABOUT_OTHER_SHARE
+            fitting = [item for item in absent if (item.relation.word in given) == about_other] or absent
+            fact = _pick(rng, fitting)
+            absent.remove(fact)
+        questions.append(_question(rng, fact))
+    return {"context": context, "qas": questions}
+
+
+def _entities(rng: random.Random, theme: Theme, split: str, used: set[str]) -> list[str]:
+    """Draw names that share no word, except the noun where all share it; one entity stands in one passage only."""
+    count = _pick(rng, ENTITY_COUNTS)
+    firsts, seconds = (COINED_NAMES, theme.nouns) if theme.nouns else (GIVEN_NAMES, FAMILY_NAMES)
+    shares_noun = bool(theme.nouns) and rng.random() < SHARED_NOUN_SHARE
+    while True:
+        first_indices = _draw(rng, range(len(firsts)), count)
+        second_indices = _draw(rng, range(len(seconds)), count)
+        if shares_noun:
+            second_indices = second_indices[:1] * count
+        pairs = list(zip(first_indices, second_indices, strict=True))
+        names = [f"{firsts[first]} {seconds[second]}" for first, second in pairs]
+        is_dev = [(first + second) % DEV_NAME_STEP == 0 for first, second in pairs]
+        if all(item == (split == "dev") for item in is_dev) and not used & set(names):
+            used.update(names)
+            return [f"the {name}" if theme.nouns else name for name in names]
+
+
+def _facts(rng: random.Random, theme: Theme, entities: list[str]) -> list[_Fact]:
+    """Give each entity its relations, later ones mostly those that the first has too; no value occurs twice."""
+    facts: list[_Fact] = []
+    taken = set(entities)
+    first_words: list[str] = []
+    for index, entity in enumerate(entities):
+        count = FACTS_PER_PASSAGE * (index + 1) // len(entities) - FACTS_PER_PASSAGE * index // len(entities)
+        words: list[str] = []
+        while len(words) < count:
+            shared = [word for word in first_words if word not in words]
+            is_shared = bool(shared) and rng.random() < SHARED_RELATIONS_SHARE
+            words.append(_pick(rng, shared if is_shared else [w for w in theme.relations if w not in words]))
+        for word in words:
+            value = _pick(rng, [item for item in POOLS[RELATIONS[word].pool] if item not in taken])
+            taken.add(value)
+            facts.append(_Fact(entity, RELATIONS[word], value))
+        first_words = first_words or words
+    return facts
+
+
+def _write(rng: random.Random, facts: list[_Fact], *, is_person: bool) -> tuple[str, list[_Fact]]:
+    """Return the passage and its facts with their places."""
+    context = ""
+    placed = []
+    previous = None
+    for group in _sentences(rng, facts):
+        subject = group[0].entity
+        if subject == previous and rng.random() < PRONOUN_SHARE:
+            subject = "this person" if is_person else "it"
+        previous = group[0].entity
+        context += f"{' ' if context else ''}{subject[0].upper()}{subject[1:]} "
+        for number, fact in enumerate(group):
+            statement = _pick(rng, fact.relation.statements(fact.value)[:STATEMENT_FORMS])
+            context += f"{' and ' if number else ''}{statement}"
+            placed.append(replace(fact, start=len(context) - len(fact.value)))
+        context += "."
+    return context, placed
+
+
+def _sentences(rng: random.Random, facts: list[_Fact]) -> list[list[_Fact]]:
+    """Group each entity's facts by one or two, sentences in random order."""
+    groups: list[list[_Fact]] = []
+    for fact in facts:
+        joins = bool(groups) and groups[-1][0].entity == fact.entity and len(groups[-1]) < 2
+        if joins and rng.random() < JOINED_SHARE:
+            groups[-1].append(fact)
+        else:
+            groups.append([fact])
+    return _draw(rng, groups, len(groups))
+
+
+def _absent(theme: Theme, entities: list[str], facts: list[_Fact]) -> list[_Fact]:
+    """List what could be asked of these entities and is not told."""
+    told = {(fact.entity, fact.relation.word) for fact in facts}
+    return [
+        _Fact(entity, RELATIONS[word], "")
+        for entity in entities
+        for word in theme.relations
+        if (entity, word) not in told
+    ]
+
+
+def _question(rng: random.Random, fact: _Fact) -> dict[str, Any]:
+    is_told = fact.start >= 0
+    return {
+        "id": "",
+        "question": _pick(rng, fact.relation.questions(fact.entity)[:QUESTION_FORMS]),
+        "answers": [{"text": fact.value, "answer_start": fact.start}] if is_told else [],
+        "is_impossible": not is_told,
+    }
+
+
+# Only `random()` of the standard generator is promised to give the same numbers in every Python.
+
+
+def _pick(rng: random.Random, items: Sequence[Item]) -> Item:
+    return items[int(rng.random() * len(items))]
+
+
+def _draw(rng: random.Random, items: Sequence[Item], count: int) -> list[Item]:
+    """Return `count` distinct items in random order, or all of them when there are fewer."""
+    left = list(items)
+    return [left.pop(int(rng.random() * len(left))) for _ in range(min(count, len(left)))]
