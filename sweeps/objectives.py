@@ -1,0 +1,85 @@
+"""What a sweep can optimise: each objective's name, unit and where its value is read.
+
+The final value comes from the `Quality` or `Cost` of a finished trial. Schedulers see the value of a rung,
+read from `Progress`; an objective that is only measured at the end has none, and a scheduler refuses it.
+Goals and reference points are the spec's (`sweeps/spec.py`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qa_core.errors import ConfigError, DataError, unknown
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Where an objective is read: a field of a section of the result, divided by `divisor` into `unit`."""
+
+    unit: str
+    section: str  # "quality" or "cost"
+    field: str
+    divisor: float = 1.0
+    rung_field: str | None = None  # of Progress; None: measured only on the finished artifact
+
+
+MEASURES: Mapping[str, Measure] = {
+    "em_percent": Measure("%", "quality", "em_percent", rung_field="selection_em_percent"),
+    "f1_percent": Measure("%", "quality", "f1_percent", rung_field="selection_f1_percent"),
+    "memory_mb": Measure("MB", "cost", "inference_peak_bytes", divisor=1e6, rung_field="memory_mb"),
+    "artifact_bytes": Measure("bytes", "cost", "artifact_bytes"),
+    "weights_bytes": Measure("bytes", "cost", "weights_bytes"),
+    "inference_peak_bytes": Measure("bytes", "cost", "inference_peak_bytes"),
+    "train_peak_bytes": Measure("bytes", "cost", "train_peak_bytes"),
+    "rss_peak_bytes": Measure("bytes", "cost", "rss_peak_bytes"),
+    "latency_p50_ms": Measure("ms", "cost", "latency_p50_ms"),
+    "latency_p95_ms": Measure("ms", "cost", "latency_p95_ms"),
+}
+
+
+def measure(name: str) -> Measure:
+    """Return where the objective is read; raises ConfigError with the nearest name when there is none."""
+    if name not in MEASURES:
+        raise ConfigError(unknown("objective", name, MEASURES))
+    return MEASURES[name]
+
+
+def rung_field(name: str) -> str:
+    """Return the field of `Progress` that stands for the objective at a rung.
+
+    Raises:
+        ConfigError: the objective is measured only on the finished artifact.
+    """
+    field = measure(name).rung_field
+    if field is None:
+        at_rungs = sorted(key for key, item in MEASURES.items() if item.rung_field)
+        raise ConfigError(
+            f"objective {name!r} is measured only on the finished artifact, so no scheduler compares it at "
+            f"rungs (allowed there: {', '.join(at_rungs)})"
+        )
+    return field
+
+
+def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, float]:
+    """Read the objectives of a finished trial, in their units.
+
+    Args:
+        names: objective names.
+        quality: a `Quality`, or its JSON form.
+        cost: a `Cost`, or its JSON form.
+
+    Raises:
+        DataError: a value is missing.
+    """
+    sections = {"quality": quality, "cost": cost}
+    values = {}
+    for name in names:
+        item = measure(name)
+        section = sections[item.section]
+        found = (
+            section.get(item.field) if isinstance(section, Mapping) else getattr(section, item.field, None)
+        )
+        if found is None:
+            raise DataError(f"objective {name!r}: the result has no {item.section}.{item.field}")
+        values[name] = found / item.divisor
+    return values

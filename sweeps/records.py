@@ -1,0 +1,143 @@
+"""`records.jsonl`: one JSON line for each trial that ended, the source of truth of a sweep.
+
+Lines are only ever appended. Everything else (tables, plots, the tracking server) is derived from them. What
+a front makes of records is in `sweeps/front.py`.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from qa_core.errors import DataError, StorageError, unknown
+from qa_core.schema import as_json
+
+SCHEMA_VERSION = 1
+STATUSES = ("ok", "stopped", "failed", "oom")
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one trial ended. None means: not reached, for the reason in `reason`."""
+
+    trial_id: str
+    status: str  # ok: the whole budget was spent and the artifact measured; stopped, failed, oom
+    reason: str | None  # None only when the status is ok
+    seed: int
+    assignment: Mapping[str, Any]  # parameter id -> value
+    config: Mapping[str, Any]  # the whole recipe, defaults filled in
+    examples_seen: int
+    budget_examples: int
+    curve: tuple[Mapping[str, Any], ...]  # the reports at rungs, in order
+    device: str | None
+    started_at: str  # ISO 8601, UTC
+    finished_at: str
+    seconds: float
+    traceback: str | None = None
+    objectives: Mapping[str, float] | None = None  # final values by name
+    quality: Mapping[str, Any] | None = None
+    cost: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)  # hashes, sources, counts
+    artifact: str | None = None  # folder, relative to the run's folder
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Check what every reader relies on."""
+        if self.status not in STATUSES:
+            raise DataError(f"record {self.trial_id}: {unknown('status', str(self.status), STATUSES)}")
+        if self.status == "ok" and (self.objectives is None or self.examples_seen < self.budget_examples):
+            raise DataError(
+                f"record {self.trial_id}: status 'ok' needs objectives and the whole budget, found "
+                f"objectives={self.objectives}, examples_seen={self.examples_seen} of {self.budget_examples}"
+            )
+        if self.status != "ok" and not self.reason:
+            raise DataError(f"record {self.trial_id}: status {self.status!r} needs a reason")
+
+
+def append(path: Path, record: Record) -> None:
+    """Append one record and force it to the disk; a line torn by an earlier crash is cut off first.
+
+    Raises:
+        DataError: a value is not finite or not JSON.
+        StorageError: the file cannot be written.
+    """
+    try:
+        line = json.dumps(as_json(record), allow_nan=False, ensure_ascii=False, sort_keys=True)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"record {record.trial_id}: cannot be stored: {error}") from error
+    try:
+        _cut_torn_line(path)
+        with path.open("ab") as file:
+            file.write(line.encode("utf-8") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error}") from error
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The records of a file, in order, and what was odd about it."""
+
+    records: tuple[Record, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load(path: Path) -> Loaded:
+    """Read all records. A last line without its end, torn by a crash, is left out with a note.
+
+    Raises:
+        DataError: the file is missing, or a line is malformed or of an unknown schema version; the line is
+        named.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    *lines, tail = data.split(b"\n")
+    notes = (
+        (f"{path}:{len(lines) + 1}: left out a last line that was torn while it was written",) if tail else ()
+    )
+    records = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    return Loaded(tuple(records), notes)
+
+
+def _parse(line: bytes, place: str) -> Record:
+    try:
+        values = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise DataError(f"{place}: not a JSON line: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{place}: expected a JSON object, found {type(values).__name__}")
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{place}: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}")
+    names = {item.name for item in fields(Record)}
+    for name in values:
+        if name not in names:
+            raise DataError(f"{place}: {unknown('field', name, names)}")
+    try:
+        return Record(**{**values, "curve": tuple(values.get("curve", ()))})
+    except (TypeError, DataError) as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"found {name}; every number must be finite")
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        file.seek(size - 1)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

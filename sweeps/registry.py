@@ -1,0 +1,39 @@
+"""Names of searchers and schedulers, and where they live. Adding one is one file and one line here."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from sweeps.schedulers.base import Scheduler
+    from sweeps.searchers.base import Searcher
+
+SEARCHERS = {
+    "grid": "sweeps.searchers.grid:GridSearcher",
+    "optuna": "sweeps.searchers.optuna:OptunaSearcher",
+    "random": "sweeps.searchers.random:RandomSearcher",
+}
+
+SCHEDULERS = {
+    "asha": "sweeps.schedulers.asha:Asha",
+    "fifo": "sweeps.schedulers.fifo:Fifo",
+}
+
+
+def searcher_class(name: str) -> type["Searcher"]:
+    """Return the searcher's class; raises ConfigError with the nearest name when there is none."""
+    return _load(SEARCHERS, "searcher", name)
+
+
+def scheduler_class(name: str) -> type["Scheduler"]:
+    """Return the scheduler's class; raises ConfigError with the nearest name when there is none."""
+    return _load(SCHEDULERS, "scheduler", name)
+
+
+def _load(table: Mapping[str, str], kind: str, name: str) -> Any:
+    if name not in table:
+        raise ConfigError(unknown(kind, name, table))
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,76 @@
+"""What a scheduler is: where trials must report, and which Ray scheduler decides there.
+
+It does not run trials (`sweeps/tuner.py`) nor propose them (`sweeps/searchers/`). Ray is imported inside
+`ray_scheduler` only, so that a spec can be checked without it.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from qa_core.config import from_dict
+from qa_core.errors import DataError
+from sweeps.objectives import rung_field
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from sweeps.spec import Objective
+
+TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the whole budget
+
+
+class Scheduler(ABC):
+    """One scheduler with checked options."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type]
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, Any]) -> Self:
+        """Check the options and build the scheduler; raises ConfigError with the path of a wrong one."""
+        return cls(from_dict(cls.Options, values, path="scheduler.options"))
+
+    def check(self, objectives: Sequence["Objective"], max_examples: int) -> None:
+        """Check the options against the sweep; raises ConfigError when they do not fit together."""
+        self.rungs(max_examples)
+
+    @abstractmethod
+    def rungs(self, max_examples: int) -> tuple[int, ...]:
+        """Return the `examples_seen`, rising and below `max_examples`, at which every trial must report.
+
+        Raises:
+            ConfigError: the options do not fit the budget.
+        """
+
+    @abstractmethod
+    def ray_scheduler(self, objectives: Sequence["Objective"], max_examples: int) -> "TrialScheduler":
+        """Return the Ray scheduler that decides on the reports, a fresh one at each call."""
+
+
+def check_report(report: Mapping[str, Any], objectives: Iterable["Objective"]) -> None:
+    """Refuse a report that a scheduler cannot compare; call it inside the trial, before the report is sent.
+
+    Raised there, the error fails that trial alone. Without it, Ray's ASHA takes NaN for "not worse" and
+    lets the trial run on, skips a missing value, and raises inside the driver on None.
+
+    Raises:
+        DataError: `examples_seen` or an objective's value at rungs is missing, None or not finite.
+    """
+    names = [TIME_ATTRIBUTE, *(rung_field(item.name) for item in objectives if _is_seen_at_rungs(item))]
+    for name in names:
+        value = report.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(cast(float, value)):
+            found = repr(value) if name in report else "nothing"
+            raise DataError(f"the trial's report: {name}: found {found}; allowed: a finite number")
+
+
+def _is_seen_at_rungs(objective: "Objective") -> bool:
+    from sweeps.objectives import measure
+
+    return measure(objective.name).rung_field is not None

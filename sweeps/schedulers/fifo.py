@@ -1,0 +1,44 @@
+"""No early stopping: every trial gets the whole budget, and reports a few times on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qa_core.errors import ConfigError
+from sweeps.schedulers.base import Scheduler
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from sweeps.spec import Objective
+
+
+@dataclass(frozen=True)
+class FifoOptions:
+    """Options of `fifo`."""
+
+    reports: int = 3  # evenly spaced before the end; 0: none
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.reports < 0:
+            raise ConfigError(f"scheduler.options.reports: found {self.reports}; allowed: 0 or more")
+
+
+class Fifo(Scheduler):
+    """First in, first out."""
+
+    name = "fifo"
+    Options = FifoOptions
+
+    def rungs(self, max_examples: int) -> tuple[int, ...]:
+        """Return the points that cut the budget into `reports + 1` equal parts, rounded."""
+        parts = self.options.reports + 1
+        points = {round(max_examples * part / parts) for part in range(1, parts)}
+        return tuple(sorted(point for point in points if 0 < point < max_examples))
+
+    def ray_scheduler(self, objectives: Sequence["Objective"], max_examples: int) -> "TrialScheduler":
+        """Return Ray's FIFO scheduler."""
+        from ray.tune.schedulers import FIFOScheduler
+
+        return FIFOScheduler()

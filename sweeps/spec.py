@@ -1,0 +1,288 @@
+"""One YAML file is one complete sweep: its typed form, read strictly.
+
+`load_spec` checks names, types and ranges, and says file, line, nearest and allowed names when it refuses.
+What the search space means for families and methods is checked by `sweeps/space.py`; what a recipe's settings
+mean, by `qa_core/config.py`.
+"""
+
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
+from qa_core.errors import ConfigError, unknown
+from sweeps.objectives import MEASURES, measure
+from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
+
+# Settings of the recipe that the sweep itself decides.
+DECIDED_BY_THE_SWEEP = {
+    "train.budget_examples": "set budget.examples instead",
+    "train.epochs": "a sweep's budget is budget.examples",
+    "train.rungs": "the scheduler sets them",
+    "seed": "set the top-level seed instead; each trial's seed derives from it",
+}
+
+PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+Scalar = str | int | float | bool | None
+
+
+class _Section(BaseModel):
+    """A part of the spec: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class Objective(_Section):
+    """One objective: which way is better, its unit, and the stated worst value for the hypervolume."""
+
+    name: str
+    goal: Literal["min", "max"]
+    reference: float
+    unit: str | None = None  # None: the unit it is measured in; a different one is refused
+
+    @model_validator(mode="after")
+    def _unit_is_the_measured_one(self) -> Self:
+        if self.name not in MEASURES:
+            raise ValueError(unknown("objective", self.name, MEASURES))
+        measured = measure(self.name).unit
+        if self.unit is not None and self.unit != measured:
+            raise ValueError(f"unit: found {self.unit!r}; {self.name} is measured in {measured!r}")
+        return self
+
+    @property
+    def measured_unit(self) -> str:
+        """The unit of its values."""
+        return measure(self.name).unit
+
+
+class SearcherSpec(_Section):
+    """Which searcher proposes recipes, with its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SchedulerSpec(_Section):
+    """Which scheduler stops trials early, with its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Budget(_Section):
+    """How much the sweep may spend: trials, and `examples_seen` by each trial that is not stopped."""
+
+    trials: PositiveInt
+    examples: PositiveInt
+    concurrent: PositiveInt | None = None  # None: as many as the resources hold
+    time_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+
+
+class Resources(_Section):
+    """What one trial occupies; fractions share a device."""
+
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+
+
+class SpaceEntry(_Section):
+    """One searched setting: a dotted path of the recipe, one domain, and when it applies."""
+
+    path: str = Field(alias="set")
+    choice: list[Any] | None = None
+    uniform: list[float] | None = None
+    log_uniform: list[float] | None = None
+    int_range: list[Annotated[int, Field(strict=True)]] | None = Field(default=None, alias="int")
+    log: bool = False  # for `int`: even on the logarithmic scale
+    when: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("when")
+    @classmethod
+    def _conditions_are_lists(cls, when: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        return {path: tuple(value) if isinstance(value, list) else (value,) for path, value in when.items()}
+
+    @model_validator(mode="after")
+    def _has_one_domain(self) -> Self:
+        bounds = {"uniform": self.uniform, "log_uniform": self.log_uniform, "int": self.int_range}
+        domains = {"choice": self.choice, **bounds}
+        given = [name for name, value in domains.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"expected exactly one of {', '.join(DOMAIN_KEYS)}, found {', '.join(given) or 'none'}"
+            )
+        if self.choice is not None:
+            _check_choices(self.choice)
+        else:
+            _check_bounds(given[0], bounds[given[0]] or [], log=self.log or given[0] == "log_uniform")
+        if self.log and self.int_range is None:
+            raise ValueError("log: only for `int`; a logarithmic float range is `log_uniform`")
+        return self
+
+
+class SweepSpec(_Section):
+    """A complete sweep. `recipe` holds nested `RunConfig` values that all trials share."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)]
+    searcher: SearcherSpec
+    scheduler: SchedulerSpec
+    budget: Budget
+    resources: Resources = Resources()
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    space: list[SpaceEntry] = Field(default_factory=list)
+
+    _source: Source = PrivateAttr(default_factory=lambda: Source("spec", {}))
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives_differ(cls, objectives: list[Objective]) -> list[Objective]:
+        names = [objective.name for objective in objectives]
+        if len(set(names)) != len(names):
+            raise ValueError(f"an objective stands twice: {', '.join(names)}")
+        return objectives
+
+    def where(self, *location: str | int) -> str:
+        """Return "file.yaml:12: space[2].when": the place and name of a setting, to begin an error with."""
+        return f"{self._source.place(location)}: {dotted(location)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, overrides applied; `SweepSpec.model_validate` reads them back."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
+    """Read a sweep from YAML.
+
+    Args:
+        path: the YAML file.
+        overrides: "key=value" each, in order; the key is dotted (`budget.trials`, `recipe.data.train`,
+            `objectives.memory_mb.reference`, `space.model.family.choice`), the value is read as YAML.
+
+    Raises:
+        ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
+    """
+    source = read_source(path, overrides)
+    try:
+        spec = SweepSpec.model_validate(source.values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_refusals(error, source))) from error
+    spec._source = source
+    _check_recipe(spec)
+    _check_parts(spec)
+    return spec
+
+
+def _check_choices(values: list[Any]) -> None:
+    if not values:
+        raise ValueError("choice: the list is empty")
+    wrong = [value for value in values if not is_scalar(value)]
+    if wrong:
+        raise ValueError(f"choice: found {wrong[0]!r}; allowed: text, numbers, true, false, null")
+    keys = [(type(value), value) for value in values]
+    twice = [value for index, value in enumerate(values) if keys[index] in keys[:index]]
+    if twice:
+        raise ValueError(f"choice: {twice[0]!r} stands twice")
+
+
+def _check_bounds(name: str, bounds: Sequence[float], *, log: bool) -> None:
+    if len(bounds) != 2 or not all(map(math.isfinite, bounds)) or bounds[0] >= bounds[1]:
+        raise ValueError(f"{name}: found {list(bounds)}; allowed: [low, high] with low < high")
+    if log and bounds[0] <= 0:
+        raise ValueError(f"{name}: found {list(bounds)}; a logarithmic range starts above 0")
+
+
+def _check_recipe(spec: SweepSpec) -> None:
+    """Check names, types and ranges of the shared settings, as far as they need no family or method."""
+    for setting, instead in DECIDED_BY_THE_SWEEP.items():
+        section, _, name = setting.rpartition(".")
+        values = spec.recipe.get(section) if section else spec.recipe
+        if isinstance(values, Mapping) and name in values:
+            raise ConfigError(f"{spec.where('recipe', *setting.split('.'))}: not allowed here; {instead}")
+    placeholder = {"family": "bert"}  # the space may choose the family
+    model = spec.recipe.get("model", {})
+    values = {**spec.recipe, "model": {**placeholder, **model} if isinstance(model, Mapping) else model}
+    sections = {
+        "model": ModelConfig,
+        "data": DataConfig,
+        "train": TrainConfig,
+        "evaluation": EvaluationConfig,
+    }
+    try:
+        for name, record in sections.items():
+            from_dict(record, values.get(name, {}), path=name)
+        from_dict(RunConfig, values)
+    except ConfigError as error:
+        location = ("recipe", *str(error).split(":", 1)[0].split("."))
+        raise ConfigError(f"{spec._source.place(location)}: recipe.{error}") from error
+
+
+def _check_parts(spec: SweepSpec) -> None:
+    """Check the options of searcher and scheduler, and that the scheduler can see what it compares."""
+    from sweeps.registry import scheduler_class, searcher_class
+
+    for section, make in (
+        ("searcher", lambda: searcher_class(spec.searcher.name).check_options(spec.searcher.options)),
+        ("scheduler", lambda: scheduler_class(spec.scheduler.name).from_options(spec.scheduler.options)),
+    ):
+        try:
+            part = make()
+            if section == "scheduler":
+                part.check(spec.objectives, spec.budget.examples)
+        except ConfigError as error:
+            place = spec._source.place((section, "options")) if ".options" in str(error) else None
+            raise ConfigError(f"{place or spec._source.place((section, 'name'))}: {error}") from error
+
+
+def _refusals(error: ValidationError, source: Source) -> Iterator[str]:
+    for item in error.errors():
+        location: Location = tuple(part for part in item["loc"] if part not in ("function-after", "nullable"))
+        name = dotted(location)
+        if item["type"] == "extra_forbidden":
+            text = f"{name}: {unknown('setting', str(location[-1]), _allowed_at(location[:-1]))}"
+        elif item["type"] == "missing":
+            text = f"{name}: missing, and it has no default"
+        elif item["type"] == "value_error":
+            text = f"{name}: {item['ctx']['error']}"
+        else:
+            text = f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}"
+        yield f"{source.place(location)}: {text}"
+
+
+def _allowed_at(location: Location) -> list[str]:
+    """Return the names that the section at `location` knows, as written in YAML."""
+    section: type[BaseModel] = SweepSpec
+    for part in location:
+        if isinstance(part, str):
+            section = next(inner for inner in _sections_of(_field(section, part).annotation))
+    return [item.alias or name for name, item in section.model_fields.items()]
+
+
+def _field(section: type[BaseModel], name: str) -> Any:
+    return next(item for key, item in section.model_fields.items() if name in (key, item.alias))
+
+
+def _sections_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for inner in typing.get_args(annotation):
+        yield from _sections_of(inner)
+
+
+__all__ = ["Budget", "Objective", "Resources", "SpaceEntry", "SweepSpec", "entry_ids", "load_spec"]

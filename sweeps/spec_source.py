@@ -1,0 +1,173 @@
+"""The text behind a spec: YAML read with line numbers, and `key=value` overrides from the command line.
+
+Knows YAML and dotted paths, not what the keys mean; that is `sweeps/spec.py`. Every error can say where its
+value came from: file and line, or the override.
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from qa_core.errors import ConfigError, unknown
+
+Location = tuple[str | int, ...]
+
+DOMAIN_KEYS = ("choice", "uniform", "log_uniform", "int")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2; YAML 1.1 wants 1.0e-3 and reads 1e-3 as text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+@dataclass
+class Source:
+    """Plain values and where each of them stands."""
+
+    file: str
+    values: dict[str, Any]
+    lines: dict[Location, int] = field(default_factory=dict)  # counted from 1
+    overrides: dict[Location, str] = field(default_factory=dict)
+
+    def place(self, location: Sequence[str | int]) -> str:
+        """Return "--set key=value" or "file.yaml:12" for the value at `location` or its nearest parent."""
+        for length in range(len(location), -1, -1):
+            prefix = tuple(location[:length])
+            if prefix in self.overrides:
+                return f"--set {self.overrides[prefix]}"
+            if prefix in self.lines:
+                return f"{self.file}:{self.lines[prefix]}"
+        return self.file
+
+
+def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
+    """Read a YAML mapping and apply the overrides in order.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, a key stands twice, or an override is malformed.
+    """
+    source = _read_file(Path(path))
+    for override in overrides:
+        _apply(source, override)
+    return source
+
+
+def entry_ids(paths: Sequence[str]) -> list[str]:
+    """Return one id per space entry: its path, with ".1", ".2", ... after it where the path occurs again."""
+    counts: dict[str, int] = {}
+    ids = []
+    for path in paths:
+        counts[path] = counts.get(path, 0) + 1
+        ids.append(f"{path}.{counts[path]}" if paths.count(path) > 1 else path)
+    return ids
+
+
+def dotted(location: Sequence[str | int]) -> str:
+    """Return "space[2].when" for ("space", 2, "when")."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _read_file(path: Path) -> Source:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a YAML file: {error}") from error
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        values = loader.construct_document(node) if node is not None else None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: expected a mapping of settings, found {found}")
+    source = Source(str(path), values)
+    _note_lines(source, cast(yaml.Node, node), ())
+    return source
+
+
+def _note_lines(source: Source, node: yaml.Node, location: Location) -> None:
+    source.lines[location] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*location, key.value)
+            if inner in source.lines:
+                raise ConfigError(
+                    f"{source.file}:{key.start_mark.line + 1}: {dotted(inner)} stands twice "
+                    f"(first in line {source.lines[inner]})"
+                )
+            _note_lines(source, value, inner)
+            source.lines[inner] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _note_lines(source, item, (*location, index))
+
+
+def _apply(source: Source, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: expected KEY=VALUE with a dotted key, like budget.trials=8")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+    parts = _resolve(source.values, key.split("."), override)
+    target: Any = source.values
+    for position, part in enumerate(parts[:-1]):
+        inner = target[cast(int, part)] if isinstance(target, list) else target.get(part)
+        if inner is None:
+            inner = target[part] = {}
+        if not isinstance(inner, dict | list):
+            raise ConfigError(
+                f"--set {override}: {dotted(parts[: position + 1])} is {inner!r}, not a mapping"
+            )
+        target = inner
+    if parts[0] == "space" and parts[-1] in DOMAIN_KEYS:  # one domain replaces the other
+        for other in DOMAIN_KEYS:
+            target.pop(other, None)
+    if isinstance(target, list):
+        raise ConfigError(
+            f"--set {override}: {dotted(parts[:-1])} is a list; name one of its entries and its setting"
+        )
+    target[parts[-1]] = value
+    source.overrides[tuple(parts)] = override
+
+
+def _resolve(values: Mapping[str, Any], keys: list[str], override: str) -> Location:
+    """Turn the name of a space entry or an objective into its index in the list."""
+    section = values.get(keys[0])
+    if keys[0] not in ("space", "objectives") or not isinstance(section, list) or len(keys) == 1:
+        return tuple(keys)
+    name_key = "set" if keys[0] == "space" else "name"
+    names = [str(item.get(name_key)) if isinstance(item, dict) else "" for item in section]
+    ids: list[str] = entry_ids(names)
+    rest = ".".join(keys[1:])
+    matches = [(identity, index) for index, identity in enumerate(ids) if rest.startswith(f"{identity}.")]
+    if not matches:
+        kind = "space entry" if keys[0] == "space" else "objective"
+        raise ConfigError(f"--set {override}: {unknown(kind, '.'.join(keys[1:-1]) or rest, ids)}")
+    identity, index = max(matches, key=lambda match: len(match[0]))
+    return (keys[0], index, *rest[len(identity) + 1 :].split("."))
+
+
+def is_scalar(value: Hashable) -> bool:
+    """Tell whether a YAML value is a single value: text, number, true/false or null."""
+    return value is None or isinstance(value, str | int | float | bool)
