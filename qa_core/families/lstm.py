@@ -1,7 +1,8 @@
 """A BiLSTM pointer reader, trained from scratch; the network is in `qa_core/models/lstm.py`.
 
 It differs from the study's four models where those cannot work: attention is masked, each token has its own
-logits, gold positions come from character offsets, start and end are decoded together, and "no answer" has a slot.
+logits, gold positions come from character offsets, start and end are decoded together, and "no answer" has a
+slot.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,10 @@
 """A BiLSTM that reads a question and a context and points at the answer.
 
-One BiLSTM reads both texts, each context token attends to the question, a second BiLSTM reads the fused states,
-and two pointers give logits for each token. The end pointer sees where the start pointer looks (the boundary model
-of Wang and Jiang 2016, arXiv 1608.07905; the fusion [c; a; c * a] after Seo et al. 2016, arXiv 1611.01603, eq. 5).
-"No answer" has a slot of its own. Every step respects the lengths: padding reaches no result.
+One BiLSTM reads both texts, each context token attends to the question, a second BiLSTM reads the fused
+states, and two pointers give logits for each token. The end pointer sees where the start pointer looks (the
+boundary model of Wang and Jiang 2016, arXiv 1608.07905); the fusion is [c; a; c * a], after Seo et al. 2016,
+arXiv 1611.01603, section 2. "No answer" has a slot of its own. Every step respects the lengths: padding
+reaches no result.
 
 Dimensions: B batch, L tokens of a window, Q question tokens, C context tokens, D width of both directions.
 """
@@ -31,8 +32,8 @@ class PointerReaderConfig:
 class BiLstm(nn.Module):
     """A bidirectional LSTM over right-padded rows; states at padding are garbage.
 
-    The backward direction runs forward over rows that are reversed by their lengths. `pack_padded_sequence` gives
-    the same numbers, six times slower in training on a CPU (114 ms against 18 ms for 32 x 96 x 64).
+    The backward direction runs forward over rows that are reversed by their lengths. `pack_padded_sequence`
+    gives the same numbers, six times slower in training on a CPU (114 ms against 18 ms for 32 x 96 x 64).
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -44,7 +45,7 @@ class BiLstm(nn.Module):
                 lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size].fill_(1.0)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the states of both directions, [B, L, 2 * hidden], of inputs [B, L, input] and lengths [B]."""
+        """Return the states of both directions, [B, L, 2 * hidden], of [B, L, input] and lengths [B]."""
         steps = torch.arange(inputs.shape[1], device=inputs.device)
         reversal = (lengths[:, None] - 1 - steps).clamp(min=0).T[..., None]  # [L, B, 1]
         inputs = inputs.transpose(0, 1)

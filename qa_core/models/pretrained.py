@@ -1,7 +1,7 @@
 """Loading and rebuilding of transformers' networks, with errors that name the setting.
 
-Only safetensors weights are read and no code of a checkpoint is ever run. For the networks of our own, see the
-other modules of this package.
+Only safetensors weights are read and no code of a checkpoint is ever run. For the networks of our own, see
+the other modules of this package.
 """
 
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ def refuse_load_options(load_options: Mapping[str, Any], checkpoint: str) -> Non
     """
     if load_options:
         raise ConfigError(
-            f"model.checkpoint: {checkpoint!r} starts from random weights, but a method asks to load them with "
+            f"model.checkpoint: {checkpoint!r} starts from random weights, but a method asks to load it with "
             f"{', '.join(sorted(load_options))}; allowed: a pretrained checkpoint"
         )
 

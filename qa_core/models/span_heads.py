@@ -26,16 +26,29 @@ def span_loss(
     """Return the mean of start and end cross-entropy, averaged over the batch, a scalar.
 
     Args:
-        start_logits, end_logits: [B, L] float32, masked, so that the softmax runs over allowed positions only.
+        start_logits, end_logits: [B, L] float32, masked: the softmax runs over allowed positions only.
         start_positions, end_positions: [B] int64, gold positions.
     """
     return (F.cross_entropy(start_logits, start_positions) + F.cross_entropy(end_logits, end_positions)) / 2
 
 
+class TokenSpanHead(nn.Module):
+    """Start and end logits from each token's own state, by one linear layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.outputs = nn.Linear(width, 2)
+
+    def forward(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits [B, L, 2] of states [B, L, D]; the mask is not needed."""
+        return self.outputs(states)
+
+
 class SpanReader(nn.Module):
     """A body that gives one state for each token, and a head that turns states into start and end logits.
 
-    The head is named `qa_outputs`, as in transformers' own span readers: methods look for that name.
+    The head is called with states [B, L, D] and the mask [B, L], and gives [B, L, 2]. It is named
+    `qa_outputs`, as in transformers' own span readers: methods look for that name.
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
@@ -55,5 +68,5 @@ class SpanReader(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return unmasked start and end logits, each [B, L], from ids and mask, each [B, L] int64."""
         states = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, D]
-        logits = self.qa_outputs(states)  # [B, L, 2]
+        logits = self.qa_outputs(states, attention_mask)  # [B, L, 2]
         return logits[..., 0], logits[..., 1]

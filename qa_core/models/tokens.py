@@ -22,6 +22,6 @@ def special_token_id(tokenizer: "PreTrainedTokenizerFast", role: str, *, family:
     if token_id is None:
         present = ", ".join(sorted(tokenizer.special_tokens_map)) or "none"
         raise ConfigError(
-            f"model.tokenizer: family {family!r} needs a {role} token, which this one lacks (it has: {present})"
+            f"model.tokenizer: family {family!r} needs a {role} token; this one lacks it (it has: {present})"
         )
     return token_id

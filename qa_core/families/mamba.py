@@ -1,0 +1,209 @@
+"""Mamba (Gu and Dao 2023, arXiv 2312.00752): answers as text, or as spans read off causal states.
+
+Head `generate` reads context, then question, and writes the answer; the loss is on answer and end token
+only, and "I don't know." stands for no answer. Head `span` reads the question first, so that the states of
+the context know what is asked. Weights are float32: bfloat16 weights would not feel a step of a small
+learning rate.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qa_core.families.base import Batch, Family, GeneratedAnswer, WindowLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerFast
+
+NULL_TEXT = "I don't know."
+
+
+class Mamba(Family):
+    """Head `generate`: a causal language model; head `span`: its states and a span head.
+
+    Mamba has no dropout of its own; `model.dropout` acts on the states that the span head reads.
+    """
+
+    name = "mamba"
+    heads = ("span", "generate")
+    base_traits = frozenset({"linear_layers", "recurrent"})
+    tokenizer_kind = "bytes"
+    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "micro": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
+        "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8},
+        "mini": {"hidden_size": 192, "num_hidden_layers": 3, "state_size": 16},
+    }
+
+    def default_head(self) -> str:
+        """Return `span` for a preset, which is too small to learn to write, else `generate`."""
+        return "span" if self.is_preset else "generate"
+
+    def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
+        """Return the layout of the head: question first for spans, context first for writing."""
+        from qa_core.models.tokens import special_token_id
+
+        def ids(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        end = (special_token_id(tokenizer, "eos", family=self.name),)
+        if self.head == "span":
+            return WindowLayout(prefix=(), middle=ids("\n\n"), suffix=end, null_at="last")
+        return WindowLayout(
+            prefix=(),
+            middle=ids("\n\nQ: "),
+            suffix=ids("\nA:"),
+            null_at="last",
+            question_first=False,
+            null_text=NULL_TEXT,
+            target_end=end,
+        )
+
+    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+        """Build the network; see `Family.build`."""
+        from qa_core.models.mamba import use_project_scan
+
+        body = self._build_body(tokenizer, load_options)
+        return use_project_scan(self._with_head(body))
+
+    def architecture(self, model: "nn.Module") -> dict[str, Any]:
+        """Return the configuration of transformers."""
+        from qa_core.models.pretrained import config_as_json
+
+        return config_as_json(model.config)  # type: ignore[arg-type]
+
+    def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
+        """Build the network from its configuration."""
+        import torch
+
+        from qa_core.models.mamba import use_project_scan
+        from qa_core.models.pretrained import build_uninitialised
+
+        body = build_uninitialised(self._body_class(), architecture)
+        with torch.random.fork_rng(devices=[]):
+            return use_project_scan(self._with_head(body))
+
+    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
+        """Return the span loss, or the mean over windows of the loss per target token."""
+        if self.head == "generate":
+            from qa_core.models.target_scores import target_loss
+
+            return target_loss(self._target_logits(model, batch, batch["target_ids"]), batch["target_ids"])
+        from qa_core.models.span_heads import span_loss
+
+        start_logits, end_logits = self.span_logits(model, batch)
+        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
+        return span_loss(start_logits, end_logits, **positions)
+
+    def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
+        """Return masked start and end logits, each [B, L] float32; only for the head `span`."""
+        if self.head != "span":
+            return super().span_logits(model, batch)
+        from qa_core.models.span_heads import mask_span_logits
+
+        start_logits, end_logits = model(batch["input_ids"], attention_mask=batch["attention_mask"])
+        start_logits = mask_span_logits(start_logits, batch["span_mask"])
+        return start_logits, mask_span_logits(end_logits, batch["span_mask"])
+
+    def generate(
+        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+    ) -> list[GeneratedAnswer]:
+        """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
+        if self.head != "generate":
+            return super().generate(model, batch, tokenizer, max_new_tokens=max_new_tokens)
+        import torch
+
+        from qa_core.models.target_scores import (
+            left_padded,
+            repeat_target,
+            token_log_probabilities,
+            until_end,
+        )
+
+        end = self.layout(tokenizer).target_end
+        network: Any = model
+        prompts, mask = left_padded(batch["input_ids"], batch["attention_mask"])
+        with torch.no_grad():
+            generated = network.generate(
+                input_ids=prompts,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=end[-1],
+                pad_token_id=end[-1],
+            )[:, prompts.shape[1] :]
+            answers = until_end(generated, end[-1])
+            null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
+            nulls = repeat_target([*null_ids, *end], generated)
+            scores = [
+                token_log_probabilities(self._target_logits(model, batch, targets), targets).sum(dim=1)
+                for targets in (answers, nulls)
+            ]
+        texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+        return [
+            GeneratedAnswer("" if text.strip() == NULL_TEXT else text.strip(), float(own), float(null))
+            for text, own, null in zip(texts, *scores, strict=True)
+        ]
+
+    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what adapters may attach to.
+
+        There is no attention: `attention` stands for the input projection, its nearest kin. PEFT refuses
+        out_proj, and an adapter on dt_proj would get no gradient, because only its weight is read.
+        """
+        return {"attention": ("in_proj",), "all_linear": ("in_proj", "x_proj")}
+
+    def is_decay_free(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Spare what sets the time scales too: A_log is a matrix; D and dt's bias have one dimension."""
+        return len(shape) < 2 or name.endswith("A_log")
+
+    def _body_class(self) -> Any:
+        from transformers import MambaForCausalLM, MambaModel
+
+        return MambaForCausalLM if self.head == "generate" else MambaModel
+
+    def _with_head(self, body: Any) -> "nn.Module":
+        from qa_core.models.mamba import CausalSpanHead
+        from qa_core.models.span_heads import SpanReader
+
+        if self.head != "span":
+            return body
+        return SpanReader(body, CausalSpanHead(body.config.hidden_size, self.model.dropout))
+
+    def _build_body(self, tokenizer: "PreTrainedTokenizerFast", load_options: Mapping[str, Any]) -> Any:
+        from transformers import MambaConfig
+
+        from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
+        from qa_core.models.tokens import special_token_id
+
+        if not self.is_preset:
+            body = load_pretrained(
+                self._body_class(),
+                self.model.checkpoint,
+                presets=self.presets,
+                config_changes={},
+                load_options=load_options,
+            )
+            check_vocabulary(body, tokenizer, self.model.checkpoint)
+            return body
+        refuse_load_options(load_options, self.model.checkpoint)
+        end_id = special_token_id(tokenizer, "eos", family=self.name)
+        sizes: dict[str, Any] = dict(self.presets[self.model.checkpoint])
+        config = MambaConfig(
+            vocab_size=len(tokenizer),
+            pad_token_id=special_token_id(tokenizer, "pad", family=self.name),
+            bos_token_id=end_id,
+            eos_token_id=end_id,
+            **sizes,
+        )
+        return self._body_class()(config)
+
+    def _target_logits(self, model: "nn.Module", batch: Batch, target_ids: "Tensor") -> "Tensor":
+        """Return [B, T, V]: the head sees only the states that predict a target token, not the prompt's."""
+        from qa_core.models.target_scores import append_targets
+
+        network: Any = model
+        ids, places = append_targets(batch["input_ids"], batch["attention_mask"], target_ids)
+        states = network.backbone(input_ids=ids, use_cache=False).last_hidden_state  # [B, L + T, D]
+        wanted = states.gather(1, places[:, :, None].expand(-1, -1, states.shape[2]))  # [B, T, D]
+        return network.lm_head(wanted)
