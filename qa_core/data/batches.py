@@ -1,7 +1,7 @@
 """Batches: which windows go together, and their tensors.
 
-Windows of similar length go together, because padding is the largest waste of a CPU step: padding to the maximum
-length costs 2.2 times the tokens of real paragraphs.
+Windows of similar length go together, because padding is the largest waste of a CPU step: padding to the
+maximum length costs 2.2 times the tokens of real paragraphs.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from qa_core.seeding import numpy_generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-POOL_STEPS = 64  # steps whose windows are sorted by length together: long enough to pad little, short enough to mix
+POOL_STEPS = (
+    64  # steps whose windows are sorted by length together: long enough to pad little, short enough to mix
+)
 IGNORED = -100  # target of a padded position, which the loss leaves out
 
 
@@ -23,13 +25,14 @@ def plan_training_batches(
 ) -> list[list[np.ndarray]]:
     """Plan one epoch: every window exactly once.
 
-    Windows are shuffled and cut into pools; those of a pool are sorted by length and cut into steps; steps are
-    shuffled. All of it follows from seed and epoch.
+    Windows are shuffled and cut into pools; those of a pool are sorted by length and cut into steps; steps
+    are shuffled. All of it follows from seed and epoch.
 
     Args:
         lengths: tokens of each window, [W].
         batch_size: windows of one optimiser step; one step of the epoch is smaller when it does not divide W.
-        micro_batch_tokens: padded tokens of one forward pass at most, except that one longer window goes alone.
+        micro_batch_tokens: padded tokens of one forward pass at most, except that one longer window goes
+            alone.
         seed: of the order.
         epoch: counts from 0; each has its own order.
 
@@ -51,8 +54,8 @@ def plan_training_batches(
 def plan_inference_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Cut all windows into batches of at most `batch_tokens` padded tokens, by length.
 
-    The longest come first, so that a batch that does not fit into memory fails at once. One window that is longer
-    than the limit goes alone. Returns int64 arrays of window indices.
+    The longest come first, so that a batch that does not fit into memory fails at once. One window that is
+    longer than the limit goes alone. Returns int64 arrays of window indices.
     """
     lengths = np.asarray(lengths)
     return _fill(np.argsort(-lengths.astype(np.int64), kind="stable"), lengths, batch_tokens)

@@ -1,13 +1,13 @@
 """Files that are made once on a machine and shared by every trial on it.
 
-A file is written under a lock to a temporary name, flushed to the disk and moved into place, so that a reader sees the
-whole file or none. A damaged file is made again. What is in the files is the business of `windows.py` and
-`tokenizers.py`.
+A file is written under a lock to a temporary name, flushed to the disk and moved into place, so that a reader
+sees the whole file or none. A damaged file is made again. What is in the files is the business of
+`windows.py` and `tokenizers.py`.
 """
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -16,19 +16,27 @@ from filelock import FileLock
 from qa_core.errors import StorageError
 
 Value = TypeVar("Value")
+Content = TypeVar("Content")
 
 
-class DamagedFile(Exception):
-    """A cached file cannot be read as what it should be; raised by `read` functions, never seen by callers."""
+class DamagedFile(Exception):  # noqa: N818 - named for what it means, like the project's other errors
+    """A cached file is not what it should be; raised by `read` functions, never seen by callers."""
 
 
-def read_or_make(path: Path, *, read: Callable[[Path], Value], make: Callable[[BinaryIO], None]) -> Value:
+def read_or_make(
+    path: Path,
+    *,
+    read: Callable[[Path], Value],
+    make: Callable[[], Content],
+    write: Callable[[BinaryIO, Content], None],
+) -> Value:
     """Return `read(path)`, after making the file where it is absent or damaged.
 
     Args:
         path: the file; its folder is created.
         read: opens the file; raises `DamagedFile` when the content is not complete.
-        make: writes the content to a binary file.
+        make: computes the content; called by one process at a time.
+        write: writes the content to a binary file.
 
     Raises:
         StorageError: the folder cannot be written to: no space, no permission, not a folder.
@@ -42,37 +50,34 @@ def read_or_make(path: Path, *, read: Callable[[Path], Value], make: Callable[[B
     try:
         with suppress(DamagedFile, FileNotFoundError):  # another process made it while this one waited
             return read(path)
-        _write_atomically(path, make)
+        content = make()
+        with _storage_errors(path.parent):
+            _write_atomically(path, lambda file: write(file, content))
         return read(path)
     finally:
         lock.release()
 
 
-def _write_atomically(path: Path, make: Callable[[BinaryIO], None]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def _write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    temporary = path.with_name(path.name + ".tmp")  # the caller holds the lock; a leftover is overwritten
     try:
-        with _storage_errors(path.parent), temporary.open("wb") as file:
-            make(file)
+        with temporary.open("wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
-        with _storage_errors(path.parent):
-            os.replace(temporary, path)
-    finally:
+        os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
-class _storage_errors:  # noqa: N801 - reads as a statement
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write into a message that names the folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"cache folder {self.folder}: cannot be written: {error.strerror or error}; allowed: a folder with "
-                "free space and write permission"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cache folder {folder}: cannot be written: {error.strerror or error}; allowed: a folder with "
+            "free space and write permission"
+        ) from error

@@ -50,9 +50,9 @@ def read_hub(name: str, *, split: str, skip_bad_examples: bool) -> QaTable:
         rows = datasets.load_dataset(name, split=hub_split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"data set {name!r}, split {hub_split!r}: the hub gave {type(error).__name__}: {error}. Where the hub "
-            "cannot be reached, give a SQuAD file (.json, .json.gz) or a Parquet file instead, or `sample`, the "
-            "built-in corpus"
+            f"data set {name!r}, split {hub_split!r}: the hub gave {type(error).__name__}: {error}. Where "
+            "the hub cannot be reached, give a SQuAD file (.json, .json.gz), a Parquet file or `sample`, "
+            "the built-in corpus"
         ) from error
     source = f"{name}:{hub_split}"
     _check_columns(source, rows.column_names)
@@ -88,7 +88,9 @@ def _read_rows(source: str, rows: Iterable[Mapping[str, Any]], *, skip_bad_examp
     return builder.build()
 
 
-def _answers(builder: TableBuilder, place: str, value: Any, named: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _answers(
+    builder: TableBuilder, place: str, value: Any, named: dict[str, str]
+) -> Iterator[dict[str, Any]]:
     """Turn {text: [...], answer_start: [...]} into the JSON layout's list of objects."""
     texts = value.get("text") if isinstance(value, Mapping) else None
     starts = value.get("answer_start") if isinstance(value, Mapping) else None

@@ -1,7 +1,7 @@
 """Tokens of questions, paragraphs and answers, each text tokenised once; the raw material of `windows.py`.
 
-Offsets are trimmed of white space here, because byte-level and Unigram tokenizers count the space before a word as
-part of its token, and gold answers are found among the tokens here.
+Offsets are trimmed of white space here, because byte-level and Unigram tokenizers count the space before a
+word as part of its token, and gold answers are found among the tokens here.
 """
 
 from dataclasses import dataclass
@@ -44,10 +44,10 @@ class EncodedTable:
         contexts: tokens of each distinct paragraph.
         char_starts, char_ends: trimmed character offsets, beside `contexts.token_ids`.
         context_index: the paragraph of each question.
-        answer_starts, answer_ends: tokens of each question's first gold answer within its paragraph, end exclusive;
-            start equals end where there is none.
-        targets: the tokens that a generating model shall write for each question, None without targets.
-        null_target: those for a window without the answer.
+        answer_starts, answer_ends: tokens of each question's first gold answer within its paragraph, end
+            exclusive; start equals end where there is none.
+        targets: what a generating model shall write for each question and, last, for a window without the
+            answer; None without targets.
     """
 
     questions: TokenLists
@@ -58,7 +58,6 @@ class EncodedTable:
     answer_starts: np.ndarray
     answer_ends: np.ndarray
     targets: TokenLists | None
-    null_target: np.ndarray | None
 
 
 def encode_table(
@@ -66,26 +65,35 @@ def encode_table(
 ) -> EncodedTable:
     """Tokenise a table, without the tokenizer's own special tokens: the layout places those."""
     questions = [text.lstrip() for text in table.rows.column("question").to_pylist()]
-    texts = table.contexts.to_pylist()
-    contexts, char_starts, char_ends = _encode_contexts(tokenizer, texts)
-    answer_texts = [answers[0] if answers else "" for answers in table.rows.column("answer_texts").to_pylist()]
-    first_starts = [starts[0] if starts else 0 for starts in table.rows.column("answer_starts").to_pylist()]
-    encoded = EncodedTable(
+    contexts, char_starts, char_ends = _encode_contexts(tokenizer, table.contexts.to_pylist())
+    answers = [
+        (texts[0], starts[0]) if texts else ("", 0)
+        for texts, starts in zip(
+            table.rows.column("answer_texts").to_pylist(),
+            table.rows.column("answer_starts").to_pylist(),
+            strict=True,
+        )
+    ]
+    answer_spans = np.zeros((len(table), 2), np.int64)
+    for question, (text, start) in enumerate(answers):
+        context = table.context_index[question]
+        tokens = slice(contexts.starts[context], contexts.starts[context + 1])
+        answer_spans[question] = _covering_tokens(char_starts[tokens], char_ends[tokens], text, start)
+    return EncodedTable(
         questions=_encode(tokenizer, questions, max_length=max_question_length),
         contexts=contexts,
         char_starts=char_starts,
         char_ends=char_ends,
         context_index=table.context_index,
-        answer_starts=np.zeros(len(table), np.int64),
-        answer_ends=np.zeros(len(table), np.int64),
-        targets=_targets(tokenizer, answer_texts, layout),
-        null_target=None if layout.null_text is None else _targets(tokenizer, [layout.null_text], layout)[0],
+        answer_starts=answer_spans[:, 0],
+        answer_ends=answer_spans[:, 1],
+        targets=_targets(tokenizer, [text for text, _ in answers], layout),
     )
-    _align_answers(encoded, answer_texts, first_starts)
-    return encoded
 
 
-def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, max_length: int | None = None) -> TokenLists:
+def _encode(
+    tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, max_length: int | None = None
+) -> TokenLists:
     pieces: list[np.ndarray] = []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         batch = _call(tokenizer, texts[start : start + TEXTS_AT_ONCE], offsets=False)
@@ -111,7 +119,7 @@ def _encode_contexts(
 
 
 def _call(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, offsets: bool) -> dict[str, list]:
-    """Call the tokenizer with everything said: a tokenizer file may carry truncation and padding of its own."""
+    """Call the tokenizer with everything said: its file may carry truncation and padding of its own."""
     return tokenizer(
         texts,
         add_special_tokens=False,
@@ -130,12 +138,15 @@ def _token_lists(pieces: list[np.ndarray]) -> TokenLists:
 
 
 def _trim(text: str, offsets: np.ndarray) -> np.ndarray:
-    """Move offsets [tokens, 2] inwards past white space; a token of white space alone becomes empty, at its end."""
+    """Move offsets [tokens, 2] inwards past white space; a token of white space alone becomes empty."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     is_space = _space_table()[np.minimum(codes, 0xFFFF)]
     characters = np.arange(len(codes) + 1, dtype=np.int32)
-    # The nearest character at or after each place, and the end of the nearest one before it, that is not white space.
-    following = np.minimum.accumulate(np.append(np.where(is_space, len(codes), characters[:-1]), len(codes))[::-1])[::-1]
+    # The nearest character at or after each place, and the end of the nearest one before it, that is not
+    # white space.
+    following = np.minimum.accumulate(
+        np.append(np.where(is_space, len(codes), characters[:-1]), len(codes))[::-1]
+    )[::-1]
     preceding = np.maximum.accumulate(np.insert(np.where(is_space, 0, characters[1:]), 0, 0))
     starts = np.minimum(following[offsets[:, 0]], offsets[:, 1])
     return np.stack((starts, np.maximum(preceding[offsets[:, 1]], starts)), axis=1).astype(np.int32)
@@ -147,26 +158,25 @@ def _space_table() -> np.ndarray:
     return np.array([chr(code).isspace() for code in range(0x10000)])
 
 
-def _targets(tokenizer: "PreTrainedTokenizerFast", texts: list[str], layout: WindowLayout) -> TokenLists | None:
+def _targets(
+    tokenizer: "PreTrainedTokenizerFast", texts: list[str], layout: WindowLayout
+) -> TokenLists | None:
     if layout.null_text is None:
         return None
     space = layout.null_text[: len(layout.null_text) - len(layout.null_text.lstrip())]
-    bare = _encode(tokenizer, [space + text.strip() for text in texts])
+    bare = _encode(tokenizer, [*(space + text.strip() for text in texts), layout.null_text])
     end = np.array(layout.target_end, np.int32)
-    return _token_lists([np.concatenate((bare[index], end)) for index in range(len(texts))])
+    return _token_lists([np.concatenate((bare[index], end)) for index in range(len(texts) + 1)])
 
 
-def _align_answers(encoded: EncodedTable, texts: list[str], starts: list[int]) -> None:
-    """Fill in the tokens that overlap each answer's characters, white space at its ends left out."""
-    for question, (text, start) in enumerate(zip(texts, starts, strict=True)):
-        if not text:
-            continue
-        first = start + len(text) - len(text.lstrip())
-        end = first + len(text.strip())
-        context = encoded.context_index[question]
-        tokens = slice(encoded.contexts.starts[context], encoded.contexts.starts[context + 1])
-        first_token = np.searchsorted(encoded.char_ends[tokens], first, side="right")
-        end_token = np.searchsorted(encoded.char_starts[tokens], end, side="left")
-        if end_token > first_token:  # else: the tokenizer dropped every character of the answer
-            encoded.answer_starts[question] = first_token
-            encoded.answer_ends[question] = end_token
+def _covering_tokens(
+    char_starts: np.ndarray, char_ends: np.ndarray, text: str, start: int
+) -> tuple[int, int]:
+    """Return the first token that overlaps the answer and the one after the last; (0, 0) when none does.
+
+    White space at the answer's ends does not count. None does where the tokenizer dropped all its characters.
+    """
+    first = start + len(text) - len(text.lstrip())
+    first_token = int(np.searchsorted(char_ends, first, side="right"))
+    end_token = int(np.searchsorted(char_starts, first + len(text.strip()), side="left"))
+    return (first_token, end_token) if text and end_token > first_token else (0, 0)

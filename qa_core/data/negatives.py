@@ -1,7 +1,7 @@
 """Synthetic unanswerable questions: a real question put to a paragraph that does not hold its answer.
 
-They teach a model to say "no answer" where the data has no unanswerable questions. They are easier than those people
-write, because the paragraph seldom speaks of the question's subject.
+They teach a model to say "no answer" where the data has no unanswerable questions. They are easier than those
+people write, because the paragraph seldom speaks of the question's subject.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ DRAWS = 20  # paragraphs tried at random before all are looked through
 def add_negatives(table: QaTable, ratio: float, *, seed: int) -> QaTable:
     """Return the table with synthetic unanswerable questions after its own.
 
-    Each pairs an answerable question with another paragraph of the table that holds none of its answers, neither as
-    written (letter case aside) nor as the official scores normalise them. A question meets a paragraph once at most.
-    Its id is the original's with `-negative-1`, `-negative-2` and so on.
+    Each pairs an answerable question with another paragraph of the table that holds none of its answers,
+    neither as written (letter case aside) nor as the official scores normalise them. A question meets a
+    paragraph once at most. Its id is the original's with `-negative-1`, `-negative-2` and so on.
 
     Args:
         table: the training questions.
@@ -28,7 +28,8 @@ def add_negatives(table: QaTable, ratio: float, *, seed: int) -> QaTable:
         seed: decides questions and paragraphs.
 
     Returns:
-        A table with round(ratio * len(table)) more questions, fewer only where no paragraph is left for a question.
+        A table with round(ratio * len(table)) more questions, fewer only where no paragraph is left for a
+        question.
 
     Raises:
         DataError: the table has one paragraph, or no answerable question.
@@ -39,8 +40,9 @@ def add_negatives(table: QaTable, ratio: float, *, seed: int) -> QaTable:
     answerable = np.flatnonzero(~table.is_unanswerable)
     if len(table.contexts) < 2 or not len(answerable):
         raise DataError(
-            f"{table.source}: found {len(table.contexts)} paragraphs and {len(answerable)} answerable questions; "
-            "synthetic unanswerable questions (data.negatives_ratio) need two paragraphs and one question at least"
+            f"{table.source}: found {len(table.contexts)} paragraphs and {len(answerable)} answerable "
+            "questions; allowed with data.negatives_ratio above 0: at least two paragraphs and one such "
+            "question"
         )
     generator = numpy_generator(seed, "negatives")
     paragraphs = _Paragraphs(table)
@@ -84,7 +86,8 @@ class _Paragraphs:
         if context == self.own[question] or (question, context) in self.met:
             return False
         return not any(
-            answer.lower() in self.lowered[context] or _holds(self.normalized[context], normalize_answer(answer))
+            answer.lower() in self.lowered[context]
+            or _holds(self.normalized[context], normalize_answer(answer))
             for answer in self.answers[question]
         )
 

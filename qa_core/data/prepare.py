@@ -1,7 +1,8 @@
-"""From a recipe to the data of its trial: the one place where reading, splitting and windowing are put in order.
+"""From a recipe to the data of its trial: the one place where reading, splitting and windowing are put in
+order.
 
-Everything follows from the data settings, the family's tokenizer and `data.split_seed`, never from the trial's own
-seed, so that the trials of a sweep share data and cache.
+Everything follows from the data settings, the family's tokenizer and `data.split_seed`, never from the
+trial's own seed, so that the trials of a sweep share data and cache.
 """
 
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 class TrialData:
     """What a trial trains and is scored on.
 
-    `facts` are JSON values for the record: for each of `train`, `selection` and `evaluation` its source, data hash,
-    and counts of questions, paragraphs, unanswerable and skipped questions and windows. The evaluation windows are
-    None until `evaluation` has been called.
+    `facts` are JSON values for the record: for each of `train`, `selection` and `evaluation` its source, data
+    hash, and counts of questions, paragraphs, unanswerable and skipped questions and windows. The evaluation
+    windows are None until `evaluation` has been called.
     """
 
     tokenizer: "PreTrainedTokenizerFast"
@@ -48,7 +49,9 @@ class TrialData:
         return windows
 
     def _windows(self, table: QaTable) -> WindowSet:
-        return build_windows(table, self.tokenizer, self.layout, lengths=self.lengths, cache_dir=self.cache_dir)
+        return build_windows(
+            table, self.tokenizer, self.layout, lengths=self.lengths, cache_dir=self.cache_dir
+        )
 
 
 def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
@@ -63,7 +66,8 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         cache_dir: shared by all trials of the machine.
 
     Raises:
-        ConfigError: the evaluation data is not named and the training source has none, or the tokenizer cannot be had.
+        ConfigError: the evaluation data is not named and the training source has none, or the tokenizer
+            cannot be had.
         DataError: a source is missing or malformed.
         StorageError: the cache folder cannot be written to.
     """
@@ -113,8 +117,8 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
 def _evaluation_table(data: DataConfig) -> QaTable:
     if data.evaluation is None and is_file_source(data.train):
         raise ConfigError(
-            f"data.evaluation: found nothing, and data.train is the file {data.train!r}, which has no dev split; "
-            "allowed: a file, a hub data set name or `sample`"
+            f"data.evaluation: found nothing, and data.train is the file {data.train!r}, which has no dev "
+            "split; allowed: a file, a hub data set name or `sample`"
         )
     source = data.evaluation or data.train
     table = load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)

@@ -26,15 +26,15 @@ def split_selection(
 ) -> tuple[QaTable, QaTable]:
     """Split a training table into a train part and a selection part that share no article.
 
-    Whole articles are drawn by seed until the selection part is as near to `share` of the questions as they allow.
-    Paragraphs take the place of articles where there are no titles, or only one.
+    Whole articles are drawn by seed until the selection part is as near to `share` of the questions as they
+    allow. Paragraphs take the place of articles where there are no titles, or only one.
 
     Args:
         table: the training questions.
         share: wanted share of questions in the selection part, 0 < share < 1.
         seed: decides which articles.
-        max_questions: the selection part is cut to this many questions by seed; None keeps all. Questions cut off
-            do not return to the train part, for their articles are those of the selection part.
+        max_questions: the selection part is cut to this many questions by seed; None keeps all. Questions cut
+            off do not return to the train part, for their articles are those of the selection part.
 
     Returns:
         (train, selection), both in the table's order, neither empty.
@@ -48,8 +48,8 @@ def split_selection(
     sizes = np.bincount(groups)
     if len(sizes) < 2:
         raise DataError(
-            f"{table.source}: found one paragraph; allowed: at least two, because whole paragraphs are held out "
-            "for the selection split"
+            f"{table.source}: found one paragraph; allowed: at least two, because whole paragraphs are "
+            "held out for the selection split"
         )
     order = numpy_generator(seed, "split_selection").permutation(len(sizes))
     held_out = np.isin(groups, _draw_groups(sizes, order, wanted=share * len(table)))
@@ -58,7 +58,7 @@ def split_selection(
 
 
 def _article_of_each_question(table: QaTable) -> np.ndarray:
-    """Number the articles. A paragraph under two titles goes with the first; one without a title is its own article."""
+    """Number the articles. A paragraph under two titles goes with the first; one without is its own."""
     numbers: dict[object, int] = {}
     article_of_context: dict[int, int] = {}
     contexts = table.context_index.tolist()

@@ -1,8 +1,8 @@
 """Readers: a source name becomes a table of checked questions.
 
-A source is `sample` (the built-in corpus), a SQuAD v1.1 or v2.0 file (.json, .json.gz), a Parquet file, or the name of
-a data set on the hub. What is malformed is refused with file, place and field. Tables are in `table.py`, the hub's
-column layout in `columns.py`, subsets and splits in `selection.py`.
+A source is `sample` (the built-in corpus), a SQuAD v1.1 or v2.0 file (.json, .json.gz), a Parquet file, or
+the name of a data set on the hub. What is malformed is refused with file, place and field. Tables are in
+`table.py`, the hub's column layout in `columns.py`, subsets and splits in `selection.py`.
 """
 
 import gzip
@@ -32,8 +32,8 @@ def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> Q
     Args:
         source: `sample`, the path of a .json, .json.gz or .parquet file, or a hub data set name.
         split: "train" or "dev"; a file is read whole, whatever the split.
-        skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`. A file that cannot be
-            read at all is refused all the same.
+        skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`. A file that
+            cannot be read at all is refused all the same.
 
     Raises:
         DataError: names file, place and field, what was found and what is allowed.
@@ -77,7 +77,11 @@ def read_squad(document: Any, source: str, *, skip_bad_examples: bool = False) -
         DataError: as for `load_table`.
     """
     if not isinstance(document, dict) or not isinstance(document.get("data"), list):
-        found = f"an object with {', '.join(map(repr, document)) or 'no keys'}" if isinstance(document, dict) else ""
+        found = (
+            f"an object with {', '.join(map(repr, document)) or 'no keys'}"
+            if isinstance(document, dict)
+            else ""
+        )
         raise DataError(f"{source}: found {found or shown(document)}; allowed: an object with a list `data`")
     builder = TableBuilder(source)
     is_version_2 = str(document.get("version", "")).lower().lstrip("v").startswith("2")
@@ -130,7 +134,9 @@ def _article(builder: TableBuilder, place: str, article: Any) -> tuple[str, list
         builder.text(f"{place}.title", title)
     paragraphs = article.get("paragraphs")
     if not isinstance(paragraphs, list):
-        raise builder.bad(f"{place}.paragraphs", paragraphs, "a list of objects with context and qas", title=title)
+        raise builder.bad(
+            f"{place}.paragraphs", paragraphs, "a list of objects with context and qas", title=title
+        )
     return title, paragraphs
 
 
@@ -157,7 +163,10 @@ def _parse(path: Path) -> Any:
         raise DataError(
             f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; allowed: one JSON document"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of open brackets
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a number of thousands of digits, or thousands of open brackets
         raise DataError(f"{path}: {error}; allowed: one JSON document in the SQuAD layout") from error
 
 
@@ -170,7 +179,9 @@ def _read_bytes(path: Path) -> bytes:
             raise DataError(f"{path}: found a file that is not gzip; allowed: gzip data under the suffix .gz")
         return gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: found truncated or damaged gzip data ({error}); allowed: a complete file") from error
+        raise DataError(
+            f"{path}: found truncated or damaged gzip data ({error}); allowed: a complete file"
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -186,4 +197,6 @@ def _decode(path: Path, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}: line {line}: found bytes that are not UTF-8 at byte {error.start}") from error
+        raise DataError(
+            f"{path}: line {line}: found bytes that are not UTF-8 at byte {error.start}"
+        ) from error

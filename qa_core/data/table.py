@@ -1,7 +1,7 @@
 """One table of questions, whatever file it came from.
 
-A `QaTable` holds questions as Arrow columns and each paragraph once. `TableBuilder` checks every question on its way
-in. Reading files is in `squad.py` and `columns.py`; subsets and splits are in `selection.py`.
+A `QaTable` holds questions as Arrow columns and each paragraph once. `TableBuilder` checks every question on
+its way in. Reading files is in `squad.py` and `columns.py`; subsets and splits are in `selection.py`.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 SHOWN_CHARACTERS = 60
 
 
-class BadExample(DataError):
+class BadExample(DataError):  # noqa: N818 - as the errors it extends
     """One question, paragraph or article is malformed; a reader may drop it instead of stopping."""
 
 
@@ -59,7 +59,10 @@ class QaTable:
         contexts = [hashlib.sha256(text.encode()).hexdigest() for text in self.contexts.to_pylist()]
         digest = hashlib.sha256()
         for row in _rows(self.rows):
-            values = [contexts[row["context_index"]] if name == "context_index" else row[name] for name in SCHEMA.names]
+            values = [
+                contexts[row["context_index"]] if name == "context_index" else row[name]
+                for name in SCHEMA.names
+            ]
             digest.update(json.dumps(values).encode() + b"\n")
         return digest.hexdigest()[:16]
 
@@ -118,7 +121,7 @@ class QaTable:
 
 
 class TableBuilder:
-    """Collects checked questions. `add_question` raises `BadExample`; a reader that drops those counts them here."""
+    """Collects checked questions; a reader that drops those refused counts them in `skipped`."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -127,7 +130,9 @@ class TableBuilder:
         self._context_index: dict[str, int] = {}
         self._places: dict[str, str] = {}
 
-    def add_question(self, place: str, values: Any, *, context: str, title: str, empty_is_unanswerable: bool) -> None:
+    def add_question(
+        self, place: str, values: Any, *, context: str, title: str, empty_is_unanswerable: bool
+    ) -> None:
         """Check one question in the JSON layout and keep it.
 
         Args:
@@ -148,7 +153,9 @@ class TableBuilder:
             allowed = f"ids that occur once; it stands at {self._places[question_id]} already"
             raise self.bad(f"{place}.id", question_id, allowed, **named)
         question = self.text(f"{place}.question", values.get("question"), **named)
-        answers = self._answers(place, values, context, empty_is_unanswerable=empty_is_unanswerable, named=named)
+        answers = self._answers(
+            place, values, context, empty_is_unanswerable=empty_is_unanswerable, named=named
+        )
         self._places[question_id] = place
         index = self._context_index.setdefault(context, len(self._context_index))
         texts, starts = [text for text, _ in answers], [start for _, start in answers]
@@ -167,7 +174,9 @@ class TableBuilder:
             dropped = f" ({self.skipped} malformed ones were dropped)" if self.skipped else ""
             raise DataError(f"{self.source}: found no questions{dropped}; allowed: at least one")
         rows = pa.table(self._columns, schema=SCHEMA)
-        return QaTable(rows, pa.array(list(self._context_index), pa.large_string()), self.source, self.skipped)
+        return QaTable(
+            rows, pa.array(list(self._context_index), pa.large_string()), self.source, self.skipped
+        )
 
     def text(self, place: str, value: Any, *, title: str = "", question_id: str = "") -> str:
         """Return a text field, refusing other types, blank text and characters that UTF-8 cannot hold."""
@@ -177,10 +186,14 @@ class TableBuilder:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                raise self.bad(place, value, "no lone surrogates", title=title, question_id=question_id) from None
+                raise self.bad(
+                    place, value, "no lone surrogates", title=title, question_id=question_id
+                ) from None
         return value
 
-    def bad(self, place: str, found: Any, allowed: str, *, title: str = "", question_id: str = "") -> BadExample:
+    def bad(
+        self, place: str, found: Any, allowed: str, *, title: str = "", question_id: str = ""
+    ) -> BadExample:
         """Word the refusal of one value."""
         names = [f"article {title!r}"] * bool(title) + [f"question {question_id!r}"] * bool(question_id)
         named = f" ({', '.join(names)})" if names else ""
@@ -206,14 +219,17 @@ class TableBuilder:
             raise self.bad(f"{place}.is_impossible", impossible, "true or false", **named)
         answers = values.get("answers", [] if impossible else None)
         if not isinstance(answers, list):
-            raise self.bad(f"{place}.answers", answers, "a list of objects with text and answer_start", **named)
+            raise self.bad(
+                f"{place}.answers", answers, "a list of objects with text and answer_start", **named
+            )
         if impossible and answers:
             raise self.bad(f"{place}.answers", answers, "no answers where is_impossible is true", **named)
         if not answers and impossible is None and not empty_is_unanswerable:
             allowed = 'at least one answer, or "is_impossible": true, or a file whose version is v2.0'
             raise self.bad(f"{place}.answers", answers, allowed, **named)
         return [
-            self._answer(f"{place}.answers[{index}]", answer, context, named) for index, answer in enumerate(answers)
+            self._answer(f"{place}.answers[{index}]", answer, context, named)
+            for index, answer in enumerate(answers)
         ]
 
     def _answer(self, place: str, answer: Any, context: str, named: dict[str, str]) -> tuple[str, int]:
@@ -228,7 +244,9 @@ class TableBuilder:
             elsewhere = context.find(text)
             hint = f"it occurs at {elsewhere}" if elsewhere >= 0 else "it does not occur in the context"
             allowed = f"an offset where the context reads {shown(text)} ({hint})"
-            raise self.bad(f"{place}.answer_start", _Raw(f"{start}, where it reads {shown(found)}"), allowed, **named)
+            raise self.bad(
+                f"{place}.answer_start", _Raw(f"{start}, where it reads {shown(found)}"), allowed, **named
+            )
         return text, start
 
 

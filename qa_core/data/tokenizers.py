@@ -5,8 +5,9 @@ Training is in `trained_tokenizers.py`; how tokens become windows is in `windows
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.table import QaTable
@@ -31,10 +32,12 @@ ROLE_SPELLINGS = {
 
 
 def prepare_tokenizer(family: "Family", table: QaTable, cache_dir: Path) -> "PreTrainedTokenizerFast":
-    """Return the recipe's tokenizer: `model.tokenizer` if named, else the checkpoint's own, else a trained one.
+    """Return the recipe's tokenizer: `model.tokenizer` if named, else the checkpoint's own, else a trained
+    one.
 
     Args:
-        family: its model settings name checkpoint, tokenizer and vocabulary size; it knows its kind of tokenizer.
+        family: its model settings name checkpoint, tokenizer and vocabulary size; it knows its kind of
+            tokenizer.
         table: the training questions, which a preset's tokenizer is trained on, once for each machine.
         cache_dir: where trained tokenizers are kept.
 
@@ -50,7 +53,9 @@ def prepare_tokenizer(family: "Family", table: QaTable, cache_dir: Path) -> "Pre
     return trained_tokenizer(family.tokenizer_kind, table, vocab_size=model.vocab_size, cache_dir=cache_dir)
 
 
-def trained_tokenizer(kind: str, table: QaTable, *, vocab_size: int, cache_dir: Path) -> "PreTrainedTokenizerFast":
+def trained_tokenizer(
+    kind: str, table: QaTable, *, vocab_size: int, cache_dir: Path
+) -> "PreTrainedTokenizerFast":
     """Return a tokenizer trained on all paragraphs and questions of a table, cached by the table's content.
 
     Raises:
@@ -59,13 +64,16 @@ def trained_tokenizer(kind: str, table: QaTable, *, vocab_size: int, cache_dir: 
     """
     import tokenizers
 
-    from qa_core.data.trained_tokenizers import tokenizer_kind
+    from qa_core.data.trained_tokenizers import tokenizer_kind, train_tokenizer
 
     specials = tokenizer_kind(kind).specials
 
-    def make(file: BinaryIO) -> None:
+    def make() -> bytes:
         texts = [*table.contexts.to_pylist(), *table.rows.column("question").to_pylist()]
-        file.write(tokenizer_kind(kind).train(texts, vocab_size).to_str().encode())
+        return train_tokenizer(kind, texts, vocab_size=vocab_size).to_str().encode()
+
+    def write(file: BinaryIO, content: bytes) -> None:
+        file.write(content)
 
     def read(path: Path) -> "Tokenizer":
         text = path.read_bytes()
@@ -75,7 +83,8 @@ def trained_tokenizer(kind: str, table: QaTable, *, vocab_size: int, cache_dir: 
             raise DamagedFile(path) from error
 
     name = f"{kind}-{vocab_size}-{table.data_hash}-{tokenizers.__version__}.json"
-    return _wrap(read_or_make(Path(cache_dir) / "tokenizers" / name, read=read, make=make), specials)
+    tokenizer = read_or_make(Path(cache_dir) / "tokenizers" / name, read=read, make=make, write=write)
+    return _wrap(tokenizer, specials)
 
 
 def load_tokenizer(name: str, *, setting: str = "model.tokenizer") -> "PreTrainedTokenizerFast":
@@ -91,22 +100,28 @@ def load_tokenizer(name: str, *, setting: str = "model.tokenizer") -> "PreTraine
     path = Path(name).expanduser()
     is_path = path.exists() or name.endswith((".json", ".txt")) or name.startswith((".", "/", "~"))
     if is_path and not path.exists():
-        raise ConfigError(f"{setting}: found {name!r}, and there is no such file or folder; allowed: {ALLOWED}")
+        raise ConfigError(
+            f"{setting}: found {name!r}, and there is no such file or folder; allowed: {ALLOWED}"
+        )
     try:
         tokenizer = _from_file(path) if path.is_file() else _from_pretrained(str(path) if is_path else name)
     except ConfigError as error:
         raise ConfigError(f"{setting}: {error}") from error
-    except Exception as error:  # transformers and tokenizers raise whatever their parsers raise, bare Exception too
+    except Exception as error:  # the libraries raise whatever their parsers raise, bare Exception too
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"{setting}: found {name!r}, from which no tokenizer can be loaded ({reason}); allowed: {ALLOWED}. Where "
-            "the hub cannot be reached, name a local folder"
+            f"{setting}: found {name!r}, from which no tokenizer can be loaded ({reason}); allowed: "
+            f"{ALLOWED}. Where the hub cannot be reached, name a local folder"
         ) from error
     if not tokenizer.is_fast:
-        raise ConfigError(f"{setting}: found {name!r}, a tokenizer without a fast form; allowed: one with tokenizer.json")
+        raise ConfigError(
+            f"{setting}: found {name!r}, a tokenizer without a fast form; allowed: one with tokenizer.json"
+        )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise ConfigError(f"{setting}: found {name!r}, a tokenizer without padding or end token; allowed: {ALLOWED}")
+            raise ConfigError(
+                f"{setting}: found {name!r}, a tokenizer without padding or end token; allowed: {ALLOWED}"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -125,7 +140,8 @@ def tokenizer_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
 def _from_pretrained(name: str) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # a union of backends
+    return tokenizer
 
 
 def _from_file(path: Path) -> "PreTrainedTokenizerFast":
@@ -158,7 +174,7 @@ def _from_bert_vocabulary(path: Path) -> "PreTrainedTokenizerFast":
     return _wrap(tokenizer, specials)
 
 
-def _wrap(tokenizer: "Tokenizer", specials: dict[str, str]) -> "PreTrainedTokenizerFast":
+def _wrap(tokenizer: "Tokenizer", specials: Mapping[str, str]) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)

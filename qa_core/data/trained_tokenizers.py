@@ -1,7 +1,7 @@
 """Small tokenizers trained on the training data, for models that start from random weights.
 
-Four kinds, in the manner of the models they serve. Training gives the same tokenizer on every machine, which the
-library's trainers do not do by themselves: they break ties in the order of a randomly seeded hash table.
+Four kinds, in the manner of the models they serve. Training gives the same tokenizer on every machine, which
+the library's trainers do not do by themselves: they break ties in the order of a randomly seeded hash table.
 """
 
 import json
@@ -30,10 +30,11 @@ def train_tokenizer(kind: str, texts: list[str], *, vocab_size: int) -> Tokenize
     """Train a tokenizer; the same texts give the same tokenizer, whatever the machine.
 
     Args:
-        kind: `wordpiece` (lower case, as BERT), `unigram` (as T5), `bytes` (byte-level BPE) or `word` (lower case).
+        kind: `wordpiece` (lower case, as BERT), `unigram` (as T5), `bytes` (byte-level BPE) or `word` (lower
+            case).
         texts: what to train on.
-        vocab_size: entries wanted, special tokens included. Fewer come out when the texts give no more; `bytes`
-            never has fewer than 257, all bytes and the end token.
+        vocab_size: entries wanted, special tokens included. Fewer come out when the texts give no more;
+            `bytes` never has fewer than 257, all bytes and the end token.
 
     Raises:
         ConfigError: there is no such kind.
@@ -61,8 +62,9 @@ def _train_wordpiece(texts: list[str], vocab_size: int) -> Tokenizer:
     normalizer = normalizers.BertNormalizer(lowercase=True)
     texts = [normalizer.normalize_str(text) for text in texts]
     specials = [*BERT_SPECIALS.values(), "[MASK]"]
-    # The trainer numbers continuations ("##a") in hash order, and its ties go by number. Naming all characters as
-    # special tokens fixes the numbers; the final tokenizer is then built from the bare vocabulary.
+    # The trainer numbers continuations ("##a") in hash order, and its ties go by number. Naming all
+    # characters as special tokens fixes the numbers; the final tokenizer is then built from the bare
+    # vocabulary.
     counts = Counter(character for text in texts for character in text if not character.isspace())
     frequent = sorted(counts, key=lambda character: (-counts[character], character))[: vocab_size // 8]
     rare = {ord(character): " " for character in counts.keys() - set(frequent)}
@@ -105,7 +107,12 @@ def _settled_scores(trained: list[list], specials: int) -> list[tuple[str, float
     lowest = min(score for _, score in pieces)
     # Characters that the model dropped come back with scores that rise from the lowest one in hash order.
     settled = [
-        (piece, round(lowest if len(piece) == 1 and score < lowest + singles * UNSEEN_STEP else score, SCORE_DIGITS))
+        (
+            piece,
+            round(
+                lowest if len(piece) == 1 and score < lowest + singles * UNSEEN_STEP else score, SCORE_DIGITS
+            ),
+        )
         for piece, score in pieces
     ]
     first = [(str(piece), 0.0) for piece, _ in trained[:specials]]
@@ -147,7 +154,9 @@ def _with_bert_pairs(tokenizer: Tokenizer) -> Tokenizer:
 
 KINDS = {
     "wordpiece": TokenizerKind(_train_wordpiece, {**BERT_SPECIALS, "mask_token": "[MASK]"}),
-    "unigram": TokenizerKind(_train_unigram, {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}),
+    "unigram": TokenizerKind(
+        _train_unigram, {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    ),
     "bytes": TokenizerKind(_train_bytes, {"pad_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
     "word": TokenizerKind(_train_word, BERT_SPECIALS),
 }
