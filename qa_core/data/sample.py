@@ -1,8 +1,8 @@
-"""The built-in corpus: generated passages about invented things, in the SQuAD v2.0 layout, for runs without a hub.
+"""The built-in corpus: generated passages about invented things, in the SQuAD v2.0 layout.
 
-A passage tells facts of the same kinds about two or three entities of one theme, so that neither the type of the
-answer nor the kind of fact is enough: the question must be read. Words and patterns are in `sample_grammar.py`.
-Standard library only; a seed gives the same bytes on every machine.
+It is for runs without a hub. A passage tells facts of the same kinds about two or three entities of one theme,
+so that neither the type of the answer nor the kind of fact is enough: the question must be read. Words and
+patterns are in `sample_grammar.py`. Standard library only; a seed gives the same bytes on every machine.
 """
 
 import random
@@ -62,11 +62,12 @@ def sample_squad(split: str, seed: int = 0) -> dict[str, Any]:
     if split not in ARTICLES_PER_THEME:
         raise ValueError(f"split: found {split!r}; allowed: {', '.join(ARTICLES_PER_THEME)}")
     rng = random.Random(f"sample/{split}/{seed}")
-    articles = []
+    articles: list[dict[str, Any]] = []
+    passages = PASSAGES_PER_ARTICLE[split]
     for theme in THEMES:
-        used: set[str] = set()
+        used_names: set[str] = set()
         for number in range(ARTICLES_PER_THEME[split]):
-            paragraphs = [_paragraph(rng, theme, split, used) for _ in range(PASSAGES_PER_ARTICLE[split])]
+            paragraphs = [_paragraph(rng, theme, split, used_names) for _ in range(passages)]
             articles.append(
                 {"title": f"{theme.title}, {split} volume {number + 1}", "paragraphs": paragraphs}
             )
@@ -94,7 +95,7 @@ def _paragraph(rng: random.Random, theme: Theme, split: str, used: set[str]) -> 
 
 
 def _entities(rng: random.Random, theme: Theme, split: str, used: set[str]) -> list[str]:
-    """Draw names that share no word, except the noun where all share it; one entity stands in one passage only."""
+    """Draw names that share no word, except a noun shared by all; an entity stands in one passage only."""
     count = _pick(rng, ENTITY_COUNTS)
     firsts, seconds = (COINED_NAMES, theme.nouns) if theme.nouns else (GIVEN_NAMES, FAMILY_NAMES)
     shares_noun = bool(theme.nouns) and rng.random() < SHARED_NOUN_SHARE
@@ -112,7 +113,7 @@ def _entities(rng: random.Random, theme: Theme, split: str, used: set[str]) -> l
 
 
 def _facts(rng: random.Random, theme: Theme, entities: list[str]) -> list[_Fact]:
-    """Give each entity its relations, later ones mostly those that the first has too; no value occurs twice."""
+    """Give each entity its relations, mostly those that the first has too; no value occurs twice."""
     facts: list[_Fact] = []
     taken = set(entities)
     first_words: list[str] = []

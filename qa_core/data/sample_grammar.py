@@ -1,7 +1,7 @@
 """Words and sentence patterns of the built-in corpus: pools of values, relations, kinds of entity.
 
-Every name is coined. A statement and the questions about it share the relation's main word, so that matching words
-finds the kind of fact and the entity's name finds the right one. `sample.py` puts passages together.
+Every name is coined. A statement and the questions about it share the relation's main word, so that matching
+words finds the kind of fact and the entity's name finds the right one. `sample.py` puts passages together.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact: "The Kelvar harp was built by Oren Vask" is ("built", "was", "by", "person").
+    """One kind of fact: "The Kelvar harp was built by Oren Vask" is of ("built", "was", "by", "person").
 
-    A relation without a verb is a measure: "The Kelvar harp has a length of 38 metres" is ("length", "", "", "metres").
+    A relation without a verb is a measure: "has a length of 38 metres" is of ("length", "", "", "metres").
     """
 
     word: str
@@ -23,13 +23,13 @@ class Relation:
         """Return the predicates that give `value`, the plain one first."""
         if not self.verb:
             return [f"has a {self.word} of {value}", f"has a {self.word} of about {value}"]
-        article = "a " if self.pool in COUNTED else ""
+        article = ("an " if value[0] in "aeiou" else "a ") if self.pool in COUNTED else ""
         end = f"{self.word} {self.preposition} {article}{value}"
         return [f"{self.verb} {end}", f"{self.verb} {ADVERBS[self.verb]} {end}"]
 
     def questions(self, entity: str) -> list[str]:
         """Return the questions that ask for this fact about `entity`, the plain one first."""
-        word, verb, preposition, noun = self.word, self.verb, self.preposition, NOUNS.get(self.pool, "")
+        word, verb, preposition, noun = self.word, self.verb, self.preposition, self.pool
         if not verb:
             return [
                 f"What is the {word} of {entity}?",
@@ -45,7 +45,7 @@ class Relation:
             return [
                 first,
                 f"{preposition.capitalize()} whom {verb} {entity} {word}?",
-                f"Which person {verb} {entity} {word} {preposition}?",
+                f"Which {noun} {verb} {entity} {word} {preposition}?",
             ]
         if self.pool in WHERE_OR_WHEN and preposition == "in":
             first = f"{WHERE_OR_WHEN[self.pool]} {verb} {entity} {word}?"
@@ -60,316 +60,64 @@ class Relation:
 
 @dataclass(frozen=True)
 class Theme:
-    """One kind of entity: the nouns that name it (none for people) and the words of the relations it can have."""
+    """One kind of entity: the nouns that name it (none for people) and the words of its relations."""
 
     title: str
     nouns: tuple[str, ...]
     relations: tuple[str, ...]
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 ADVERBS = {"was": "probably", "is": "still"}
 COUNTED = {"animal", "tool"}
 WHERE_OR_WHEN = {"place": "Where", "year": "When"}
-NOUNS = {name: name for name in ("place", "year", "colour", "material", "food", "animal", "tool")}
 
-COINED_NAMES = tuple(
-    [
-        "Kelvar",
-        "Oskin",
-        "Tarvel",
-        "Brumal",
-        "Ednor",
-        "Falwick",
-        "Gorsay",
-        "Hestin",
-        "Ivarr",
-        "Jolden",
-        "Karth",
-        "Lumeck",
-        "Morvan",
-        "Nessel",
-        "Ostrey",
-        "Pelham",
-        "Quorin",
-        "Rastel",
-        "Selvey",
-        "Thorne",
-        "Ulmar",
-        "Vaskell",
-        "Wendry",
-        "Yarrow",
-        "Zellen",
-        "Aldous",
-        "Brackel",
-        "Corvane",
-        "Dunmar",
-        "Elsby",
-        "Ferrin",
-        "Galmond",
-        "Harrick",
-        "Ilsen",
-        "Jarvey",
-        "Kolber",
-        "Lorrin",
-        "Mandrel",
-        "Norwell",
-        "Orsay",
-        "Pallin",
-        "Quen",
-        "Rovick",
-        "Sandry",
-        "Tolmer",
-        "Undry",
-        "Varrow",
-        "Wexley",
-        "Yoren",
-        "Zander",
-        "Amsel",
-        "Bellock",
-        "Cardew",
-        "Dravin",
-        "Emberly",
-        "Fosk",
-        "Grenda",
-        "Holmar",
-        "Ingrel",
-        "Jasper",
-        "Kintal",
-        "Lasko",
-        "Mirrel",
-        "Naddock",
-        "Olvane",
-        "Prasko",
-        "Rendal",
-        "Skelby",
-        "Tirrel",
-        "Ummer",
-    ]
+COINED_NAMES = _words(
+    """Kelvar Oskin Tarvel Brumal Ednor Falwick Gorsay Hestin Ivarr Jolden Karth Lumeck Morvan Nessel
+    Ostrey Pelham Quorin Rastel Selvey Thorne Ulmar Vaskell Wendry Yarrow Zellen Aldous Brackel Corvane
+    Dunmar Elsby Ferrin Galmond Harrick Ilsen Jarvey Kolber Lorrin Mandrel Norwell Orsay Pallin Quen
+    Rovick Sandry Tolmer Undry Varrow Wexley Yoren Zander Amsel Bellock Cardew Dravin Emberly Fosk
+    Grenda Holmar Ingrel Jasper Kintal Lasko Mirrel Naddock Olvane Prasko Rendal Skelby Tirrel Ummer"""
 )
-GIVEN_NAMES = tuple(
-    [
-        "Oren",
-        "Mira",
-        "Tobin",
-        "Hela",
-        "Casper",
-        "Runa",
-        "Edric",
-        "Lysa",
-        "Bram",
-        "Sanna",
-        "Joren",
-        "Petra",
-        "Aldo",
-        "Nima",
-        "Viktor",
-        "Elsa",
-        "Garth",
-        "Tilda",
-        "Ivo",
-        "Wren",
-        "Osric",
-        "Dalia",
-        "Fenn",
-        "Greta",
-        "Hugo",
-        "Isolde",
-        "Kai",
-        "Lotta",
-        "Marek",
-        "Nadia",
-    ]
+GIVEN_NAMES = _words(
+    """Oren Mira Tobin Hela Casper Runa Edric Lysa Bram Sanna Joren Petra Aldo Nima Viktor Elsa Garth Tilda
+    Ivo Wren Osric Dalia Fenn Greta Hugo Isolde Kai Lotta Marek Nadia"""
 )
-FAMILY_NAMES = tuple(
-    [
-        "Vask",
-        "Tarn",
-        "Holloway",
-        "Brisk",
-        "Dunmore",
-        "Ekholm",
-        "Farrow",
-        "Glint",
-        "Harrow",
-        "Ilves",
-        "Juno",
-        "Kessel",
-        "Lark",
-        "Moss",
-        "Nettle",
-        "Oake",
-        "Pike",
-        "Quill",
-        "Rook",
-        "Sorrel",
-        "Thistle",
-        "Umber",
-        "Vane",
-        "Wick",
-        "Yule",
-        "Zoller",
-        "Ash",
-        "Birch",
-        "Cole",
-        "Drake",
-    ]
+FAMILY_NAMES = _words(
+    """Vask Tarn Holloway Brisk Dunmore Ekholm Farrow Glint Harrow Ilves Juno Kessel Lark Moss Nettle Oake
+    Pike Quill Rook Sorrel Thistle Umber Vane Wick Yule Zoller Ash Birch Cole Drake"""
 )
 POOLS = {
     "person": tuple(f"{given} {family}" for given in GIVEN_NAMES for family in FAMILY_NAMES),
-    "place": tuple(
-        [
-            "Ardemar",
-            "Belsk",
-            "Corran",
-            "Dorvik",
-            "Elmarsh",
-            "Fennick",
-            "Garrowby",
-            "Hollin",
-            "Istmere",
-            "Jurna",
-            "Kolsk",
-            "Lindow",
-            "Marrick",
-            "Northolt",
-            "Orvane",
-            "Pelgard",
-            "Quarrel",
-            "Rimsk",
-            "Sallow",
-            "Tarrant",
-            "Umberly",
-            "Vessen",
-            "Wolden",
-            "Yarmond",
-            "Zarnow",
-            "Askel",
-            "Brenmoor",
-            "Calder",
-            "Durness",
-            "Estvale",
-            "Frosk",
-            "Gilway",
-            "Haldane",
-            "Inver",
-            "Jorvik",
-            "Loxton",
-            "Merrow",
-            "Nantry",
-            "Oldholm",
-            "Purlock",
-        ]
+    "place": _words(
+        """Ardemar Belsk Corran Dorvik Elmarsh Fennick Garrowby Hollin Istmere Jurna Kolsk Lindow Marrick
+        Northolt Orvane Pelgard Quarrel Rimsk Sallow Tarrant Umberly Vessen Wolden Yarmond Zarnow Askel
+        Brenmoor Calder Durness Estvale Frosk Gilway Haldane Inver Jorvik Loxton Merrow Nantry Oldholm
+        Purlock"""
     ),
     "year": tuple(str(year) for year in range(1307, 1900, 9)),
-    "colour": tuple(
-        [
-            "red",
-            "blue",
-            "green",
-            "yellow",
-            "purple",
-            "orange",
-            "white",
-            "black",
-            "grey",
-            "brown",
-            "pink",
-            "violet",
-            "scarlet",
-            "turquoise",
-            "silver",
-            "golden",
-            "cream",
-            "indigo",
-        ]
+    "colour": _words(
+        """red blue green yellow purple orange white black grey brown pink violet scarlet turquoise silver
+        golden cream indigo"""
     ),
-    "material": tuple(
-        [
-            "oak",
-            "copper",
-            "granite",
-            "glass",
-            "iron",
-            "marble",
-            "bronze",
-            "clay",
-            "silk",
-            "leather",
-            "bamboo",
-            "amber",
-            "ivory",
-            "slate",
-            "tin",
-            "wool",
-            "brass",
-            "walnut",
-            "pearl",
-            "flint",
-        ]
+    "material": _words(
+        """oak copper granite glass iron marble bronze clay silk leather bamboo amber ivory slate tin wool
+        brass walnut pearl flint"""
     ),
-    "food": tuple(
-        [
-            "moss",
-            "berries",
-            "snails",
-            "acorns",
-            "honey",
-            "mushrooms",
-            "clover",
-            "herring",
-            "barley",
-            "walnuts",
-            "beetles",
-            "turnips",
-            "plums",
-            "crabs",
-            "roots",
-            "chestnuts",
-            "pollen",
-            "shrimps",
-        ]
+    "food": _words(
+        """moss berries snails acorns honey mushrooms clover herring barley walnuts beetles turnips plums
+        crabs roots chestnuts pollen shrimps"""
     ),
-    "animal": tuple(
-        [
-            "heron",
-            "otter",
-            "badger",
-            "falcon",
-            "wolf",
-            "stag",
-            "raven",
-            "salmon",
-            "lynx",
-            "beaver",
-            "swan",
-            "hedgehog",
-            "toad",
-            "ram",
-            "crane",
-            "weasel",
-            "mole",
-            "boar",
-        ]
+    "animal": _words(
+        """heron otter badger falcon wolf stag raven salmon lynx beaver swan hedgehog toad ram crane weasel
+        mole boar"""
     ),
-    "tool": tuple(
-        [
-            "hammer",
-            "lantern",
-            "compass",
-            "chisel",
-            "needle",
-            "hook",
-            "kettle",
-            "ladder",
-            "bellows",
-            "sickle",
-            "loom",
-            "mirror",
-            "rope",
-            "saddle",
-            "whistle",
-            "candle",
-        ]
+    "tool": _words(
+        """hammer lantern compass chisel needle hook kettle ladder bellows sickle loom mirror rope saddle
+        whistle candle"""
     ),
     "metres": tuple(f"{number} metres" for number in range(11, 99, 3)),
     "kilograms": tuple(f"{number} kilograms" for number in range(12, 99, 3)),
@@ -414,52 +162,29 @@ RELATIONS = {
         Relation("mass", "", "", "grams"),
     )
 }
-THINGS = (
-    "built",
-    "owned",
-    "repaired",
-    "finished",
-    "sold",
-    "kept",
-    "brought",
-    "made",
-    "painted",
-    "length",
-    "weight",
-)
+THINGS = _words("built owned repaired finished sold kept brought made painted length weight")
 THEMES = (
-    Theme("Instruments", ("harp", "flute", "drum", "organ", "lute", "horn", "bell", "fiddle"), THINGS),
-    Theme("Machines", ("pump", "press", "mill", "clock", "furnace", "engine", "plough", "winch"), THINGS),
-    Theme("Ships", ("ferry", "barge", "sloop", "raft", "cutter", "galley", "dinghy", "trawler"), THINGS),
+    Theme("Instruments", _words("harp flute drum organ lute horn bell fiddle"), THINGS),
+    Theme("Machines", _words("pump press mill clock furnace engine plough winch"), THINGS),
+    Theme("Ships", _words("ferry barge sloop raft cutter galley dinghy trawler"), THINGS),
     Theme(
         "Animals",
-        ("lizard", "finch", "goat", "moth", "hare", "newt", "owl", "trout"),
-        ("discovered", "described", "named", "seen", "found", "brought", "coloured", "fed", "span", "mass"),
+        _words("lizard finch goat moth hare newt owl trout"),
+        _words("discovered described named seen found brought coloured fed span mass"),
     ),
     Theme(
         "Guilds",
-        ("guild", "society", "league", "order", "circle", "union", "company", "lodge"),
-        ("founded", "led", "named", "closed", "based", "known", "dressed", "marked", "shown", "owned"),
+        _words("guild society league order circle union company lodge"),
+        _words("founded led named closed based known dressed marked shown owned"),
     ),
     Theme(
         "Places",
-        ("tower", "bridge", "castle", "chapel", "garden", "harbour", "hall", "well"),
-        ("built", "repaired", "named", "finished", "closed", "found", "made", "painted", "marked", "length"),
+        _words("tower bridge castle chapel garden harbour hall well"),
+        _words("built repaired named finished closed found made painted marked length"),
     ),
     Theme(
         "People",
         (),
-        (
-            "taught",
-            "married",
-            "described",
-            "named",
-            "born",
-            "honoured",
-            "raised",
-            "known",
-            "dressed",
-            "shown",
-        ),
+        _words("taught married described named born honoured raised known dressed shown"),
     ),
 )
