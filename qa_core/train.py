@@ -100,7 +100,7 @@ def train(
             step = _cut(step, task.budget_examples - state.examples_seen)
             windows = sum(len(micro_batch) for micro_batch in step)
             set_learning_rate(optimizer, task, state.examples_seen, windows)
-            losses.add(_accumulate(model, task, step, windows), windows, state)
+            losses.add(accumulate(model, task, step), windows, state)
             torch.nn.utils.clip_grad_norm_(parameters, task.config.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -164,10 +164,9 @@ def forward_loss(model: torch.nn.Module, task: TrainTask, batch: Batch) -> torch
     return loss
 
 
-def _accumulate(
-    model: torch.nn.Module, task: TrainTask, step: list[np.ndarray], windows: int
-) -> torch.Tensor:
+def accumulate(model: torch.nn.Module, task: TrainTask, step: list[np.ndarray]) -> torch.Tensor:
     """Back-propagate all micro-batches of a step; returns the mean loss over its windows, detached."""
+    windows = sum(len(micro_batch) for micro_batch in step)
     total = torch.zeros((), device=task.device)
     for micro_batch in step:
         batch = collate(task.windows, micro_batch, task.pad_id)

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,40 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with real data and models is absent")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def small_squad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQuAD v2.0 file of 12 articles with 60 questions, a quarter unanswerable: enough to run every step."""
+    colours = ["amber", "teal", "violet", "crimson", "olive", "ivory"]
+    articles = []
+    for index in range(12):
+        paragraphs = []
+        for part in range(2):
+            place, colour = f"Tower {index}{part}", colours[(index + part) % 6]
+            context = f"The door of {place} is {colour}. It was built in {1800 + 7 * index + part} by the guild."
+            facts = [("What colour is the door", colour), ("When was it built", str(1800 + 7 * index + part))]
+            questions = [
+                {
+                    "id": f"{index}-{part}-{number}",
+                    "question": f"{question} of {place}?",
+                    "answers": [{"text": answer, "answer_start": context.index(answer)}],
+                    "is_impossible": False,
+                }
+                for number, (question, answer) in enumerate(facts)
+            ]
+            if part:
+                questions.append(
+                    {"id": f"{index}-none", "question": "Who painted it?", "answers": [], "is_impossible": True}
+                )
+            paragraphs.append({"context": context, "qas": questions})
+        articles.append({"title": f"Tower {index}", "paragraphs": paragraphs})
+    path = tmp_path_factory.mktemp("squad") / "small.json"
+    path.write_text(json.dumps({"version": "v2.0", "data": articles}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests of a run."""
+    return tmp_path_factory.mktemp("cache")

@@ -1,0 +1,179 @@
+"""The training loop: exact resume, the schedule's values, accumulation equal to one large batch, guards."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from qa_core import registry, seeding
+from qa_core.config import RunConfig, from_dict
+from qa_core.data.batches import plan_training_batches
+from qa_core.data.prepare import prepare
+from qa_core.errors import CheckpointError, ConfigError, NonFiniteLoss
+from qa_core.train import RungHooks, TrainTask, accumulate, make_optimizer, set_learning_rate, train
+
+RUNG_1, RUNG_2 = 47, 94  # the first steps at or past the rungs 40 and 88: an epoch of 47 windows ends with 7
+SILENT = RungHooks(evaluate=lambda state: None, report=lambda state: None)
+
+
+def _recipe(small_squad: Path, **changes) -> RunConfig:
+    values = {
+        "model": {"family": "bert", "checkpoint": "micro", "vocab_size": 200, "dropout": 0.1},
+        "data": {
+            "train": str(small_squad),
+            "evaluation": str(small_squad),
+            "max_length": 64,
+            "stride": 8,
+            "max_question_length": 24,
+        },
+        "train": {"budget_examples": 130, "batch_size": 8, "learning_rate": 1e-3, "precision": "float32"},
+        "seed": 3,
+    }
+    for key, change in changes.items():
+        values[key] = {**values.get(key, {}), **change}
+    return from_dict(RunConfig, values)
+
+
+def _task(config: RunConfig, cache_dir: Path) -> tuple[torch.nn.Module, TrainTask]:
+    family, methods = registry.make_family(config), registry.make_methods(config)
+    data = prepare(config, family, cache_dir=cache_dir)
+    seeding.seed_torch(config.seed)
+    model = family.build(data.tokenizer)
+    for method in methods:
+        model = method.attach(model, family)
+    pad_id = data.tokenizer.pad_token_id
+    return model, TrainTask(
+        family, methods, data.train, pad_id, config.train, config.seed, torch.device("cpu")
+    )
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill_at(examples: int) -> RungHooks:
+    def report(state) -> None:
+        if state.examples_seen >= examples:
+            raise _Killed
+
+    return RungHooks(evaluate=lambda state: state.curve.append({"seen": state.examples_seen}), report=report)
+
+
+@pytest.mark.parametrize(
+    ("family", "methods"), [("bert", {}), ("bert", {"lora": {"rank": 2, "dropout": 0.2}}), ("lstm", {})]
+)
+def test_a_killed_and_resumed_trial_ends_with_the_same_bits(family, methods, small_squad, cache_dir, tmp_path):
+    changes = {"model": {"family": family}, "train": {"rungs": [40, 88]}, "methods": methods}
+    config = _recipe(small_squad, **changes)
+    model, task = _task(config, cache_dir)
+    undisturbed = train(model, task, hooks=_kill_at(10**9), checkpoint_folder=tmp_path / "a")
+    expected = model.state_dict()
+
+    folder = tmp_path / "b"
+    for kill_at in (40, 88):
+        victim, task = _task(config, cache_dir)
+        with pytest.raises(_Killed):
+            train(victim, task, hooks=_kill_at(kill_at), checkpoint_folder=folder)
+    torch.manual_seed(999)  # a new process: the random state must come from the checkpoint
+    survivor, task = _task(config, cache_dir)
+    resumed = train(survivor, task, hooks=_kill_at(10**9), checkpoint_folder=folder)
+
+    assert resumed.examples_seen == undisturbed.examples_seen == 130
+    assert resumed.curve == undisturbed.curve
+    assert [point["seen"] for point in resumed.curve] == [RUNG_1, RUNG_2]
+    assert (resumed.loss_sum, resumed.loss_windows) == (undisturbed.loss_sum, undisturbed.loss_windows)
+    found = survivor.state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+    start, _ = _task(config, cache_dir)
+    assert any(not torch.equal(start.state_dict()[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(small_squad, cache_dir, tmp_path):
+    model, task = _task(_recipe(small_squad, train={"rungs": [40]}), cache_dir)
+    with pytest.raises(_Killed):
+        train(model, task, hooks=_kill_at(40), checkpoint_folder=tmp_path / "c")
+    other, task = _task(_recipe(small_squad, model={"checkpoint": "tiny"}), cache_dir)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(other, task, hooks=SILENT, checkpoint_folder=tmp_path / "c")
+
+
+def test_a_damaged_checkpoint_is_named(small_squad, cache_dir, tmp_path):
+    model, task = _task(_recipe(small_squad, train={"rungs": [40]}), cache_dir)
+    with pytest.raises(_Killed):
+        train(model, task, hooks=_kill_at(40), checkpoint_folder=tmp_path / "c")
+    weights = tmp_path / "c" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged checkpoint"):
+        train(model, task, hooks=SILENT, checkpoint_folder=tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("warmup_share", "seen", "factor"),
+    [(0.1, 0, 0.08), (0.1, 92, 1.0), (0.1, 550, 0.5), (0.1, 992, 0.008 / 0.9), (0.0, 0, 1.0), (0.0, 500, 0.5)],
+)
+def test_the_learning_rate_rises_and_falls_linearly(warmup_share, seen, factor, small_squad, cache_dir):
+    changes = {"budget_examples": 1000, "warmup_share": warmup_share, "learning_rate": 0.01}
+    model, task = _task(_recipe(small_squad, train=changes), cache_dir)
+    optimizer = make_optimizer(model, task)
+    set_learning_rate(optimizer, task, seen, 8)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.01 * factor] * 2)
+
+
+def test_accumulated_gradients_equal_those_of_one_large_batch(small_squad, cache_dir):
+    """Dropout off; the sum over micro-batches is taken in another order, so equal to float32 rounding."""
+    gradients = []
+    for micro_batch_tokens, expected in ((16384, 1), (80, 4)):
+        train_changes = {"micro_batch_tokens": micro_batch_tokens}
+        config = _recipe(small_squad, model={"dropout": 0.0}, train=train_changes)
+        model, task = _task(config, cache_dir)
+        step = plan_training_batches(
+            task.windows.lengths, batch_size=8, micro_batch_tokens=micro_batch_tokens, seed=3, epoch=0
+        )[0]
+        assert len(step) == expected
+        accumulate(model.train(), task, step)
+        gradients.append({name: item.grad for name, item in model.named_parameters() if item.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-6)
+
+
+def test_the_budget_is_met_exactly_and_the_loss_falls(small_squad, cache_dir):
+    losses = []
+
+    def evaluate(state) -> None:
+        losses.append(state.loss_sum / state.loss_windows)
+
+    changes = {"budget_examples": 1003, "rungs": [100, 1000], "learning_rate": 3e-3}
+    model, task = _task(_recipe(small_squad, train=changes), cache_dir)
+    hooks = RungHooks(evaluate=evaluate, report=lambda state: None)
+    state = train(model, task, hooks=hooks, checkpoint_folder=None)
+    assert state.examples_seen == 1003
+    assert len(losses) == 2
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_decay_spares_biases_and_norms(small_squad, cache_dir):
+    model, task = _task(_recipe(small_squad, train={"weight_decay": 0.3}), cache_dir)
+    decayed, free = make_optimizer(model, task).param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+    assert {parameter.ndim for parameter in decayed["params"]} == {2}
+    assert {parameter.ndim for parameter in free["params"]} == {1}
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(small_squad, cache_dir):
+    model, task = _task(_recipe(small_squad), cache_dir)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    with pytest.raises(NonFiniteLoss, match="nan after about"):
+        train(model, task, hooks=SILENT, checkpoint_folder=None)
+
+
+def test_a_model_with_nothing_to_train_is_refused(small_squad, cache_dir):
+    model, task = _task(_recipe(small_squad), cache_dir)
+    model.requires_grad_(False)
+    with pytest.raises(ConfigError, match="nothing is left to train"):
+        train(model, task, hooks=SILENT, checkpoint_folder=None)
