@@ -71,6 +71,24 @@ def hypervolume(losses: ArrayLike, reference: ArrayLike) -> float:
     return _volume(array[(array < corner).all(axis=1)], corner)
 
 
+def knee(losses: ArrayLike) -> int | None:
+    """Return the index of the front point that bulges most towards the ideal, or None.
+
+    With every column scaled to [0, 1] over the front, that is the point of the smallest sum, which lies
+    farthest below the plane through the single-objective optima (Das 1999). None when the front has fewer
+    than three distinct points, or none of them lies below that plane.
+    """
+    array = _finite(losses)
+    indices = np.flatnonzero(front_mask(array))
+    front = array[indices]
+    if array.shape[1] < 2 or len(np.unique(front, axis=0)) < 3:
+        return None
+    low, span = front.min(axis=0), np.ptp(front, axis=0)
+    sums = ((front - low) / np.where(span > 0, span, 1.0)).sum(axis=1)
+    best = int(np.argmin(sums))
+    return int(indices[best]) if sums[best] < (span > 0).sum() - 1 - 1e-12 else None
+
+
 def _finite(values: ArrayLike) -> Losses:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] == 0:

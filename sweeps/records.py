@@ -6,7 +6,7 @@ a front makes of records is in `sweeps/front.py`.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Record:
     config: Mapping[str, Any]  # the whole recipe, defaults filled in
     examples_seen: int
     budget_examples: int
-    curve: tuple[Mapping[str, Any], ...]  # the reports at rungs, in order
+    curve: Sequence[Mapping[str, Any]]  # the reports at rungs, in order
     device: str | None
     started_at: str  # ISO 8601, UTC
     finished_at: str
@@ -57,6 +57,11 @@ class Record:
             raise DataError(f"record {self.trial_id}: status {self.status!r} needs a reason")
 
 
+def to_dict(record: Record) -> dict[str, Any]:
+    """Return the record as plain JSON values."""
+    return as_json(record)
+
+
 def append(path: Path, record: Record) -> None:
     """Append one record and force it to the disk; a line torn by an earlier crash is cut off first.
 
@@ -65,7 +70,7 @@ def append(path: Path, record: Record) -> None:
         StorageError: the file cannot be written.
     """
     try:
-        line = json.dumps(as_json(record), allow_nan=False, ensure_ascii=False, sort_keys=True)
+        line = json.dumps(to_dict(record), allow_nan=False, ensure_ascii=False, sort_keys=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"record {record.trial_id}: cannot be stored: {error}") from error
     try:

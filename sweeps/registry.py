@@ -9,6 +9,8 @@ from qa_core.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from sweeps.schedulers.base import Scheduler
     from sweeps.searchers.base import Searcher
+    from sweeps.space import Space
+    from sweeps.spec import SweepSpec
 
 SEARCHERS = {
     "grid": "sweeps.searchers.grid:GridSearcher",
@@ -30,6 +32,17 @@ def searcher_class(name: str) -> type["Searcher"]:
 def scheduler_class(name: str) -> type["Scheduler"]:
     """Return the scheduler's class; raises ConfigError with the nearest name when there is none."""
     return _load(SCHEDULERS, "scheduler", name)
+
+
+def make_searcher(spec: "SweepSpec", space: "Space") -> "Searcher":
+    """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name or option."""
+    kind = searcher_class(spec.searcher.name)
+    return kind(space, spec.objectives, seed=spec.seed, options=spec.searcher.options)
+
+
+def make_scheduler(name: str, options: Mapping[str, Any]) -> "Scheduler":
+    """Build a scheduler; raises ConfigError for an unknown name or option."""
+    return scheduler_class(name).from_options(options)
 
 
 def _load(table: Mapping[str, str], kind: str, name: str) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
 
 METHODS_PATH = "methods"
+PLAIN_IN_LABELS = ("model.family", METHODS_PATH, "model.checkpoint")
 NO_METHOD = "full"  # a choice of `methods`: full fine-tuning
 
 Assignment = dict[str, Any]
@@ -133,6 +134,16 @@ class Space:
     def is_finite(self) -> bool:
         """True when every parameter is a choice."""
         return all(isinstance(parameter.domain, Choice) for parameter in self.parameters)
+
+    def label(self, assignment: Mapping[str, Any]) -> str:
+        """Return an assignment in a few words, for progress lines: "bert lora tiny learning_rate=0.003"."""
+        paths = {parameter.id: parameter.path for parameter in self.parameters}
+        words = []
+        for identity, value in assignment.items():
+            text = f"{value:.3g}" if isinstance(value, float) else str(value)
+            is_plain = paths[identity] in PLAIN_IN_LABELS
+            words.append(text if is_plain else f"{paths[identity].rpartition('.')[2]}={text}")
+        return " ".join(words)
 
     def to_run_config(
         self, assignment: Mapping[str, Any], *, seed: int, rungs: Sequence[int] = ()

@@ -24,7 +24,7 @@ from pydantic import (
 
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.errors import ConfigError, unknown
-from sweeps.objectives import MEASURES, measure
+from sweeps.objectives import MEASURES, final_values, measure
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 
 # Settings of the recipe that the sweep itself decides.
@@ -159,6 +159,15 @@ class SweepSpec(_Section):
     def where(self, *location: str | int) -> str:
         """Return "file.yaml:12: space[2].when": the place and name of a setting, to begin an error with."""
         return f"{self._source.place(location)}: {dotted(location)}"
+
+    def measured_objectives(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """Return the objectives of a finished trial by name; raises DataError when one is missing.
+
+        Args:
+            result: a `RunResult` in its JSON form.
+        """
+        names = [objective.name for objective in self.objectives]
+        return final_values(names, quality=result["quality"], cost=result["cost"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values, overrides applied; `SweepSpec.model_validate` reads them back."""

@@ -1,0 +1,266 @@
+"""From records to the front: which trials are points, which of them nothing beats, and tables of them.
+
+Only finished, full-budget trials are points; what is left out is counted by reason. Trials that cannot be
+compared (other evaluation data, device or budget) are an error. The geometry is in `sweeps/pareto.py`, the
+plots are in `sweeps/plots.py`.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qa_core.errors import DataError
+from sweeps import pareto
+from sweeps.objectives import measure
+from sweeps.records import Record
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sweeps.spec import Objective
+
+BASELINES = {
+    "no answer to anything": "baseline_no_answer_em_percent",
+    "first span": "baseline_first_span_em_percent",
+}
+FULL_FINE_TUNING = "full"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One finished trial, placed by its objectives in their units."""
+
+    trial_id: str
+    values: Mapping[str, float]
+    family: str
+    head: str | None
+    methods: str  # joined by "+"; "full" for none
+    checkpoint: str
+    seed: int
+    memory_mb: float | None
+    seconds: float
+    artifact: str | None
+    on_front: bool = False
+    is_knee: bool = False
+
+
+@dataclass(frozen=True)
+class FrontInput:
+    """Comparable points, how many trials were left out for which reason, and the trivial baselines."""
+
+    points: tuple[Point, ...]
+    left_out: Mapping[str, int]
+    baselines: Mapping[str, float]  # exact match in percent, by name
+
+
+@dataclass(frozen=True)
+class FrontResult:
+    """All points with the front marked, and the volume they dominate, in the objectives' own units."""
+
+    objectives: tuple["Objective", ...]
+    points: tuple[Point, ...]
+    hypervolume: float
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The points on the front, best first objective first."""
+        sign = -1.0 if self.objectives[0].goal == "max" else 1.0
+        name = self.objectives[0].name
+        on_front = (point for point in self.points if point.on_front)
+        return tuple(sorted(on_front, key=lambda point: (sign * point.values[name], point.trial_id)))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat dict per point, the front first; objectives stand under their names."""
+        others = sorted(
+            (point for point in self.points if not point.on_front), key=lambda item: item.trial_id
+        )
+        return [_row(point) for point in (*self.front, *others)]
+
+
+def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> FrontInput:
+    """Turn records into comparable points.
+
+    Raises:
+        DataError: finished trials differ in evaluation data, device or budget, or do not say what they had.
+    """
+    left_out: Counter[str] = Counter()
+    finished = []
+    for record in records:
+        reason = _why_left_out(record, objectives)
+        if reason is None:
+            finished.append(record)
+        else:
+            left_out[reason] += 1
+    _check_comparable(finished)
+    quality = (finished[0].quality or {}) if finished else {}
+    baselines = {name: quality[key] for name, key in BASELINES.items() if quality.get(key) is not None}
+    placed = tuple(_point(record, objectives) for record in finished)
+    return FrontInput(placed, dict(sorted(left_out.items())), baselines)
+
+
+def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) -> FrontResult:
+    """Mark the points that no other beats on every objective, and measure the volume they dominate.
+
+    Raises:
+        DataError: finished trials cannot be compared, see `points`.
+        ValueError: an objective is not finite.
+    """
+    given = points(records, objectives)
+    goals = [objective.goal for objective in objectives]
+    references = [[objective.reference for objective in objectives]]
+    if not given.points:
+        return FrontResult(tuple(objectives), (), 0.0, given.left_out, given.baselines)
+    values = np.array([[point.values[item.name] for item in objectives] for point in given.points])
+    losses = pareto.to_losses(values, goals)
+    mask, knee = pareto.front_mask(losses), pareto.knee(losses)
+    marked = tuple(
+        _marked(point, on_front=bool(mask[index]), is_knee=index == knee)
+        for index, point in enumerate(given.points)
+    )
+    volume = pareto.hypervolume(losses, pareto.to_losses(references, goals)[0])
+    return FrontResult(tuple(objectives), marked, volume, given.left_out, given.baselines)
+
+
+def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
+    """Return the point with the best quality within a memory limit, the smaller one of equals; None if none fits.
+
+    Quality is the first objective of the sweep that is not a cost, or its first objective.
+    """
+    by_quality = [item for item in result.objectives if measure(item.name).section == "quality"]
+    objective = (by_quality or result.objectives)[0]
+    sign = -1.0 if objective.goal == "max" else 1.0
+    fitting = [
+        item for item in result.points if item.memory_mb is not None and item.memory_mb <= max_memory_mb
+    ]
+    return min(
+        fitting,
+        key=lambda item: (sign * item.values[objective.name], item.memory_mb, item.trial_id),
+        default=None,
+    )
+
+
+def table(result: FrontResult) -> "Table":
+    """Return the front as a terminal table: knee marked, baselines and what was left out below."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    front_table = Table(title=f"Front: {len(result.front)} of {len(result.points)} finished trials")
+    for objective in result.objectives:
+        heading = escape(f"{objective.name} [{objective.measured_unit}]")
+        front_table.add_column(heading, justify="right")
+    for name in ("family", "methods", "checkpoint", "trial", ""):
+        front_table.add_column(name)
+    for point in result.front:
+        numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
+        words = [point.family, point.methods, point.checkpoint, point.trial_id]
+        front_table.add_row(*numbers, *map(escape, words), "knee" if point.is_knee else "")
+    if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
+        front_table.add_section()
+        for name, value in result.baselines.items():
+            cells = [format_value(value) if item.name == "em_percent" else "" for item in result.objectives]
+            front_table.add_row(*cells, "baseline", name, style="dim")
+    front_table.caption = summary(result)
+    return front_table
+
+
+def summary(result: FrontResult) -> str:
+    """Return the hypervolume and how many trials are not on the plot, in one line."""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
+    return f"hypervolume {result.hypervolume:.4g}; not compared: {left_out or 'none'}"
+
+
+def format_value(value: float) -> str:
+    """Return a number for a table: two decimals, or whole with thousands separated when it is large."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.2f}"
+
+
+def write_csv(result: FrontResult, path: Path) -> None:
+    """Write all points, the front first, with their marks."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=_columns(result))
+        writer.writeheader()
+        writer.writerows(result.rows())
+
+
+def write_parquet(result: FrontResult, path: Path) -> None:
+    """Write the same rows as `write_csv`, typed."""
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = ("trial_id", "family", "head", "methods", "checkpoint", "artifact")
+    flags = ("on_front", "is_knee")
+    kinds: dict[str, Callable[[], Any]] = dict.fromkeys(_columns(result), pyarrow.float64)
+    kinds |= (
+        dict.fromkeys(texts, pyarrow.string) | dict.fromkeys(flags, pyarrow.bool_) | {"seed": pyarrow.int64}
+    )
+    schema = pyarrow.schema([(name, kinds[name]()) for name in _columns(result)])
+    parquet.write_table(pyarrow.Table.from_pylist(result.rows(), schema=schema), path)
+
+
+def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | None:
+    if record.status != "ok":
+        return record.status
+    if record.examples_seen < record.budget_examples:
+        return "short of the whole budget"
+    missing = [item.name for item in objectives if (record.objectives or {}).get(item.name) is None]
+    return f"without {', '.join(missing)}" if missing else None
+
+
+def _check_comparable(finished: Sequence[Record]) -> None:
+    for name, read in (
+        ("evaluation data", _evaluation_hash),
+        ("device", lambda record: record.device),
+        ("budget in examples", lambda record: record.budget_examples),
+    ):
+        found: dict[Any, str] = {}
+        for record in finished:
+            value = read(record)
+            if value is None:
+                raise DataError(f"trial {record.trial_id}: its record does not say which {name} it had")
+            found.setdefault(value, record.trial_id)
+        if len(found) > 1:
+            listed = ", ".join(f"{value} (trial {trial})" for value, trial in found.items())
+            raise DataError(f"trials with different {name} cannot be compared on one front: {listed}")
+
+
+def _evaluation_hash(record: Record) -> str | None:
+    return (record.data.get("evaluation") or {}).get("data_hash")
+
+
+def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
+    model = record.config["model"]
+    peak = (record.cost or {}).get(measure("memory_mb").field)
+    return Point(
+        trial_id=record.trial_id,
+        values={item.name: float((record.objectives or {})[item.name]) for item in objectives},
+        family=model["family"],
+        head=model.get("head"),
+        methods="+".join(record.config.get("methods") or ()) or FULL_FINE_TUNING,
+        checkpoint=model["checkpoint"],
+        seed=record.seed,
+        memory_mb=None if peak is None else peak / measure("memory_mb").divisor,
+        seconds=record.seconds,
+        artifact=record.artifact,
+    )
+
+
+def _marked(point: Point, *, on_front: bool, is_knee: bool) -> Point:
+    return Point(**{**vars(point), "on_front": on_front, "is_knee": is_knee})
+
+
+def _row(point: Point) -> dict[str, Any]:
+    row = {name: value for name, value in vars(point).items() if name != "values"}
+    return {"trial_id": point.trial_id, **point.values, **row, "memory_mb": point.memory_mb}
+
+
+def _columns(result: FrontResult) -> list[str]:
+    names = [item.name for item in result.objectives]
+    rest = [name for name in Point.__dataclass_fields__ if name not in ("values", "trial_id", *names)]
+    return ["trial_id", *names, *rest]

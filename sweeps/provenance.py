@@ -1,0 +1,147 @@
+"""What a result needs to be rebuilt: versions, commit, hardware and command, without names of hosts.
+
+Reads package metadata only; nothing heavy is imported. What a trial adds (recipe, seed, data hash) stands in
+its record, see `sweeps/records.py`.
+"""
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "qa-sweeps",
+    "accelerate",
+    "bitsandbytes",
+    "causal-conv1d",
+    "datasets",
+    "mamba-ssm",
+    "mlflow",
+    "numpy",
+    "optuna",
+    "peft",
+    "pyarrow",
+    "ray",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+PROJECT_FOLDER = Path(__file__).resolve().parents[1]
+MASK = "***"
+TOKEN_SHAPES = re.compile(
+    r"\b(hf_[A-Za-z0-9]{8,}"
+    r"|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_[A-Za-z0-9_]{8,}|glpat-[\w-]{8,}"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{12,}"
+    r"|sk-[A-Za-z0-9_-]{8,}"
+    r"|xox[abprs]-[\w-]{8,}|dapi[0-9a-f]{16,})"
+)
+BEARER = re.compile(r"(?i)(\bbearer\s+)\S+")
+URL_PASSWORD = re.compile(r"(://)[^/@\s]+@")
+NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
+SECRET_FLAG = re.compile(r"(?i)--?[\w-]*(?:password|passwd|secret|token|api[_-]?key)$|bearer$")
+NOT_SECRET = re.compile(r"(?i)token(?:s|izer|s_per\w*)\b|batch_tokens|micro_batch_tokens|max\w*_tokens")
+
+
+def collect(arguments: Sequence[str] | None = None, *, gpus: Sequence[str] = ()) -> dict[str, Any]:
+    """Return JSON values that say how to repeat what this process does.
+
+    Args:
+        arguments: the command line, program first; None for this process's own.
+        gpus: names of the GPUs, from whoever has imported torch.
+    """
+    return {
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "git": git_state(PROJECT_FOLDER),
+        "hardware": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "memory_bytes": memory_bytes(),
+            "gpus": list(gpus),
+        },
+        "command": command_line(sys.argv if arguments is None else arguments),
+    }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the version of each package that can change a result; None where it is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Return the commit and whether tracked files differ from it; None and a reason outside a checkout."""
+    try:
+        root = _git(folder, "rev-parse", "--show-toplevel")
+        if Path(root).resolve() != folder.resolve():  # installed into an environment inside another checkout
+            return {"commit": None, "is_dirty": None, "reason": "the package does not run from its checkout"}
+        is_dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+        return {"commit": _git(folder, "rev-parse", "HEAD"), "is_dirty": is_dirty, "reason": None}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "is_dirty": None, "reason": "no git, or not in a git checkout"}
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Return the command as one would type it again from the current folder, secrets masked."""
+    program, *rest = arguments or [""]
+    path = Path(program)
+    if path.suffix == ".py":
+        inside = path.is_absolute() and path.is_relative_to(Path.cwd())
+        shown = path.relative_to(Path.cwd()) if inside else path
+        words = ["python", shown.name if shown.is_absolute() else str(shown)]
+    else:
+        words = [path.name]
+    return shlex.join([*words, *masked(rest)])
+
+
+def masked(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with secrets replaced: known token shapes, named secrets, passwords in URLs."""
+    words = []
+    for index, word in enumerate(arguments):
+        if index and SECRET_FLAG.search(arguments[index - 1]):
+            words.append(MASK)
+            continue
+        word = TOKEN_SHAPES.sub(MASK, word)
+        word = BEARER.sub(rf"\g<1>{MASK}", word)
+        word = URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
+        if not NOT_SECRET.search(word.partition("=")[0]):
+            word = NAMED_SECRET.sub(rf"\g<1>{MASK}", word)
+        words.append(word)
+    return words
+
+
+def cpu_model() -> str | None:
+    """Return the processor's name, or None where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or None
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match.group(1) if match else platform.processor() or None
+
+
+def memory_bytes() -> int | None:
+    """Return the machine's physical memory, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
