@@ -1,0 +1,196 @@
+"""The command line: `qa-sweep run | validate | plan | front | export | evaluate | predict | score | doctor`.
+
+Names, options and exit codes only; what a command does is in `sweeps/commands/`, imported when it is called,
+so that `--help` needs neither Ray nor torch. Exit codes: 0 done; 2 bad input; 3 finished, but some trials
+failed; 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from qa_core.errors import QaError
+from sweeps.commands.options import takes_spec
+from sweeps.spec import SweepSpec
+
+DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
+
+app = typer.Typer(
+    help="Find the question-answering models that nothing beats at their memory.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a sweep.")]
+Artifact = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT", help="Folder of a trial's artifact, or an export.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; every error of the user's is one line on stderr.
+
+    Args:
+        arguments: without the program's name; None for those of this process.
+    """
+    # What every complaint about arguments is: click's with older versions of typer, its own with newer ones.
+    usage_error: Any = typer.BadParameter.__mro__[1]
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except QaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except usage_error as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        return BAD_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return int(code or DONE)
+
+
+@app.command()
+@takes_spec
+def run(
+    spec: SweepSpec,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The sweep's own folder; default: runs/NAME-TIME. Must be new or empty."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; default: a Ray on this machine.")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server or database; default: mlflow.db beside the run folders.")
+    ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Start Ray's dashboard on the loopback.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+) -> int:
+    """Run a sweep and show its front. Without options: the quickstart."""
+    from sweeps.commands import planning, sweep
+
+    if dry_run:
+        return planning.plan(spec)
+    target = sweep.Target(out or sweep.default_folder(spec.name), address, tracking_uri, dashboard)
+    return sweep.run(spec, target)
+
+
+@app.command()
+@takes_spec
+def validate(spec: SweepSpec) -> int:
+    """Check a configuration and its data without training: what is legal, what is dropped and why."""
+    from sweeps.commands import planning
+
+    return planning.validate(spec)
+
+
+@app.command()
+@takes_spec
+def plan(spec: SweepSpec) -> int:
+    """Show what a sweep would do: legal recipes, rungs and examples of recipes."""
+    from sweeps.commands import planning
+
+    return planning.plan(spec)
+
+
+@app.command()
+def front(
+    run_dir: RunFolder,
+    csv: Annotated[Path | None, typer.Option(help="Also write the points here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the interactive plot here.")] = None,
+) -> int:
+    """Show the front of a sweep, finished or running."""
+    from sweeps.commands import results
+
+    return results.front(run_dir, csv=csv, html=html)
+
+
+@app.command()
+def export(
+    run_dir: RunFolder,
+    max_memory_mb: Annotated[float, typer.Option(help="Memory that the model may need, in 10^6 bytes.")],
+    to: Annotated[Path, typer.Option(help="The folder to write; must not exist.")],
+) -> int:
+    """Copy the best model that fits a memory budget."""
+    from sweeps.commands import results
+
+    return results.export(run_dir, max_memory_mb=max_memory_mb, to=to)
+
+
+@app.command()
+def evaluate(
+    artifact: Artifact,
+    data: Annotated[str, typer.Argument(help="SQuAD or Parquet file, hub name, or sample.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Score a model on data; prints one JSON object."""
+    from sweeps.commands import answers
+
+    return answers.evaluate(artifact, data, device=device)
+
+
+@app.command()
+def predict(
+    artifact: Artifact,
+    question: Annotated[str | None, typer.Option(help="One question; needs --context.")] = None,
+    context: Annotated[str | None, typer.Option(help="The paragraph to read.")] = None,
+    input_: Annotated[
+        str | None, typer.Option("--input", help="Questions as a SQuAD or Parquet file.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the answers to --input go, as JSON.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
+) -> int:
+    """Answer one question, or all questions of a file."""
+    from sweeps.commands import answers
+
+    if input_ is not None:
+        return answers.predict_file(
+            artifact, input_, output=output, force=force, question=question or context
+        )
+    return answers.predict_one(artifact, question=question, context=context)
+
+
+@app.command()
+def score(
+    data: Annotated[Path, typer.Argument(help="SQuAD file with the gold answers.")],
+    predictions: Annotated[Path, typer.Argument(help="JSON object: question id to answer.")],
+    na_prob: Annotated[
+        Path | None, typer.Option(help="JSON object: question id to no-answer probability.")
+    ] = None,
+    na_prob_thresh: Annotated[float, typer.Option(help="Above it, the answer counts as none.")] = 1.0,
+    official: Annotated[
+        Literal["v1.1", "v2.0"] | None, typer.Option(help="Keys and rules of that official script.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A missing prediction is an error.")] = False,
+) -> int:
+    """Score a file of predictions; prints one JSON object."""
+    import json
+
+    from qa_core.scores import score_file
+
+    scores = score_file(
+        data,
+        predictions,
+        official=official,
+        na_prob_path=na_prob,
+        na_threshold=na_prob_thresh,
+        strict=strict,
+    )
+    print(json.dumps(scores, indent=2))
+    return DONE
+
+
+@app.command()
+def doctor() -> int:
+    """Report versions, devices, kernels, threads, open ports, memory and disk."""
+    from sweeps.commands import doctor as report
+
+    return report.doctor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

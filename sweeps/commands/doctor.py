@@ -1,0 +1,103 @@
+"""`doctor`: what this machine offers a sweep, and what would spoil one."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+LOOPBACK = ("127.0.0.1", "::1")
+SERVERS = ("gcs_server", "raylet", "/ray/", "mlflow")  # in the command line of a process
+KERNELS = ("mamba_ssm", "causal_conv1d", "bitsandbytes", "kernels")
+LITTLE_SPACE_BYTES = 2 * 10**9
+
+
+def doctor() -> int:
+    """Print one line for each fact; lines that start with "warning" say what to do. Always returns 0."""
+    for line in (*_versions(), *_devices(), *_threads(), *_space(), *_listeners()):
+        print(line)
+    return 0
+
+
+def _versions() -> Iterator[str]:
+    from sweeps.provenance import collect
+
+    facts = collect()
+    yield f"system: {facts['system']}, Python {facts['python']}"
+    hardware = facts["hardware"]
+    yield f"cpu: {hardware['cpu']}, {hardware['cores']} cores, {_gigabytes(hardware['memory_bytes'])} memory"
+    for name, found in facts["packages"].items():
+        yield f"package: {name} {found or 'not installed'}"
+
+
+def _devices() -> Iterator[str]:
+    import torch
+
+    from qa_core.hardware import autocast_dtype
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    for name in names or ["none; trials run on the CPU"]:
+        yield f"gpu: {name}"
+    device = torch.device("cuda" if names else "cpu")
+    yield f"precision auto on {device.type}: {autocast_dtype('auto', device) or torch.float32}"
+    for name in KERNELS:
+        installed = importlib.util.find_spec(name) is not None
+        yield f"kernels: {name} {'installed' if installed else 'not installed'}"
+    if not names and importlib.util.find_spec("mamba_ssm") is not None:
+        yield "warning: mamba_ssm is installed and its kernels need CUDA, which is absent"
+
+
+def _threads() -> Iterator[str]:
+    import torch
+
+    named = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    shown = ", ".join(f"{name}={value or 'unset'}" for name, value in named.items())
+    yield f"threads: torch {torch.get_num_threads()} of {os.cpu_count()} cores, {shown}"
+    if named["OMP_NUM_THREADS"] is None:
+        yield "threads: in a sweep each trial has resources.cpus_per_trial, whatever this process has"
+
+
+def _space() -> Iterator[str]:
+    places = {"runs": Path.cwd(), "temporary files": Path(tempfile.gettempdir()), "cache": Path.home()}
+    if Path("/dev/shm").is_dir():
+        places["shared memory"] = Path("/dev/shm")  # Ray keeps its objects there
+    for name, path in places.items():
+        free = shutil.disk_usage(path).free
+        yield f"space: {name} ({path}): {_gigabytes(free)} free"
+        if free < LITTLE_SPACE_BYTES:
+            needed = _gigabytes(LITTLE_SPACE_BYTES)
+            yield f"warning: little space for {name} in {path}; a sweep may need {needed}"
+
+
+def _listeners() -> Iterator[str]:
+    """Tell which servers of Ray or MLflow other machines can reach: Ray runs whatever it is sent."""
+    import psutil
+
+    found = False
+    for process in psutil.process_iter(["name", "cmdline"]):
+        try:
+            command = " ".join(process.info["cmdline"] or [])
+            if not any(server in command for server in SERVERS):
+                continue
+            open_ports = sorted(
+                item.laddr.port
+                for item in process.net_connections(kind="tcp")
+                if item.status == psutil.CONN_LISTEN and item.laddr.ip not in LOOPBACK
+            )
+        except psutil.Error:  # it ended meanwhile, or belongs to somebody else
+            continue
+        if open_ports:
+            found = True
+            server = f"{process.info['name']} (process {process.pid})"
+            yield f"warning: {server} listens beyond the loopback: {', '.join(map(str, open_ports))}"
+    if found:
+        yield "warning: keep Ray's token authentication on, and close these ports to other machines"
+    else:
+        yield "listeners: no server of Ray or MLflow can be reached from other machines"
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        yield "warning: RAY_AUTH_MODE=disabled: whoever reaches Ray's ports can run code here"
+
+
+def _gigabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e9:.1f} GB"

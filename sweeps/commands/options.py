@@ -1,0 +1,105 @@
+"""Options that several commands share, under the names that the YAML uses, and how they become a spec.
+
+Each option is an override of one setting, so that the command line and YAML can never mean different things.
+"""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from qa_core.errors import ConfigError, unknown
+from sweeps.spec import SweepSpec, load_spec
+
+DEFAULT_CONFIG = "quickstart"
+# parameter of `read_spec` -> the setting that it overrides
+SETTINGS = {
+    "data": "recipe.data.train",
+    "eval_data": "recipe.data.evaluation",
+    "trials": "budget.trials",
+    "max_memory_mb": "budget.max_memory_mb",
+    "concurrent": "budget.concurrent",
+    "seed": "seed",
+}
+
+
+def read_spec(
+    config: Annotated[
+        str, typer.Option(help="YAML file, or the name of one that comes along.")
+    ] = DEFAULT_CONFIG,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be given many times."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Training data: sample, a SQuAD or Parquet file, or a hub name.")
+    ] = None,
+    eval_data: Annotated[str | None, typer.Option(help="Evaluation data, named as --data.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials.")] = None,
+    max_memory_mb: Annotated[
+        float | None, typer.Option(help="Recipes that need more are refused before training.")
+    ] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
+) -> SweepSpec:
+    """Return the spec of a configuration with the options laid over it.
+
+    Raises:
+        ConfigError: no such configuration, or a setting is refused.
+    """
+    given = {
+        "data": data,
+        "eval_data": eval_data,
+        "trials": trials,
+        "max_memory_mb": max_memory_mb,
+        "concurrent": concurrent,
+        "seed": seed,
+    }
+    # A JSON value is a YAML value: paths with ": " or "#" in them stay whole.
+    overrides = [
+        f"{SETTINGS[name]}={json.dumps(value)}" for name, value in given.items() if value is not None
+    ]
+    return load_spec(find_config(config), [*(set_ or []), *overrides])
+
+
+def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of `read_spec`; it is called with the finished `spec` and its own."""
+    shared = inspect.signature(read_spec).parameters
+    own = [item for name, item in inspect.signature(command).parameters.items() if name != "spec"]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> Any:
+        spec = read_spec(**{name: values.pop(name) for name in shared})
+        return command(spec=spec, **values)
+
+    with_options.__signature__ = inspect.Signature([*shared.values(), *own])  # type: ignore[attr-defined]
+    hints = {**get_type_hints(command, include_extras=True), **get_type_hints(read_spec, include_extras=True)}
+    with_options.__annotations__ = {
+        name: hint for name, hint in hints.items() if name not in ("spec", "return")
+    }
+    return with_options
+
+
+def find_config(name: str) -> Path:
+    """Return the YAML file: a path, or the name of a configuration that comes with the package.
+
+    Raises:
+        ConfigError: there is neither such a file nor such a name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path  # the reader says what is wrong with it
+    shipped = {item.stem: item for item in configs_folder().glob("*.yaml")}
+    if name not in shipped:
+        raise ConfigError(f"--config: {unknown('configuration', name, shipped)}, or a path to a .yaml file")
+    return shipped[name]
+
+
+def configs_folder() -> Path:
+    """Return the folder of the configurations that come with the package."""
+    return Path(str(files("sweeps"))) / "configs"

@@ -1,0 +1,90 @@
+"""`front` and `export`: what a sweep found, read from its records."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_core.errors import ConfigError, DataError, StorageError
+from sweeps.front import FrontResult, best_under, compute_front, table, write_csv
+from sweeps.records import load
+
+if TYPE_CHECKING:
+    from sweeps.spec import Objective
+
+RECORDS_FILE, SPEC_FILE = "records.jsonl", "spec.json"
+
+
+def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
+    """Print the front of a sweep; write the points as CSV and the plot as HTML where asked."""
+    from rich.console import Console
+
+    result = read_front(run_dir)
+    Console().print(table(result))
+    if csv is not None:
+        _write(csv, lambda: write_csv(result, csv))
+    if html is not None:
+        from sweeps.plots import write_html
+
+        _write(html, lambda: write_html(result, html))
+    return 0
+
+
+def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
+    """Copy the best artifact within the budget, verified and loaded before it is copied and verified after.
+
+    Raises:
+        ConfigError: no finished trial fits; the message names the smallest.
+        ArtifactError: the artifact is altered or does not load.
+        StorageError: the target exists or cannot be written.
+    """
+    result = read_front(run_dir)
+    best = best_under(result, max_memory_mb)
+    if best is None:
+        sizes = [point.memory_mb for point in result.points if point.memory_mb is not None]
+        smallest = f"the smallest of {len(sizes)} needs {min(sizes):.1f} MB" if sizes else "there is none yet"
+        raise ConfigError(f"--max-memory-mb: found {max_memory_mb:g}; no finished trial fits, {smallest}")
+    if best.artifact is None:
+        raise DataError(f"{run_dir / RECORDS_FILE}: trial {best.trial_id} does not say where its artifact is")
+    if to.exists():
+        raise StorageError(f"{to}: exists already; choose a new folder")
+    from qa_core import artifact
+
+    source = run_dir / best.artifact
+    artifact.load(source)
+    artifact.copy(source, to)
+    values = ", ".join(f"{item.name} {best.values[item.name]:.2f}" for item in result.objectives)
+    print(f"{to}: trial {best.trial_id}, {best.family} {best.methods} {best.checkpoint}, {values}")
+    return 0
+
+
+def read_front(run_dir: Path) -> FrontResult:
+    """Compute the front of a sweep's folder from its records and its stored objectives.
+
+    Raises:
+        DataError: it is not the folder of a sweep, or its records cannot be read or compared.
+    """
+    loaded = load(run_dir / RECORDS_FILE)
+    for note in loaded.notes:
+        print(f"note: {note}")
+    return compute_front(loaded.records, _objectives(run_dir / SPEC_FILE))
+
+
+def _objectives(path: Path) -> "list[Objective]":
+    from pydantic import ValidationError
+
+    from sweeps.spec import Objective
+
+    try:
+        return [Objective.model_validate(item) for item in json.loads(path.read_text())["objectives"]]
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise DataError(f"{path}: objectives of the sweep cannot be read: {error}") from error
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error}") from error
+    print(f"written: {path}")

@@ -1,0 +1,127 @@
+"""`run`: a whole sweep, from a checked spec to its front, its plots and the next commands to type."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_core.errors import StorageError
+from sweeps.commands.planning import check_data
+from sweeps.console import SweepConsole
+from sweeps.space import compile_space
+from sweeps.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from sweeps.front import FrontResult
+    from sweeps.tracking import Tracker
+    from sweeps.tuner import SweepOutcome
+
+EXPERIMENT = "qa-sweeps"
+SOME_FAILED = 3  # exit code
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a sweep runs and where its results go."""
+
+    folder: Path
+    address: str | None  # of a Ray cluster; None: this machine
+    tracking_uri: str | None  # None: the embedded MLflow
+    dashboard: bool
+
+
+def default_folder(name: str) -> Path:
+    """Return `runs/NAME-TIME`, with the time in UTC to the second."""
+    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def run(spec: SweepSpec, target: Target) -> int:
+    """Run the sweep and show what came out; returns 3 when some trials failed.
+
+    Raises:
+        QaError: space, data, folder or tracking store are refused; nothing was trained then.
+    """
+    compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
+    check_data(spec)
+    from sweeps.tracking import Tracker
+    from sweeps.tuner import Place, create_run_folder, run_sweep
+
+    create_run_folder(target.folder)
+    console = SweepConsole()
+    tracker = Tracker.start(
+        spec.as_dict(),
+        run_folder=target.folder,
+        tracking_uri=target.tracking_uri,
+        experiment=EXPERIMENT,
+        notify=console.note,
+    )
+    status = "failed"
+    try:
+        place = Place(target.address, target.dashboard)
+        outcome = run_sweep(spec, folder=target.folder, place=place, console=console, tracker=tracker)
+        console.finish(outcome.counts)
+        files = write_front(outcome.front, target.folder)
+        tracker.log_front(files, outcome.front.hypervolume, [point.trial_id for point in outcome.front.front])
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        console.close()
+        tracker.finish(status)
+    show(outcome, files, tracker)
+    return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
+
+
+def write_front(front: "FrontResult", folder: Path) -> list[Path]:
+    """Write table and plots into the sweep's folder; returns their paths.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    from sweeps.front import write_csv, write_parquet
+    from sweeps.plots import write_html, write_png
+
+    writers = {"png": write_png, "html": write_html, "csv": write_csv, "parquet": write_parquet}
+    paths = []
+    for suffix, write in writers.items():
+        path = folder / f"front.{suffix}"
+        try:
+            write(front, path)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written: {error}") from error
+        paths.append(path)
+    return paths
+
+
+def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> None:
+    """Print the front, where the plots are, and what to type next."""
+    from rich.console import Console
+
+    from sweeps.front import table
+
+    Console().print(table(outcome.front))
+    print("plots and tables: " + ", ".join(map(str, files)))
+    print("next:")
+    for command in next_commands(outcome.front, outcome.folder, tracker.tracking_uri):
+        print(f"  {command}")
+
+
+def next_commands(front: "FrontResult", folder: Path, tracking_uri: str) -> list[str]:
+    """Return commands that go on from here, ready to type."""
+    commands = []
+    if tracking_uri.startswith("sqlite:"):
+        commands.append(shlex.join(["mlflow", "ui", "--backend-store-uri", tracking_uri]))
+    sizes = sorted(point.memory_mb for point in front.front if point.memory_mb is not None)
+    if sizes:
+        # The middle of the front: an export that fits something and is not the largest.
+        limit = f"{sizes[len(sizes) // 2] + 0.05:.1f}"
+        model = f"{folder}-{limit}mb"
+        commands.append(
+            shlex.join(["qa-sweep", "export", str(folder), "--max-memory-mb", limit, "--to", model])
+        )
+        ask = ["--question", "Who ...?", "--context", "..."]
+        commands.append(shlex.join(["qa-sweep", "predict", model, *ask]))
+    return commands
