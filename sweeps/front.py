@@ -129,7 +129,7 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
 
 
 def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
-    """Return the point with the best quality within a memory limit, the smaller one of equals; None if none fits.
+    """Return the best point within a memory limit, the smaller one of equals; None when none fits.
 
     Quality is the first objective of the sweep that is not a cost, or its first objective.
     """
@@ -257,7 +257,7 @@ def _marked(point: Point, *, on_front: bool, is_knee: bool) -> Point:
 
 def _row(point: Point) -> dict[str, Any]:
     row = {name: value for name, value in vars(point).items() if name != "values"}
-    return {"trial_id": point.trial_id, **point.values, **row, "memory_mb": point.memory_mb}
+    return {**row, **point.values}
 
 
 def _columns(result: FrontResult) -> list[str]:

@@ -72,9 +72,9 @@ def _parameters(spec: SweepSpec) -> list[Parameter]:
         place = spec.where("space", index)
         hint = _setting_type(entry.path, f"{spec.where('space', index, 'set')}: {entry.path}")
         domain = _domain(entry)
-        _check_domain_type(domain, hint, f"{place} ({entry.path})")
         if entry.path == METHODS_PATH:
-            _check_method_choices(entry, spec.where("space", index, "choice"))
+            _check_method_choices(entry, spec.where("space", index))
+        _check_domain_type(domain, hint, f"{place} ({entry.path})")
         conditions = tuple(
             _condition(path, values, parameters, spec.where("space", index, "when", path))
             for path, values in entry.when.items()
@@ -272,8 +272,17 @@ def _illegality(
     except IllegalCombination as error:
         return str(error)
     except ConfigError as error:
-        raise ConfigError(f"{spec.where('space')}: for {_describe(structural)}: {error}") from error
+        place = _entry_place(spec, str(error))
+        raise ConfigError(f"{place}: for {_describe(structural)}: {error}") from error
     return None
+
+
+def _entry_place(spec: SweepSpec, message: str) -> str:
+    """Return the place of the entry whose setting a message begins with, or of the whole space."""
+    for index, entry in enumerate(spec.space):
+        if message.startswith(f"{entry.path}:"):
+            return spec.where("space", index)
+    return spec.where("space")
 
 
 def _fill(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

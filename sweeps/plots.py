@@ -81,7 +81,9 @@ def write_png(result: FrontResult, path: Path) -> None:
     if line is not None:
         axes.plot(*line, color="#444444", linewidth=1, zorder=2, label="front")
     for name, value in _baselines(result):
-        axes.axhline(value, linestyle=":", color="#888888", linewidth=1, label=f"baseline: {name}")
+        axes.axhline(value, linestyle=":", color="#888888", linewidth=1)
+        place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(f"baseline: {name}", **place, fontsize=7, color="#666666")
     x_title, y_title = _axis_titles(result)
     axes.set(xlabel=x_title, ylabel=y_title)
     axes.set_title(_literal(summary(result)), fontsize=8)
@@ -125,7 +127,8 @@ def _baselines(result: FrontResult) -> list[tuple[str, float]]:
 def _axis_titles(result: FrontResult) -> tuple[str, str]:
     if not result.objectives:
         raise ConfigError("objectives: found none; a plot needs at least one")
-    titles = [f"{item.name} [{item.measured_unit}], {item.goal}" for item in result.objectives]
+    better = {"max": "more is better", "min": "less is better"}
+    titles = [f"{item.name} [{item.measured_unit}], {better[item.goal]}" for item in result.objectives]
     return (titles[1] if len(titles) > 1 else TRIAL_ORDER), titles[0]
 
 
