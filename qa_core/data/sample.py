@@ -1,7 +1,7 @@
 """The built-in corpus: generated passages about invented things, in the SQuAD v2.0 layout.
 
-It is for runs without a hub. A passage tells facts of the same kinds about two or three entities of one theme,
-so that neither the type of the answer nor the kind of fact is enough: the question must be read. Words and
+It is for runs without a hub. A passage tells facts of the same kinds about two or three entities of one
+theme: neither the type of the answer nor the kind of fact is enough, the question must be read. Words and
 patterns are in `sample_grammar.py`. Standard library only; a seed gives the same bytes on every machine.
 """
 

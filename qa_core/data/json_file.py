@@ -1,0 +1,54 @@
+"""Read a JSON file, plain or gzip, and word what is wrong with it; not what its values mean."""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from qa_core.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_json(path: Path) -> Any:
+    """Return the parsed document of a .json or .gz file.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not gzip data under the suffix .gz, or not JSON in
+            UTF-8; names the file and, where there is one, the line.
+    """
+    content = _content(path)
+    if not content.strip():
+        raise DataError(f"{path}: found an empty file; allowed: one JSON document")
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: line {line}: found bytes that are not UTF-8; allowed: JSON in UTF-8"
+        ) from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{path}: {place}: {error.msg}; allowed: one JSON document") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a number of thousands of digits, thousands of open brackets
+        raise DataError(f"{path}: {error}; allowed: one JSON document") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        if path.suffix != ".gz" or not content:
+            return content
+        if not content.startswith(GZIP_MAGIC):
+            raise DataError(f"{path}: found a file that is not gzip; allowed: gzip data under the suffix .gz")
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: found truncated or damaged gzip data ({error}); allowed: a complete file"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}; allowed: a JSON file") from error

@@ -1,0 +1,196 @@
+"""Windows to answers: the best span of each window, the best answer of each question, the threshold.
+
+Exact: every allowed pair of start and end counts, not only the top twenty of each. The models run in
+`evaluate.py`; how answers are scored is in `scores.py`. Dimensions: W windows, L tokens, Q questions.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qa_core.data.table import QaTable
+from qa_core.data.windows import WindowSet
+from qa_core.errors import DataError
+from qa_core.families.base import GeneratedAnswer
+
+
+class NonFiniteScoreError(DataError):
+    """A model gave NaN or infinity where an answer was to be weighed."""
+
+
+@dataclass(frozen=True)
+class SpanScores:
+    """The best span of each window, [W] each.
+
+    `score` and `null_score` are sums of a start and an end logit, float64; NaN marks a window with a logit
+    that is not finite. `start` and `end` are tokens of the window, inclusive, int64. A window without context
+    tokens has the score minus infinity.
+    """
+
+    score: Tensor
+    start: Tensor
+    end: Tensor
+    null_score: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best answer to one question, before any threshold.
+
+    `null_odds` is the least no-answer score over the question's windows minus `score`: the larger, the
+    likelier that there is no answer. Both are in nats; where the model offered no answer at all, `text` is
+    "", `null_odds` plus infinity and `score` minus infinity.
+    """
+
+    text: str
+    null_odds: float
+    score: float
+    question_id: str
+
+
+def best_spans(
+    start_logits: Tensor,
+    end_logits: Tensor,
+    span_mask: Tensor,
+    null_positions: Tensor,
+    *,
+    max_answer_tokens: int,
+) -> SpanScores:
+    """Find each window's best span of at most `max_answer_tokens` tokens, and its no-answer score.
+
+    Args:
+        start_logits, end_logits: [W, L], any floating dtype.
+        span_mask: [W, L] bool, True on context tokens and the null position.
+        null_positions: [W] int64; that token stands for "no answer" and is part of no span.
+        max_answer_tokens: at least 1.
+
+    Returns:
+        Among equal scores the span that starts first, and of those the shortest.
+    """
+    null_index = null_positions[:, None]
+    start, end = start_logits.double(), end_logits.double()  # exact sums: equal scores are true ties
+    is_finite = (start.isfinite() & end.isfinite()) | ~span_mask  # [W, L]
+    null_score = (start + end).gather(1, null_index).squeeze(1)  # [W]
+    is_context = span_mask.scatter(1, null_index, False)
+    start = start.masked_fill(~is_context, -math.inf)
+    end = end.masked_fill(~is_context, -math.inf)
+
+    length = start.shape[1]
+    best_end = end.clone()  # [W, L] best end logit for each start, over the widths seen so far
+    best_extra = torch.zeros_like(null_index).expand_as(end).clone()  # [W, L] tokens after the start
+    for extra in range(1, min(max_answer_tokens, length)):
+        is_better = end[:, extra:] > best_end[:, : length - extra]
+        best_end[:, : length - extra] = torch.where(is_better, end[:, extra:], best_end[:, : length - extra])
+        best_extra[:, : length - extra].masked_fill_(is_better, extra)
+    score, first = (start + best_end).max(dim=1)
+    return SpanScores(
+        score=score.masked_fill(~is_finite.all(1), math.nan),
+        start=first,
+        end=first + best_extra.gather(1, first[:, None]).squeeze(1),
+        null_score=null_score,
+    )
+
+
+def decode_spans(windows: WindowSet, table: QaTable, spans: SpanScores) -> list[Prediction]:
+    """Return one prediction for each question of the table, in its order.
+
+    The best span over the question's windows, the earliest window among equals; its text is cut from the
+    paragraph by character offsets.
+
+    Args:
+        windows: all windows of the table.
+        table: the questions.
+        spans: of all windows, in their order.
+
+    Raises:
+        NonFiniteScoreError: a logit is NaN or infinite; names the question.
+    """
+    questions = windows.question_index  # [W]
+    score, null_score = spans.score.numpy(), spans.null_score.numpy()
+    _refuse_nan(score + null_score, questions, table)
+    order = np.lexsort((np.arange(len(windows)), -score, questions))
+    firsts = _first_of_each(questions[order], len(table))
+    chosen = order[firsts]  # [Q] the best window of each question
+    null_scores = np.minimum.reduceat(null_score[order], firsts)  # [Q]
+    char_starts = windows.char_starts[windows.token_starts[chosen] + spans.start.numpy()[chosen]]
+    char_ends = windows.char_ends[windows.token_starts[chosen] + spans.end.numpy()[chosen]]
+    contexts = table.contexts.to_pylist()
+    rows = zip(
+        table.context_index.tolist(),
+        char_starts.tolist(),
+        char_ends.tolist(),
+        null_scores.tolist(),
+        score[chosen].tolist(),
+        table.question_ids,
+        strict=True,
+    )
+    return [
+        _prediction(contexts[context][first:last], null, best, question_id)
+        for context, first, last, null, best, question_id in rows
+    ]
+
+
+def decode_generated(
+    windows: WindowSet, table: QaTable, answers: Sequence[GeneratedAnswer]
+) -> list[Prediction]:
+    """Return one prediction for each question of the table, in its order, from generated text.
+
+    The non-empty answer with the highest log-probability over the question's windows, the earliest window
+    among equals.
+
+    Args:
+        windows: all windows of the table.
+        table: the questions.
+        answers: of all windows, in their order.
+
+    Raises:
+        NonFiniteScoreError: a log-probability is NaN; names the question.
+    """
+    questions = windows.question_index
+    scores = np.array([answer.log_probability for answer in answers], dtype=np.float64)  # [W]
+    null_scores = np.array([answer.null_log_probability for answer in answers], dtype=np.float64)
+    is_nan = np.isnan(scores) | np.isnan(null_scores)
+    _refuse_nan(np.where(is_nan, np.nan, 0.0), questions, table)
+    scores[[not answer.text for answer in answers]] = -math.inf
+    order = np.lexsort((np.arange(len(windows)), -scores, questions))
+    firsts = _first_of_each(questions[order], len(table))
+    null_minima = np.minimum.reduceat(null_scores[order], firsts)
+    rows = zip(order[firsts].tolist(), null_minima.tolist(), table.question_ids, strict=True)
+    return [_prediction(answers[window].text, null, scores[window], name) for window, null, name in rows]
+
+
+def apply_threshold(predictions: Iterable[Prediction], threshold: float | None) -> dict[str, str]:
+    """Return question id -> answer, "" where `null_odds` is above the threshold; None lets all answers stand."""
+    return {prediction.question_id: final_text(prediction, threshold) for prediction in predictions}
+
+
+def final_text(prediction: Prediction, threshold: float | None) -> str:
+    """Return the answer under a threshold; see `apply_threshold`."""
+    return "" if threshold is not None and prediction.null_odds > threshold else prediction.text
+
+
+def _prediction(text: str, null_score: float, score: float, question_id: str) -> Prediction:
+    if score == -math.inf:
+        return Prediction("", math.inf, -math.inf, question_id)
+    return Prediction(text, null_score - score, float(score), question_id)
+
+
+def _first_of_each(sorted_questions: np.ndarray, count: int) -> np.ndarray:
+    """Return where each question begins among its table's windows, [Q]; each must have one."""
+    firsts = np.flatnonzero(np.diff(sorted_questions, prepend=-1))
+    assert len(firsts) == count, "every question of the table has windows, and no other has"
+    return firsts
+
+
+def _refuse_nan(scores: np.ndarray, questions: np.ndarray, table: QaTable) -> None:
+    bad = np.flatnonzero(np.isnan(scores))
+    if len(bad):
+        question_id = table.question_ids[int(questions[bad[0]])]
+        raise NonFiniteScoreError(
+            f"question {question_id!r}: the model's scores are not finite there and in {len(bad)} of "
+            f"{len(scores)} windows in all; allowed: finite numbers"
+        )

@@ -1,0 +1,209 @@
+"""Let a model answer a table of questions, tune its no-answer threshold, and score it.
+
+Evaluation draws no random number from training's generators and leaves the model's mode as it was. Decoding
+is in `decode.py`, the scoring rules in `scores.py`. Memory and time are measured in `cost.py`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from qa_core.config import EvaluationConfig
+from qa_core.data.batches import collate, plan_inference_batches
+from qa_core.data.table import QaTable
+from qa_core.data.windows import WindowSet
+from qa_core.decode import (
+    Prediction,
+    SpanScores,
+    best_spans,
+    decode_generated,
+    decode_spans,
+    final_text,
+)
+from qa_core.families.base import Batch, Family, GeneratedAnswer
+from qa_core.hardware import autocast_dtype
+from qa_core.schema import Quality
+from qa_core.scores import question_scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FIRST_SPAN_WORDS = 3
+
+
+def predict(
+    model: nn.Module,
+    family: Family,
+    windows: WindowSet,
+    table: QaTable,
+    *,
+    tokenizer: "PreTrainedTokenizerFast",
+    settings: EvaluationConfig,
+    device: torch.device,
+) -> list[Prediction]:
+    """Answer every question of a table, in its order, before any threshold.
+
+    Args:
+        model: on `device`; its mode is restored afterwards.
+        family: whose head says whether spans are chosen or text is generated.
+        windows: all windows of the table.
+        table: the questions.
+        tokenizer: the one that made the windows.
+        settings: batch size in tokens, answer lengths, precision.
+        device: where batches go.
+
+    Raises:
+        NonFiniteScoreError: the model's scores are NaN or infinite; names the question.
+    """
+    batches = plan_inference_batches(windows.lengths, settings.batch_tokens)
+    order = np.concatenate(batches)  # windows in the order in which they are answered
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), _evaluation_mode(model), _inference(settings, device):
+        tensors = (_to_device(collate(windows, batch, tokenizer.pad_token_id), device) for batch in batches)
+        if family.head == "generate":
+            limit = settings.max_new_tokens
+            answers: list[GeneratedAnswer] = []
+            for batch in tensors:
+                answers += family.generate(model, batch, tokenizer, max_new_tokens=limit)
+            return decode_generated(windows, table, [answers[place] for place in np.argsort(order)])
+        parts = [_spans_of(family, model, batch, settings.max_answer_tokens) for batch in tensors]
+    return decode_spans(windows, table, _in_window_order(parts, order))
+
+
+def tune_threshold(predictions: Sequence[Prediction], table: QaTable) -> float | None:
+    """Return the threshold on `null_odds` that gives the best exact match, the lowest among equals.
+
+    The walk of the official v2.0 script (from "no answer" everywhere, letting answers stand by rising odds),
+    with equal odds taken together, so that applying the threshold gives exactly the score that it was chosen
+    for.
+
+    Returns:
+        None when every question has an answer: then all answers stand.
+    """
+    if not table.has_unanswerable:
+        return None
+    golds = _golds(table)
+    pairs = zip(predictions, golds, strict=True)
+    gains = np.array(
+        [question_scores(texts, item.text)[0] - question_scores(texts, "")[0] for item, texts in pairs]
+    )
+    odds = np.array([item.null_odds for item in predictions])
+    order = np.argsort(odds, kind="stable")
+    totals = np.cumsum(gains[order])  # gain over "no answer" everywhere when answers up to here stand
+    is_last_of_tie = np.append(np.diff(odds[order]) > 0, True)
+    candidates = np.flatnonzero(is_last_of_tie & np.isfinite(odds[order]))
+    if not len(candidates) or totals[candidates].max() <= 0:
+        return math.nextafter(float(odds[order[0]]), -math.inf) if len(candidates) else 0.0
+    return float(odds[order[candidates[np.argmax(totals[candidates])]]])
+
+
+def scores_by_question(
+    predictions: Sequence[Prediction], table: QaTable, threshold: float | None
+) -> np.ndarray:
+    """Return (exact match, F1) of each question, [Q, 2] float64 from 0 to 1, by the v2.0 rules."""
+    pairs = zip(predictions, _golds(table), strict=True)
+    return np.array(
+        [question_scores(golds, final_text(item, threshold)) for item, golds in pairs], dtype=np.float64
+    )
+
+
+def selection_scores(
+    predictions: Sequence[Prediction], table: QaTable, threshold: float | None
+) -> tuple[float, float]:
+    """Return (EM, F1) in percent: what a rung reports."""
+    exact, f1 = scores_by_question(predictions, table, threshold).mean(axis=0).tolist()
+    return 100.0 * exact, 100.0 * f1
+
+
+def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float | None) -> Quality:
+    """Score predictions by the official rules, beside two baselines that read nothing.
+
+    Args:
+        predictions: one for each question of the table, in its order.
+        table: the questions.
+        threshold: as `tune_threshold` returns it.
+    """
+    golds = _golds(table)
+    scores = 100.0 * scores_by_question(predictions, table, threshold)  # [Q, 2]
+    has_answer = ~table.is_unanswerable  # [Q]
+    openings = (" ".join(item.context.split()[:FIRST_SPAN_WORDS]) for item in table.examples())
+    em_percent, f1_percent = scores.mean(axis=0).tolist()
+    has_ans_em, has_ans_f1 = _means(scores[has_answer])
+    no_ans_em, no_ans_f1 = _means(scores[~has_answer])
+    return Quality(
+        em_percent=em_percent,
+        f1_percent=f1_percent,
+        questions=len(table),
+        has_ans_em_percent=has_ans_em,
+        has_ans_f1_percent=has_ans_f1,
+        has_ans_questions=int(has_answer.sum()),
+        no_ans_em_percent=no_ans_em,
+        no_ans_f1_percent=no_ans_f1,
+        no_ans_questions=int((~has_answer).sum()),
+        null_threshold=threshold,
+        baseline_no_answer_em_percent=100.0 * fmean(question_scores(texts, "")[0] for texts in golds),
+        baseline_first_span_em_percent=100.0
+        * fmean(question_scores(texts, opening)[0] for texts, opening in zip(golds, openings, strict=True)),
+    )
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode and each back into its own mode afterwards."""
+    was_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in was_training:
+            module.training = True
+
+
+@contextmanager
+def _inference(settings: EvaluationConfig, device: torch.device) -> Iterator[None]:
+    dtype = autocast_dtype(settings.precision, device)
+    autocast = torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    with torch.inference_mode(), autocast:
+        yield
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _spans_of(family: Family, model: nn.Module, batch: Batch, max_answer_tokens: int) -> SpanScores:
+    start_logits, end_logits = family.span_logits(model, batch)  # [B, L]
+    return best_spans(
+        start_logits,
+        end_logits,
+        batch["span_mask"],
+        batch["null_positions"],
+        max_answer_tokens=max_answer_tokens,
+    )
+
+
+def _in_window_order(parts: list[SpanScores], order: np.ndarray) -> SpanScores:
+    """Join the batches' spans and sort them by window; one transfer from the device for each field."""
+    places = torch.from_numpy(np.argsort(order))
+
+    def join(field: str) -> torch.Tensor:
+        return torch.cat([getattr(part, field) for part in parts]).cpu()[places]
+
+    return SpanScores(join("score"), join("start"), join("end"), join("null_score"))
+
+
+def _golds(table: QaTable) -> list[list[str]]:
+    return table.rows.column("answer_texts").to_pylist()
+
+
+def _means(scores: np.ndarray) -> tuple[float | None, float | None]:
+    if not len(scores):
+        return None, None
+    exact, f1 = scores.mean(axis=0).tolist()
+    return exact, f1

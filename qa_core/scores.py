@@ -1,0 +1,322 @@
+"""Official SQuAD scores: normalised exact match, token F1, v1.1 and v2.0 rules, best thresholds.
+
+Written from the published rules; equal to what the two official scripts print. Where a script ends in a
+traceback, this raises `DataError`. Standard library only. How models are scored inside a trial is in
+`evaluate.py`.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qa_core.errors import ConfigError, DataError, unknown
+
+Golds = Mapping[str, Sequence[str]]  # question id -> gold texts; none: unanswerable
+OFFICIAL_VERSIONS = ("v1.1", "v2.0")
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only: typographic quotes and dashes stay
+SHOWN_IDS = 3
+
+
+def normalize_answer(text: str) -> str:
+    """Lower-case, delete ASCII punctuation, blank out articles, collapse white space, in this order."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(gold: str, prediction: str) -> int:
+    """Return 1 when both texts are equal after normalisation, else 0."""
+    return int(normalize_answer(gold) == normalize_answer(prediction))
+
+
+def f1_score_v1(gold: str, prediction: str) -> float:
+    """Return the token F1 of v1.1, 0 to 1: without a common token it is 0, even when both texts are empty."""
+    gold_tokens, predicted_tokens = normalize_answer(gold).split(), normalize_answer(prediction).split()
+    common = (Counter(gold_tokens) & Counter(predicted_tokens)).total()
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(predicted_tokens), common / len(gold_tokens)
+    return 2 * precision * recall / (precision + recall)
+
+
+def f1_score_v2(gold: str, prediction: str) -> float:
+    """Return the token F1 of v2.0, 0 to 1: when either text is empty, 1 if both are, else 0."""
+    normal_gold, normal_prediction = normalize_answer(gold), normalize_answer(prediction)
+    if not normal_gold or not normal_prediction:
+        return float(normal_gold == normal_prediction)
+    return f1_score_v1(gold, prediction)
+
+
+def question_scores(golds: Sequence[str], prediction: str) -> tuple[int, float]:
+    """Return (exact match, F1), the best over the golds, by v2.0 rules.
+
+    Args:
+        golds: gold texts; those that normalise to nothing are dropped, and none left means that "" is right.
+        prediction: the answer, "" for "no answer".
+    """
+    kept = [gold for gold in golds if normalize_answer(gold)] or [""]
+    exact = max(exact_match(gold, prediction) for gold in kept)
+    return exact, max(f1_score_v2(gold, prediction) for gold in kept)
+
+
+def gold_answers(articles: Any, *, source: str = "data") -> dict[str, list[str]]:
+    """Return question id -> gold texts of a SQuAD document's `data`, in its order.
+
+    Raises:
+        DataError: a field is missing or of the wrong type, or an id occurs twice; names the place.
+    """
+    golds: dict[str, list[str]] = {}
+    for place, question in _questions(articles, source):
+        question_id, answers = question.get("id"), question.get("answers")
+        if not isinstance(question_id, str):
+            raise DataError(f"{source}: {place}.id: found {question_id!r}; allowed: text")
+        if question_id in golds:
+            raise DataError(f"{source}: {place}.id: found {question_id!r} a second time; allowed: once")
+        if not isinstance(answers, list) or not all(_is_answer(answer) for answer in answers):
+            raise DataError(
+                f"{source}: {place}.answers: found {answers!r}; allowed: a list of objects with text"
+            )
+        golds[question_id] = [answer["text"] for answer in answers]
+    if not golds:
+        raise DataError(f"{source}: found no questions; allowed: at least one")
+    return golds
+
+
+def evaluate_v1(articles: Any, predictions: Mapping[str, Any]) -> dict[str, float]:
+    """Score by the v1.1 rules.
+
+    Args:
+        articles: the list `data` of a SQuAD document.
+        predictions: question id -> text. A missing one scores 0 and stays in the denominator; unknown ids are
+            ignored.
+
+    Returns:
+        `exact_match` and `f1`, in percent.
+
+    Raises:
+        DataError: malformed data, a prediction that is not text, or a question without gold answers.
+    """
+    return _score_v1(gold_answers(articles), predictions)
+
+
+def evaluate_v2(
+    articles: Any,
+    predictions: Mapping[str, Any],
+    *,
+    na_probs: Mapping[str, Any] | None = None,
+    na_threshold: float = 1.0,
+) -> dict[str, float]:
+    """Score by the v2.0 rules.
+
+    Args:
+        articles: the list `data` of a SQuAD document.
+        predictions: question id -> text, for every question; unknown ids are ignored.
+        na_probs: question id -> how likely it is that there is no answer; None means 0 for all.
+        na_threshold: a question whose value in `na_probs` is above it counts as answered with "no answer".
+
+    Returns:
+        In percent and counts: `exact f1 total`, the same with `HasAns_` and `NoAns_` where there are such
+            questions,
+        and with `na_probs` also `best_exact best_exact_thresh best_f1 best_f1_thresh`.
+
+    Raises:
+        DataError: malformed data, a prediction that is not text, or a question that lacks its prediction or
+            its value in `na_probs`.
+    """
+    return _score_v2(gold_answers(articles), predictions, na_probs=na_probs, na_threshold=na_threshold)
+
+
+def score_file(
+    data_path: str | Path,
+    predictions_path: str | Path,
+    *,
+    official: str | None = None,
+    na_prob_path: str | Path | None = None,
+    na_threshold: float = 1.0,
+    strict: bool = False,
+) -> dict[str, float]:
+    """Score a file of predictions against a data file.
+
+    Args:
+        data_path: SQuAD JSON of either version (.json, .gz), or Parquet.
+        predictions_path: JSON object of question id -> text.
+        official: "v1.1" or "v2.0" do as those scripts do. None scores by the v2.0 rules, but a missing
+            prediction counts as "", and `missing_predictions` and `extra_predictions` count missing and
+            unknown ids.
+        na_prob_path: JSON object of question id -> how likely it is that there is no answer.
+        na_threshold: see `evaluate_v2`.
+        strict: refuse a file that lacks predictions.
+
+    Raises:
+        DataError: a file is missing or malformed, or predictions are missing where that is not allowed.
+        ConfigError: `official` is unknown, or v1.1 is asked for together with `na_prob_path`.
+    """
+    if official is not None and official not in OFFICIAL_VERSIONS:
+        raise ConfigError(f"official: {unknown('version', official, OFFICIAL_VERSIONS)}")
+    if official == "v1.1" and na_prob_path is not None:
+        raise ConfigError("official: found v1.1 together with no-answer probabilities; allowed: v2.0")
+    golds = _read_golds(Path(data_path))
+    predictions = _read_object(Path(predictions_path), "question id -> answer text")
+    na_probs = _read_object(Path(na_prob_path), "question id -> number") if na_prob_path is not None else None
+    missing = [question_id for question_id in golds if question_id not in predictions]
+    if missing and strict:
+        raise DataError(f"{predictions_path}: {_shown(missing)} of {len(golds)} questions have no prediction")
+    if official == "v1.1":
+        return _score_v1(golds, predictions, source=str(predictions_path))
+    if official is None:
+        predictions = {**predictions, **dict.fromkeys(missing, "")}
+        if na_probs is not None:  # the value makes no difference to an empty answer
+            na_probs = {**dict.fromkeys(missing, 0.0), **na_probs}
+    result = _score_v2(
+        golds, predictions, na_probs=na_probs, na_threshold=na_threshold, source=str(predictions_path)
+    )
+    if official is None:
+        result["missing_predictions"] = len(missing)
+        result["extra_predictions"] = sum(question_id not in golds for question_id in predictions)
+    return result
+
+
+def _score_v1(
+    golds: Golds, predictions: Mapping[str, Any], *, source: str = "predictions"
+) -> dict[str, float]:
+    exact, f1 = 0, 0.0
+    for question_id, texts in golds.items():
+        if not texts:
+            raise DataError(f"question {question_id!r} has no gold answer, which the v1.1 rules cannot score")
+        if question_id not in predictions:
+            continue
+        prediction = _text(predictions, question_id, source)
+        exact += max(exact_match(text, prediction) for text in texts)
+        f1 += max(f1_score_v1(text, prediction) for text in texts)
+    return {"exact_match": 100.0 * exact / len(golds), "f1": 100.0 * f1 / len(golds)}
+
+
+def _score_v2(
+    golds: Golds,
+    predictions: Mapping[str, Any],
+    *,
+    na_probs: Mapping[str, Any] | None,
+    na_threshold: float,
+    source: str = "predictions",
+) -> dict[str, float]:
+    missing = [question_id for question_id in golds if question_id not in predictions]
+    if missing:
+        raise DataError(f"{source}: {_shown(missing)} questions have no prediction; the v2.0 rules need all")
+    texts = {question_id: _text(predictions, question_id, source) for question_id in golds}
+    odds = {question_id: _number(na_probs, question_id) for question_id in golds}
+    raw = {question_id: question_scores(golds[question_id], text) for question_id, text in texts.items()}
+    final = {
+        question_id: (float(not golds[question_id]),) * 2 if odds[question_id] > na_threshold else scores
+        for question_id, scores in raw.items()
+    }
+    result: dict[str, float] = _means(final.values())
+    for prefix, wanted in (("HasAns", True), ("NoAns", False)):
+        part = [scores for question_id, scores in final.items() if bool(golds[question_id]) == wanted]
+        if part:
+            result |= {f"{prefix}_{key}": value for key, value in _means(part).items()}
+    if na_probs is not None:
+        order = [
+            question_id
+            for question_id in sorted(na_probs, key=lambda key: na_probs[key])
+            if question_id in raw
+        ]
+        for index, name in enumerate(("exact", "f1")):
+            scores = {question_id: pair[index] for question_id, pair in raw.items()}
+            best, threshold = _best_threshold(order, scores, texts, golds=golds, odds=odds)
+            result |= {f"best_{name}": best, f"best_{name}_thresh": threshold}
+    return result
+
+
+def _best_threshold(
+    order: Sequence[str],
+    scores: Mapping[str, float],
+    texts: Mapping[str, str],
+    *,
+    golds: Golds,
+    odds: Mapping[str, float],
+) -> tuple[float, float]:
+    """Walk as the v2.0 script does: from all-null, questions answered by rising value.
+
+    Ties are not grouped there, so the threshold need not give the score: for thresholds that do, see
+    `evaluate.tune_threshold`.
+    """
+    current = best = float(sum(not texts_of for texts_of in golds.values()))
+    threshold = 0.0
+    for question_id in order:
+        if golds[question_id]:
+            current += scores[question_id]
+        elif texts[question_id]:
+            current -= 1
+        if current > best:
+            best, threshold = current, odds[question_id]
+    return 100.0 * best / len(scores), threshold
+
+
+def _means(scores: Iterable[tuple[float, float]]) -> dict[str, float]:
+    exact, f1 = zip(*scores, strict=True)
+    total = len(exact)
+    return {"exact": 100.0 * sum(exact) / total, "f1": 100.0 * sum(f1) / total, "total": total}
+
+
+def _questions(articles: Any, source: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    for article_place, article in _items(articles, "data", source):
+        for place, paragraph in _items(article.get("paragraphs"), f"{article_place}.paragraphs", source):
+            yield from _items(paragraph.get("qas"), f"{place}.qas", source)
+
+
+def _items(values: Any, place: str, source: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    if not isinstance(values, list):
+        raise DataError(f"{source}: {place}: found {type(values).__name__}; allowed: a list of objects")
+    for index, value in enumerate(values):
+        if not isinstance(value, Mapping):
+            raise DataError(f"{source}: {place}[{index}]: found {type(value).__name__}; allowed: an object")
+        yield f"{place}[{index}]", value
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("text"), str)
+
+
+def _text(predictions: Mapping[str, Any], question_id: str, source: str) -> str:
+    value = predictions[question_id]
+    if not isinstance(value, str):
+        raise DataError(f"{source}: question {question_id!r}: found {value!r}; allowed: text")
+    return value
+
+
+def _number(na_probs: Mapping[str, Any] | None, question_id: str) -> float:
+    if na_probs is None:
+        return 0.0
+    value = na_probs.get(question_id)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        found = repr(value) if question_id in na_probs else "nothing"
+        raise DataError(
+            f"no-answer probabilities: question {question_id!r}: found {found}; allowed: a number"
+        )
+    return value
+
+
+def _read_golds(path: Path) -> dict[str, list[str]]:
+    if path.suffix == ".parquet":
+        from qa_core.data.squad import load_table
+
+        examples = load_table(str(path), split="dev").examples()
+        return {example.question_id: [answer.text for answer in example.answers] for example in examples}
+    document = _read_object(path, "`data`, a list of articles")
+    return gold_answers(document.get("data"), source=str(path))
+
+
+def _read_object(path: Path, allowed: str) -> dict[str, Any]:
+    from qa_core.data.json_file import read_json
+
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: found {type(document).__name__}; allowed: a JSON object of {allowed}")
+    return document
+
+
+def _shown(question_ids: Sequence[str]) -> str:
+    names = ", ".join(map(repr, question_ids[:SHOWN_IDS]))
+    return f"{len(question_ids)} ({names}{', ...' if len(question_ids) > SHOWN_IDS else ''})"
