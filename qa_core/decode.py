@@ -164,7 +164,7 @@ def decode_generated(
 
 
 def apply_threshold(predictions: Iterable[Prediction], threshold: float | None) -> dict[str, str]:
-    """Return question id -> answer, "" where `null_odds` is above the threshold; None lets all answers stand."""
+    """Return question id -> answer, "" where `null_odds` is above the threshold; None: all stand."""
     return {prediction.question_id: final_text(prediction, threshold) for prediction in predictions}
 
 
