@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from qa_core.errors import QaError
+from qa_core.errors import ConfigError, QaError
 from sweeps.commands.options import takes_spec
 from sweeps.spec import SweepSpec
 
@@ -20,7 +20,6 @@ DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 
 app = typer.Typer(
     help="Find the question-answering models that nothing beats at their memory.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # What every complaint about arguments is: click's with older versions of typer, its own with newer ones.
     usage_error: Any = typer.BadParameter.__mro__[1]
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = app(args=given or ["--help"], prog_name="qa-sweep", standalone_mode=False)
     except QaError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -147,11 +147,11 @@ def predict(
     """Answer one question, or all questions of a file."""
     from sweeps.commands import answers
 
-    if input_ is not None:
-        return answers.predict_file(
-            artifact, input_, output=output, force=force, question=question or context
-        )
-    return answers.predict_one(artifact, question=question, context=context)
+    if input_ is None:
+        return answers.predict_one(artifact, question=question, context=context)
+    if question is not None or context is not None:
+        raise ConfigError("predict: found --input beside --question or --context; allowed: one or the other")
+    return answers.predict_file(artifact, input_, output=output, force=force)
 
 
 @app.command()

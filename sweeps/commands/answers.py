@@ -1,0 +1,116 @@
+"""`predict` and `evaluate`: an artifact at work, read and scored by the one evaluator."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from qa_core.artifact import LoadedArtifact
+    from qa_core.data.table import QaTable
+    from qa_core.decode import Prediction
+
+
+def evaluate(artifact: Path, data: str, *, device: str) -> int:
+    """Print the quality of an artifact on data as one JSON object, with the data's hash.
+
+    Raises:
+        ArtifactError, DataError, ConfigError: artifact, data or device are refused.
+    """
+    from qa_core import evaluate as evaluator
+    from qa_core.data.squad import load_table
+
+    loaded = _load(artifact)
+    table = load_table(data, split="dev")
+    predictions = answer(loaded, table, device=device)
+    quality = evaluator.quality(predictions, table, loaded.null_threshold)
+    facts = {"artifact": str(artifact), "data": data, "data_hash": table.data_hash}
+    print(json.dumps({**asdict(quality), **facts}, indent=2))
+    return 0
+
+
+def predict_one(artifact: Path, *, question: str | None, context: str | None) -> int:
+    """Print the answer to one question; an empty line when the paragraph does not answer it.
+
+    Raises:
+        ConfigError: question or context is missing.
+    """
+    if question is None or context is None:
+        raise ConfigError("predict: expected --question with --context, or --input with --output")
+    from qa_core.data.table import TableBuilder
+    from qa_core.decode import apply_threshold
+
+    builder = TableBuilder("command line")
+    values = {"id": "question", "question": question, "is_impossible": True}
+    builder.add_question("--question", values, context=context, title="", empty_is_unanswerable=True)
+    builder.text("--context", context)
+    loaded = _load(artifact)
+    predictions = answer(loaded, builder.build(), device="cpu")
+    print(apply_threshold(predictions, loaded.null_threshold)["question"])
+    return 0
+
+
+def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool) -> int:
+    """Answer every question of a file and write a JSON object of question id -> answer, "" for none.
+
+    Raises:
+        ConfigError: no output is named.
+        StorageError: the output exists and `force` is not given, or it cannot be written.
+    """
+    if output is None:
+        raise ConfigError("predict: expected --output FILE with --input")
+    if output.exists() and not force:
+        raise StorageError(f"{output}: exists already; choose another file or give --force")
+    from qa_core.data.squad import load_table
+    from qa_core.decode import apply_threshold
+
+    table = load_table(data, split="dev")
+    loaded = _load(artifact)
+    answers = apply_threshold(answer(loaded, table, device="auto"), loaded.null_threshold)
+    _write_json(output, answers)
+    empty = sum(not text for text in answers.values())
+    print(f"{output}: {len(answers)} answers, {empty} of them empty")
+    return 0
+
+
+def answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[Prediction]":
+    """Let the artifact answer a table under its own recipe's lengths and decoding settings."""
+    from qa_core import evaluate as evaluator
+    from qa_core.data.windows import WindowLengths, build_windows
+    from qa_core.hardware import choose_device
+
+    place = choose_device(device)
+    data = loaded.config.data
+    lengths = WindowLengths(data.max_length, data.stride, data.max_question_length)
+    layout = loaded.family.layout(loaded.tokenizer)
+    with tempfile.TemporaryDirectory() as scratch:  # these questions are asked once
+        windows = build_windows(table, loaded.tokenizer, layout, lengths=lengths, cache_dir=Path(scratch))
+        return evaluator.predict(
+            loaded.model.to(place),
+            loaded.family,
+            windows,
+            table,
+            tokenizer=loaded.tokenizer,
+            settings=loaded.config.evaluation,
+            device=place,
+        )
+
+
+def _load(folder: Path) -> "LoadedArtifact":
+    from qa_core import artifact
+
+    return artifact.load(folder)
+
+
+def _write_json(path: Path, values: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error}") from error
