@@ -278,11 +278,20 @@ def _illegality(
 
 
 def _entry_place(spec: SweepSpec, message: str) -> str:
-    """Return the place of the entry whose setting a message begins with, or of the whole space."""
+    """Return the place of the searched or shared setting that a message begins with, or of the space."""
     for index, entry in enumerate(spec.space):
         if message.startswith(f"{entry.path}:"):
             return spec.where("space", index)
-    return spec.where("space")
+    location = message.split(":", 1)[0].split(".")
+    return spec.where("recipe", *location) if _holds(spec.recipe, location) else spec.where("space")
+
+
+def _holds(values: Any, location: Sequence[str]) -> bool:
+    for part in location:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def _fill(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,8 +82,9 @@ def write_png(result: FrontResult, path: Path) -> None:
         axes.plot(*line, color="#444444", linewidth=1, zorder=2, label="front")
     for name, value in _baselines(result):
         axes.axhline(value, linestyle=":", color="#888888", linewidth=1)
-        place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        axes.annotate(f"baseline: {name}", **place, fontsize=7, color="#666666")
+        right_end = axes.get_yaxis_transform()  # x in shares of the width, y in data
+        label = f"baseline: {name}"
+        axes.text(1, value, label, transform=right_end, ha="right", va="bottom", fontsize=7, color="#666666")
     x_title, y_title = _axis_titles(result)
     axes.set(xlabel=x_title, ylabel=y_title)
     axes.set_title(_literal(summary(result)), fontsize=8)

@@ -95,8 +95,7 @@ def load(path: Path) -> Loaded:
     """Read all records. A last line without its end, torn by a crash, is left out with a note.
 
     Raises:
-        DataError: the file is missing, or a line is malformed or of an unknown schema version; the line is
-        named.
+        DataError: the file is missing, or a line is malformed or of an unknown schema version.
     """
     try:
         data = path.read_bytes()

@@ -184,9 +184,8 @@ def compile_space(spec: "SweepSpec") -> Space:
 
     Raises:
         ConfigError: a setting does not exist, a value is refused, a condition is not about an earlier
-        parameter, two
-            entries of one setting can be active together, a method's option applies without its method, or no
-            legal combination is left.
+            parameter, two entries of one setting can be active together, a method's option applies
+            without its method, or no legal combination is left.
     """
     from sweeps.legality import build
 

@@ -9,6 +9,7 @@ import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,13 @@ DECIDED_BY_THE_SWEEP = {
     "train.epochs": "a sweep's budget is budget.examples",
     "train.rungs": "the scheduler sets them",
     "seed": "set the top-level seed instead; each trial's seed derives from it",
+}
+
+RECIPE_SECTIONS: Mapping[str, type] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "train": TrainConfig,
+    "evaluation": EvaluationConfig,
 }
 
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
@@ -216,25 +224,25 @@ def _check_bounds(name: str, bounds: Sequence[float], *, log: bool) -> None:
 
 
 def _check_recipe(spec: SweepSpec) -> None:
-    """Check names, types and ranges of the shared settings, as far as they need no family or method."""
+    """Check names and types of the shared settings; ranges may depend on searched ones, see `space`."""
     for setting, instead in DECIDED_BY_THE_SWEEP.items():
         section, _, name = setting.rpartition(".")
         values = spec.recipe.get(section) if section else spec.recipe
         if isinstance(values, Mapping) and name in values:
             raise ConfigError(f"{spec.where('recipe', *setting.split('.'))}: not allowed here; {instead}")
-    placeholder = {"family": "bert"}  # the space may choose the family
     model = spec.recipe.get("model", {})
-    values = {**spec.recipe, "model": {**placeholder, **model} if isinstance(model, Mapping) else model}
-    sections = {
-        "model": ModelConfig,
-        "data": DataConfig,
-        "train": TrainConfig,
-        "evaluation": EvaluationConfig,
-    }
+    values = dict(spec.recipe)
+    if isinstance(model, Mapping):  # the space may choose the family
+        values["model"] = {"family": "", **model}
+    known = {item.name: item for item in fields(RunConfig)}
     try:
-        for name, record in sections.items():
-            from_dict(record, values.get(name, {}), path=name)
-        from_dict(RunConfig, values)
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigError(f"{name}: {unknown('setting', name, known)}")
+            if name in RECIPE_SECTIONS:
+                from_dict(RECIPE_SECTIONS[name], value, path=name)
+            elif name == "methods" and not isinstance(value, Mapping):
+                raise ConfigError(f"{name}: expected a mapping of methods to their options, found {value!r}")
     except ConfigError as error:
         location = ("recipe", *str(error).split(":", 1)[0].split("."))
         raise ConfigError(f"{spec._source.place(location)}: recipe.{error}") from error
@@ -244,17 +252,23 @@ def _check_parts(spec: SweepSpec) -> None:
     """Check the options of searcher and scheduler, and that the scheduler can see what it compares."""
     from sweeps.registry import scheduler_class, searcher_class
 
-    for section, make in (
-        ("searcher", lambda: searcher_class(spec.searcher.name).check_options(spec.searcher.options)),
-        ("scheduler", lambda: scheduler_class(spec.scheduler.name).from_options(spec.scheduler.options)),
-    ):
-        try:
-            part = make()
-            if section == "scheduler":
-                part.check(spec.objectives, spec.budget.examples)
-        except ConfigError as error:
-            place = spec._source.place((section, "options")) if ".options" in str(error) else None
-            raise ConfigError(f"{place or spec._source.place((section, 'name'))}: {error}") from error
+    try:
+        searcher_class(spec.searcher.name).check_options(spec.searcher.options)
+    except ConfigError as error:
+        raise _placed(spec, "searcher", error) from error
+    try:
+        scheduler = scheduler_class(spec.scheduler.name).from_options(spec.scheduler.options)
+        scheduler.check(spec.objectives, spec.budget.examples)
+    except ConfigError as error:
+        raise _placed(spec, "scheduler", error) from error
+
+
+def _placed(spec: SweepSpec, section: str, error: ConfigError) -> ConfigError:
+    """Return the error with its place: that of the option its message begins with, or of the section's name."""
+    location = str(error).split(":", 1)[0].split(".")
+    if location[0] == section:
+        return ConfigError(f"{spec._source.place(location)}: {error}")
+    return ConfigError(f"{spec.where(section, 'name')}: {error}")
 
 
 def _refusals(error: ValidationError, source: Source) -> Iterator[str]:

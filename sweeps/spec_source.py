@@ -42,6 +42,11 @@ class Source:
 
     def place(self, location: Sequence[str | int]) -> str:
         """Return "--set key=value" or "file.yaml:12" for the value at `location` or its nearest parent."""
+        whole = tuple(location)
+        if whole not in self.lines:  # an override may have made this mapping
+            for key, override in self.overrides.items():
+                if key[: len(whole)] == whole:
+                    return f"--set {override}"
         for length in range(len(location), -1, -1):
             prefix = tuple(location[:length])
             if prefix in self.overrides:

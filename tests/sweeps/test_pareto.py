@@ -7,7 +7,7 @@ import pytest
 
 from sweeps.pareto import front_mask, hypervolume, knee, non_dominated_ranks, to_losses
 
-CASES = [(columns, seed) for columns in (1, 2, 3, 4) for seed in range(25)]
+CASES = [(columns, seed) for columns in (1, 2, 3, 4) for seed in range(12)]
 
 
 def random_points(columns: int, seed: int) -> np.ndarray:
@@ -17,9 +17,7 @@ def random_points(columns: int, seed: int) -> np.ndarray:
 
 
 def brute_force_mask(losses: np.ndarray) -> list[bool]:
-    return [
-        not any(all(other <= point) and any(other < point) for other in losses) for point in losses
-    ]
+    return [not any(all(other <= point) and any(other < point) for other in losses) for point in losses]
 
 
 def brute_force_volume(losses: np.ndarray, corner: int) -> int:
@@ -68,10 +66,8 @@ def test_order_and_duplicates_change_nothing(columns: int, seed: int) -> None:
     assert front_mask(doubled).tolist() == [*front_mask(losses), *front_mask(losses)[::-1]]
     assert non_dominated_ranks(losses[order]).tolist() == non_dominated_ranks(losses)[order].tolist()
     reference = [6.0] * columns
-    assert hypervolume(doubled[np.random.default_rng(seed).permutation(len(doubled))], reference) ==
-    hypervolume(
-        losses, reference
-    )
+    shuffled = doubled[np.random.default_rng(seed).permutation(len(doubled))]
+    assert hypervolume(shuffled, reference) == hypervolume(losses, reference)
 
 
 @pytest.mark.parametrize(("columns", "seed"), CASES)

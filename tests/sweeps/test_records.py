@@ -37,8 +37,9 @@ def record(trial_id: str = "t0000", **changes: Any) -> Record:
 
 def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    stopped = record("t0001", status="stopped", reason="rung 300 – schlechter\nals 2/3", objectives=None,
-    artifact=None) append(path, record())
+    reason = "rung 300 – schlechter\nals 2/3"
+    stopped = record("t0001", status="stopped", reason=reason, objectives=None, artifact=None)
+    append(path, record())
     append(path, stopped)
     loaded = load(path)
     assert [to_dict(item) for item in loaded.records] == [to_dict(record()), to_dict(stopped)]
