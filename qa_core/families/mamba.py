@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerFast
 
-NULL_TEXT = "I don't know."
+NULL_TEXT = " I don't know."  # the space belongs to its first token, as to every answer's
 
 
 class Mamba(Family):
@@ -141,7 +141,7 @@ class Mamba(Family):
             ]
         texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
         return [
-            GeneratedAnswer("" if text.strip() == NULL_TEXT else text.strip(), float(own), float(null))
+            GeneratedAnswer("" if text.strip() == NULL_TEXT.strip() else text.strip(), float(own), float(null))
             for text, own, null in zip(texts, *scores, strict=True)
         ]
 
