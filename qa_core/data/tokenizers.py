@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from qa_core.families.base import Family
 
+TRAINING = 2  # raise it when training changes: older cache files are then left alone
 ALLOWED = "a hub name, a folder with tokenizer files, a tokenizer.json file or a BERT vocabulary (.txt)"
 # The usual spellings of each role, for a tokenizer.json that comes without the file that names them.
 ROLE_SPELLINGS = {
@@ -82,7 +83,7 @@ def trained_tokenizer(
         except Exception as error:  # the library raises bare Exception and ValueError
             raise DamagedFile(path) from error
 
-    name = f"{kind}-{vocab_size}-{table.data_hash}-{tokenizers.__version__}.json"
+    name = f"{kind}-{vocab_size}-v{TRAINING}-{table.data_hash}-{tokenizers.__version__}.json"
     tokenizer = read_or_make(Path(cache_dir) / "tokenizers" / name, read=read, make=make, write=write)
     return _wrap(tokenizer, specials)
 

@@ -4,7 +4,7 @@ Four kinds, in the manner of the models they serve. Training gives the same toke
 the library's trainers do not do by themselves: they break ties in the order of a randomly seeded hash table.
 """
 
-import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from qa_core.errors import ConfigError, unknown
 
 BERT_SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-SCORE_DIGITS = 6
-UNSEEN_STEP = 1e-4  # the Unigram trainer's step between the scores of characters that it had to add
+SCORE_DIGITS = 6  # the last ones may differ between machines
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ def _train_wordpiece(texts: list[str], vocab_size: int) -> Tokenizer:
     # The trainer numbers continuations ("##a") in hash order, and its ties go by number. Naming all
     # characters as special tokens fixes the numbers; the final tokenizer is then built from the bare
     # vocabulary.
-    counts = Counter(character for text in texts for character in text if not character.isspace())
-    frequent = sorted(counts, key=lambda character: (-counts[character], character))[: vocab_size // 8]
-    rare = {ord(character): " " for character in counts.keys() - set(frequent)}
+    frequent, rare = _split_alphabet(texts, vocab_size // 8)
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=[*specials, *frequent, *(f"##{character}" for character in frequent)],
@@ -82,17 +79,32 @@ def _train_wordpiece(texts: list[str], vocab_size: int) -> Tokenizer:
 
 
 def _train_unigram(texts: list[str], vocab_size: int) -> Tokenizer:
+    """Take the pieces of a byte-pair encoding and score each by the logarithm of its share of the tokens.
+
+    The library's own Unigram trainer differs from run to run, and it misses the frequent words of a small
+    corpus: it looks for pieces among distinct words, where "the" counts once.
+    """
     specials = ["<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
+    texts = [normalizer.normalize_str(text) for text in texts]
+    _, rare = _split_alphabet(texts, vocab_size // 4)
+    texts = [text.translate(rare) for text in texts]
+    pairs = Tokenizer(models.BPE())
+    pairs.pre_tokenizer = _metaspace_words()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
+    pairs.train_from_iterator(texts, trainer)
+    counts = Counter(token for encoding in pairs.encode_batch_fast(texts) for token in encoding.tokens)
+    pieces = sorted(pairs.get_vocab().items(), key=lambda item: item[1])
+    total = counts.total()
+    scored = [
+        # Half a count more, for pieces that occur within longer ones only.
+        (piece, 0.0 if piece in specials else round(math.log((counts[piece] + 0.5) / total), SCORE_DIGITS))
+        for piece, _ in pieces
+    ]
+    tokenizer = Tokenizer(models.Unigram(scored, specials.index("<unk>"), False))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = _metaspace_words()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=specials, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    trained = json.loads(tokenizer.to_str())["model"]["vocab"]
-    tokenizer.model = models.Unigram(_settled_scores(trained, len(specials)), specials.index("<unk>"), False)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
@@ -100,23 +112,19 @@ def _train_unigram(texts: list[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _settled_scores(trained: list[list], specials: int) -> list[tuple[str, float]]:
-    """Round away the noise of summing in hash order, and order pieces by score, then by text."""
-    pieces = [(str(piece), float(score)) for piece, score in trained[specials:]]
-    singles = sum(len(piece) == 1 for piece, _ in pieces)
-    lowest = min(score for _, score in pieces)
-    # Characters that the model dropped come back with scores that rise from the lowest one in hash order.
-    settled = [
-        (
-            piece,
-            round(
-                lowest if len(piece) == 1 and score < lowest + singles * UNSEEN_STEP else score, SCORE_DIGITS
-            ),
-        )
-        for piece, score in pieces
-    ]
-    first = [(str(piece), 0.0) for piece, _ in trained[:specials]]
-    return first + sorted(settled, key=lambda item: (-item[1], item[0]))
+def _metaspace_words() -> pre_tokenizers.PreTokenizer:
+    """Words with the space before them; punctuation alone, so that no answer shares a token with it."""
+    return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+
+
+def _split_alphabet(texts: list[str], size: int) -> tuple[list[str], dict[int, str]]:
+    """Return the most frequent characters, and a translation of all others to spaces."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    visible = [character for character in counts if not character.isspace()]
+    frequent = sorted(visible, key=lambda character: (-counts[character], character))[:size]
+    return frequent, {ord(character): " " for character in set(visible) - set(frequent)}
 
 
 def _train_bytes(texts: list[str], vocab_size: int) -> Tokenizer:

@@ -62,7 +62,7 @@ def test_labels_point_at_the_first_gold_answer_or_at_the_null_position(build: An
     found = build()
     assert found.null_positions.tolist() == [0] * 6
     assert found.has_answer.tolist() == [True, True, True, False, True, False]
-    # r1 "the Odra Hills" is the 5th to 7th of its paragraph's words, behind 8 tokens; b1 "a week" the 5th and 6th.
+    # r1: "the Odra Hills" is word 5 to 7 of its paragraph, behind 8 tokens; b1: "a week" is word 5 and 6.
     assert found.start_positions.tolist() == [8 + 4, 8 + 9, 7, 0, 9 + 4, 0]
     assert found.end_positions.tolist() == [8 + 6, 8 + 10, 8, 0, 9 + 5, 0]
 
@@ -70,7 +70,7 @@ def test_labels_point_at_the_first_gold_answer_or_at_the_null_position(build: An
 def test_a_long_paragraph_is_cut_into_chunks_that_overlap_by_the_stride(
     build: Any, table: QaTable, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    # 7 question tokens and 3 of the layout leave 4 of 14 for the paragraph's 7 words: chunks at 0, 2 and 4, then done.
+    # 7 question tokens and 3 of the layout leave 4 of 14 for the paragraph's 7 words: chunks at 0, 2 and 4.
     found = build(rows=table.take([4]), max_length=14, max_question_length=8)
     texts = [words(tokenizer, found, window).split("[SEP]")[1].strip() for window in range(len(found))]
     assert texts == ["rye bread keeps for", "keeps for a week", "a week ."]
@@ -166,7 +166,7 @@ def test_lengths_without_room_for_the_paragraph_are_refused(build: Any) -> None:
 def hf_windows(
     tokenizer: PreTrainedTokenizerFast, table: QaTable, lengths: WindowLengths
 ) -> Iterator[tuple[int, list[int], list[tuple[int, int]]]]:
-    """Yield (question, token ids, trimmed context offsets) of each window that the transformers library makes."""
+    """Yield (question, token ids, trimmed context offsets) of each window of the transformers library."""
     for question, example in enumerate(table.examples()):
         encoded = tokenizer(
             example.question.lstrip(),

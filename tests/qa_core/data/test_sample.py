@@ -1,0 +1,198 @@
+"""The built-in corpus: layout, offsets, shares, disjoint splits, and what reads nothing scores little."""
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from qa_core.data import sample
+from qa_core.data.sample import sample_squad
+from qa_core.data.sample_grammar import POOLS, RELATIONS, THEMES
+from qa_core.data.squad import load_table, split_selection
+from qa_core.scores import question_scores
+
+
+@pytest.fixture(scope="module")
+def corpus() -> dict[str, list[dict[str, Any]]]:
+    """Both splits as lists of questions, each with its context and title."""
+    return {split: flat(sample_squad(split)) for split in ("train", "dev")}
+
+
+def flat(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {**qa, "context": paragraph["context"], "title": article["title"]}
+        for article in document["data"]
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    ]
+
+
+def mean_exact(questions: list[dict[str, Any]], answer: Any) -> float:
+    golds = [[gold["text"] for gold in question["answers"]] for question in questions]
+    pairs = zip(golds, questions, strict=True)
+    return (
+        100.0 * sum(question_scores(texts, answer(question))[0] for texts, question in pairs) / len(questions)
+    )
+
+
+def test_the_splits_have_the_promised_sizes(corpus):
+    sizes = {split: len(questions) for split, questions in corpus.items()}
+    assert 4000 <= sizes["train"] <= 6000
+    assert 550 <= sizes["dev"] <= 700
+    assert len({question["title"] for question in corpus["train"]}) >= 40
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_every_answer_stands_at_its_offset_and_once(corpus, split):
+    for question in corpus[split]:
+        assert question["is_impossible"] == (not question["answers"])
+        for answer in question["answers"]:
+            text, start = answer["text"], answer["answer_start"]
+            assert question["context"][start : start + len(text)] == text
+            assert len(re.findall(rf"\b{re.escape(text)}\b", question["context"])) == 1
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_about_a_quarter_is_unanswerable(corpus, split):
+    share = sum(question["is_impossible"] for question in corpus[split]) / len(corpus[split])
+    assert 0.2 <= share <= 0.3
+
+
+def test_ids_are_unique_over_both_splits_and_no_question_is_asked_twice_of_one_passage(corpus):
+    questions = [question for split in corpus.values() for question in split]
+    assert len({question["id"] for question in questions}) == len(questions)
+    asked = Counter((question["context"], question["question"]) for question in questions)
+    assert max(asked.values()) == 1
+
+
+def test_the_splits_share_no_passage_title_or_entity(corpus):
+    for key in ("context", "title"):
+        parts = [{question[key] for question in questions} for questions in corpus.values()]
+        assert not parts[0] & parts[1]
+    nouns = "|".join(noun for theme in THEMES for noun in theme.nouns)
+    names = [
+        {name for question in questions for name in re.findall(rf"\w+ (?:{nouns})\b", question["question"])}
+        for questions in corpus.values()
+    ]
+    assert min(map(len, names)) > 100
+    assert not names[0] & names[1]
+
+
+def test_every_word_of_dev_but_a_few_occurs_in_train(corpus):
+    words = {
+        split: {
+            word
+            for item in questions
+            for word in re.findall(r"\w+", f"{item['context']} {item['question']}".lower())
+        }
+        for split, questions in corpus.items()
+    }
+    assert len(words["dev"] - words["train"]) <= 3
+    assert 400 <= len(words["train"]) <= 1500
+
+
+def test_passages_are_short(corpus):
+    lengths = [len(question["context"].split()) for questions in corpus.values() for question in questions]
+    assert 40 <= min(lengths)
+    assert max(lengths) <= 75
+    assert 45 <= sum(lengths) / len(lengths) <= 70
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_baselines_that_do_not_read_the_question_stay_far_below_forty(corpus, split):
+    questions = corpus[split]
+    common = Counter(answer["text"] for question in questions for answer in question["answers"]).most_common(
+        1
+    )
+    rng = random.Random(0)
+    baselines = {
+        "no answer": lambda question: "",
+        "first span": lambda question: " ".join(question["context"].split()[:3]),
+        "majority answer": lambda question: common[0][0],
+        "first value of the asked type": lambda question: first_of_type(question),
+        "any value of the asked type": lambda question: rng.choice(values_of_type(question) or [""]),
+    }
+    found = {name: mean_exact(questions, answer) for name, answer in baselines.items()}
+    assert max(found.values()) < 33, found
+    assert found["first span"] < 2
+    assert found["any value of the asked type"] > 5, "the heuristic does find values"
+
+
+def values_of_type(question: dict[str, Any]) -> list[str]:
+    """List the passage's values of the type that the question asks for, in order."""
+    words = re.findall(r"\w+", question["question"].lower())
+    pool = next(RELATIONS[word].pool for word in words if word in RELATIONS)
+    pattern = "|".join(map(re.escape, POOLS[pool]))
+    asked_about = question["question"]
+    return [
+        value for value in re.findall(rf"\b(?:{pattern})\b", question["context"]) if value not in asked_about
+    ]
+
+
+def first_of_type(question: dict[str, Any]) -> str:
+    return next(iter(values_of_type(question)), "")
+
+
+def test_most_unanswerable_questions_ask_what_the_passage_tells_of_another(corpus):
+    told = []
+    for question in corpus["train"]:
+        if question["is_impossible"]:
+            words = set(re.findall(r"\w+", question["question"])) & set(RELATIONS)
+            told.append(any(re.search(rf"\b{word}\b", question["context"]) for word in words))
+    assert 0.4 <= sum(told) / len(told) <= 0.8
+
+
+def test_every_relation_is_asked_in_several_wordings(corpus):
+    wordings: dict[str, set[str]] = {}
+    for question in corpus["train"]:
+        words = re.findall(r"\w+", question["question"])
+        relation = next(word for word in words if word in RELATIONS)
+        wordings.setdefault(relation, set()).add(" ".join(words[: words.index(relation)][:2]).lower())
+    assert set(wordings) == set(RELATIONS)
+    assert min(len(items) for items in wordings.values()) >= 2
+
+
+def test_a_seed_gives_the_same_bytes_and_another_seed_other_passages():
+    documents = [json.dumps(sample_squad("dev", seed)) for seed in (0, 0, 1)]
+    assert documents[0] == documents[1]
+    contexts = [{question["context"] for question in flat(json.loads(text))} for text in documents[1:]]
+    assert not contexts[0] & contexts[1]
+
+
+def test_the_corpus_does_not_depend_on_what_may_change_between_python_versions(monkeypatch):
+    """Only `Random.random` is promised to stay; everything else of the generator would raise here."""
+    for name in (
+        "choice",
+        "choices",
+        "sample",
+        "shuffle",
+        "randint",
+        "randrange",
+        "getrandbits",
+        "randbytes",
+    ):
+        monkeypatch.setattr(random.Random, name, None)
+    assert sample_squad("dev")["version"] == "v2.0"
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="'test'; allowed: train, dev"):
+        sample_squad("test")
+
+
+def test_it_loads_as_a_table_and_splits_by_article():
+    table = load_table("sample", split="train")
+    assert len(table) == len(flat(sample_squad("train")))
+    train, selection = split_selection(table, 0.1, seed=13)
+    assert 300 <= len(selection) <= 700
+    assert len(train) + len(selection) == len(table)
+
+
+def test_the_bytes_are_those_of_the_first_machine():
+    """A change of words or difficulty changes this: results of before and after are not comparable."""
+    digest = hashlib.sha256(json.dumps(sample_squad("dev"), sort_keys=True).encode()).hexdigest()
+    assert digest[:16] == sample.DEV_DIGEST
