@@ -21,6 +21,10 @@ def read_json(path: Path) -> Any:
     content = _content(path)
     if not content.strip():
         raise DataError(f"{path}: found an empty file; allowed: one JSON document")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        line = content.count(b"\n", 0, nul) + 1
+        raise DataError(f"{path}: line {line}: found a NUL byte at byte {nul}; allowed: JSON in UTF-8")
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -31,10 +35,7 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{path}: {place}: {error.msg}; allowed: one JSON document") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # a number of thousands of digits, thousands of open brackets
+    except (ValueError, RecursionError) as error:  # thousands of digits in a number, or of open brackets
         raise DataError(f"{path}: {error}; allowed: one JSON document") from error
 
 

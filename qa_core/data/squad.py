@@ -5,15 +5,13 @@ the name of a data set on the hub. What is malformed is refused with file, place
 `table.py`, the hub's column layout in `columns.py`, subsets and splits in `selection.py`.
 """
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qa_core.data.columns import HUB_SPLITS, read_hub, read_parquet
+from qa_core.data.json_file import read_json
 from qa_core.data.selection import select_questions, split_selection
 from qa_core.data.table import BadExample, QaTable, TableBuilder, shown
 from qa_core.errors import DataError
@@ -23,7 +21,6 @@ __all__ = ["QaTable", "is_file_source", "load_table", "select_questions", "split
 FILE_SUFFIXES = (".json", ".json.gz", ".parquet")
 SOURCES = "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (owner/name)"
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> QaTable:
@@ -54,7 +51,7 @@ def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> Q
         raise DataError(f"{source}: found {kind}; allowed: {SOURCES}")
     if path.name.endswith(".parquet"):
         return read_parquet(path, skip_bad_examples=skip_bad_examples)
-    return read_squad(_parse(path), str(path), skip_bad_examples=skip_bad_examples)
+    return read_squad(read_json(path), str(path), skip_bad_examples=skip_bad_examples)
 
 
 def is_file_source(source: str) -> bool:
@@ -153,50 +150,3 @@ def _paragraph(builder: TableBuilder, place: str, title: str, paragraph: Any) ->
 def _count_questions(paragraph: Any) -> int:
     questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
     return len(questions) if isinstance(questions, list) and questions else 1
-
-
-def _parse(path: Path) -> Any:
-    text = _decode(path, _read_bytes(path))
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; allowed: one JSON document"
-        ) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # a number of thousands of digits, or thousands of open brackets
-        raise DataError(f"{path}: {error}; allowed: one JSON document in the SQuAD layout") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        if path.suffix != ".gz" or not content:
-            return content
-        if not content.startswith(GZIP_MAGIC):
-            raise DataError(f"{path}: found a file that is not gzip; allowed: gzip data under the suffix .gz")
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}: found truncated or damaged gzip data ({error}); allowed: a complete file"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _decode(path: Path, content: bytes) -> str:
-    if not content.strip():
-        raise DataError(f"{path}: found an empty file; allowed: one JSON document")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        line = content.count(b"\n", 0, nul) + 1
-        raise DataError(f"{path}: line {line}: found a NUL byte at byte {nul}; allowed: JSON text in UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}: line {line}: found bytes that are not UTF-8 at byte {error.start}"
-        ) from error

@@ -97,7 +97,7 @@ def test_every_word_of_dev_but_a_few_occurs_in_train(corpus):
 
 def test_passages_are_short(corpus):
     lengths = [len(question["context"].split()) for questions in corpus.values() for question in questions]
-    assert 40 <= min(lengths)
+    assert min(lengths) >= 40
     assert max(lengths) <= 75
     assert 45 <= sum(lengths) / len(lengths) <= 70
 

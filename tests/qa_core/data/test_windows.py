@@ -284,7 +284,7 @@ def test_a_damaged_file_is_built_again(build: Any, tmp_path: Path, damage: str) 
     if damage == "flipped":
         place = content.find(np.array(expected, np.int32).tobytes())
         content[place] ^= 1
-    build(stride=3)
+    build(CONTEXT_FIRST)
     (other,) = set((tmp_path / "windows").glob("*.arrow")) - {file}
     replaced = {
         "empty": b"",
