@@ -264,7 +264,7 @@ def _check_parts(spec: SweepSpec) -> None:
 
 
 def _placed(spec: SweepSpec, section: str, error: ConfigError) -> ConfigError:
-    """Return the error with its place: that of the option its message begins with, or of the section's name."""
+    """Return the error with its place: that of the option it begins with, or of the section's name."""
     location = str(error).split(":", 1)[0].split(".")
     if location[0] == section:
         return ConfigError(f"{spec._source.place(location)}: {error}")

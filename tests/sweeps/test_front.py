@@ -1,0 +1,199 @@
+"""From records to the front: who is a point, who is on it, and what the tables say."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import parquet
+from rich.console import Console
+
+from qa_core.errors import DataError
+from sweeps import plots
+from sweeps.front import FrontResult, best_under, compute_front, points, table, write_csv, write_parquet
+from sweeps.records import Record
+from sweeps.spec import Objective
+
+EM = Objective(name="em_percent", goal="max", reference=0)
+MEMORY = Objective(name="memory_mb", goal="min", reference=10)
+BOTH = [EM, MEMORY]
+
+
+def record(trial_id: str, em: float = 50.0, memory: float = 5.0, **changes: Any) -> Record:
+    values: dict[str, Any] = {
+        "trial_id": trial_id,
+        "status": "ok",
+        "reason": None,
+        "seed": 7,
+        "assignment": {},
+        "config": {"model": {"family": "bert", "checkpoint": "tiny"}, "methods": {}},
+        "examples_seen": 900,
+        "budget_examples": 900,
+        "curve": (),
+        "device": "cpu: some processor",
+        "started_at": "2026-01-02T03:04:05+00:00",
+        "finished_at": "2026-01-02T03:05:05+00:00",
+        "seconds": 60.0,
+        "objectives": {"em_percent": em, "memory_mb": memory},
+        "quality": {"baseline_no_answer_em_percent": 25.0, "baseline_first_span_em_percent": 2.5},
+        "cost": {"inference_peak_bytes": round(memory * 1e6)},
+        "data": {"evaluation": {"data_hash": "0123456789abcdef"}},
+        "artifact": f"trials/{trial_id}/artifact",
+    }
+    return Record(**{**values, **changes})
+
+
+def ended(trial_id: str, status: str) -> Record:
+    return record(
+        trial_id, status=status, reason="why", objectives=None, quality=None, cost=None, device=None
+    )
+
+
+MIXED = [
+    record("t0", 60, 8),
+    record(
+        "t1",
+        50,
+        2,
+        config={"model": {"family": "lstm", "checkpoint": "[b]"}, "methods": {"lora": {}, "pack": {}}},
+    ),
+    record("t2", 40, 5),
+    ended("t3", "stopped"),
+    record("t4", 10, 1),
+    ended("t5", "failed"),
+    ended("t6", "stopped"),
+    ended("t7", "oom"),
+]
+
+
+def text_of(result: FrontResult) -> str:
+    console = Console(width=140, record=True, file=StringIO())
+    console.print(table(result))
+    return console.export_text()
+
+
+def test_only_finished_trials_are_points_and_the_others_are_counted() -> None:
+    given = points(MIXED, BOTH)
+    assert [point.trial_id for point in given.points] == ["t0", "t1", "t2", "t4"]
+    assert given.left_out == {"failed": 1, "oom": 1, "stopped": 2}
+    assert given.points[1].methods == "lora+pack"
+    assert given.points[0].methods == "full"
+
+
+def test_the_front_its_volume_and_its_knee_are_those_computed_by_hand() -> None:
+    result = compute_front(MIXED, BOTH)
+    assert [point.trial_id for point in result.front] == ["t0", "t1", "t4"]  # t1 beats t2
+    assert [point.trial_id for point in result.points if point.is_knee] == ["t1"]
+    # from 1 to 2 MB: 10 %; from 2 to 8 MB: 50 %; from 8 to 10 MB: 60 %
+    assert result.hypervolume == 1 * 10 + 6 * 50 + 2 * 60
+
+
+def test_goals_and_references_decide_not_the_order_of_records() -> None:
+    swapped = compute_front(MIXED[::-1], [MEMORY, EM])
+    assert swapped.hypervolume == compute_front(MIXED, BOTH).hypervolume
+    assert [point.trial_id for point in swapped.front] == ["t4", "t1", "t0"]  # least memory first
+
+
+def test_a_missing_objective_leaves_a_trial_out_by_name() -> None:
+    late = Objective(name="latency_p50_ms", goal="min", reference=100)
+    result = compute_front([record("t0"), ended("t1", "stopped")], [EM, late])
+    assert result.points == ()
+    assert result.left_out == {"stopped": 1, "without latency_p50_ms": 1}
+    assert result.hypervolume == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data": {"evaluation": {"data_hash": "other"}}}, "different evaluation data .*0123456789abcdef"),
+        ({"device": "cuda: H200"}, r"different device .* \(trial t0\), cuda: H200 \(trial t9\)"),
+        ({"examples_seen": 1800, "budget_examples": 1800}, "different budget in examples"),
+        ({"data": {}}, "t9: its record does not say which evaluation data"),
+        ({"device": None}, "t9: its record does not say which device"),
+    ],
+)
+def test_trials_that_cannot_be_compared_are_an_error(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        compute_front([*MIXED, record("t9", **changes)], BOTH)
+
+
+def test_trials_that_did_not_finish_need_not_be_comparable() -> None:
+    odd = ended("t9", "stopped")
+    assert compute_front([*MIXED, odd], BOTH).left_out["stopped"] == 3
+
+
+def test_equal_points_are_all_on_the_front() -> None:
+    result = compute_front([record("t0", 50, 2), record("t1", 50, 2), record("t2", 49, 2)], BOTH)
+    assert [point.on_front for point in result.points] == [True, True, False]
+
+
+def test_a_value_that_is_not_finite_raises() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        compute_front([record("t0", float("nan"), 2)], BOTH)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0.5, None), (1.0, "t4"), (4.9, "t1"), (7.999, "t1"), (8.0, "t0"), (1e9, "t0")]
+)
+def test_the_best_under_a_limit_is_the_best_quality_that_fits(limit: float, expected: str | None) -> None:
+    for objectives in (BOTH, [MEMORY, EM]):
+        best = best_under(compute_front(MIXED, objectives), limit)
+        assert (best.trial_id if best else None) == expected
+
+
+def test_of_equals_under_a_limit_the_smaller_is_taken() -> None:
+    result = compute_front([record("t0", 50, 3), record("t1", 50, 2)], BOTH)
+    best = best_under(result, 4)
+    assert best is not None
+    assert best.trial_id == "t1"
+
+
+def test_rows_hold_every_point_front_first_with_objectives_by_name() -> None:
+    rows = compute_front(MIXED, BOTH).rows()
+    assert [row["trial_id"] for row in rows] == ["t0", "t1", "t4", "t2"]
+    assert [row["on_front"] for row in rows] == [True, True, True, False]
+    assert (rows[1]["em_percent"], rows[1]["memory_mb"], rows[1]["family"]) == (50, 2, "lstm")
+
+
+def test_the_table_shows_the_front_units_knee_baselines_and_what_was_left_out() -> None:
+    text = text_of(compute_front(MIXED, BOTH))
+    assert "Front: 3 of 4 finished trials" in text
+    assert "em_percent [%]" in text
+    assert "memory_mb [MB]" in text
+    line = next(line for line in text.splitlines() if "t1" in line)
+    for part in ("50.00", "2.00", "lstm", "lora+pack", "[b]", "knee"):
+        assert part in line
+    assert "t2" not in text
+    assert next(line for line in text.splitlines() if "no answer to anything" in line).split()[1] == "25.00"
+    assert "hypervolume 430; not compared: 1 failed, 1 oom, 2 stopped" in text
+
+
+def test_a_sweep_without_finished_trials_has_an_empty_table() -> None:
+    result = compute_front([ended("t0", "failed")], BOTH)
+    assert "Front: 0 of 0 finished trials" in text_of(result)
+    assert result.rows() == []
+
+
+def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
+    result = compute_front(MIXED, BOTH)
+    write_csv(result, tmp_path / "front.csv")
+    write_parquet(result, tmp_path / "front.parquet")
+    with (tmp_path / "front.csv").open(newline="") as file:
+        texts = list(csv.DictReader(file))
+    typed = parquet.read_table(tmp_path / "front.parquet").to_pylist()
+    assert typed == [{name: row[name] for name in typed[0]} for row in result.rows()]
+    assert [
+        {key: str(value) if value is not None else "" for key, value in row.items()} for row in result.rows()
+    ] == [{name: text[name] for name in row} for text, row in zip(texts, result.rows(), strict=True)]
+    assert list(texts[0])[:3] == ["trial_id", "em_percent", "memory_mb"]
+
+
+def test_an_empty_front_can_be_written(tmp_path: Path) -> None:
+    result = compute_front([], BOTH)
+    write_csv(result, tmp_path / "front.csv")
+    write_parquet(result, tmp_path / "front.parquet")
+    plots.write_html(result, tmp_path / "front.html")
+    plots.write_png(result, tmp_path / "front.png")
+    assert (tmp_path / "front.csv").read_text().startswith("trial_id,em_percent,memory_mb,family")
+    assert parquet.read_table(tmp_path / "front.parquet").num_rows == 0
