@@ -27,6 +27,7 @@ SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAIL
 FINAL_SECTIONS = ("quality", "cost", "objectives")  # of a record: their numbers are the final metrics
 TAGGED = ("status", "reason", "artifact", "device", "started_at")  # entries of a record that become tags
 LONGEST_TAG = 5000  # characters
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # not the pages for chats
 PARAMS_PER_BATCH = 100  # MLflow's limits
 METRICS_PER_BATCH = 1000
 ATTEMPTS = 4
@@ -323,7 +324,7 @@ def _prepare_mlflow() -> None:
 def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=artifact_location)
+        return client.create_experiment(name, artifact_location=artifact_location, tags=EXPERIMENT_TAGS)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
