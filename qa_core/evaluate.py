@@ -94,13 +94,14 @@ def tune_threshold(predictions: Sequence[Prediction], table: QaTable) -> float |
         [question_scores(texts, item.text)[0] - question_scores(texts, "")[0] for item, texts in pairs]
     )
     odds = np.array([item.null_odds for item in predictions])
-    order = np.argsort(odds, kind="stable")
-    totals = np.cumsum(gains[order])  # gain over "no answer" everywhere when answers up to here stand
-    is_last_of_tie = np.append(np.diff(odds[order]) > 0, True)
-    candidates = np.flatnonzero(is_last_of_tie & np.isfinite(odds[order]))
-    if not len(candidates) or totals[candidates].max() <= 0:
-        return math.nextafter(float(odds[order[0]]), -math.inf) if len(candidates) else 0.0
-    return float(odds[order[candidates[np.argmax(totals[candidates])]]])
+    is_offered = np.isfinite(odds)  # elsewhere the model gave no answer, whatever the threshold
+    gains, odds = gains[is_offered], odds[is_offered]
+    if not len(odds):
+        return 0.0
+    values, tie_of_each = np.unique(odds, return_inverse=True)  # rising
+    totals = np.cumsum(np.bincount(tie_of_each, weights=gains))  # over "no answer" everywhere, [values]
+    best = int(np.argmax(totals))
+    return float(values[best]) if totals[best] > 0 else math.nextafter(float(values[0]), -math.inf)
 
 
 def scores_by_question(

@@ -1,0 +1,85 @@
+"""Bootstrap intervals: exact small cases, coverage, and what they refuse."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from qa_core import intervals
+from qa_core.intervals import bootstrap_mean, paired_bootstrap_difference
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    found = bootstrap_mean([0.25, 0.25, 0.25], seed=0)
+    assert (found.estimate, found.low, found.high, found.confidence) == (0.25, 0.25, 0.25, 0.95)
+
+
+def test_quantiles_near_those_of_all_resamples_of_three_values():
+    """27 equally likely resamples of (0, 3, 9): the exact distribution of the mean."""
+    values = (0.0, 3.0, 9.0)
+    means = sorted(sum(drawn) / 3 for drawn in itertools.product(values, repeat=3))
+    assert len(means) == 27
+    found = bootstrap_mean(values, seed=1, confidence=0.8, resamples=20_000)
+    assert found.estimate == 4.0
+    assert found.low == means[2]  # 10 % of 27 lies in the third of them
+    assert found.high == means[-3]
+
+
+def test_one_half_gives_the_binomial_quantiles():
+    """The mean of 100 coins has standard deviation 0.05: 95 % within 0.40 to 0.60."""
+    found = bootstrap_mean([0, 1] * 50, seed=2, resamples=20_000)
+    assert (found.low, found.high) == (pytest.approx(0.40, abs=0.0101), pytest.approx(0.60, abs=0.0101))
+
+
+def test_the_interval_covers_the_true_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    found = [bootstrap_mean(rng.normal(2.0, 1.0, 80), seed=run, resamples=400) for run in range(300)]
+    share = np.mean([interval.low <= 2.0 <= interval.high for interval in found])
+    assert 0.90 <= share <= 0.98
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = np.random.default_rng(0).random(50)
+    assert bootstrap_mean(values, seed=4) == bootstrap_mean(values, seed=4)
+    assert bootstrap_mean(values, seed=4) != bootstrap_mean(values, seed=5)
+
+
+def test_drawing_in_blocks_changes_nothing(monkeypatch):
+    values = np.random.default_rng(0).random(50)
+    whole = bootstrap_mean(values, seed=6, resamples=101)
+    monkeypatch.setattr(intervals, "BLOCK_VALUES", 333)
+    assert bootstrap_mean(values, seed=6, resamples=101) == whole
+
+
+def test_a_paired_difference_leaves_out_what_both_share():
+    rng = np.random.default_rng(7)
+    shared_part = 100.0 * rng.random(200)
+    first, second = shared_part + 1.0, shared_part + rng.normal(0.0, 0.1, 200)
+    found = paired_bootstrap_difference(first, second, seed=8)
+    assert 0.9 < found.low < found.estimate < found.high < 1.1
+    unpaired = bootstrap_mean(first, seed=8)
+    assert unpaired.high - unpaired.low > 5.0
+
+
+def test_a_paired_difference_is_first_minus_second():
+    assert paired_bootstrap_difference([3.0, 4.0], [1.0, 2.0], seed=0).estimate == 2.0
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([], {}, "values: found shape"),
+        ([[1.0]], {}, r"values: found shape \(1, 1\)"),
+        ([float("nan")], {}, "finite number"),
+        ([1.0], {"confidence": 1.0}, "confidence: found 1.0"),
+        ([1.0], {"resamples": 0}, "resamples: found 0"),
+    ],
+)
+def test_bad_values_are_refused(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_mean(values, seed=0, **options)
+
+
+def test_pairs_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="found 2 and 1"):
+        paired_bootstrap_difference([1.0, 2.0], [1.0], seed=0)
