@@ -66,7 +66,6 @@ class _Paragraphs:
         self.lowered = [text.lower() for text in texts]
         self.normalized = [normalize_answer(text) for text in texts]
         self.answers: list[list[str]] = table.rows.column("answer_texts").to_pylist()
-        self.own = table.context_index.tolist()
         self.met: set[tuple[int, int]] = set()
 
     def draw(self, question: int, generator: np.random.Generator) -> int | None:
@@ -83,7 +82,8 @@ class _Paragraphs:
         return context
 
     def _is_free(self, question: int, context: int) -> bool:
-        if context == self.own[question] or (question, context) in self.met:
+        # The question's own paragraph holds its answers, so it is never free.
+        if (question, context) in self.met:
             return False
         return not any(
             answer.lower() in self.lowered[context]

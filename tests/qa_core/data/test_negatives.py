@@ -72,6 +72,13 @@ def test_a_paragraph_that_holds_the_answer_however_written_is_never_used(other: 
         assert [extended.example(index).context for index in range(3, len(extended))] == ["Rome is older."]
 
 
+@pytest.mark.parametrize(("answer", "other"), [("The", "In the north."), ("%", "Some 5% more.")])
+def test_an_answer_that_normalises_to_nothing_is_looked_for_as_written(answer: str, other: str) -> None:
+    table = one_answer(answer, f"{answer} is odd.", other, "Rome is older.")
+    for seed in range(10):
+        assert add_negatives(table, 1 / 3, seed=seed).example(-1).context == "Rome is older."
+
+
 def test_fewer_come_out_where_no_paragraph_is_left() -> None:
     table = one_answer("Paris", "Paris is old.", "In Paris.", "Rome is older.")
     assert len(add_negatives(table, 2.0, seed=0)) == len(table) + 1

@@ -83,10 +83,12 @@ def test_one_article_is_split_by_paragraph_and_one_paragraph_is_refused(table: Q
         split_selection(table.take([0, 1]), 0.5, seed=0)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.4])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_paragraph_under_two_titles_is_on_one_side_only(document: dict, seed: int) -> None:
+def test_a_paragraph_under_two_titles_is_on_one_side_only(document: dict, seed: int, share: float) -> None:
     copied = {**document["data"][0]["paragraphs"][0]}
     copied["qas"] = [{**copied["qas"][1], "id": "copy"}]
     document["data"].append({"title": "Copies", "paragraphs": [copied]})
-    train, selection = split_selection(read_squad(document, "doubled"), 0.4, seed=seed)
+    train, selection = split_selection(read_squad(document, "doubled"), share, seed=seed)
+    assert len(selection) > 0
     assert not paragraphs(train) & paragraphs(selection)
