@@ -92,7 +92,7 @@ def test_train_and_selection_part_the_training_file_by_article(
 
 
 def test_windows_belong_to_the_questions_of_their_tables(get: Callable[..., TrialData]) -> None:
-    data = get()
+    data = get(negatives_ratio=0.5)
     for found, table in (
         (data.train, data.train_table),
         (data.selection, data.selection_table),
