@@ -205,7 +205,7 @@ def test_overrides_replace_values_in_order(path: Path) -> None:
 
 
 def test_an_override_of_a_domain_replaces_the_other_kind(path: Path) -> None:
-    spec = load_spec(path, ["space.train.learning_rate.1.choice=[0.001, 0.002]"])
+    spec = load_spec(path, ["space.train.learning_rate.1.choice=[1e-3, 2E-3]"])
     assert (spec.space[2].choice, spec.space[2].log_uniform) == ([0.001, 0.002], None)
 
 
