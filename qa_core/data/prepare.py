@@ -87,30 +87,27 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         build_windows(table, tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
         for table in (train_table, selection_table)
     )
-    train_contexts = set(source_table.contexts.to_pylist())
     facts = {
-        "train": {**_facts(train_table), "windows": len(train)},
-        "selection": {**_facts(selection_table), "windows": len(selection)},
-        "evaluation": {**_facts(evaluation_table), "windows": None},
+        "train": {**_table_facts(train_table), "windows": len(train)},
+        "selection": {**_table_facts(selection_table), "windows": len(selection)},
+        "evaluation": {**_table_facts(evaluation_table), "windows": None},
         "synthetic_unanswerable": len(train_table) - len(answered_table),
-        "evaluation_contexts_in_train": sum(
-            context in train_contexts for context in evaluation_table.contexts.to_pylist()
-        ),
+        "evaluation_contexts_in_train": _shared_contexts(evaluation_table, source_table),
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "split_seed": data.split_seed,
         "versions": {name: version(name) for name in ("tokenizers", "transformers", "pyarrow")},
     }
     return TrialData(
-        tokenizer=tokenizer,
-        layout=layout,
-        train=train,
-        train_table=train_table,
-        selection=selection,
-        selection_table=selection_table,
-        evaluation_table=evaluation_table,
-        lengths=lengths,
-        cache_dir=cache_dir,
-        facts=facts,
+        tokenizer,
+        layout,
+        train,
+        train_table,
+        selection,
+        selection_table,
+        evaluation_table,
+        lengths,
+        cache_dir,
+        facts,
     )
 
 
@@ -125,7 +122,7 @@ def _evaluation_table(data: DataConfig) -> QaTable:
     return select_questions(table, data.evaluation_questions, seed=data.split_seed)
 
 
-def _facts(table: QaTable) -> dict[str, Any]:
+def _table_facts(table: QaTable) -> dict[str, Any]:
     return {
         "source": table.source,
         "data_hash": table.data_hash,
@@ -134,3 +131,8 @@ def _facts(table: QaTable) -> dict[str, Any]:
         "unanswerable": int(table.is_unanswerable.sum()),
         "skipped": table.skipped,
     }
+
+
+def _shared_contexts(table: QaTable, other: QaTable) -> int:
+    found = set(other.contexts.to_pylist())
+    return sum(context in found for context in table.contexts.to_pylist())
