@@ -4,10 +4,7 @@ Only parameters that decide legality are walked in full: those of `model.*`, `me
 that a condition names. All others are checked at their extremes and on a few random recipes.
 """
 
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from qa_core import registry
@@ -15,6 +12,7 @@ from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, IllegalCombination, unknown
 from qa_core.seeding import numpy_generator
 from sweeps.domains import Choice, Domain, FloatRange, IntRange
+from sweeps.settings import check_domain_type, check_method_choices, setting_type
 from sweeps.space import (
     METHODS_PATH,
     NO_METHOD,
@@ -25,7 +23,7 @@ from sweeps.space import (
     method_names,
     recipe_values,
 )
-from sweeps.spec import DECIDED_BY_THE_SWEEP, SpaceEntry, SweepSpec, entry_ids
+from sweeps.spec import SpaceEntry, SweepSpec, entry_ids
 
 FAMILY_PATH = "model.family"
 MAX_COMBINATIONS = 100_000
@@ -70,11 +68,11 @@ def _parameters(spec: SweepSpec) -> list[Parameter]:
     parameters: list[Parameter] = []
     for index, (identity, entry) in enumerate(zip(ids, spec.space, strict=True)):
         place = spec.where("space", index)
-        hint = _setting_type(entry.path, f"{spec.where('space', index, 'set')}: {entry.path}")
+        hint = setting_type(entry.path, f"{spec.where('space', index, 'set')}: {entry.path}")
         domain = _domain(entry)
         if entry.path == METHODS_PATH:
-            _check_method_choices(entry, spec.where("space", index))
-        _check_domain_type(domain, hint, f"{place} ({entry.path})")
+            check_method_choices(entry, spec.where("space", index))
+        check_domain_type(domain, hint, f"{place} ({entry.path})")
         conditions = tuple(
             _condition(path, values, parameters, spec.where("space", index, "when", path))
             for path, values in entry.when.items()
@@ -90,63 +88,6 @@ def _domain(entry: SpaceEntry) -> Domain:
         return IntRange(entry.int_range[0], entry.int_range[1], entry.log)
     bounds = entry.uniform or entry.log_uniform or []
     return FloatRange(bounds[0], bounds[1], log=entry.log_uniform is not None)
-
-
-def _setting_type(path: str, place: str) -> Any:
-    """Return the type of a recipe's setting; raises ConfigError when there is no such setting."""
-    if path in DECIDED_BY_THE_SWEEP:
-        raise ConfigError(f"{place}: cannot be searched; {DECIDED_BY_THE_SWEEP[path]}")
-    if path == METHODS_PATH:
-        return str
-    record: type = RunConfig
-    parts = path.split(".")
-    if parts[0] == METHODS_PATH:
-        if len(parts) != 3:
-            raise ConfigError(f"{place}: expected methods.NAME.OPTION")
-        if parts[1] not in registry.METHODS:
-            raise ConfigError(f"{place}: {unknown('method', parts[1], registry.METHODS)}")
-        record, parts = registry.method_class(parts[1]).Options, parts[2:]
-    for position, part in enumerate(parts):
-        names = [item.name for item in fields(record)]
-        if part not in names:
-            raise ConfigError(f"{place}: {unknown('setting', part, names)}")
-        hint = typing.get_type_hints(record)[part]
-        if part == "options" and len(parts) == position + 2:  # a family's own, checked by the family
-            return Any
-        if is_dataclass(hint) and position + 1 < len(parts):
-            record = typing.cast(type, hint)
-        elif position + 1 < len(parts):
-            raise ConfigError(f"{place}: {'.'.join(parts[: position + 1])} has no settings inside")
-    if is_dataclass(hint) or typing.get_origin(hint) not in (None, types.UnionType, typing.Union):
-        inside = f" (it holds: {', '.join(item.name for item in fields(hint))})" if is_dataclass(hint) else ""
-        raise ConfigError(f"{place}: is not a single value{inside}")
-    return hint
-
-
-def _check_domain_type(domain: Domain, hint: Any, place: str) -> None:
-    kinds = {hint, *typing.get_args(hint)}
-    if Any in kinds or isinstance(domain, Choice):
-        return
-    allowed = {float} if isinstance(domain, FloatRange) else {int, float}
-    if not kinds & allowed:
-        kind = "uniform and log_uniform" if isinstance(domain, FloatRange) else "int"
-        raise ConfigError(f"{place}: {kind} give numbers of another type; the setting is {_type_name(hint)}")
-
-
-def _type_name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-
-
-def _check_method_choices(entry: SpaceEntry, place: str) -> None:
-    if entry.choice is None:
-        raise ConfigError(f"{place}: methods are chosen from a list; use `choice`")
-    for product in entry.choice:
-        names = method_names(product)
-        for name in names:
-            if name not in registry.METHODS:
-                raise ConfigError(f"{place}: {unknown('method', name, [*registry.METHODS, NO_METHOD])}")
-        if len(set(names)) != len(names):
-            raise ConfigError(f"{place}: {product!r} names a method twice")
 
 
 def _condition(path: str, values: Sequence[Any], earlier: Sequence[Parameter], place: str) -> Condition:
