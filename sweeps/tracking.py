@@ -11,6 +11,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,9 +26,8 @@ FRONT_TAG = "on_front"
 TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
 SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 FINAL_SECTIONS = ("quality", "cost", "objectives")  # of a record: their numbers are the final metrics
-TAGGED = ("status", "reason", "artifact", "device", "started_at")  # entries of a record that become tags
+TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
 LONGEST_TAG = 5000  # characters
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # not the pages for chats
 PARAMS_PER_BATCH = 100  # MLflow's limits
 METRICS_PER_BATCH = 1000
 ATTEMPTS = 4
@@ -99,6 +99,14 @@ class Tracker:
     def parent_run_id(self) -> str | None:
         """The sweep's run in MLflow, which `start` needs to resume the sweep; None without tracking."""
         return self._runs.parent if self._runs else None
+
+    @property
+    def runs_page(self) -> str | None:
+        """Where MLflow's UI shows the runs, relative to its address; None without tracking."""
+        if self._runs is None:
+            return None
+        # Without the type, it opens on pages for chats.
+        return f"#/experiments/{self._runs.experiment_id}/runs?workflowType=machine_learning"
 
     def log_progress(self, trial_id: str, progress: Mapping[str, Any]) -> None:
         """Log one report of a running trial; the trial's run is opened by its first report."""
@@ -182,7 +190,7 @@ class _Runs:
 
     def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
         self._client = client
-        self._experiment_id = experiment_id
+        self.experiment_id = experiment_id
         self.parent = ""
         self._children: dict[str, str] = {}  # trial id -> MLflow run id
         self._started_ms: dict[str, int] = {}  # MLflow run id -> start
@@ -211,14 +219,14 @@ class _Runs:
             self._find_children()
         else:
             name = str(spec.get("name", "sweep"))
-            run = self._client.create_run(self._experiment_id, tags={"sweep": name}, run_name=name)
+            run = self._client.create_run(self.experiment_id, tags={"sweep": name}, run_name=name)
             self.parent = run.info.run_id
             self._started_ms[self.parent] = run.info.start_time
             self._log_params(self.parent, spec)
         self._client.set_tag(self.parent, "status", "running")
 
     def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
-        run_id = self._child(trial_id)
+        run_id = self._child(trial_id, started_ms=_milliseconds(record.get("started_at")))
         self._log_params(run_id, record.get("config") or {})
         curve = record.get("curve") or []
         self.log_curve(trial_id, curve)
@@ -232,7 +240,8 @@ class _Runs:
                 self._client.set_tag(run_id, name, str(record[name])[:LONGEST_TAG])
         if trial_id in self._front:
             self._client.set_tag(run_id, FRONT_TAG, "true")
-        self._client.set_terminated(run_id, TRIAL_STATUS[str(record["status"])])
+        ended_ms = _milliseconds(record.get("finished_at"))
+        self._client.set_terminated(run_id, TRIAL_STATUS[str(record["status"])], end_time=ended_ms)
         self._running.discard(run_id)
 
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
@@ -276,17 +285,17 @@ class _Runs:
         self._client.set_tag(self.parent, "status", status)
         self._client.set_terminated(self.parent, SWEEP_STATUS[status])
 
-    def _child(self, trial_id: str) -> str:
+    def _child(self, trial_id: str, *, started_ms: int | None = None) -> str:
         if trial_id not in self._children:
             tags = {"mlflow.parentRunId": self.parent, TRIAL_TAG: trial_id, "status": "running"}
-            run = self._client.create_run(self._experiment_id, tags=tags, run_name=trial_id)
+            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)
             self._remember(trial_id, run)
         return self._children[trial_id]
 
     def _find_children(self) -> None:
         query, token = f"tags.`mlflow.parentRunId` = '{self.parent}'", None
         while True:
-            page = self._client.search_runs([self._experiment_id], query, page_token=token)
+            page = self._client.search_runs([self.experiment_id], query, page_token=token)
             for run in page:
                 if TRIAL_TAG in run.data.tags:
                     self._remember(run.data.tags[TRIAL_TAG], run)
@@ -324,7 +333,7 @@ def _prepare_mlflow() -> None:
 def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=artifact_location, tags=EXPERIMENT_TAGS)
+        return client.create_experiment(name, artifact_location=artifact_location)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
@@ -344,6 +353,11 @@ def _retry(call: Callable[[], Value]) -> Value:
         # Only spreads retries in time; training never draws from this generator.
         time.sleep(0.1 * 2**attempt * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
+
+
+def _milliseconds(moment: str | None) -> int | None:
+    """Return an ISO 8601 moment as milliseconds since 1970; None stays None, which MLflow takes for now."""
+    return None if moment is None else round(1000 * datetime.fromisoformat(moment).timestamp())
 
 
 def _first_line(error: Exception) -> str:

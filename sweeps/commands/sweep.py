@@ -105,15 +105,19 @@ def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> 
     Console().print(table(outcome.front))
     print("plots and tables: " + ", ".join(map(str, files)))
     print("next:")
-    for command in next_commands(outcome.front, outcome.folder, tracker.tracking_uri):
+    for command in next_commands(outcome.front, outcome.folder, tracker):
         print(f"  {command}")
 
 
-def next_commands(front: "FrontResult", folder: Path, tracking_uri: str) -> list[str]:
+def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> list[str]:
     """Return commands that go on from here, ready to type."""
     commands = []
-    if tracking_uri.startswith("sqlite:"):
-        commands.append(shlex.join(["mlflow", "ui", "--backend-store-uri", tracking_uri]))
+    if tracker.runs_page is not None:
+        address = tracker.tracking_uri
+        if not address.startswith("http"):
+            address = "http://127.0.0.1:5000"
+            commands.append(shlex.join(["mlflow", "ui", "--backend-store-uri", tracker.tracking_uri]))
+        commands.append(f"open {address}/{tracker.runs_page}")
     sizes = sorted(point.memory_mb for point in front.front if point.memory_mb is not None)
     if sizes:
         # The middle of the front: an export that fits something and is not the largest.

@@ -144,12 +144,6 @@ def page() -> Iterator[Any]:
         browser.close()
 
 
-def experiment_of(tracked: Tracker) -> str:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracked.tracking_uri).get_run(tracked.parent_run_id).info.experiment_id
-
-
 def screenshot(page: Any, tmp_path: Path, name: str) -> None:
     folder = Path(os.environ.get("QA_SWEEPS_SCREENSHOT") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +154,7 @@ def screenshot(page: Any, tmp_path: Path, name: str) -> None:
 def test_the_runs_page_shows_the_sweep_with_its_trials_nested(
     tracked: Tracker, server: str, page: Any, tmp_path: Path
 ) -> None:
-    page.goto(f"{server}/#/experiments/{experiment_of(tracked)}/runs")
+    page.goto(f"{server}/{tracked.runs_page}")
     page.get_by_text("quickstart", exact=True).first.wait_for()
     for trial_id in TRIALS:
         assert page.get_by_text(trial_id, exact=True).count() == 0
@@ -173,8 +167,9 @@ def test_the_runs_page_shows_the_sweep_with_its_trials_nested(
 def test_the_parent_run_shows_the_plot_of_the_front(
     tracked: Tracker, server: str, page: Any, tmp_path: Path
 ) -> None:
-    run = f"{server}/#/experiments/{experiment_of(tracked)}/runs/{tracked.parent_run_id}"
-    page.goto(f"{run}/artifacts/front/front.png")
+    assert tracked.runs_page is not None
+    runs, _, kind = tracked.runs_page.partition("?")
+    page.goto(f"{server}/{runs}/{tracked.parent_run_id}/artifacts/front/front.png?{kind}")
     page.get_by_text("front.html").first.wait_for()
     plot = page.locator("img[src^='blob:']").first
     plot.wait_for()

@@ -42,6 +42,8 @@ def record(trial_id: str, status: str = "ok", **changes: Any) -> dict[str, Any]:
         if finished
         else None,
         "objectives": {"em_percent": 40.0, "memory_mb": 12.75} if finished else None,
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "finished_at": "2026-01-01T00:01:17+00:00",
         "seconds": 77.0,
     }
     return values | changes
@@ -94,6 +96,7 @@ def test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_n
     tracker.log_trial(record("t0"))
     run = children(client, tracker)["t0"]
     assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 77_000
     assert run.data.tags["status"] == "ok"
     assert run.data.params == {"model.family": "bert", "methods.lora.rank": "8", "train.rungs": "[100]"}
     assert points(client, run, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
