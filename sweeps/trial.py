@@ -28,6 +28,7 @@ class TrialTask:
     folder: str
     cache_dir: str
     threads: int
+    objectives: tuple[str, ...] = ()
     max_memory_mb: float | None = None
 
 

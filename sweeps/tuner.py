@@ -5,10 +5,11 @@ and the front. `_Proposals` and `_Events` are the two thin objects through which
 does on its worker is in `trial.py`.
 """
 
+import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +24,14 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.front import FrontResult, compute_front
+from sweeps.objectives import final_values
 from sweeps.records import Record
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space, compile_space
 from sweeps.spec import SweepSpec
 from sweeps.trial import TrialTask, as_values, read_outcome, run_trial
 
-RECORDS_FILE = "records.jsonl"
+RECORDS_FILE, SPEC_FILE = "records.jsonl", "spec.json"
 TUNE_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records.jsonl and MLflow are the logs
@@ -67,8 +69,9 @@ class Driver:
         self, spec: SweepSpec, *, space: Space, searcher: Searcher, folder: Path, console: Any, tracker: Any
     ) -> None:
         self.spec, self.space, self.searcher = spec, space, searcher
-        self.folder, self.console, self.tracker = folder, console, tracker
-        self.scheduler = registry.make_scheduler(spec.scheduler.name, spec.scheduler.options)
+        # Absolute: a worker's current folder is not the driver's.
+        self.folder, self.console, self.tracker = folder.resolve(), console, tracker
+        self.scheduler = registry.scheduler_class(spec.scheduler.name).from_options(spec.scheduler.options)
         self.rungs = self.scheduler.rungs(spec.budget.examples)
         self.records: list[Record] = []
         self.running: dict[str, _Running] = {}
@@ -92,6 +95,7 @@ class Driver:
             folder=str(self.folder / "trials" / trial_id),
             cache_dir=str(default_cache_dir()),
             threads=max(1, int(self.spec.resources.cpus_per_trial)),
+            objectives=tuple(objective.name for objective in self.spec.objectives),
             max_memory_mb=self.spec.budget.max_memory_mb,
         )
         self.running[trial_id] = _Running(task, proposal)
@@ -111,6 +115,7 @@ class Driver:
         scores = ("selection_em_percent", "selection_f1_percent")
         progress = {key: metrics[key] for key in (*keys, *scores)}
         self.running[trial_id].curve.append(progress)
+        self.tracker.log_progress(trial_id, progress)
         self.console.trial_reported(trial_id, progress)
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
@@ -135,12 +140,13 @@ class Driver:
         return Counter(record.status for record in self.records)
 
     def _renew_front(self) -> None:
-        before = {point.trial_id for point in self.front.points if point.on_front}
+        before = {point.trial_id for point in self.front.front}
         self.front = compute_front(self.records, self.spec.objectives)
-        now = {point.trial_id for point in self.front.points if point.on_front}
+        now = {point.trial_id for point in self.front.front}
         self.tracker.log_metric("hypervolume", self.front.hypervolume, step=len(self.records))
         if now != before:
-            self.console.front_changed(self.front.rows(), self.front.hypervolume)
+            rows = [row for row in self.front.rows() if row["on_front"]]
+            self.console.front_changed(rows, self.front.hypervolume)
 
     def _record(self, running: _Running, metrics: Mapping[str, Any], error: str | None) -> Record:
         task = running.task
@@ -161,7 +167,7 @@ class Driver:
             examples_seen=curve[-1]["examples_seen"] if curve else 0,
             budget_examples=self.spec.budget.examples,
             curve=curve,
-            objectives=self.spec.measured_objectives(result) if result else None,
+            objectives=self._final_values(result) if result else None,
             quality=result["quality"] if result else None,
             cost=result["cost"] if result else None,
             data=result["data"] if result else {},
@@ -172,6 +178,10 @@ class Driver:
             seconds=finished - running.started,
             provenance={**self.provenance, "left_over_bytes": metrics.get("left_over_bytes")},
         )
+
+    def _final_values(self, result: Mapping[str, Any]) -> dict[str, float]:
+        names = [objective.name for objective in self.spec.objectives]
+        return final_values(names, quality=result["quality"], cost=result["cost"])
 
     def _ending(self, running: _Running, error: str | None) -> dict[str, Any]:
         outcome = read_outcome(Path(running.task.folder))
@@ -255,8 +265,10 @@ def run_sweep(spec: SweepSpec, *, folder: Path, place: Place, console: Any, trac
     started = time.perf_counter()
     space = compile_space(spec)
     create_run_folder(folder)
-    (folder / "spec.json").write_text(spec.model_dump_json(indent=2))
-    searcher = registry.make_searcher(spec, space)
+    (folder / SPEC_FILE).write_text(json.dumps(spec.as_dict(), indent=2))
+    searcher = registry.searcher_class(spec.searcher.name)(
+        space, spec.objectives, seed=spec.seed, options=spec.searcher.options
+    )
     driver = Driver(spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker)
     start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:
@@ -265,7 +277,8 @@ def run_sweep(spec: SweepSpec, *, folder: Path, place: Place, console: Any, trac
         _fit(spec, driver, concurrent=concurrent)
     finally:
         ray.shutdown()
-    return SweepOutcome(folder, driver.counts(), driver.front, time.perf_counter() - started)
+    front = compute_front(driver.records, spec.objectives)
+    return SweepOutcome(folder, driver.counts(), front, time.perf_counter() - started)
 
 
 def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
@@ -283,7 +296,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
         ),
         run_config=tune.RunConfig(
             name="ray",
-            storage_path=str(driver.folder.resolve()),
+            storage_path=str(driver.folder),
             callbacks=[_Events(driver)],
             verbose=0,
         ),
@@ -322,7 +335,9 @@ def concurrent_trials(spec: SweepSpec) -> int:
         if wanted > 0:
             have = offered.get(resource, 0.0)
             if have < wanted:
-                raise ConfigError(f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is")
+                raise ConfigError(
+                    f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is"
+                )
             fits.append(int(have / wanted))
     return min([*fits, spec.budget.concurrent or fits[0]])
 
@@ -348,13 +363,8 @@ def default_cache_dir() -> Path:
 
 
 def _relative(path: str, folder: Path) -> str:
-    resolved = Path(path).resolve()
-    root = folder.resolve()
-    return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-__all__: Sequence[str] = ("Driver", "Place", "SweepOutcome", "run_sweep")
