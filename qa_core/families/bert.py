@@ -53,20 +53,21 @@ class Bert(Family):
 
         from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
 
-        dropouts = {
+        settings: dict[str, Any] = {
+            "num_labels": 2,  # start and end; a checkpoint of a classifier may say otherwise
             "hidden_dropout_prob": self.model.dropout,
             "attention_probs_dropout_prob": self.model.attention_dropout,
         }
         if self.is_preset:
             refuse_load_options(load_options, self.model.checkpoint)
-            sizes: dict[str, Any] = {**self.presets[self.model.checkpoint], **dropouts}
-            config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+            settings |= self.presets[self.model.checkpoint]
+            config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **settings)
             return BertForQuestionAnswering(config)
         model = load_pretrained(
             BertForQuestionAnswering,
             self.model.checkpoint,
             presets=self.presets,
-            config_changes=dropouts,
+            config_changes=settings,
             new_modules=self.head_modules,
             load_options=load_options,
         )

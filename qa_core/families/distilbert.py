@@ -44,21 +44,24 @@ class DistilBert(Family):
 
         from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
 
-        dropouts = {
+        settings: dict[str, Any] = {
+            "num_labels": 2,  # start and end; a checkpoint of a classifier may say otherwise
             "dropout": self.model.dropout,
             "qa_dropout": self.model.dropout,
             "attention_dropout": self.model.attention_dropout,
         }
         if self.is_preset:
             refuse_load_options(load_options, self.model.checkpoint)
-            sizes: dict[str, Any] = {**self.presets[self.model.checkpoint], **dropouts}
-            config = DistilBertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+            settings |= self.presets[self.model.checkpoint]
+            config = DistilBertConfig(
+                vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **settings
+            )
             return DistilBertForQuestionAnswering(config)
         model = load_pretrained(
             DistilBertForQuestionAnswering,
             self.model.checkpoint,
             presets=self.presets,
-            config_changes=dropouts,
+            config_changes=settings,
             new_modules=self.head_modules,
             load_options=load_options,
         )

@@ -16,8 +16,14 @@ from transformers.initialization import no_init_weights
 
 from qa_core.errors import ConfigError, nearest
 
-# Of the place it was loaded on, or of a method's deployed form: neither belongs to an architecture.
-NOT_ARCHITECTURE = ("_name_or_path", "name_or_path", "quantization_config", "transformers_version")
+# Of the machine, of a method's deployed form, or names of labels: none of it shapes the network.
+NOT_ARCHITECTURE = (
+    "_name_or_path",
+    "id2label",
+    "label2id",
+    "quantization_config",
+    "transformers_version",
+)
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, StrictDataclassError)
 
 

@@ -1,0 +1,151 @@
+"""BERT: the contract, transformers' own class on real weights, full-size counts, refusals."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering
+
+from qa_core.config import ModelConfig
+from qa_core.errors import ConfigError
+from qa_core.families.bert import Bert
+from tests.contracts.family import MINIMUM, SpanContract, eight_questions
+
+
+class TestBert(SpanContract):
+    name = "bert"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random small BERT, 100 tokens and 32 positions."""
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    config = BertConfig(vocab_size=100, max_position_embeddings=32, **sizes)
+    BertForQuestionAnswering(config).save_pretrained(folder)
+    return folder
+
+
+class _Tokens:
+    pad_token_id = 0
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def _build(checkpoint: Path, tokens: int = 100, **load_options: object) -> torch.nn.Module:
+    family = Bert(ModelConfig(family="bert", checkpoint=str(checkpoint)))
+    return family.build(_Tokens(tokens), **load_options)  # type: ignore[arg-type]
+
+
+def test_real_weights_give_the_logits_of_transformers_own_class(shared: Path) -> None:
+    folder = shared / "models" / "minilm-l6-bert"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    family = Bert(ModelConfig(family="bert", checkpoint=str(folder), dropout=0.0))
+    model = family.build(tokenizer).eval()
+    theirs = BertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+    theirs.qa_outputs.load_state_dict(model.qa_outputs.state_dict())
+    examples = [eight_questions().example(index) for index in (0, 4)]
+    pairs = [(item.question, item.context) for item in examples]
+    encoded = tokenizer(*zip(*pairs, strict=True), return_tensors="pt", padding=True)
+    span_mask = encoded["token_type_ids"].bool()
+    span_mask[:, 0] = True
+    assert encoded["attention_mask"].sum(dim=1).unique().numel() == 2
+    with torch.no_grad():
+        start_logits, end_logits = family.span_logits(model, {**encoded, "span_mask": span_mask})
+        expected = theirs(**encoded)
+    assert sum(item.numel() for item in model.parameters()) == 22_565_376 + 2 * 384 + 2
+    assert torch.equal(start_logits, expected.start_logits.masked_fill(~span_mask, MINIMUM))
+    assert torch.equal(end_logits, expected.end_logits.masked_fill(~span_mask, MINIMUM))
+
+
+def test_bert_base_counts_108893186_parameters() -> None:
+    with torch.device("meta"):
+        model = Bert(ModelConfig(family="bert")).restore(BertConfig().to_dict())
+    assert sum(item.numel() for item in model.parameters()) == 108_893_186
+
+
+def test_a_checkpoint_is_pretrained_and_its_dropout_is_the_recipes(checkpoint: Path) -> None:
+    settings = ModelConfig(family="bert", checkpoint=str(checkpoint), dropout=0.25, attention_dropout=0.125)
+    family = Bert(settings)
+    assert "pretrained" in family.traits
+    config = family.build(_Tokens(100)).config  # type: ignore[arg-type]
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.25, 0.125)
+
+
+def test_an_architecture_holds_no_path_of_the_machine(checkpoint: Path) -> None:
+    family = Bert(ModelConfig(family="bert", checkpoint=str(checkpoint)))
+    architecture = family.architecture(family.build(_Tokens(100)))  # type: ignore[arg-type]
+    assert str(checkpoint) not in json.dumps(architecture)
+
+
+def test_a_checkpoint_of_another_type_is_refused_not_converted(shared: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.checkpoint.*'distilbert'.*'bert'.*micro"):
+        _build(shared / "models" / "minilm-l6-distilbert", tokens=30522)
+
+
+def test_a_misspelt_preset_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match=r"'tinny'.*did you mean 'tiny'.*micro, tiny, mini"):
+        _build(Path("tinny"))
+
+
+def test_pickled_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copy(checkpoint / "config.json", tmp_path)
+    torch.save(
+        BertForQuestionAnswering.from_pretrained(checkpoint).state_dict(), tmp_path / "pytorch_model.bin"
+    )
+    with pytest.raises(ConfigError, match=r"model\.checkpoint.*safetensors"):
+        _build(tmp_path)
+
+
+def test_weights_that_lack_a_layer_are_refused_with_its_name(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
+    with pytest.raises(ConfigError, match=r"lacks 16 weights.*encoder\.layer\.1"):
+        _build(tmp_path)
+
+
+def test_weights_of_another_size_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 28}))
+    with pytest.raises(ConfigError, match=r"model\.checkpoint.*cannot be read"):
+        _build(tmp_path)
+
+
+def test_broken_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}")
+    with pytest.raises(ConfigError, match=r"model\.checkpoint.*cannot be read"):
+        _build(tmp_path)
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.tokenizer: it has 101 tokens.*100"):
+        _build(checkpoint, tokens=101)
+
+
+def test_a_window_longer_than_the_positions_is_refused(checkpoint: Path) -> None:
+    family = Bert(ModelConfig(family="bert", checkpoint=str(checkpoint)))
+    model = family.build(_Tokens(100))  # type: ignore[arg-type]
+    ones = torch.ones(1, 33, dtype=torch.long)
+    batch = {"input_ids": ones, "attention_mask": ones, "token_type_ids": ones, "span_mask": ones.bool()}
+    with pytest.raises(ConfigError, match=r"data\.max_length.*33.*32"):
+        family.span_logits(model, batch)
+
+
+def test_a_tokenizer_without_cls_is_refused_by_name() -> None:
+    class Bytes:
+        sep_token_id = cls_token_id = None
+        special_tokens_map = {"eos_token": "<|endoftext|>"}  # noqa: RUF012
+
+    with pytest.raises(ConfigError, match=r"'bert' needs a sep token.*eos_token"):
+        Bert(ModelConfig(family="bert")).layout(Bytes())  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""DistilBERT: the contract, transformers' own class on real weights, full-size count."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertForQuestionAnswering
+
+from qa_core.config import ModelConfig
+from qa_core.errors import ConfigError
+from qa_core.families.distilbert import DistilBert
+from tests.contracts.family import MINIMUM, Setting, SpanContract, eight_questions
+
+
+class TestDistilBert(SpanContract):
+    name = "distilbert"
+
+    def test_token_types_play_no_part(self, setting: Setting) -> None:
+        batch = setting.batch()
+        plain = self.logits(setting, batch)
+        other = self.logits(setting, {**batch, "token_type_ids": 1 - batch["token_type_ids"]})
+        assert torch.equal(plain[0], other[0])
+
+
+def test_real_weights_give_the_logits_of_transformers_own_class(shared: Path) -> None:
+    folder = shared / "models" / "minilm-l6-distilbert"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    family = DistilBert(ModelConfig(family="distilbert", checkpoint=str(folder), attention_dropout=0.125))
+    model = family.build(tokenizer).eval()
+    theirs = DistilBertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+    theirs.qa_outputs.load_state_dict(model.qa_outputs.state_dict())
+    examples = [eight_questions().example(index) for index in (0, 4)]
+    pairs = [(item.question, item.context) for item in examples]
+    encoded = tokenizer(*zip(*pairs, strict=True), return_tensors="pt", padding=True)
+    encoded.pop("token_type_ids", None)
+    span_mask = encoded["attention_mask"].bool()
+    with torch.no_grad():
+        start_logits, end_logits = family.span_logits(model, {**encoded, "span_mask": span_mask})
+        expected = theirs(**encoded)
+    assert sum(item.numel() for item in model.parameters()) == 22_564_608 + 2 * 384 + 2
+    assert torch.equal(start_logits, expected.start_logits.masked_fill(~span_mask, MINIMUM))
+    assert torch.equal(end_logits, expected.end_logits.masked_fill(~span_mask, MINIMUM))
+    assert (model.config.dropout, model.config.qa_dropout, model.config.attention_dropout) == (
+        0.1,
+        0.1,
+        0.125,
+    )
+
+
+def test_distilbert_base_counts_66364418_parameters() -> None:
+    with torch.device("meta"):
+        model = DistilBert(ModelConfig(family="distilbert")).restore(DistilBertConfig().to_dict())
+    assert sum(item.numel() for item in model.parameters()) == 66_364_418
+
+
+def test_a_bert_folder_is_refused_not_converted(shared: Path) -> None:
+    family = DistilBert(
+        ModelConfig(family="distilbert", checkpoint=str(shared / "models" / "minilm-l6-bert"))
+    )
+    with pytest.raises(ConfigError, match=r"model\.checkpoint.*'bert'.*'distilbert'"):
+        family.build(None)  # type: ignore[arg-type]
