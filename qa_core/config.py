@@ -38,7 +38,9 @@ class DataConfig:
     """Which questions: `sample` (the built-in corpus), a SQuAD or Parquet file, or a hub data set name."""
 
     train: str = "sample"
-    evaluation: str | None = None  # None: the source's own dev split; a file has none, so there it must be named
+    evaluation: str | None = (
+        None  # None: the source's own dev split; a file has none, so there it must be named
+    )
     train_questions: int | None = None  # None: all
     evaluation_questions: int | None = None
     selection_share: float = 0.1

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from qa_core import cost, evaluate
@@ -64,7 +65,7 @@ def measured_cost(
     """Measure the loaded artifact by the protocol of `cost.py`; training figures come from the trial."""
     runs = min(reader.protocol.evaluation.latency_runs, len(data.selection))
     pad_id = data.tokenizer.pad_token_id
-    batches = [collate(data.selection, [index], pad_id) for index in range(runs)]
+    batches = [collate(data.selection, np.array([index]), pad_id) for index in range(runs)]
     times = cost.latencies_ms(reader.model, reader.protocol, batches)
     return Cost(
         artifact_bytes=loaded.artifact_bytes,
@@ -81,6 +82,8 @@ def measured_cost(
         latency_p50_ms=cost.percentile(times, 0.5),
         latency_p95_ms=cost.percentile(times, 0.95),
         device=describe_device(reader.protocol.device),
-        precision=str(autocast_dtype(reader.protocol.evaluation.precision, reader.protocol.device) or torch.float32),
+        precision=str(
+            autocast_dtype(reader.protocol.evaluation.precision, reader.protocol.device) or torch.float32
+        ),
         threads=torch.get_num_threads(),
     )

@@ -66,7 +66,9 @@ def check_combination(family: "Family", methods: Iterable["Method"]) -> None:
             )
         clash = method.excludes & names
         if clash:
-            raise IllegalCombination(f"method {method.name!r} cannot be combined with {', '.join(sorted(clash))}")
+            raise IllegalCombination(
+                f"method {method.name!r} cannot be combined with {', '.join(sorted(clash))}"
+            )
 
 
 def _load(table: dict[str, str], kind: str, name: str) -> Any:

@@ -61,7 +61,9 @@ def run(
     forms = {method.name: form for method in methods if (form := method.deployed_form()) is not None}
     memory = form_memory(family, model, forms=forms, protocol=protocol, cache_dir=cache_dir)
     _check_budget(memory, max_memory_mb)
-    task = TrainTask(family, methods, data.train, data.tokenizer.pad_token_id, config.train, config.seed, device)
+    task = TrainTask(
+        family, methods, data.train, data.tokenizer.pad_token_id, config.train, config.seed, device
+    )
     training = {
         "train_peak_bytes": _train_peak_bytes(model, task, protocol),
         "trainable_parameters": cost.parameter_count(model, trainable_only=True),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,11 +130,15 @@ def train(
 
 def make_optimizer(model: torch.nn.Module, task: TrainTask) -> torch.optim.Optimizer:
     """Return AdamW over the trainable parameters, without weight decay where the family forbids it."""
-    decayed, free = [], []
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (free if task.family.is_decay_free(name, tuple(parameter.shape)) else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": task.config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": task.config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=task.config.learning_rate, fused=task.device.type in ("cpu", "cuda"))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from qa_core.config import RunConfig, from_dict
 from qa_core.schema import Progress, as_json
+from sweeps.schedulers.base import check_report
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
@@ -45,10 +46,13 @@ def run_trial(task_values: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def report(progress: Progress) -> None:
-        tune.report({**as_json(progress), "trial_id_": task.trial_id, "final": False})
+        values = as_json(progress)
+        check_report(values, task.objectives)
+        tune.report({**values, "final": False})
 
     try:
         final = execute(task, report)
+        check_report(final, task.objectives)
     except Exception as error:
         outcome = {"status": _status_of(error), "reason": _reason(error), "traceback": traceback.format_exc()}
         _write_outcome(folder, outcome)
@@ -75,7 +79,6 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
     return {
         **as_json(last),
         "memory_mb": result.cost.memory_mb,
-        "trial_id_": task.trial_id,
         "final": True,
         "left_over_bytes": left_over,
         "result": as_json(result),

@@ -24,7 +24,6 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.front import FrontResult, compute_front
-from sweeps.objectives import final_values
 from sweeps.records import Record
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space, compile_space
@@ -71,7 +70,7 @@ class Driver:
         self.spec, self.space, self.searcher = spec, space, searcher
         # Absolute: a worker's current folder is not the driver's.
         self.folder, self.console, self.tracker = folder.resolve(), console, tracker
-        self.scheduler = registry.scheduler_class(spec.scheduler.name).from_options(spec.scheduler.options)
+        self.scheduler = registry.make_scheduler(spec.scheduler.name, spec.scheduler.options)
         self.rungs = self.scheduler.rungs(spec.budget.examples)
         self.records: list[Record] = []
         self.running: dict[str, _Running] = {}
@@ -167,7 +166,7 @@ class Driver:
             examples_seen=curve[-1]["examples_seen"] if curve else 0,
             budget_examples=self.spec.budget.examples,
             curve=curve,
-            objectives=self._final_values(result) if result else None,
+            objectives=self.spec.measured_objectives(result) if result else None,
             quality=result["quality"] if result else None,
             cost=result["cost"] if result else None,
             data=result["data"] if result else {},
@@ -178,10 +177,6 @@ class Driver:
             seconds=finished - running.started,
             provenance={**self.provenance, "left_over_bytes": metrics.get("left_over_bytes")},
         )
-
-    def _final_values(self, result: Mapping[str, Any]) -> dict[str, float]:
-        names = [objective.name for objective in self.spec.objectives]
-        return final_values(names, quality=result["quality"], cost=result["cost"])
 
     def _ending(self, running: _Running, error: str | None) -> dict[str, Any]:
         outcome = read_outcome(Path(running.task.folder))
@@ -202,7 +197,7 @@ class _Proposals(RaySearcher):
         super().__init__()
         self.driver = driver
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> Any:
         task = self.driver.propose()
         return RaySearcher.FINISHED if task is None else as_values(task)
 
@@ -266,9 +261,7 @@ def run_sweep(spec: SweepSpec, *, folder: Path, place: Place, console: Any, trac
     space = compile_space(spec)
     create_run_folder(folder)
     (folder / SPEC_FILE).write_text(json.dumps(spec.as_dict(), indent=2))
-    searcher = registry.searcher_class(spec.searcher.name)(
-        space, spec.objectives, seed=spec.seed, options=spec.searcher.options
-    )
+    searcher = registry.make_searcher(spec, space)
     driver = Driver(spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker)
     start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:

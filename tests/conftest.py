@@ -25,7 +25,9 @@ def small_squad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         paragraphs = []
         for part in range(2):
             place, colour = f"Tower {index}{part}", colours[(index + part) % 6]
-            context = f"The door of {place} is {colour}. It was built in {1800 + 7 * index + part} by the guild."
+            context = (
+                f"The door of {place} is {colour}. It was built in {1800 + 7 * index + part} by the guild."
+            )
             facts = [("What colour is the door", colour), ("When was it built", str(1800 + 7 * index + part))]
             questions = [
                 {
@@ -38,7 +40,12 @@ def small_squad(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ]
             if part:
                 questions.append(
-                    {"id": f"{index}-none", "question": "Who painted it?", "answers": [], "is_impossible": True}
+                    {
+                        "id": f"{index}-none",
+                        "question": "Who painted it?",
+                        "answers": [],
+                        "is_impossible": True,
+                    }
                 )
             paragraphs.append({"context": context, "qas": questions})
         articles.append({"title": f"Tower {index}", "paragraphs": paragraphs})

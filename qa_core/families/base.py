@@ -69,7 +69,9 @@ class Family(ABC):
     name: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
     base_traits: ClassVar[frozenset[str]]
-    tokenizer_kind: ClassVar[str]  # trained on the data when the checkpoint brings none: wordpiece, unigram, bytes, word
+    tokenizer_kind: ClassVar[
+        str
+    ]  # trained on the data when the checkpoint brings none: wordpiece, unigram, bytes, word
     presets: ClassVar[Mapping[str, Mapping[str, int]]]  # named tiny configurations, trained from scratch
     head_modules: ClassVar[tuple[str, ...]] = ("qa_outputs",)  # trained in full beside any adapter
     Options: ClassVar[type] = NoOptions
@@ -81,7 +83,7 @@ class Family(ABC):
             ConfigError: the family has no such head, or an option is unknown.
         """
         self.model = model
-        self.options = from_dict(self.Options, model.options, path="model.options")
+        self.options: Any = from_dict(self.Options, model.options, path="model.options")
         self.head = model.head or self.default_head()
         if self.head not in self.heads:
             raise ConfigError(f"model.head: family {self.name!r}: {unknown('head', self.head, self.heads)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Method(ABC):  # noqa: B024 - every hook has a default that does nothing
+class Method(ABC):
     """One method with checked options. Subclasses import torch and peft inside their methods only."""
 
     name: ClassVar[str]
@@ -44,7 +44,7 @@ class Method(ABC):  # noqa: B024 - every hook has a default that does nothing
         """Return the loss to minimise, given the family's own."""
         return task_loss
 
-    def after_step(self, model: "nn.Module", share_done: float) -> None:
+    def after_step(self, model: "nn.Module", share_done: float) -> None:  # noqa: B027 - most methods do nothing
         """React to an optimiser step; `share_done` is the share of the budget spent, 0 to 1."""
 
     def export(self, model: "nn.Module") -> "nn.Module":

@@ -25,7 +25,9 @@ class LoraOptions:
     dropout: float = 0.0
     rank_stabilised: bool = False
     targets: str = "attention"  # a named set of the family's adapter targets
-    also_train: tuple[str, ...] = ()  # modules trained in full beside the head, by a dotted part of their name
+    also_train: tuple[
+        str, ...
+    ] = ()  # modules trained in full beside the head, by a dotted part of their name
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -55,7 +57,9 @@ class Lora(Method):
 
         target_sets = family.adapter_targets()
         if self.options.targets not in target_sets:
-            raise ConfigError(f"methods.lora.targets: {unknown('target set', self.options.targets, target_sets)}")
+            raise ConfigError(
+                f"methods.lora.targets: {unknown('target set', self.options.targets, target_sets)}"
+            )
         suffixes = target_sets[self.options.targets]
         expected = _matching_modules(model, suffixes)
         adapters = LoraConfig(
@@ -93,7 +97,8 @@ class Lora(Method):
 def _matching_modules(model: "nn.Module", suffixes: tuple[str, ...]) -> list[str]:
     names = [name for name, _ in model.named_modules()]
     matches = {
-        suffix: [name for name in names if name == suffix or name.endswith(f".{suffix}")] for suffix in suffixes
+        suffix: [name for name in names if name == suffix or name.endswith(f".{suffix}")]
+        for suffix in suffixes
     }
     silent = [suffix for suffix, found in matches.items() if not found]
     if silent:

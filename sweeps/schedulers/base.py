@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from qa_core.config import from_dict
 from qa_core.errors import DataError
-from sweeps.objectives import rung_field
+from sweeps.objectives import measure, rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -52,25 +52,23 @@ class Scheduler(ABC):
         """Return the Ray scheduler that decides on the reports, a fresh one at each call."""
 
 
-def check_report(report: Mapping[str, Any], objectives: Iterable["Objective"]) -> None:
+def check_report(report: Mapping[str, Any], objectives: Iterable[str]) -> None:
     """Refuse a report that a scheduler cannot compare; call it inside the trial, before the report is sent.
 
     Raised there, the error fails that trial alone. Without it, Ray's ASHA takes NaN for "not worse" and
     lets the trial run on, skips a missing value, and raises inside the driver on None.
 
+    Args:
+        report: what the trial is about to send.
+        objectives: their names; those that are only measured at the end are not looked for.
+
     Raises:
         DataError: `examples_seen` or an objective's value at rungs is missing, None or not finite.
     """
-    names = [TIME_ATTRIBUTE, *(rung_field(item.name) for item in objectives if _is_seen_at_rungs(item))]
+    names = [TIME_ATTRIBUTE, *(rung_field(name) for name in objectives if measure(name).rung_field)]
     for name in names:
         value = report.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(cast(float, value)):
             found = repr(value) if name in report else "nothing"
             raise DataError(f"the trial's report: {name}: found {found}; allowed: a finite number")
-
-
-def _is_seen_at_rungs(objective: "Objective") -> bool:
-    from sweeps.objectives import measure
-
-    return measure(objective.name).rung_field is not None

@@ -63,7 +63,9 @@ def _kill_at(examples: int) -> RungHooks:
 @pytest.mark.parametrize(
     ("family", "methods"), [("bert", {}), ("bert", {"lora": {"rank": 2, "dropout": 0.2}}), ("lstm", {})]
 )
-def test_a_killed_and_resumed_trial_ends_with_the_same_bits(family, methods, small_squad, cache_dir, tmp_path):
+def test_a_killed_and_resumed_trial_ends_with_the_same_bits(
+    family, methods, small_squad, cache_dir, tmp_path
+):
     changes = {"model": {"family": family}, "train": {"rungs": [40, 88]}, "methods": methods}
     config = _recipe(small_squad, **changes)
     model, task = _task(config, cache_dir)
@@ -112,7 +114,14 @@ def test_a_damaged_checkpoint_is_named(small_squad, cache_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("warmup_share", "seen", "factor"),
-    [(0.1, 0, 0.08), (0.1, 92, 1.0), (0.1, 550, 0.5), (0.1, 992, 0.008 / 0.9), (0.0, 0, 1.0), (0.0, 500, 0.5)],
+    [
+        (0.1, 0, 0.08),
+        (0.1, 92, 1.0),
+        (0.1, 550, 0.5),
+        (0.1, 992, 0.008 / 0.9),
+        (0.0, 0, 1.0),
+        (0.0, 500, 0.5),
+    ],
 )
 def test_the_learning_rate_rises_and_falls_linearly(warmup_share, seen, factor, small_squad, cache_dir):
     changes = {"budget_examples": 1000, "warmup_share": warmup_share, "learning_rate": 0.01}
@@ -135,7 +144,9 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(small_squad, cache
         )[0]
         assert len(step) == expected
         accumulate(model.train(), task, step)
-        gradients.append({name: item.grad for name, item in model.named_parameters() if item.grad is not None})
+        gradients.append(
+            {name: item.grad for name, item in model.named_parameters() if item.grad is not None}
+        )
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-6)

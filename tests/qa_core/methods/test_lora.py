@@ -96,7 +96,9 @@ def test_training_moves_adapters_and_head_and_leaves_the_rest_bit_equal():
     expected = {
         name
         for name in frozen
-        if name.startswith("qa_outputs") or "LayerNorm" in name or name.endswith(("query.weight", "value.weight"))
+        if name.startswith("qa_outputs")
+        or "LayerNorm" in name
+        or name.endswith(("query.weight", "value.weight"))
     }
     assert moved == expected
 
@@ -114,7 +116,9 @@ def test_merged_equals_unmerged_in_evaluation(rank_stabilised):
     unmerged = family.span_logits(model.eval(), _batch())
     merged = family.span_logits(method.export(model).eval(), _batch())
     for left, right in zip(unmerged, merged, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)  # float32: the sum is taken in another order
+        torch.testing.assert_close(
+            left, right, rtol=1e-4, atol=1e-5
+        )  # float32: the sum is taken in another order
     assert not torch.equal(merged[0], _plain_logits())
 
 
@@ -128,10 +132,10 @@ def test_rank_stabilised_scaling_divides_by_the_square_root_of_the_rank():
 
     for stabilised, expected in ((False, 16 / 4), (True, 16 / 2)):
         family, model = _bert()
-        model = Lora.from_options({"rank": 4, "alpha": 16, "rank_stabilised": stabilised}).attach(model, family)
-        scalings = {
-            layer.scaling["default"] for layer in model.modules() if isinstance(layer, LoraLayer)
-        }
+        model = Lora.from_options({"rank": 4, "alpha": 16, "rank_stabilised": stabilised}).attach(
+            model, family
+        )
+        scalings = {layer.scaling["default"] for layer in model.modules() if isinstance(layer, LoraLayer)}
         assert scalings == {expected}
 
 
