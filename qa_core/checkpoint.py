@@ -112,8 +112,8 @@ def _undo_interrupted_replacement(folder: Path) -> None:
 
 
 def _trained_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    tensors = {name: item for name, item in model.named_parameters() if item.requires_grad}
-    tensors |= dict(model.named_buffers())
+    tensors: dict[str, torch.Tensor] = dict(model.named_buffers())
+    tensors |= {name: item for name, item in model.named_parameters() if item.requires_grad}
     return {name: item.detach().to("cpu").contiguous().clone() for name, item in tensors.items()}
 
 

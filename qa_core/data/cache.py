@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 Content = TypeVar("Content")
 
 
-class DamagedFile(Exception):  # noqa: N818 - named for what it means, like the project's other errors
+class DamagedFile(Exception):
     """A cached file is not what it should be; raised by `read` functions, never seen by callers."""
 
 

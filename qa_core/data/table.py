@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 SHOWN_CHARACTERS = 60
 
 
-class BadExample(DataError):  # noqa: N818 - as the errors it extends
+class BadExample(DataError):
     """One question, paragraph or article is malformed; a reader may drop it instead of stopping."""
 
 
