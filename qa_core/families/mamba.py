@@ -141,7 +141,9 @@ class Mamba(Family):
             ]
         texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
         return [
-            GeneratedAnswer("" if text.strip() == NULL_TEXT.strip() else text.strip(), float(own), float(null))
+            GeneratedAnswer(
+                "" if text.strip() == NULL_TEXT.strip() else text.strip(), float(own), float(null)
+            )
             for text, own, null in zip(texts, *scores, strict=True)
         ]
 

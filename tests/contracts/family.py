@@ -1,9 +1,8 @@
-"""What every family must do. A family's test inherits `FamilyContract`, or one of its two kinds, once per head."""
+"""What every family must do. A family's test inherits `SpanContract` or `GenerateContract`, once per head."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +109,7 @@ class FamilyContract:
     decay_free_matrices: ClassVar[frozenset[str]] = frozenset()
 
     @pytest.fixture(scope="class")
-    def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         cache = tmp_path_factory.mktemp(self.name)
         model = ModelConfig(family=self.name, checkpoint="micro", head=self.head, dropout=0.0)
         family = registry.family_class(self.name)(model)
@@ -119,7 +118,7 @@ class FamilyContract:
         lengths = WindowLengths(max_length=128, stride=32, max_question_length=24)
         windows = build_windows(table, tokenizer, family.layout(tokenizer), lengths=lengths, cache_dir=cache)
         assert len(windows) == 8
-        yield Setting(family, tokenizer, table, windows)
+        return Setting(family, tokenizer, table, windows)
 
     def test_the_class_says_who_it_is_and_needs_no_torch_to_be_asked(self) -> None:
         family_class = registry.family_class(self.name)
@@ -228,7 +227,8 @@ class FamilyContract:
         family, model = setting.build()
         spared = {name for name, item in model.named_parameters() if family.is_decay_free(name, item.shape)}
         vectors = {name for name, item in model.named_parameters() if item.dim() < 2}
-        assert vectors and vectors <= spared
+        assert vectors
+        assert vectors <= spared
         assert {name.rpartition(".")[2] for name in spared - vectors} == self.decay_free_matrices
 
     def test_gradient_checkpointing_changes_no_gradient(self, setting: Setting) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering
 
 from qa_core.config import ModelConfig
@@ -77,6 +78,17 @@ def test_a_checkpoint_is_pretrained_and_its_dropout_is_the_recipes(checkpoint: P
     assert "pretrained" in family.traits
     config = family.build(_Tokens(100)).config  # type: ignore[arg-type]
     assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.25, 0.125)
+
+
+def test_a_checkpoint_of_a_classifier_still_gets_two_outputs(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    weights = load_file(checkpoint / "model.safetensors")
+    body = {name: item for name, item in weights.items() if not name.startswith("qa_outputs")}
+    save_file(body, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    labels = {"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **labels}))
+    assert _build(tmp_path).qa_outputs.out_features == 2
 
 
 def test_an_architecture_holds_no_path_of_the_machine(checkpoint: Path) -> None:

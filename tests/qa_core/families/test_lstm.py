@@ -31,7 +31,7 @@ class TestLstmWithoutAttention(TestLstm):
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> object:
-        made = next(SpanContract.setting.__wrapped__(self, tmp_path_factory))  # type: ignore[attr-defined]
+        made = SpanContract.setting.__wrapped__(self, tmp_path_factory)  # type: ignore[attr-defined]
         options = {"attention": "none", "exact_match": False}
         family = Lstm(ModelConfig(family="lstm", checkpoint="micro", dropout=0.0, options=options))
         return Setting(family, made.tokenizer, made.table, made.windows)

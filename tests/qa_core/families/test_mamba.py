@@ -1,4 +1,4 @@
-"""Mamba: the contract for both heads, a pretrained folder, generation against a plain loop, full-size count."""
+"""Mamba: the contract for both heads, a pretrained folder, generation against a plain loop, its count."""
 
 from pathlib import Path
 from typing import Any

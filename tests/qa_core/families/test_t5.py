@@ -63,7 +63,7 @@ class TestT5Checkpoint:
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        yield from SpanContract.setting.__wrapped__(TestT5Generate(), tmp_path_factory)  # type: ignore[attr-defined]
+        return SpanContract.setting.__wrapped__(TestT5Generate(), tmp_path_factory)  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("projection", ["relu", "gated-gelu"])
     def test_generate_gives_the_logits_and_loss_of_transformers_own_class(
