@@ -4,6 +4,7 @@ Its embeddings know no token types: question and context are told apart by [SEP]
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.families.base import Batch, Family, WindowLayout
@@ -11,6 +12,13 @@ from qa_core.families.base import Batch, Family, WindowLayout
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class DistilBertOptions:
+    """Options of `distilbert`."""
+
+    from_bert: bool = False  # the checkpoint is a BERT; its token-type row 0 is folded into the positions
 
 
 class DistilBert(Family):
@@ -25,6 +33,8 @@ class DistilBert(Family):
         "tiny": {"dim": 128, "n_layers": 2, "n_heads": 4, "hidden_dim": 256},
         "mini": {"dim": 192, "n_layers": 3, "n_heads": 6, "hidden_dim": 512},
     }
+
+    Options = DistilBertOptions
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return `[CLS] question [SEP] context [SEP]`."""
@@ -42,6 +52,7 @@ class DistilBert(Family):
         """Build the network; see `Family.build`."""
         from transformers import DistilBertConfig, DistilBertForQuestionAnswering
 
+        from qa_core.models.bert_as_distilbert import load_bert_as_distilbert
         from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
 
         settings: dict[str, Any] = {
@@ -57,6 +68,13 @@ class DistilBert(Family):
                 vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **settings
             )
             return DistilBertForQuestionAnswering(config)
+        if self.options.from_bert:
+            refuse_load_options(load_options, self.model.checkpoint)
+            converted = load_bert_as_distilbert(
+                self.model.checkpoint, presets=self.presets, settings=settings
+            )
+            check_vocabulary(converted, tokenizer, self.model.checkpoint)
+            return converted
         model = load_pretrained(
             DistilBertForQuestionAnswering,
             self.model.checkpoint,
