@@ -48,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.format_message()}", file=sys.stderr)
         return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED  # newer versions of typer return it
+    if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     return int(code or DONE)
 
 

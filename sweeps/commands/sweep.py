@@ -1,5 +1,6 @@
 """`run`: a whole sweep, from a checked spec to its front, its plots and the next commands to type."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qa_core.errors import StorageError
 from sweeps.commands.planning import check_data
+from sweeps.commands.results import RECORDS_FILE
 from sweeps.console import SweepConsole
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
@@ -48,6 +50,8 @@ def run(spec: SweepSpec, target: Target) -> int:
     from sweeps.tracking import Tracker
     from sweeps.tuner import Place, create_run_folder, run_sweep
 
+    # Ray would take Ctrl-C for "stop and return what there is", and the exit code would say that all went well.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     create_run_folder(target.folder)
     console = SweepConsole()
     tracker = Tracker.start(
@@ -67,6 +71,9 @@ def run(spec: SweepSpec, target: Target) -> int:
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
+        console.close()
+        if (target.folder / RECORDS_FILE).exists():
+            console.note(f"trials that ended are kept; see them with: qa-sweep front {target.folder}")
         raise
     finally:
         console.close()

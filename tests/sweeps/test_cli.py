@@ -244,11 +244,17 @@ def test_a_sweep_with_failed_trials_is_finished_with_exit_code_3(
     ("error", "code", "status"),
     [(KeyboardInterrupt(), 130, "interrupted"), (ConfigError("resources: too much"), 2, "failed")],
 )
-def test_a_sweep_that_does_not_end_closes_its_tracking(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, status: str
+def test_a_sweep_that_does_not_end_says_so_and_closes_its_tracking(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    status: str,
 ) -> None:
     ended, _, tracker = run_with(monkeypatch, error, "--out", str(tmp_path / "a"))
     assert (ended, tracker.calls[-1]) == (code, ("finish", status))
+    assert capsys.readouterr().err == {130: "interrupted\n", 2: "error: resources: too much\n"}[code]
 
 
 def test_a_folder_that_holds_something_is_refused_before_anything_starts(
