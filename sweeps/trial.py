@@ -54,7 +54,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
         final = execute(task, report)
         check_report(final, task.objectives)
     except Exception as error:
-        outcome = {"status": _status_of(error), "reason": _reason(error), "traceback": traceback.format_exc()}
+        outcome = {"status": status_of(error), "reason": _reason(error), "traceback": traceback.format_exc()}
         _write_outcome(folder, outcome)
         raise
     tune.report(final)
@@ -100,15 +100,16 @@ def leftover_tensor_bytes() -> int:
     return sum(storages.values())
 
 
-def _status_of(error: Exception) -> str:
+def status_of(error: Exception) -> str:
+    """Return the status a trial ends with for an exception: stopped (over the memory budget), oom or failed."""
     import torch
 
     from qa_core.errors import OverMemoryBudget
 
     if isinstance(error, OverMemoryBudget):
         return "stopped"
-    is_oom = isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error).lower()
-    return "oom" if is_oom else "failed"
+    says_so = any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+    return "oom" if says_so or isinstance(error, MemoryError | torch.OutOfMemoryError) else "failed"
 
 
 def _reason(error: Exception) -> str:

@@ -36,6 +36,7 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records.jsonl and MLflow are the logs
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the same on the driver and on its workers
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -215,12 +216,18 @@ class _Proposals(RaySearcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the state is rebuilt from `records.jsonl`."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its tuner into the run folder; nothing of ours is read back from there
+
 
 class _Events(tune.Callback):
     """Ray tells here what happens to trials."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.driver.started(trial.config["trial_id"])

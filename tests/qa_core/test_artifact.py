@@ -1,0 +1,134 @@
+"""Artifacts: whole or not at all, verified by hash, loaded back bit-equal, tampering named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from qa_core import artifact, registry, seeding
+from qa_core.config import RunConfig, from_dict
+from qa_core.data.prepare import prepare
+from qa_core.errors import ArtifactError, StorageError
+
+HEADS = [(name, head) for name in sorted(registry.FAMILIES) for head in registry.family_class(name).heads]
+
+
+def _write(folder: Path, small_squad: Path, cache_dir: Path, family: str = "bert", head: str = "span"):
+    config = from_dict(
+        RunConfig,
+        {
+            "model": {"family": family, "checkpoint": "micro", "head": head, "vocab_size": 300},
+            "data": {
+                "train": str(small_squad),
+                "evaluation": str(small_squad),
+                "max_length": 64,
+                "stride": 8,
+                "max_question_length": 24,
+            },
+        },
+    )
+    reader = registry.make_family(config)
+    data = prepare(config, reader, cache_dir=cache_dir)
+    seeding.seed_torch(1)
+    model = reader.build(data.tokenizer).eval()
+    artifact.write(folder, model, config=config, tokenizer=data.tokenizer, forms={})
+    return config, model, data.tokenizer
+
+
+def test_every_family_and_head_is_loaded_back_bit_equal(small_squad, cache_dir, tmp_path):
+    assert len(HEADS) == 7
+    for family, head in HEADS:
+        folder = tmp_path / f"{family}-{head}"
+        config, model, tokenizer = _write(folder, small_squad, cache_dir, family, head)
+        loaded = artifact.load(folder)
+        assert loaded.config == config
+        assert loaded.family.head == head
+        expected = model.state_dict()
+        found = loaded.model.state_dict()
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(found[name], tensor), (family, head, name)
+        text = "The door of Tower 31 is teal."
+        assert loaded.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+        assert not loaded.model.training
+
+
+def test_artifact_bytes_are_those_of_the_weight_file(small_squad, cache_dir, tmp_path):
+    _, model, _ = _write(tmp_path / "a", small_squad, cache_dir)
+    loaded = artifact.load(tmp_path / "a")
+    assert loaded.artifact_bytes == (tmp_path / "a" / "model.safetensors").stat().st_size
+    assert loaded.artifact_bytes > 4 * sum(item.numel() for item in model.parameters())
+
+
+def test_the_threshold_is_recorded_without_touching_hashed_files(small_squad, cache_dir, tmp_path):
+    _write(tmp_path / "a", small_squad, cache_dir)
+    before = artifact.verify(tmp_path / "a")["files"]
+    artifact.set_null_threshold(tmp_path / "a", 1.25)
+    loaded = artifact.load(tmp_path / "a")
+    assert loaded.null_threshold == 1.25
+    assert loaded.manifest["files"] == before
+
+
+def test_an_existing_folder_is_never_overwritten(small_squad, cache_dir, tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(StorageError, match="exists already"):
+        _write(tmp_path / "a", small_squad, cache_dir)
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing(small_squad, cache_dir, tmp_path, monkeypatch):
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(artifact, "save_model", full_disk)
+    with pytest.raises(StorageError, match="No space left"):
+        _write(tmp_path / "a", small_squad, cache_dir)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _manifest_with(folder: Path, **changes) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: _flip_a_byte(folder / "model.safetensors"), r"model\.safetensors: altered"),
+        (lambda folder: (folder / "recipe.json").write_text("{}"), r"recipe\.json: altered"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), r"tokenizer\.json: recorded .* but missing"),
+        (lambda folder: (folder / "manifest.json").unlink(), "not an artifact"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json: unreadable"),
+        (lambda folder: _manifest_with(folder, format=99), "format 99; allowed: 1"),
+        (lambda folder: _manifest_with(folder, architecture={"vocab_size": 3}), "cannot be loaded"),
+        (
+            lambda folder: _manifest_with(folder, files={"../../x": {"sha256": "", "bytes": 0}}),
+            "but missing",
+        ),
+    ],
+)
+def test_damage_is_refused_with_the_file_named(damage, words, small_squad, cache_dir, tmp_path):
+    _write(tmp_path / "a", small_squad, cache_dir)
+    artifact.load(tmp_path / "a")
+    damage(tmp_path / "a")
+    with pytest.raises(ArtifactError, match=words):
+        artifact.load(tmp_path / "a")
+
+
+def test_a_copy_is_verified_and_equal(small_squad, cache_dir, tmp_path):
+    _write(tmp_path / "a", small_squad, cache_dir)
+    artifact.copy(tmp_path / "a", tmp_path / "b")
+    assert artifact.verify(tmp_path / "b") == artifact.verify(tmp_path / "a")
+    with pytest.raises(StorageError, match="exists already"):
+        artifact.copy(tmp_path / "a", tmp_path / "b")
+    _flip_a_byte(tmp_path / "a" / "model.safetensors")
+    with pytest.raises(ArtifactError, match="altered"):
+        artifact.copy(tmp_path / "a", tmp_path / "c")
+    assert not (tmp_path / "c").exists()

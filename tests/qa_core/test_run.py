@@ -1,0 +1,131 @@
+"""One recipe end to end: what is reported, what is left on disk, that it repeats, that a killed one resumes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qa_core import artifact, evaluate
+from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.data.squad import load_table
+from qa_core.data.windows import WindowLengths, build_windows
+from qa_core.errors import IllegalCombination, OverMemoryBudget
+from qa_core.run import run
+from qa_core.schema import as_json
+
+
+def _recipe(small_squad: Path, **changes) -> RunConfig:
+    values = {
+        "model": {"family": "bert", "checkpoint": "micro", "vocab_size": 300},
+        "methods": {"lora": {"rank": 4, "also_train": ["embeddings"]}},
+        "data": {
+            "train": str(small_squad),
+            "evaluation": str(small_squad),
+            "max_length": 64,
+            "stride": 8,
+            "max_question_length": 24,
+        },
+        "train": {
+            "budget_examples": 300,
+            "rungs": [90, 200],
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "precision": "float32",
+        },
+        "evaluation": {"precision": "float32", "latency_runs": 3},
+        "seed": 5,
+    }
+    return from_dict(RunConfig, {**values, **changes})
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_a_recipe_leaves_a_measured_artifact_and_reports_every_objective(small_squad, cache_dir, tmp_path):
+    reports = []
+    result = run(_recipe(small_squad), reports.append, folder=tmp_path / "t", cache_dir=cache_dir)
+    assert [report.examples_seen for report in result.curve] == [95, 205, 300]
+    assert list(result.curve[:2]) == reports
+    for report in result.curve:
+        values = as_json(report)
+        assert all(value is not None for value in values.values())
+        assert 0 <= values["selection_em_percent"] <= values["selection_f1_percent"] <= 100
+    cost = result.cost
+    assert {report.memory_mb for report in reports} == {cost.memory_mb}
+    assert cost.form_inference_peak_bytes == cost.inference_peak_bytes == cost.predicted_inference_peak_bytes
+    assert cost.weights_bytes < cost.inference_peak_bytes < cost.train_peak_bytes
+    assert cost.trainable_parameters < cost.parameters
+    assert 0 < cost.latency_p50_ms <= cost.latency_p95_ms
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["artifact"]
+    json.dumps(as_json(result), allow_nan=False)
+
+
+def test_the_recorded_score_is_that_of_the_artifact_on_disk(small_squad, cache_dir, tmp_path):
+    import torch
+
+    config = _recipe(small_squad)
+    result = run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir)
+    loaded = artifact.load(Path(result.artifact))
+    table = load_table(str(small_squad), split="dev")
+    lengths = WindowLengths(64, 8, 24)
+    layout = loaded.family.layout(loaded.tokenizer)
+    windows = build_windows(table, loaded.tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
+    predictions = evaluate.predict(
+        loaded.model,
+        loaded.family,
+        windows,
+        table,
+        tokenizer=loaded.tokenizer,
+        settings=config.evaluation,
+        device=torch.device("cpu"),
+    )
+    assert evaluate.quality(predictions, table, loaded.null_threshold) == result.quality
+    assert to_dict(loaded.config) == result.config
+
+
+def test_the_same_recipe_gives_the_same_numbers_and_another_seed_others(small_squad, cache_dir, tmp_path):
+    def losses(name: str, seed: int) -> list[float]:
+        result = run(
+            _recipe(small_squad, seed=seed), lambda report: None, folder=tmp_path / name, cache_dir=cache_dir
+        )
+        return [report.train_loss for report in result.curve]
+
+    first = losses("a", 5)
+    assert losses("b", 5) == first
+    assert losses("c", 6) != first
+
+
+def test_a_killed_run_resumes_to_the_same_result(small_squad, cache_dir, tmp_path):
+    config = _recipe(small_squad)
+    expected = run(config, lambda report: None, folder=tmp_path / "a", cache_dir=cache_dir)
+
+    def kill(report) -> None:
+        raise _Killed
+
+    with pytest.raises(_Killed):
+        run(config, kill, folder=tmp_path / "b", cache_dir=cache_dir)
+    later = []
+    resumed = run(config, later.append, folder=tmp_path / "b", cache_dir=cache_dir)
+    assert [report.examples_seen for report in later] == [205]
+    assert resumed.quality == expected.quality
+    hashes = [artifact.verify(tmp_path / name / "artifact")["files"]["model.safetensors"] for name in "ab"]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_recipe_over_the_memory_budget_is_refused_before_training(small_squad, cache_dir, tmp_path):
+    with pytest.raises(OverMemoryBudget, match=r"needs \d+\.\d MB; allowed: 0\.5 MB"):
+        run(
+            _recipe(small_squad),
+            lambda report: pytest.fail("it was trained"),
+            folder=tmp_path / "t",
+            cache_dir=cache_dir,
+            max_memory_mb=0.5,
+        )
+    assert not (tmp_path / "t" / "artifact").exists()
+
+
+def test_an_illegal_pair_is_refused_before_the_data_is_read(cache_dir, tmp_path):
+    config = _recipe(Path("nowhere.json"), model={"family": "lstm", "checkpoint": "micro"})
+    with pytest.raises(IllegalCombination):
+        run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir)

@@ -1,0 +1,89 @@
+"""A trial in its worker: the final report, recorded failures, nothing left over."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeps import trial
+from sweeps.trial import TrialTask
+
+
+def _task(folder: Path, cache_dir: Path, small_squad: Path, **changes) -> TrialTask:
+    recipe = {
+        "model": {"family": "bert", "checkpoint": "micro", "vocab_size": 300},
+        "data": {
+            "train": str(small_squad),
+            "evaluation": str(small_squad),
+            "max_length": 64,
+            "stride": 8,
+            "max_question_length": 24,
+        },
+        "train": {"budget_examples": 60, "rungs": [20], "precision": "float32"},
+        "evaluation": {"precision": "float32", "latency_runs": 2},
+    }
+    values = {
+        "trial_id": "t0000",
+        "recipe": recipe,
+        "folder": str(folder),
+        "cache_dir": str(cache_dir),
+        "threads": 1,
+        "objectives": ("em_percent", "memory_mb"),
+    }
+    return TrialTask(**{**values, **changes})
+
+
+def test_the_final_report_carries_the_result_and_is_plain_json(small_squad, cache_dir, tmp_path):
+    reports = []
+    final = trial.execute(_task(tmp_path / "t", cache_dir, small_squad), reports.append)
+    assert [report.examples_seen for report in reports] == [32]
+    assert final["final"] is True
+    assert final["examples_seen"] == 60
+    assert final["memory_mb"] == final["result"]["cost"]["inference_peak_bytes"] / 1e6
+    assert json.loads(json.dumps(final, allow_nan=False)) == final
+
+
+def test_nothing_of_a_finished_trial_stays_in_the_worker(small_squad, cache_dir, tmp_path):
+    before = trial.leftover_tensor_bytes()
+    trial.execute(_task(tmp_path / "t", cache_dir, small_squad), lambda report: None)
+    assert trial.leftover_tensor_bytes() - before < trial.CLEAN_START_BYTES
+    held = torch.zeros(trial.CLEAN_START_BYTES, dtype=torch.float32)
+    assert trial.leftover_tensor_bytes() - before >= held.nbytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"max_memory_mb": 0.1}, "stopped", "OverMemoryBudget"),
+        ({"recipe": {"model": {"family": "bertt"}}}, "failed", "did you mean 'bert'"),
+    ],
+)
+def test_a_trial_that_cannot_go_on_leaves_a_note_with_its_traceback(
+    changes, status, words, small_squad, cache_dir, tmp_path
+):
+    task = _task(tmp_path / "t", cache_dir, small_squad, **changes)
+    with pytest.raises(Exception, match=words.partition(" ")[0] if status == "failed" else "max_memory_mb"):
+        trial.run_trial(trial.as_values(task))
+    note = trial.read_outcome(tmp_path / "t")
+    assert note is not None
+    assert note["status"] == status
+    assert words in note["reason"]
+    assert "Traceback" in note["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("no"), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"), "oom"),
+        (RuntimeError("shapes differ"), "failed"),
+    ],
+)
+def test_out_of_memory_is_told_from_other_failures(error, status):
+    assert trial.status_of(error) == status
+
+
+def test_a_trial_without_a_note_has_none(tmp_path):
+    assert trial.read_outcome(tmp_path) is None

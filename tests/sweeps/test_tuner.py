@@ -1,0 +1,117 @@
+"""A real sweep on an embedded Ray: every trial recorded once, statuses true, a failing trial ends nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qa_core.errors import ConfigError, StorageError
+from sweeps import records
+from sweeps.spec import load_spec
+from sweeps.tuner import RECORDS_FILE, Place, create_run_folder, run_sweep
+
+
+class _Told:
+    """Stands in for console and tracker: keeps every call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple]] = []
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: self.calls.append((name, args))
+
+    def named(self, name: str) -> list[tuple]:
+        return [args for called, args in self.calls if called == name]
+
+
+def _spec(tmp_path: Path, small_squad: Path, **changes):
+    values = {
+        "name": "small",
+        "objectives": [
+            {"name": "em_percent", "goal": "max", "reference": 0},
+            {"name": "memory_mb", "goal": "min", "reference": 32},
+        ],
+        "searcher": {"name": "grid"},
+        "scheduler": {"name": "asha", "options": {"grace_examples": 50, "eta": 2}},
+        "budget": {"trials": 20, "examples": 120},
+        "recipe": {
+            "model": {"vocab_size": 300, "checkpoint": "micro"},
+            "data": {
+                "train": str(small_squad),
+                "evaluation": str(small_squad),
+                "max_length": 64,
+                "stride": 8,
+                "max_question_length": 24,
+            },
+            "train": {"precision": "float32", "batch_size": 8},
+            "evaluation": {"precision": "float32", "latency_runs": 2},
+        },
+        "space": [
+            {"set": "model.family", "choice": ["bert", "lstm"]},
+            {"set": "methods", "choice": ["full", "lora"]},
+            {
+                "set": "methods.lora.targets",
+                "choice": ["attention", "no_such_set"],
+                "when": {"methods": "lora"},
+            },
+            {"set": "train.learning_rate", "choice": [0.002, 0.004]},
+        ],
+        **changes,
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return load_spec(path)
+
+
+def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(tmp_path, small_squad)
+    console, tracker = _Told(), _Told()
+    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=tracker)
+
+    found = records.load(outcome.folder / RECORDS_FILE).records
+    assert sorted(record.trial_id for record in found) == [f"t{index:04d}" for index in range(8)]
+    assert sum(outcome.counts.values()) == 8
+    by_methods = {record.trial_id: record for record in found}
+    failed = [record for record in found if record.status == "failed"]
+    assert len(failed) == outcome.counts["failed"] == 2
+    for record in failed:
+        assert "no_such_set" in record.reason
+        assert "Traceback" in record.traceback
+    for record in by_methods.values():
+        if record.status == "ok":
+            assert record.examples_seen == 120
+            assert (outcome.folder / record.artifact / "manifest.json").exists()
+            assert record.objectives["memory_mb"] == record.cost["inference_peak_bytes"] / 1e6
+            assert record.provenance["left_over_bytes"] < 1_000_000
+        if record.status == "stopped":
+            assert 50 <= record.examples_seen < 120
+            assert record.quality is None
+    assert outcome.counts["ok"] >= 1
+    assert {point.trial_id for point in outcome.front.points} == {
+        record.trial_id for record in found if record.status == "ok"
+    }
+    assert len(tracker.named("log_trial")) == len(console.named("trial_ended")) == 8
+    assert json.loads((outcome.folder / "spec.json").read_text())["name"] == "small"
+    # Grid order and seeds are those of the spec, whatever Ray does first.
+    seeds = {record.trial_id: record.seed for record in found}
+    assert len(set(seeds.values())) == 8
+
+
+def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": 64})
+    with pytest.raises(ConfigError, match=r"resources\.gpus_per_trial: found 64"):
+        run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    create_run_folder(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="exists already"):
+        create_run_folder(tmp_path / "run")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
