@@ -145,7 +145,7 @@ def error_signature(reason: str) -> str:
     """Return a reason as one line without what differs between trials: paths, numbers, addresses."""
     line = reason.strip().splitlines()[0] if reason.strip() else reason
     line = re.sub(r"(?<![\w.])/[^\s:,;'\"]+", "PATH", line)
-    line = re.sub(r"0x[0-9a-fA-F]+|\d+(\.\d+)?", "N", line)
+    line = re.sub(r"0x[0-9a-fA-F]+|(?<![A-Za-z\d])\d+(\.\d+)?", "N", line)
     return _cut(line, LONGEST_SIGNATURE)
 
 
