@@ -99,12 +99,13 @@ def forbidden_imports(root: Path, files: list[Path], packages: tuple[str, ...]) 
 def registered_files(root: Path, folder: str) -> dict[str, str]:
     """Return the registry of a folder's noun, read from source: name -> the file its class lives in."""
     file, variable = REGISTRIES[folder]
+    table: dict[str, str] = {}
     for node in tree_of(root, Path(file)).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == variable for target in targets):
             table = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-            return {name: place.partition(":")[0].replace(".", "/") + ".py" for name, place in table.items()}
-    raise AssertionError(f"{file} has no {variable}")
+    assert table, f"{file} has no {variable}"
+    return {name: place.partition(":")[0].replace(".", "/") + ".py" for name, place in table.items()}
 
 
 # The rules
@@ -308,7 +309,7 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
         registry_folder_and_tests_agree,
         "sweeps/registry.py",
         "SCHEDULERS = {'gone': 'sweeps.schedulers.gone:Gone'}",
-        "",
+        "sweeps/schedulers/gone.py: registered, but there is no such file",
     ),
     (no_name_hides_another_module, "sweeps/queue.py", "", "sweeps/queue.py: hides the module queue"),
     (no_name_hides_another_module, "sweeps/optuna/__init__.py", "", "sweeps/optuna: hides the module optuna"),
