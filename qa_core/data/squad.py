@@ -16,9 +16,10 @@ from qa_core.data.selection import select_questions, split_selection
 from qa_core.data.table import BadExample, QaTable, TableBuilder, shown
 from qa_core.errors import DataError
 
-__all__ = ["QaTable", "is_file_source", "load_table", "select_questions", "split_selection"]
+__all__ = ["QaTable", "is_file_source", "load_questions", "load_table", "select_questions", "split_selection"]
 
 FILE_SUFFIXES = (".json", ".json.gz", ".parquet")
+ANSWER_FIELDS = ("answers", "is_impossible", "plausible_answers")
 SOURCES = "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (owner/name)"
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
 
@@ -43,15 +44,44 @@ def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> Q
         return read_squad(sample_squad(split, 0), f"sample:{split}", skip_bad_examples=skip_bad_examples)
     if not is_file_source(source):
         return read_hub(source, split=split, skip_bad_examples=skip_bad_examples)
+    path = _existing_file(source)
+    if path.name.endswith(".parquet"):
+        return read_parquet(path, skip_bad_examples=skip_bad_examples)
+    return read_squad(read_json(path), str(path), skip_bad_examples=skip_bad_examples)
+
+
+def load_questions(source: str) -> QaTable:
+    """Read the questions of a source and leave its gold answers alone; a blind test file need not have any.
+
+    Raises:
+        DataError: as for `load_table`, except that nothing about answers is looked at in a JSON file.
+    """
+    if not is_file_source(source) or source.endswith(".parquet"):
+        return load_table(source, split="dev")
+    path = _existing_file(source)
+    return read_squad(_without_answers(read_json(path)), str(path))
+
+
+def _existing_file(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.exists():
         raise DataError(f"{source}: found no such file; allowed: {SOURCES}")
     if not path.is_file() or not path.name.endswith(FILE_SUFFIXES):
         kind = "a folder" if path.is_dir() else "a file of another kind"
         raise DataError(f"{source}: found {kind}; allowed: {SOURCES}")
-    if path.name.endswith(".parquet"):
-        return read_parquet(path, skip_bad_examples=skip_bad_examples)
-    return read_squad(read_json(path), str(path), skip_bad_examples=skip_bad_examples)
+    return path
+
+
+def _without_answers(value: Any) -> Any:
+    """Return the parsed document as version 2.0 with no answers; what is malformed stays as it is."""
+    if isinstance(value, list):
+        return [_without_answers(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: _without_answers(item) for name, item in value.items() if name not in ANSWER_FIELDS}
+    if "data" in kept:
+        kept["version"] = "v2.0"
+    return {**kept, "answers": []} if "question" in kept else kept
 
 
 def is_file_source(source: str) -> bool:

@@ -65,10 +65,10 @@ def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool)
         raise ConfigError("predict: expected --output FILE with --input")
     if output.exists() and not force:
         raise StorageError(f"{output}: exists already; choose another file or give --force")
-    from qa_core.data.squad import load_table
+    from qa_core.data.squad import load_questions
     from qa_core.decode import apply_threshold
 
-    table = load_table(data, split="dev")
+    table = load_questions(data)
     loaded = _load(artifact)
     answers = apply_threshold(answer(loaded, table, device="auto"), loaded.null_threshold)
     _write_json(output, answers)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_core.data.squad import is_file_source, load_table, read_squad
+from qa_core.data.squad import is_file_source, load_questions, load_table, read_squad
 from qa_core.errors import DataError
 from qa_core.schema import Answer, Example
 
@@ -324,3 +324,19 @@ def test_real_files_have_their_published_counts(
         contexts,
     )
     assert table.skipped == 0
+
+
+def test_questions_are_read_without_their_answers(tmp_path):
+    blind = [{"id": "a", "question": "Who?"}, {"id": "b", "question": "When?", "answers": [{"text": 3}]}]
+    path = tmp_path / "blind.json"
+    path.write_text(
+        json.dumps({"version": "1.1", "data": [{"paragraphs": [{"context": "Ann.", "qas": blind}]}]})
+    )
+    table = load_questions(str(path))
+    assert table.question_ids == ["a", "b"]
+    assert table.is_unanswerable.tolist() == [True, True]
+    with pytest.raises(DataError, match="answers"):
+        load_table(str(path), split="dev")
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "Ann.", "qas": [{"id": "a"}]}]}]}))
+    with pytest.raises(DataError, match=r"qas\[0\]\.question"):
+        load_questions(str(path))
