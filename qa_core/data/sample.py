@@ -28,14 +28,14 @@ QUESTIONS_PER_PASSAGE = 5
 # Difficulty: each larger value is harder.
 ENTITY_COUNTS = (2, 3)  # drawn with equal chance
 FACTS_PER_PASSAGE = 8  # shared out between the entities
-SHARED_RELATIONS_SHARE = 0.7  # chance that a fact's relation is one that the first entity has too
+SHARED_RELATIONS_SHARE = 0.4  # chance that a fact's relation is one that the first entity has too
 STATEMENT_FORMS = 2
 QUESTION_FORMS = 3
 JOINED_SHARE = 0.7  # chance that two facts of an entity stand in one sentence
 PRONOUN_SHARE = 0.0  # chance that a sentence after an entity's first calls it "it" or "this person"
 SHARED_NOUN_SHARE = 0.25  # chance that all entities of a passage are named by one noun
 UNANSWERABLE_SHARE = 0.25
-UNANSWERABLE_ABOUT_OTHER_SHARE = 0.6  # of these, chance that the passage gives the fact for another entity
+UNANSWERABLE_ABOUT_OTHER_SHARE = 0.4  # of these, chance that the passage gives the fact for another entity
 
 DEV_NAME_STEP = 5  # every fifth combination of a name and a noun is kept for dev
 Item = TypeVar("Item")
@@ -164,13 +164,14 @@ def _sentences(rng: random.Random, facts: list[_Fact]) -> list[list[_Fact]]:
 
 
 def _absent(theme: Theme, entities: list[str], facts: list[_Fact]) -> list[_Fact]:
-    """List what could be asked of these entities and is not told."""
+    """List what could be asked of these entities and is not told, where a value of that type is told."""
     told = {(fact.entity, fact.relation.word) for fact in facts}
+    pools = {fact.relation.pool for fact in facts}
     return [
         _Fact(entity, RELATIONS[word], "")
         for entity in entities
         for word in theme.relations
-        if (entity, word) not in told
+        if (entity, word) not in told and RELATIONS[word].pool in pools
     ]
 
 

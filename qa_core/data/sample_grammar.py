@@ -23,8 +23,7 @@ class Relation:
         """Return the predicates that give `value`, the plain one first."""
         if not self.verb:
             return [f"has a {self.word} of {value}", f"has a {self.word} of about {value}"]
-        article = ("an " if value[0] in "aeiou" else "a ") if self.pool in COUNTED else ""
-        end = f"{self.word} {self.preposition} {article}{value}"
+        end = f"{self.word} {self.preposition} {value}"
         return [f"{self.verb} {end}", f"{self.verb} {ADVERBS[self.verb]} {end}"]
 
     def questions(self, entity: str) -> list[str]:
@@ -72,7 +71,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 ADVERBS = {"was": "probably", "is": "still"}
-COUNTED = {"animal", "tool"}
 WHERE_OR_WHEN = {"place": "Where", "year": "When"}
 
 COINED_NAMES = _words(
@@ -107,84 +105,66 @@ POOLS = {
         """oak copper granite glass iron marble bronze clay silk leather bamboo amber ivory slate tin wool
         brass walnut pearl flint"""
     ),
-    "food": _words(
-        """moss berries snails acorns honey mushrooms clover herring barley walnuts beetles turnips plums
-        crabs roots chestnuts pollen shrimps"""
-    ),
-    "animal": _words(
-        """heron otter badger falcon wolf stag raven salmon lynx beaver swan hedgehog toad ram crane weasel
-        mole boar"""
-    ),
-    "tool": _words(
-        """hammer lantern compass chisel needle hook kettle ladder bellows sickle loom mirror rope saddle
-        whistle candle"""
-    ),
     "metres": tuple(f"{number} metres" for number in range(11, 99, 3)),
-    "kilograms": tuple(f"{number} kilograms" for number in range(12, 99, 3)),
     "centimetres": tuple(f"{number} centimetres" for number in range(10, 99, 3)),
-    "grams": tuple(f"{number} grams" for number in range(11, 99, 3)),
 }
 RELATIONS = {
     relation.word: relation
     for relation in (
-        Relation("built", "was", "by", "person"),
-        Relation("owned", "is", "by", "person"),
-        Relation("repaired", "was", "by", "person"),
-        Relation("discovered", "was", "by", "person"),
-        Relation("described", "was", "by", "person"),
-        Relation("founded", "was", "by", "person"),
-        Relation("led", "is", "by", "person"),
-        Relation("taught", "was", "by", "person"),
+        *(
+            Relation(word, "was", "by", "person")
+            for word in _words("built repaired designed discovered described")
+        ),
+        *(Relation(word, "was", "by", "person") for word in _words("founded taught helped raised")),
+        *(Relation(word, "is", "by", "person") for word in _words("owned led watched")),
         Relation("named", "is", "after", "person"),
         Relation("married", "was", "to", "person"),
-        Relation("finished", "was", "in", "year"),
-        Relation("sold", "was", "in", "year"),
-        Relation("seen", "was", "in", "year"),
-        Relation("closed", "was", "in", "year"),
-        Relation("born", "was", "in", "year"),
-        Relation("honoured", "was", "in", "year"),
-        Relation("kept", "is", "in", "place"),
+        *(Relation(word, "was", "in", "year") for word in _words("finished sold moved opened closed seen")),
+        *(Relation(word, "was", "in", "year") for word in _words("counted protected born crowned honoured")),
+        *(Relation(word, "is", "in", "place") for word in _words("kept based trained buried studied")),
         Relation("brought", "was", "from", "place"),
         Relation("found", "is", "near", "place"),
-        Relation("based", "is", "in", "place"),
-        Relation("raised", "was", "in", "place"),
         Relation("made", "is", "of", "material"),
+        Relation("covered", "is", "with", "material"),
+        Relation("lined", "is", "with", "material"),
         Relation("known", "is", "for", "material"),
-        Relation("painted", "was", "in", "colour"),
-        Relation("coloured", "is", "in", "colour"),
-        Relation("dressed", "is", "in", "colour"),
-        Relation("fed", "is", "on", "food"),
-        Relation("marked", "is", "with", "animal"),
-        Relation("shown", "is", "with", "tool"),
-        Relation("length", "", "", "metres"),
-        Relation("weight", "", "", "kilograms"),
-        Relation("span", "", "", "centimetres"),
-        Relation("mass", "", "", "grams"),
+        Relation("paid", "is", "in", "material"),
+        *(Relation(word, "is", "in", "colour") for word in _words("painted dressed shown")),
+        *(Relation(word, "", "", "metres") for word in _words("length height width")),
+        *(Relation(word, "", "", "centimetres") for word in _words("span reach girth")),
     )
 }
-THINGS = _words("built owned repaired finished sold kept brought made painted length weight")
+TOOLS = _words("built repaired designed owned finished sold moved kept brought found made covered lined")
 THEMES = (
-    Theme("Instruments", _words("harp flute drum organ lute horn bell fiddle"), THINGS),
-    Theme("Machines", _words("pump press mill clock furnace engine plough winch"), THINGS),
-    Theme("Ships", _words("ferry barge sloop raft cutter galley dinghy trawler"), THINGS),
+    Theme("Instruments", _words("harp flute drum organ lute horn bell fiddle"), TOOLS),
+    Theme("Machines", _words("pump press mill clock furnace engine plough winch"), TOOLS),
+    Theme(
+        "Ships",
+        _words("ferry barge sloop raft cutter galley dinghy trawler"),
+        _words("built repaired owned named finished sold opened kept brought found length height width"),
+    ),
     Theme(
         "Animals",
         _words("lizard finch goat moth hare newt owl trout"),
-        _words("discovered described named seen found brought coloured fed span mass"),
+        _words(
+            "discovered described named watched seen counted protected kept found studied span reach girth"
+        ),
     ),
     Theme(
         "Guilds",
         _words("guild society league order circle union company lodge"),
-        _words("founded led named closed based known dressed marked shown owned"),
+        _words("founded led owned helped opened closed moved based trained found known paid dressed painted"),
     ),
     Theme(
         "Places",
         _words("tower bridge castle chapel garden harbour hall well"),
-        _words("built repaired named finished closed found made painted marked length"),
+        _words("built repaired designed named finished opened closed made covered lined length height width"),
     ),
     Theme(
         "People",
         (),
-        _words("taught married described named born honoured raised known dressed shown"),
+        _words(
+            "taught helped raised married born crowned honoured based trained buried shown dressed painted"
+        ),
     ),
 )
