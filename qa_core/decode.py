@@ -18,7 +18,7 @@ from qa_core.errors import DataError
 from qa_core.families.base import GeneratedAnswer
 
 
-class NonFiniteScoreError(DataError):
+class NonFiniteScore(DataError):
     """A model gave NaN or infinity where an answer was to be weighed."""
 
 
@@ -107,7 +107,7 @@ def decode_spans(windows: WindowSet, table: QaTable, spans: SpanScores) -> list[
         spans: of all windows, in their order.
 
     Raises:
-        NonFiniteScoreError: a logit is NaN or infinite; names the question.
+        NonFiniteScore: a logit is NaN or infinite; names the question.
     """
     questions = windows.question_index  # [W]
     score, null_score = spans.score.numpy(), spans.null_score.numpy()
@@ -148,7 +148,7 @@ def decode_generated(
         answers: of all windows, in their order.
 
     Raises:
-        NonFiniteScoreError: a log-probability is NaN; names the question.
+        NonFiniteScore: a log-probability is NaN; names the question.
     """
     questions = windows.question_index
     scores = np.array([answer.log_probability for answer in answers], dtype=np.float64)  # [W]
@@ -190,7 +190,7 @@ def _refuse_nan(scores: np.ndarray, questions: np.ndarray, table: QaTable) -> No
     bad = np.flatnonzero(np.isnan(scores))
     if len(bad):
         question_id = table.question_ids[int(questions[bad[0]])]
-        raise NonFiniteScoreError(
+        raise NonFiniteScore(
             f"question {question_id!r}: the model's scores are not finite there and in {len(bad)} of "
             f"{len(scores)} windows in all; allowed: finite numbers"
         )

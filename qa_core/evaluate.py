@@ -59,7 +59,7 @@ def predict(
         device: where batches go.
 
     Raises:
-        NonFiniteScoreError: the model's scores are NaN or infinite; names the question.
+        NonFiniteScore: the model's scores are NaN or infinite; names the question.
     """
     batches = plan_inference_batches(windows.lengths, settings.batch_tokens)
     order = np.concatenate(batches)  # windows in the order in which they are answered

@@ -11,7 +11,7 @@ from qa_core.data.squad import QaTable, read_squad
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.decode import (
-    NonFiniteScoreError,
+    NonFiniteScore,
     Prediction,
     SpanScores,
     apply_threshold,
@@ -204,7 +204,7 @@ def test_a_question_without_any_allowed_span_has_no_answer(windows, table):
 @pytest.mark.parametrize("field", ["score", "null_score"])
 def test_a_score_that_is_not_a_number_is_refused_with_its_question(windows, table, field):
     values = [0.0] * 5 + [math.nan] * 2 + [0.0] * 2
-    with pytest.raises(NonFiniteScoreError, match=r"question 'r2': .* 2 of 9 windows") as raised:
+    with pytest.raises(NonFiniteScore, match=r"question 'r2': .* 2 of 9 windows") as raised:
         decode_spans(windows, table, spans(windows, **{field: values}))
     assert isinstance(raised.value, DataError)
 
@@ -234,7 +234,7 @@ def test_the_likeliest_text_of_a_question_answers_and_its_odds_are_log_probabili
 
 def test_a_log_probability_that_is_nan_is_refused_with_its_question(windows, table):
     answers = generated(*[("x", -1.0, -1.0)] * 8, ("x", -1.0, math.nan))
-    with pytest.raises(NonFiniteScoreError, match="question 't1'"):
+    with pytest.raises(NonFiniteScore, match="question 't1'"):
         decode_generated(windows, table, answers)
 
 

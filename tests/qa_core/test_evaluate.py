@@ -14,7 +14,7 @@ from qa_core.config import EvaluationConfig, ModelConfig
 from qa_core.data.squad import QaTable, load_table, read_squad, select_questions
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
-from qa_core.decode import NonFiniteScoreError, Prediction, apply_threshold
+from qa_core.decode import NonFiniteScore, Prediction, apply_threshold
 from qa_core.evaluate import predict, quality, scores_by_question, selection_scores, tune_threshold
 from qa_core.families.base import Family, GeneratedAnswer
 from qa_core.scores import evaluate_v2, question_scores
@@ -156,7 +156,7 @@ def test_a_model_that_gives_nan_is_refused_with_the_question(windows, table, tok
         ]
         * 2
     )
-    with pytest.raises(NonFiniteScoreError, match=table.question_ids[0]):
+    with pytest.raises(NonFiniteScore, match=table.question_ids[0]):
         answered(reader, windows, table, tokenizer)
 
 

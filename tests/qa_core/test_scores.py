@@ -264,7 +264,7 @@ def test_malformed_data_is_refused_with_its_place(tmp_path, document, message):
         ("empty.json", b" \n", "empty file"),
         ("broken.json", b'{"data": [\n}', "line 2, column 1"),
         ("latin.json", b'{"data":\n "\xe9"}', "line 2: found bytes that are not UTF-8"),
-        ("nul.json", b'{"data": \0}', "line 1, column 10"),
+        ("nul.json", b'{"data": \0}', "line 1: found a NUL byte at byte 9"),
         ("plain.json.gz", b"{}", "not gzip"),
         ("short.json.gz", gzip.compress(b"[1, 2, 3]" * 50)[:-12], "damaged gzip"),
         ("deep.json", b"[" * 200_000, "allowed: one JSON document"),
