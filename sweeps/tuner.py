@@ -6,6 +6,7 @@ does on its worker is in `trial.py`.
 """
 
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -37,6 +38,8 @@ TUNE_ENVIRONMENT = {
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the same on the driver and on its workers
+    # Ray takes Ctrl-C for "stop and return what there is": the exit code would say that all went well.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -307,6 +310,8 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
 def start_ray(place: Place, *, cpus: float) -> None:
     """Join the cluster at the address, or start a Ray on the loopback of this machine without a dashboard."""
     os.environ.update({name: os.environ.get(name, value) for name, value in TUNE_ENVIRONMENT.items()})
+    # It logs the traceback of each failed trial, which stands in the record and which the console groups.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if place.address:
         ray.init(address=place.address, **options)

@@ -14,9 +14,12 @@ from qa_core.seeding import numpy_generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-POOL_STEPS = (
-    64  # steps whose windows are sorted by length together: long enough to pad little, short enough to mix
-)
+# Steps whose windows are sorted by length together: long enough to pad little, short enough to mix.
+POOL_STEPS = 64
+# Lengths are rounded up to at most this many distinct ones: the CPU kernels keep work space for every shape they have
+# met, tens of MB each, and real paragraphs have hundreds of lengths.
+DISTINCT_LENGTHS = 16
+SHORTEST_STEP = 8  # tokens
 IGNORED = -100  # target of a padded position, which the loss leaves out
 
 
@@ -43,12 +46,13 @@ def plan_training_batches(
     generator = numpy_generator(seed, "training_batches", epoch)
     shuffled = generator.permutation(len(lengths))
     pool_size = batch_size * POOL_STEPS
+    padded = round_up(lengths, lengths.max(initial=0))
     steps: list[np.ndarray] = []
     for first in range(0, len(shuffled), pool_size):
         pool = shuffled[first : first + pool_size]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         steps.extend(pool[start : start + batch_size] for start in range(0, len(pool), batch_size))
-    return [_fill(steps[index], lengths, micro_batch_tokens) for index in generator.permutation(len(steps))]
+    return [_fill(steps[index], padded, micro_batch_tokens) for index in generator.permutation(len(steps))]
 
 
 def plan_inference_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
@@ -58,11 +62,20 @@ def plan_inference_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.nd
     longer than the limit goes alone. Returns int64 arrays of window indices.
     """
     lengths = np.asarray(lengths)
-    return _fill(np.argsort(-lengths.astype(np.int64), kind="stable"), lengths, batch_tokens)
+    padded = round_up(lengths, lengths.max(initial=0))
+    return _fill(np.argsort(-lengths.astype(np.int64), kind="stable"), padded, batch_tokens)
+
+
+def round_up(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """Round lengths in tokens up, but not past `longest`, so that few distinct ones are left."""
+    step = SHORTEST_STEP
+    while step * DISTINCT_LENGTHS < longest:
+        step *= 2
+    return np.minimum(-(-np.asarray(lengths, dtype=np.int64) // step) * step, longest)
 
 
 def collate(windows: WindowSet, indices: np.ndarray, pad_id: int) -> "dict[str, Tensor]":
-    """Make the batch of `qa_core.families.base` from some windows, padded to the longest of them.
+    """Make the batch of `qa_core.families.base` from some windows, padded to the longest of them, rounded up.
 
     Args:
         windows: the set.
@@ -75,7 +88,8 @@ def collate(windows: WindowSet, indices: np.ndarray, pad_id: int) -> "dict[str, 
     import torch
 
     indices = np.asarray(indices, dtype=np.int64)
-    positions, is_token = _ragged(windows.token_starts, indices)  # [B, L] each
+    length = int(round_up(windows.lengths[indices], windows.longest).max(initial=0))
+    positions, is_token = _ragged(windows.token_starts, indices, length)  # [B, L] each
     null_positions = windows.null_positions[indices].astype(np.int64)
     span_mask = (windows.char_starts[positions] >= 0) & is_token
     span_mask[np.arange(len(indices)), null_positions] = True
@@ -90,7 +104,8 @@ def collate(windows: WindowSet, indices: np.ndarray, pad_id: int) -> "dict[str, 
         "window_index": indices,
     }
     if len(windows.target_ids):
-        positions, is_token = _ragged(windows.target_starts, indices)  # [B, T] each
+        length = int(np.diff(windows.target_starts)[indices].max(initial=0))
+        positions, is_token = _ragged(windows.target_starts, indices, length)  # [B, T] each
         batch["target_ids"] = np.where(is_token, windows.target_ids[positions], IGNORED).astype(np.int64)
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
@@ -109,10 +124,10 @@ def _fill(order: np.ndarray, lengths: np.ndarray, tokens: int) -> list[np.ndarra
     return batches
 
 
-def _ragged(starts: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ragged(starts: np.ndarray, indices: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return places in the flat array [B, L] and where they are real; padded places point at 0."""
     first = starts[indices][:, None]
     lengths = starts[indices + 1][:, None] - first
-    steps = np.arange(lengths.max(initial=0))[None]
+    steps = np.arange(length)[None]
     is_real = steps < lengths
     return np.where(is_real, first + steps, 0), is_real

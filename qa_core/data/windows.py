@@ -57,6 +57,11 @@ class WindowSet:
         return np.diff(self.token_starts).astype(np.int32)
 
     @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest window; 0 when there is none."""
+        return int(self.lengths.max(initial=0))
+
+    @cached_property
     def token_ids(self) -> np.ndarray:
         """All windows' tokens, flat int32."""
         return self._values("token_ids")

@@ -1,7 +1,5 @@
 """`run`: a whole sweep, from a checked spec to its front, its plots and the next commands to type."""
 
-import logging
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +49,6 @@ def run(spec: SweepSpec, target: Target) -> int:
     from sweeps.tracking import Tracker
     from sweeps.tuner import Place, create_run_folder, run_sweep
 
-    _calm_ray()
     create_run_folder(target.folder)
     console = SweepConsole()
     tracker = Tracker.start(
@@ -80,13 +77,6 @@ def run(spec: SweepSpec, target: Target) -> int:
         tracker.finish(status)
     show(outcome, files, tracker)
     return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
-
-
-def _calm_ray() -> None:
-    # Ray takes Ctrl-C for "stop and return what there is": the exit code would say that all went well.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    # It logs the traceback of each failed trial, which stands in the record and which the console groups.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 def write_front(front: "FrontResult", folder: Path) -> list[Path]:

@@ -68,7 +68,8 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
-    spec = _spec(tmp_path, small_squad)
+    monkeypatch.chdir(small_squad.parent)  # relative paths must mean the same in a worker
+    spec = _spec(tmp_path, Path(small_squad.name))
     console, tracker = _Told(), _Told()
     outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=tracker)
 

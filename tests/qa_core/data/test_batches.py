@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_core.data.batches import collate, plan_inference_batches, plan_training_batches
+from qa_core.data.batches import (
+    DISTINCT_LENGTHS,
+    collate,
+    plan_inference_batches,
+    plan_training_batches,
+    round_up,
+)
 from qa_core.data.squad import QaTable
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
@@ -54,15 +60,16 @@ def test_inference_batches_hold_every_window_once_longest_first(
 
 
 def test_inference_batches_are_as_full_as_the_limit_allows() -> None:
-    plan = plan_inference_batches(np.array([5, 9, 2, 4, 3]), 10)
+    plan = plan_inference_batches(np.array([50, 90, 20, 40, 30]), 2 * 56)  # 50 tokens are padded to 56
     assert [batch.tolist() for batch in plan] == [[1], [0, 3], [4, 2]]
 
 
 def test_similar_lengths_go_together_and_padding_stays_small() -> None:
     lengths = np.random.default_rng(0).gamma(6, 29, size=20_000).astype(int).clip(20, 384)
     plan = plan_training_batches(lengths, batch_size=16, micro_batch_tokens=16384, seed=0, epoch=0)
-    padded = sum(len(micro) * lengths[micro].max() for step in plan for micro in step)
-    assert padded / lengths.sum() < 1.03
+    rounded = round_up(lengths, 384)
+    padded = sum(len(micro) * rounded[micro].max() for step in plan for micro in step)
+    assert padded / lengths.sum() < 1.12
     means = [np.mean([lengths[micro].mean() for micro in step]) for step in plan[:200]]
     assert np.corrcoef(means, range(200))[0, 1] == pytest.approx(0, abs=0.2)  # lengths come in no order
 
@@ -87,6 +94,24 @@ def small_windows(table: QaTable, folder: Path, layout: WindowLayout) -> WindowS
 def padded(rows: list[list[int]], fill: int) -> list[list[int]]:
     longest = max(map(len, rows))
     return [row + [fill] * (longest - len(row)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("longest", "lengths", "expected"),
+    [
+        (128, [1, 8, 9, 127, 128], [8, 8, 16, 128, 128]),
+        (384, [1, 33, 352, 353], [32, 64, 352, 384]),
+        (300, [1, 290, 300], [32, 300, 300]),  # never past the longest: a model may have no more positions
+        (19, [3, 17], [8, 19]),
+    ],
+)
+def test_lengths_are_rounded_up_to_few_distinct_ones(
+    longest: int, lengths: list[int], expected: list[int]
+) -> None:
+    assert round_up(np.array(lengths), longest).tolist() == expected
+    every = round_up(np.arange(1, longest + 1), longest)
+    assert len(set(every.tolist())) <= DISTINCT_LENGTHS
+    assert (every >= np.arange(1, longest + 1)).all()
 
 
 @pytest.mark.parametrize("null_at", ["first", "last"])
