@@ -25,6 +25,7 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.front import FrontResult, compute_front
+from sweeps.place import Place
 from sweeps.records import Record
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space, compile_space
@@ -32,17 +33,6 @@ from sweeps.spec import SweepSpec
 from sweeps.trial import TrialTask, as_values, read_outcome, run_trial
 
 RECORDS_FILE, SPEC_FILE = "records.jsonl", "spec.json"
-TUNE_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records.jsonl and MLflow are the logs
-    "TUNE_RESULT_BUFFER_LENGTH": "0",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the same on the driver and on its workers
-    # Ray takes Ctrl-C for "stop and return what there is": the exit code would say that all went well.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -248,14 +238,6 @@ class _Events(tune.Callback):
         self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error))
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a sweep runs: an embedded Ray on this machine, or a cluster's address."""
-
-    address: str | None = None
-    dashboard: bool = False
-
-
 def run_sweep(spec: SweepSpec, *, folder: Path, place: Place, console: Any, tracker: Any) -> SweepOutcome:
     """Run every trial of a sweep and return its front.
 
@@ -309,7 +291,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
 
 def start_ray(place: Place, *, cpus: float) -> None:
     """Join the cluster at the address, or start a Ray on the loopback of this machine without a dashboard."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in TUNE_ENVIRONMENT.items()})
+    place.set_environment()
     # It logs the traceback of each failed trial, which stands in the record and which the console groups.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.place import Place
+
+Place().set_environment()  # before any test imports Ray
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -11,6 +11,7 @@ from qa_core.errors import StorageError
 from sweeps.commands.planning import check_data
 from sweeps.commands.results import RECORDS_FILE
 from sweeps.console import SweepConsole
+from sweeps.place import Place
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
 
@@ -46,8 +47,10 @@ def run(spec: SweepSpec, target: Target) -> int:
     """
     compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
     check_data(spec)
+    place = Place(target.address, target.dashboard)
+    place.set_environment()  # before Ray is imported
     from sweeps.tracking import Tracker
-    from sweeps.tuner import Place, create_run_folder, run_sweep
+    from sweeps.tuner import create_run_folder, run_sweep
 
     create_run_folder(target.folder)
     console = SweepConsole()
@@ -60,7 +63,6 @@ def run(spec: SweepSpec, target: Target) -> int:
     )
     status = "failed"
     try:
-        place = Place(target.address, target.dashboard)
         outcome = run_sweep(spec, folder=target.folder, place=place, console=console, tracker=tracker)
         console.finish(outcome.counts)
         files = write_front(outcome.front, target.folder)

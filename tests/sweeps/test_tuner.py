@@ -1,22 +1,33 @@
 """A real sweep on an embedded Ray: every trial recorded once, statuses true, a failing trial ends nothing."""
 
+import contextlib
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from qa_core.errors import ConfigError, StorageError
 from sweeps import records
+from sweeps.place import Place
 from sweeps.spec import load_spec
-from sweeps.tuner import RECORDS_FILE, Place, create_run_folder, run_sweep
+from sweeps.tuner import RECORDS_FILE, create_run_folder, run_sweep
 
 
 class _Told:
-    """Stands in for console and tracker: keeps every call."""
+    """Stands in for console and tracker: keeps every call, and where Ray's processes listen meanwhile."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple]] = []
+        self.listening: set[str] = set()
+
+    def trial_reported(self, *args) -> None:
+        self.calls.append(("trial_reported", args))
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                found = [item for item in process.net_connections() if item.status == psutil.CONN_LISTEN]
+                self.listening |= {item.laddr.ip for item in found}
 
     def __getattr__(self, name: str):
         return lambda *args, **kwargs: self.calls.append((name, args))
@@ -97,6 +108,8 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     }
     assert len(tracker.named("log_trial")) == len(console.named("trial_ended")) == 8
     assert json.loads((outcome.folder / "spec.json").read_text())["name"] == "small"
+    assert console.listening
+    assert console.listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     # Grid order and seeds are those of the spec, whatever Ray does first.
     seeds = {record.trial_id: record.seed for record in found}
     assert len(set(seeds.values())) == 8
