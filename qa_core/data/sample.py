@@ -1,8 +1,8 @@
 """The built-in corpus: generated passages about invented things, in the SQuAD v2.0 layout.
 
-It is for runs without a hub. A passage tells facts of the same kinds about two or three entities of one
-theme: neither the type of the answer nor the kind of fact is enough, the question must be read. Words and
-patterns are in `sample_grammar.py`. Standard library only; a seed gives the same bytes on every machine.
+It is for runs without a hub. A passage tells facts of several types about one or two entities of a theme.
+The type of the answer that a question asks for finds a little more than half of the answers; for the rest,
+its relation and its entity must be read. Words and patterns are in `sample_grammar.py`. Standard library only; a seed gives the same bytes on every machine.
 """
 
 import random
@@ -26,8 +26,9 @@ PASSAGES_PER_ARTICLE = {"train": 18, "dev": 9}
 QUESTIONS_PER_PASSAGE = 5
 
 # Difficulty: each larger value is harder.
-ENTITY_COUNTS = (2, 3)  # drawn with equal chance
-FACTS_PER_PASSAGE = 8  # shared out between the entities
+ENTITY_COUNTS = (1, 2)  # drawn with equal chance
+FACTS_PER_PASSAGE = 5  # shared out between the entities
+SAME_TYPE_SHARE = 0.35  # chance that a fact may be of a type that the passage has already
 SHARED_RELATIONS_SHARE = 0.4  # chance that a fact's relation is one that the first entity has too
 STATEMENT_FORMS = 2
 QUESTION_FORMS = 3
@@ -36,6 +37,7 @@ PRONOUN_SHARE = 0.0  # chance that a sentence after an entity's first calls it "
 SHARED_NOUN_SHARE = 0.25  # chance that all entities of a passage are named by one noun
 UNANSWERABLE_SHARE = 0.25
 UNANSWERABLE_ABOUT_OTHER_SHARE = 0.4  # of these, chance that the passage gives the fact for another entity
+UNANSWERABLE_TYPE_TOLD_SHARE = 0.5  # of these, chance that the passage has a value of the asked type
 
 DEV_NAME_STEP = 5  # every fifth combination of a name and a noun is kept for dev
 Item = TypeVar("Item")
@@ -85,10 +87,7 @@ def _paragraph(rng: random.Random, theme: Theme, split: str, used: set[str]) -> 
     absent = _absent(theme, entities, facts)
     for fact in _draw(rng, facts, QUESTIONS_PER_PASSAGE):
         if absent and rng.random() < UNANSWERABLE_SHARE:
-            given = {known.relation.word for known in facts}
-            about_other = rng.random() < UNANSWERABLE_ABOUT_OTHER_SHARE
-            fitting = [item for item in absent if (item.relation.word in given) == about_other] or absent
-            fact = _pick(rng, fitting)
+            fact = _pick(rng, _fitting_absent(rng, absent, facts))
             absent.remove(fact)
         questions.append(_question(rng, fact))
     return {"context": context, "qas": questions}
@@ -123,7 +122,10 @@ def _facts(rng: random.Random, theme: Theme, entities: list[str]) -> list[_Fact]
         while len(words) < count:
             shared = [word for word in first_words if word not in words]
             is_shared = bool(shared) and rng.random() < SHARED_RELATIONS_SHARE
-            words.append(_pick(rng, shared if is_shared else [w for w in theme.relations if w not in words]))
+            fitting = shared if is_shared else [word for word in theme.relations if word not in words]
+            told = {RELATIONS[word].pool for word in (*first_words, *words)}
+            new = [word for word in fitting if RELATIONS[word].pool not in told]
+            words.append(_pick(rng, new if new and rng.random() >= SAME_TYPE_SHARE else fitting))
         for word in words:
             value = _pick(rng, [item for item in POOLS[RELATIONS[word].pool] if item not in taken])
             taken.add(value)
@@ -164,15 +166,27 @@ def _sentences(rng: random.Random, facts: list[_Fact]) -> list[list[_Fact]]:
 
 
 def _absent(theme: Theme, entities: list[str], facts: list[_Fact]) -> list[_Fact]:
-    """List what could be asked of these entities and is not told, where a value of that type is told."""
+    """List what could be asked of these entities and is not told."""
     told = {(fact.entity, fact.relation.word) for fact in facts}
-    pools = {fact.relation.pool for fact in facts}
     return [
         _Fact(entity, RELATIONS[word], "")
         for entity in entities
         for word in theme.relations
-        if (entity, word) not in told and RELATIONS[word].pool in pools
+        if (entity, word) not in told
     ]
+
+
+def _fitting_absent(rng: random.Random, absent: list[_Fact], facts: list[_Fact]) -> list[_Fact]:
+    """Choose the kind of unanswerable question: what the passage says of another entity, or of the same type."""
+    words = {fact.relation.word for fact in facts}
+    pools = {fact.relation.pool for fact in facts}
+    if rng.random() < UNANSWERABLE_ABOUT_OTHER_SHARE:
+        about_other = [item for item in absent if item.relation.word in words]
+        if about_other:
+            return about_other
+    type_told = rng.random() < UNANSWERABLE_TYPE_TOLD_SHARE
+    rest = [item for item in absent if item.relation.word not in words]
+    return [item for item in rest if (item.relation.pool in pools) == type_told] or rest or absent
 
 
 def _question(rng: random.Random, fact: _Fact) -> dict[str, Any]:
