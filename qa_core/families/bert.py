@@ -60,7 +60,10 @@ class Bert(Family):
         }
         if self.is_preset:
             refuse_load_options(load_options, self.model.checkpoint)
-            settings |= self.presets[self.model.checkpoint]
+            sizes = self.presets[self.model.checkpoint]
+            # The usual 0.02 suits a width of 768. At a width of 64, 40,000 windows of varied generated questions
+            # gave an exact match of 37 % with it and of 56 % with this (one seed, no dropout).
+            settings |= {**sizes, "initializer_range": sizes["hidden_size"] ** -0.5}
             config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **settings)
             return BertForQuestionAnswering(config)
         model = load_pretrained(

@@ -63,7 +63,8 @@ class DistilBert(Family):
         }
         if self.is_preset:
             refuse_load_options(load_options, self.model.checkpoint)
-            settings |= self.presets[self.model.checkpoint]
+            sizes = self.presets[self.model.checkpoint]
+            settings |= {**sizes, "initializer_range": sizes["dim"] ** -0.5}  # for the reason, see `bert.py`
             config = DistilBertConfig(
                 vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **settings
             )

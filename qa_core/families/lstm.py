@@ -41,9 +41,9 @@ class Lstm(Family):
     base_traits = frozenset({"recurrent"})
     tokenizer_kind = "word"
     presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "micro": {"embedding_size": 64, "hidden_size": 48},
-        "tiny": {"embedding_size": 96, "hidden_size": 96},
-        "mini": {"embedding_size": 128, "hidden_size": 160},
+        "micro": {"embedding_size": 48, "hidden_size": 32},
+        "tiny": {"embedding_size": 64, "hidden_size": 64},
+        "mini": {"embedding_size": 128, "hidden_size": 128},
     }
     Options = LstmOptions
 

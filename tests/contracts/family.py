@@ -54,6 +54,13 @@ class Setting:
         torch.manual_seed(seed)
         return family, family.build(self.tokenizer)
 
+    def alone(self, index: int) -> dict[str, torch.Tensor]:
+        """Return one window as a batch without any padding."""
+        length = int(self.windows.lengths[index])
+        batch = self.batch([index])
+        sides = ("input_ids", "attention_mask", "token_type_ids", "span_mask")
+        return {name: item[:, :length] if name in sides else item for name, item in batch.items()}
+
     def batch(self, indices: Any = None) -> dict[str, torch.Tensor]:
         """Return the windows as a batch; None for all of them."""
         chosen = np.arange(len(self.windows)) if indices is None else np.array(indices)
@@ -153,7 +160,7 @@ class FamilyContract:
         model.eval()
         with torch.no_grad():
             whole = family.loss(model, setting.batch())
-            single = [family.loss(model, setting.batch([index])) for index in range(8)]
+            single = [family.loss(model, setting.alone(index)) for index in range(8)]
         torch.testing.assert_close(whole, torch.stack(single).mean(), atol=1e-5, rtol=1e-5)
 
     def test_every_preset_builds_and_each_is_larger_than_the_last(self, setting: Setting) -> None:
@@ -304,7 +311,7 @@ class SpanContract(FamilyContract):
         together = self.logits(setting, setting.batch())
         assert len(set(setting.windows.lengths.tolist())) > 2
         for index, length in enumerate(setting.windows.lengths.tolist()):
-            alone = self.logits(setting, setting.batch([index]))
+            alone = self.logits(setting, setting.alone(index))
             for one, many in zip(alone, together, strict=True):
                 torch.testing.assert_close(one[0], many[index, :length], atol=2e-5, rtol=2e-5)
 
@@ -372,16 +379,22 @@ class GenerateContract(FamilyContract):
     def test_padding_and_company_change_no_answer(
         self, setting: Setting, trained: tuple[Family, torch.nn.Module]
     ) -> None:
-        family, model = trained
         options: dict[str, Any] = {"tokenizer": setting.tokenizer, "max_new_tokens": 12}
-        plain = family.generate(model, setting.batch(), **options)
-        wide = family.generate(model, padded(setting.batch(), extra=9), **options)
-        alone = [family.generate(model, setting.batch([index]), **options)[0] for index in range(8)]
-        for other in (wide, alone):
-            assert [item.text for item in other] == [item.text for item in plain]
-            for name in ("log_probability", "null_log_probability"):
-                values = [[getattr(item, name) for item in answers] for answers in (other, plain)]
-                assert values[0] == pytest.approx(values[1], abs=1e-3)
+        for family, model in (trained, self._undecided(setting, seed=2), self._undecided(setting, seed=7)):
+            plain = family.generate(model, setting.batch(), **options)
+            wide = family.generate(model, padded(setting.batch(), extra=60), **options)
+            alone = [family.generate(model, setting.alone(index), **options)[0] for index in range(8)]
+            for other in (wide, alone):
+                assert [item.text for item in other] == [item.text for item in plain]
+                for name in ("log_probability", "null_log_probability"):
+                    values = [[getattr(item, name) for item in answers] for answers in (other, plain)]
+                    assert values[0] == pytest.approx(values[1], abs=1e-3)
+
+    def _undecided(self, setting: Setting, *, seed: int) -> tuple[Family, torch.nn.Module]:
+        """Return a model after five steps: one that is sure of its answers shrugs off a wrong mask."""
+        family, model = setting.build(seed=seed)
+        fit(family, model, setting.batch(), steps=5)
+        return family, model.eval()
 
     def test_the_limit_counts_new_tokens_and_the_score_covers_what_was_written(
         self, setting: Setting, trained: tuple[Family, torch.nn.Module]

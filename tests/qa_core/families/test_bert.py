@@ -12,11 +12,20 @@ from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering
 from qa_core.config import ModelConfig
 from qa_core.errors import ConfigError
 from qa_core.families.bert import Bert
-from tests.contracts.family import MINIMUM, SpanContract, eight_questions
+from tests.contracts.family import MINIMUM, Setting, SpanContract, eight_questions
 
 
 class TestBert(SpanContract):
     name = "bert"
+
+    @pytest.mark.parametrize(("preset", "width"), [("micro", 64), ("mini", 192)])
+    def test_a_presets_weights_start_at_a_scale_that_suits_its_width(
+        self, setting: Setting, preset: str, width: int
+    ) -> None:
+        _, model = setting.build(checkpoint=preset)
+        weight = model.bert.encoder.layer[0].attention.self.query.weight
+        assert weight.shape == (width, width)
+        assert weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,15 @@ from tests.contracts.family import MINIMUM, Setting, SpanContract, eight_questio
 class TestDistilBert(SpanContract):
     name = "distilbert"
 
+    @pytest.mark.parametrize(("preset", "width"), [("micro", 64), ("mini", 192)])
+    def test_a_presets_weights_start_at_a_scale_that_suits_its_width(
+        self, setting: Setting, preset: str, width: int
+    ) -> None:
+        _, model = setting.build(checkpoint=preset)
+        weight = model.distilbert.transformer.layer[0].attention.q_lin.weight
+        assert weight.shape == (width, width)
+        assert weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
+
     def test_token_types_play_no_part(self, setting: Setting) -> None:
         batch = setting.batch()
         plain = self.logits(setting, batch)

@@ -19,7 +19,7 @@ class TestLstm(SpanContract):
             Lstm(ModelConfig(family="lstm", checkpoint="./no/such/folder"))
 
     def test_the_question_changes_the_logits_of_the_context(self, setting: Setting) -> None:
-        batch = setting.batch([0])
+        batch = setting.alone(0)
         other = {**batch, "input_ids": batch["input_ids"].clone()}
         other["input_ids"][0, 1] = batch["input_ids"][0, 2]
         assert batch["token_type_ids"][0, 1] == 0

@@ -20,7 +20,7 @@ class TestMambaSpan(SpanContract):
     decay_free_matrices = frozenset({"A_log"})
 
     def test_the_question_stands_before_the_context(self, setting: Setting) -> None:
-        types = setting.batch([0])["token_type_ids"][0].tolist()
+        types = setting.alone(0)["token_type_ids"][0].tolist()
         assert types == sorted(types)
         assert 0 < sum(types) < len(types)
 
@@ -38,7 +38,7 @@ class TestMambaGenerate(GenerateContract):
     null_text = "I don't know."
 
     def test_the_prompt_reads_context_question_and_a_place_for_the_answer(self, setting: Setting) -> None:
-        batch = setting.batch([0])
+        batch = setting.alone(0)
         example = setting.table.example(0)
         prompt = setting.tokenizer.decode(batch["input_ids"][0])
         assert prompt == f"{example.context}\n\nQ: {example.question}\nA:"
@@ -48,7 +48,7 @@ class TestMambaGenerate(GenerateContract):
     def test_the_loss_is_on_answer_and_end_token_only(self, setting: Setting) -> None:
         family, model = setting.build()
         model.eval()
-        batch = setting.batch([1])
+        batch = setting.alone(1)
         targets = batch["target_ids"]
         ids = torch.cat([batch["input_ids"], targets], dim=1)
         labels = torch.cat([torch.full_like(batch["input_ids"], -100), targets], dim=1)
@@ -62,7 +62,7 @@ class TestMambaGenerate(GenerateContract):
         family, model = trained
         answers = family.generate(model, setting.batch(), setting.tokenizer, max_new_tokens=16)
         for index in (0, 3, 6):
-            prompt = setting.batch([index])["input_ids"]
+            prompt = setting.alone(index)["input_ids"]
             ids, total = prompt, 0.0
             while ids.shape[1] < prompt.shape[1] + 16:
                 with torch.no_grad():

@@ -28,7 +28,7 @@ class TestT5Generate(GenerateContract):
     ) -> None:
         family, model = trained
         for index in (0, 3, 6):
-            batch = setting.batch([index])
+            batch = setting.alone(index)
             answer = family.generate(model, batch, setting.tokenizer, max_new_tokens=20)[0]
             written, total = [model.config.decoder_start_token_id], 0.0
             while written[-1] != setting.tokenizer.eos_token_id and len(written) <= 20:
@@ -71,7 +71,7 @@ class TestT5Checkpoint:
     ) -> None:
         theirs = _checkpoint(tmp_path, len(setting.tokenizer), feed_forward_proj=projection).eval()
         family, model = setting.build(checkpoint=str(tmp_path), dropout=0.25, attention_dropout=0.125)
-        batch = setting.batch([2])
+        batch = setting.alone(2)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         with torch.no_grad():
             expected = theirs(**inputs, labels=batch["target_ids"]).loss
