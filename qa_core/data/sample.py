@@ -2,7 +2,8 @@
 
 It is for runs without a hub. A passage tells facts of several types about one or two entities of a theme.
 The type of the answer that a question asks for finds a little more than half of the answers; for the rest,
-its relation and its entity must be read. Words and patterns are in `sample_grammar.py`. Standard library only; a seed gives the same bytes on every machine.
+its relation and its entity must be read. Words and patterns are in `sample_grammar.py`. Standard library
+only; a seed gives the same bytes on every machine.
 """
 
 import random
