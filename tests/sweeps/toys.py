@@ -34,7 +34,7 @@ class Toy(Family):
     base_traits = frozenset({"linear_layers"})
     heads = ("span",)
     tokenizer_kind = "word"
-    presets = {"tiny": {}}  # noqa: RUF012
+    presets = {"tiny": {}}
 
     layout = build = architecture = restore = loss = adapter_targets = None  # type: ignore[assignment]
 

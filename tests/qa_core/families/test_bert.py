@@ -166,7 +166,7 @@ def test_a_window_longer_than_the_positions_is_refused(checkpoint: Path) -> None
 def test_a_tokenizer_without_cls_is_refused_by_name() -> None:
     class Bytes:
         sep_token_id = cls_token_id = None
-        special_tokens_map = {"eos_token": "<|endoftext|>"}  # noqa: RUF012
+        special_tokens_map = {"eos_token": "<|endoftext|>"}
 
     with pytest.raises(ConfigError, match=r"'bert' needs a sep token.*eos_token"):
         Bert(ModelConfig(family="bert")).layout(Bytes())  # type: ignore[arg-type]

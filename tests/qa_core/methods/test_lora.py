@@ -9,6 +9,7 @@ from qa_core import registry
 from qa_core.config import ModelConfig, RunConfig, from_dict
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.lora import Lora
+from tests.contracts.method import MethodContract
 
 TOKENIZER = SimpleNamespace(pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3)
 
@@ -163,3 +164,9 @@ def test_an_unknown_target_set_is_named_with_those_that_exist():
     family, model = _bert()
     with pytest.raises(ConfigError, match="'attention'"):
         Lora.from_options({"targets": "atention"}).attach(model, family)
+
+
+class TestLoraContract(MethodContract):
+    name = "lora"
+    options = {"rank": 4, "targets": "all_linear"}
+    refused = {("lstm", "span")}

@@ -12,7 +12,7 @@ from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerCo
 
 class TestAsha(SchedulerContract):
     name = "asha"
-    options = {"grace_examples": 1000, "eta": 3}  # noqa: RUF012
+    options = {"grace_examples": 1000, "eta": 3}
 
     def test_a_worse_trial_is_stopped_at_the_first_rung_and_a_better_one_goes_on(self) -> None:
         # The cut-off is the 2/3 quantile of the values seen before: 30; then of 30 and 60: 50.

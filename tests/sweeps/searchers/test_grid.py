@@ -47,7 +47,7 @@ class TestGridSearcher(SearcherContract):
 
 class TestShuffledGridSearcher(SearcherContract):
     name = "grid"
-    options = {"shuffle": True, "points": 2}  # noqa: RUF012
+    options = {"shuffle": True, "points": 2}
 
     def test_it_proposes_every_point_once_in_another_order(self) -> None:
         space = toy_space(space=CHOICES_ONLY)

@@ -15,7 +15,7 @@ from tests.sweeps.toys import toy_space
 
 class TestTpe(SearcherContract):
     name = "optuna"
-    options = {"startup_trials": 5}  # noqa: RUF012
+    options = {"startup_trials": 5}
 
     def test_only_finished_trials_count_as_complete(self) -> None:
         searcher = self.make()
@@ -64,12 +64,12 @@ class TestTpe(SearcherContract):
 
 class TestNsga2(SearcherContract):
     name = "optuna"
-    options = {"sampler": "nsga2", "population": 4}  # noqa: RUF012
+    options = {"sampler": "nsga2", "population": 4}
 
 
 class TestRandomSampler(SearcherContract):
     name = "optuna"
-    options = {"sampler": "random"}  # noqa: RUF012
+    options = {"sampler": "random"}
 
 
 @pytest.mark.usefixtures("toy_registry")

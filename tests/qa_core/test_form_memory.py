@@ -1,0 +1,50 @@
+"""The memory of a deployed form: measured once for each form, before training, equal to the final measurement."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from qa_core import cost, form_memory, registry
+from qa_core.config import EvaluationConfig, ModelConfig
+
+
+class _Tokens(SimpleNamespace):
+    def __len__(self) -> int:
+        return 200
+
+
+TOKENIZER = _Tokens(pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3)
+
+
+def _measure(cache_dir, *, checkpoint="micro", max_length=64, seed=0):
+    torch.manual_seed(seed)
+    family = registry.family_class("bert")(ModelConfig("bert", checkpoint=checkpoint))
+    evaluation = EvaluationConfig(precision="float32")
+    protocol = cost.Protocol(family, TOKENIZER, max_length, evaluation, torch.device("cpu"))
+    model = family.build(TOKENIZER)
+    memory = form_memory.form_memory(family, model, forms={}, protocol=protocol, cache_dir=cache_dir)
+    return memory, cost.inference_peak_bytes(model, protocol)
+
+
+def test_prediction_form_and_model_agree(tmp_path):
+    memory, of_the_model = _measure(tmp_path)
+    assert memory.measured_bytes == memory.predicted_bytes == of_the_model
+
+
+def test_a_form_is_measured_once_and_another_length_or_size_is_another_form(tmp_path, monkeypatch):
+    first, _ = _measure(tmp_path)
+    longer, _ = _measure(tmp_path, max_length=128)
+    larger, _ = _measure(tmp_path, checkpoint="tiny")
+    assert first.measured_bytes < longer.measured_bytes
+    assert first.measured_bytes < larger.measured_bytes
+    assert len(list((tmp_path / "forms").glob("*.json"))) == 3
+    monkeypatch.setattr(
+        form_memory.cost, "inference_peak_bytes", lambda *args: pytest.fail("it was measured again")
+    )
+    family = registry.family_class("bert")(ModelConfig("bert", checkpoint="micro"))
+    evaluation = EvaluationConfig(precision="float32")
+    protocol = cost.Protocol(family, TOKENIZER, 64, evaluation, torch.device("cpu"))
+    model = family.build(TOKENIZER)
+    again = form_memory.form_memory(family, model, forms={}, protocol=protocol, cache_dir=tmp_path)
+    assert again == first
