@@ -68,6 +68,8 @@ def write_png(result: FrontResult, path: Path) -> None:
     for colour, family, members in _by_family(result):
         for on_front in (False, True):
             shown = [point for point in members if point.on_front is on_front]
+            if not shown:
+                continue
             xs, ys = _coordinates(result, shown)
             size, opacity = (60, 1.0) if on_front else (25, 0.45)
             label = _literal(family) if on_front or not any(point.on_front for point in members) else None
