@@ -108,8 +108,12 @@ class Tracker:
         # Without the type, it opens on pages for chats.
         return f"#/experiments/{self._runs.experiment_id}/runs?workflowType=machine_learning"
 
+    def trial_started(self, trial_id: str) -> None:
+        """Open the run of a trial that a worker has taken up."""
+        self._guard("trial_started", lambda runs: runs.open_child(trial_id))
+
     def log_progress(self, trial_id: str, progress: Mapping[str, Any]) -> None:
-        """Log one report of a running trial; the trial's run is opened by its first report."""
+        """Log one report of a running trial."""
         self._guard("log_progress", lambda runs: runs.log_curve(trial_id, [progress]))
 
     def log_metric(self, name: str, value: float, *, step: int = 0) -> None:
@@ -226,7 +230,7 @@ class _Runs:
         self._client.set_tag(self.parent, "status", "running")
 
     def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
-        run_id = self._child(trial_id, started_ms=_milliseconds(record.get("started_at")))
+        run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
         self._log_params(run_id, record.get("config") or {})
         curve = record.get("curve") or []
         self.log_curve(trial_id, curve)
@@ -245,7 +249,7 @@ class _Runs:
         self._running.discard(run_id)
 
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
-        run_id = self._child(trial_id)
+        run_id = self.open_child(trial_id)
         for progress in curve:
             seconds = float(progress.get("train_seconds") or 0.0)
             self.log_numbers(run_id, progress, step=int(progress["examples_seen"]), seconds=seconds)
@@ -285,7 +289,8 @@ class _Runs:
         self._client.set_tag(self.parent, "status", status)
         self._client.set_terminated(self.parent, SWEEP_STATUS[status])
 
-    def _child(self, trial_id: str, *, started_ms: int | None = None) -> str:
+    def open_child(self, trial_id: str, *, started_ms: int | None = None) -> str:
+        """Return the run of a trial, a new one at the first call; without a time it starts now."""
         if trial_id not in self._children:
             tags = {"mlflow.parentRunId": self.parent, TRIAL_TAG: trial_id, "status": "running"}
             run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)

@@ -98,6 +98,7 @@ class Driver:
         """Note that a worker took the trial up."""
         running = self.running[trial_id]
         running.started = time.time()
+        self.tracker.trial_started(trial_id)
         self.console.trial_started(trial_id, self.space.label(running.proposal.assignment))
 
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
@@ -354,4 +355,4 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

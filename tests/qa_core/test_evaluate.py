@@ -45,7 +45,7 @@ def family() -> Family:
 
 @pytest.fixture(scope="module")
 def windows(table, tokenizer, family, cache_dir) -> WindowSet:
-    lengths = WindowLengths(max_length=64, stride=16, max_question_length=20)
+    lengths = WindowLengths(max_length=44, stride=8, max_question_length=20)
     found = build_windows(table, tokenizer, family.layout(tokenizer), lengths=lengths, cache_dir=cache_dir)
     assert len(found) > len(table), "some questions need two windows"
     return found

@@ -14,6 +14,7 @@ from qa_core.errors import ConfigError, StorageError
 from sweeps import cli
 from sweeps.commands import options, sweep
 from sweeps.front import compute_front
+from sweeps.place import Place
 from sweeps.records import Record, append
 from sweeps.spec import Objective, SweepSpec
 
@@ -155,8 +156,6 @@ def test_help_comes_within_a_second_and_without_heavy_imports() -> None:
 class FakeTuner(types.ModuleType):
     """Stands for `sweeps.tuner`: the sweep itself is tested with Ray elsewhere."""
 
-    Place = staticmethod(lambda *arguments: arguments)
-
     def __init__(self, ends: BaseException | Counter[str]) -> None:
         super().__init__("sweeps.tuner")
         self.ends = ends
@@ -213,7 +212,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     code, tuner, tracker = run_with(monkeypatch, Counter(ok=3, stopped=2), *arguments)
     assert code == 0
     assert tuner.calls[0]["folder"] == folder
-    assert tuner.calls[0]["place"] == ("auto", True)
+    assert tuner.calls[0]["place"] == Place("auto", True)
     names = ["front.png", "front.html", "front.csv", "front.parquet"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert all(path.stat().st_size > 0 for path in folder.iterdir())
@@ -313,7 +312,7 @@ def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.
     shown = capsys.readouterr().out
     assert "model.family=bert, methods=lora" in shown
     assert "model.family=lstm, methods=lora: method 'lora' needs linear_layers" in shown
-    assert "rungs at examples: 2000, 6000, 18000" in shown
+    assert "rungs at examples: 1600, 4800, 14400" in shown
 
 
 def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
