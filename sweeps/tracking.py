@@ -157,7 +157,7 @@ class Tracker:
                 f"none in records.jsonl; tracebacks: {self._folder / ERROR_FILE}"
             )
 
-    def _guard(self, operation: str, call: "Callable[[_Runs], None]") -> bool:
+    def _guard(self, operation: str, call: "Callable[[_Runs], object]") -> bool:
         """Do something in MLflow; True when it went through. Whatever it raises is counted, not passed on."""
         runs = self._runs
         if runs is None or time.monotonic() < self._silent_until:

@@ -188,3 +188,25 @@ def test_a_model_with_nothing_to_train_is_refused(small_squad, cache_dir):
     model.requires_grad_(False)
     with pytest.raises(ConfigError, match="nothing is left to train"):
         train(model, task, hooks=SILENT, checkpoint_folder=None)
+
+
+def test_gradient_checkpointing_changes_no_gradient_and_is_refused_where_it_cannot_be(small_squad, cache_dir):
+    gradients = []
+    for enabled in (False, True):
+        config = _recipe(small_squad, model={"dropout": 0.0}, train={"gradient_checkpointing": enabled})
+        model, task = _task(config, cache_dir)
+        if enabled:
+            task.family.enable_gradient_checkpointing(model)
+            assert model.is_gradient_checkpointing
+        steps = plan_training_batches(
+            task.windows.lengths, batch_size=8, micro_batch_tokens=9999, seed=3, epoch=0
+        )
+        accumulate(model.train(), task, steps[0])
+        gradients.append(
+            {name: item.grad for name, item in model.named_parameters() if item.grad is not None}
+        )
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-8)
+    lstm, task = _task(_recipe(small_squad, model={"family": "lstm"}), cache_dir)
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing: family 'lstm'"):
+        task.family.enable_gradient_checkpointing(lstm)
