@@ -124,9 +124,16 @@ class Family(ABC):
     def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """Build the network of an artifact, weights uninitialised; `artifact.load` fills them in."""
 
-    @abstractmethod
     def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
-        """Return the mean loss over the windows of the batch, a scalar."""
+        """Return the mean loss over the windows of the batch, a scalar.
+
+        For span heads, as here: the mean of start and end cross-entropy over the allowed positions.
+        """
+        from qa_core.models.span_heads import span_loss
+
+        start_logits, end_logits = self.span_logits(model, batch)
+        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
+        return span_loss(start_logits, end_logits, **positions)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return start and end logits, each [B, L] float32, the dtype's minimum where `span_mask` is False."""

@@ -37,15 +37,9 @@ class Bert(Family):
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return `[CLS] question [SEP] context [SEP]`."""
-        from qa_core.models.tokens import special_token_id
+        from qa_core.models.tokens import cls_sep_layout
 
-        separator = special_token_id(tokenizer, "sep", family=self.name)
-        return WindowLayout(
-            prefix=(special_token_id(tokenizer, "cls", family=self.name),),
-            middle=(separator,),
-            suffix=(separator,),
-            null_at="first",
-        )
+        return cls_sep_layout(tokenizer, family=self.name)
 
     def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
         """Build the network; see `Family.build`."""
@@ -90,14 +84,6 @@ class Bert(Family):
         from qa_core.models.pretrained import build_uninitialised
 
         return build_uninitialised(BertForQuestionAnswering, architecture)
-
-    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
-        """Return the mean of start and end cross-entropy over the allowed positions."""
-        from qa_core.models.span_heads import span_loss
-
-        start_logits, end_logits = self.span_logits(model, batch)
-        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
-        return span_loss(start_logits, end_logits, **positions)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return masked start and end logits, each [B, L] float32."""

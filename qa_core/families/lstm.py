@@ -60,15 +60,9 @@ class Lstm(Family):
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return `[CLS] question [SEP] context [SEP]`."""
-        from qa_core.models.tokens import special_token_id
+        from qa_core.models.tokens import cls_sep_layout
 
-        separator = special_token_id(tokenizer, "sep", family=self.name)
-        return WindowLayout(
-            prefix=(special_token_id(tokenizer, "cls", family=self.name),),
-            middle=(separator,),
-            suffix=(separator,),
-            null_at="first",
-        )
+        return cls_sep_layout(tokenizer, family=self.name)
 
     def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
         """Build the network with random weights; see `Family.build`."""
@@ -100,14 +94,6 @@ class Lstm(Family):
 
         with torch.random.fork_rng(devices=[]):
             return PointerReader(from_dict(PointerReaderConfig, architecture, path="architecture"))
-
-    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
-        """Return the mean of start and end cross-entropy over the allowed positions."""
-        from qa_core.models.span_heads import span_loss
-
-        start_logits, end_logits = self.span_logits(model, batch)
-        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
-        return span_loss(start_logits, end_logits, **positions)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return masked start and end logits, each [B, L] float32."""

@@ -88,11 +88,7 @@ class Mamba(Family):
             from qa_core.models.target_scores import target_loss
 
             return target_loss(self._target_logits(model, batch, batch["target_ids"]), batch["target_ids"])
-        from qa_core.models.span_heads import span_loss
-
-        start_logits, end_logits = self.span_logits(model, batch)
-        positions = {name: batch[name] for name in ("start_positions", "end_positions")}
-        return span_loss(start_logits, end_logits, **positions)
+        return super().loss(model, batch)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return masked start and end logits, each [B, L] float32; only for the head `span`."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError
+from qa_core.families.base import WindowLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,3 +26,18 @@ def special_token_id(tokenizer: "PreTrainedTokenizerFast", role: str, *, family:
             f"model.tokenizer: family {family!r} needs a {role} token; this one lacks it (it has: {present})"
         )
     return token_id
+
+
+def cls_sep_layout(tokenizer: "PreTrainedTokenizerFast", *, family: str) -> WindowLayout:
+    """Return the layout `[CLS] question [SEP] context [SEP]`, in which "no answer" points at [CLS].
+
+    Raises:
+        ConfigError: the tokenizer lacks one of the two tokens.
+    """
+    separator = special_token_id(tokenizer, "sep", family=family)
+    return WindowLayout(
+        prefix=(special_token_id(tokenizer, "cls", family=family),),
+        middle=(separator,),
+        suffix=(separator,),
+        null_at="first",
+    )
