@@ -312,7 +312,7 @@ def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.
     shown = capsys.readouterr().out
     assert "model.family=bert, methods=lora" in shown
     assert "model.family=lstm, methods=lora: method 'lora' needs linear_layers" in shown
-    assert "rungs at examples: 1600, 4800, 14400" in shown
+    assert "rungs at examples: 2400, 7200, 21600" in shown
 
 
 def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
