@@ -57,7 +57,8 @@ def write(
     """Write the artifact of a trained, exported model; the folder appears whole or not at all.
 
     Args:
-        forms: method name -> what its `restore` needs, for the methods whose deployed form is not the plain network.
+        forms: method name -> what its `restore` needs, for the methods whose deployed form is not the plain network,
+            in the order in which they acted.
 
     Raises:
         StorageError: the folder exists already, or the disk is full.
@@ -123,10 +124,39 @@ def load(folder: Path) -> LoadedArtifact:
         for name, form in manifest["forms"].items():
             model = registry.method_class(name).restore(model, form)
         load_model(model, str(folder / WEIGHTS), strict=True)
+        for name, form in manifest["forms"].items():
+            model = registry.method_class(name).settle(model, form)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ConfigError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ArtifactError(f"{folder}: cannot be loaded: {error}") from error
     return LoadedArtifact(model.eval(), family, tokenizer, config, manifest)
+
+
+def is_artifact(folder: Path) -> bool:
+    """Tell whether a folder is an artifact, whole or not, rather than a checkpoint of transformers."""
+    return (folder / MANIFEST).is_file()
+
+
+def load_plain(folder: Path, family: Family) -> torch.nn.Module:
+    """Load an artifact as the network that a recipe starts from, in place of a pretrained checkpoint.
+
+    Raises:
+        ArtifactError: a file is missing or altered.
+        ConfigError: the artifact is of another family or head, or its weights are compressed.
+    """
+    loaded = load(folder)
+    found = (loaded.family.name, loaded.family.head)
+    if found != (family.name, family.head):
+        raise ConfigError(
+            f"model.checkpoint: {str(folder)!r} holds family {found[0]!r} with head {found[1]!r}; allowed: family "
+            f"{family.name!r} with head {family.head!r}"
+        )
+    if loaded.manifest["forms"]:
+        raise ConfigError(
+            f"model.checkpoint: {str(folder)!r} is compressed ({', '.join(loaded.manifest['forms'])}); allowed: an "
+            "artifact with plain weights"
+        )
+    return loaded.model
 
 
 def copy(folder: Path, to: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from qa_core.errors import ConfigError, unknown
+from qa_core.schedules import DECAYS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 HEADS = ("span", "generate")
@@ -57,13 +58,14 @@ class DataConfig:
 class TrainConfig:
     """How it is trained. The budget is counted in `examples_seen`: training windows consumed."""
 
-    budget_examples: int | None = None  # exactly one of budget_examples and epochs
+    budget_examples: int | None = None  # at most one of budget_examples and epochs; neither: one epoch
     epochs: float | None = None
     rungs: tuple[int, ...] = ()  # examples_seen at which the trial reports
     batch_size: int = 16  # windows in one optimiser step
     micro_batch_tokens: int = 16384  # padded tokens in one forward pass; a larger batch is accumulated
     learning_rate: float = 3e-5
     weight_decay: float = 0.01
+    schedule: str = "linear"  # of the learning rate, after the warm-up: see schedules.py
     warmup_share: float = 0.1
     clip_norm: float = 1.0
     precision: str = "auto"  # auto: bfloat16 where the hardware computes in it
@@ -222,11 +224,12 @@ def _check_train(train: TrainConfig) -> None:
     _require(len(given) <= 1, "train", given, "either budget_examples or epochs, not both")
     for name in ("budget_examples", "epochs"):
         value = getattr(train, name)
-        _require(value is None or value > 0, f"train.{name}", value, "a number above 0")
+        _require(value is None or value >= 0, f"train.{name}", value, "0 (trains nothing) or more")
     for name in ("batch_size", "micro_batch_tokens", "learning_rate", "clip_norm"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "a number above 0")
     _require(train.weight_decay >= 0, "train.weight_decay", train.weight_decay, "0 or more")
     _require(0.0 <= train.warmup_share < 1.0, "train.warmup_share", train.warmup_share, "0 <= share < 1")
+    _require(train.schedule in DECAYS, "train.schedule", train.schedule, ", ".join(DECAYS))
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
     ordered = list(train.rungs) == sorted(set(train.rungs)) and all(rung > 0 for rung in train.rungs)
     _require(ordered, "train.rungs", list(train.rungs), "rising positive integers")

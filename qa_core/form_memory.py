@@ -1,12 +1,13 @@
 """The memory of a deployed form, known before training ends: predicted on meta tensors, measured once and cached.
 
-Memory depends on the recipe, not on what training does to the values. The form is therefore built with arbitrary
-weights and measured by the protocol of `cost.py` before the first rung; all trials of the same form share the result.
+Memory depends on the recipe, not on what training does to the values. The form is therefore planned on a network
+without memory, built with arbitrary weights and measured by the protocol of `cost.py` before the first rung; all trials
+of the same form share the result.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from qa_core import cost, registry
 from qa_core.cost import Protocol
 from qa_core.families.base import Family
+from qa_core.methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,22 @@ class FormMemory:
 
 
 def form_memory(
-    family: Family, model: torch.nn.Module, *, forms: Mapping[str, Any], protocol: Protocol, cache_dir: Path
+    family: Family,
+    model: torch.nn.Module,
+    methods: Sequence[Method],
+    *,
+    protocol: Protocol,
+    cache_dir: Path,
 ) -> FormMemory:
     """Return prediction and measurement of the form that `model` will be deployed in.
 
     Args:
         model: the network in training; only its architecture is read.
-        forms: method name -> what its `restore` needs, as in the artifact's manifest.
+        methods: of the recipe, in the order in which they act.
         cache_dir: where the measurements of a machine are shared.
     """
     architecture = family.architecture(model)
+    forms = planned_forms(family, architecture, methods)
     key = cost.form_key(architecture, forms, protocol)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     path = cache_dir / "forms" / f"{digest}.json"
@@ -56,8 +64,25 @@ def form_memory(
     return memory
 
 
+def planned_forms(
+    family: Family, architecture: Mapping[str, Any], methods: Sequence[Method]
+) -> dict[str, dict[str, Any]]:
+    """Return method name -> the form that it will deploy, planned on a network without memory."""
+    forms = {}
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = family.restore(architecture)
+        for method in methods:
+            form = method.deployed_form(network)
+            if form is not None:
+                forms[method.name] = form
+                network = type(method).restore(network, form)
+    return forms
+
+
 def _deployed(family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]) -> torch.nn.Module:
     network = family.restore(architecture)
     for name, form in forms.items():
         network = registry.method_class(name).restore(network, form)
+    for name, form in forms.items():
+        network = registry.method_class(name).settle(network, form)
     return network

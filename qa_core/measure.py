@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def measured_cost(
     *,
     memory: FormMemory,
     state: TrainState,
-    training: Mapping[str, int],
+    training: Mapping[str, Any],
 ) -> Cost:
     """Measure the loaded artifact by the protocol of `cost.py`; training figures come from the trial."""
     runs = min(reader.protocol.evaluation.latency_runs, len(data.selection))

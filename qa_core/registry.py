@@ -44,8 +44,9 @@ def make_family(config: "RunConfig") -> "Family":
 
 
 def make_methods(config: "RunConfig") -> list["Method"]:
-    """Build the method objects of a recipe in the recipe's order, their options checked."""
-    return [method_class(name).from_options(options) for name, options in config.methods.items()]
+    """Build the method objects of a recipe in the order in which they act, their options checked."""
+    methods = [method_class(name).from_options(options) for name, options in config.methods.items()]
+    return sorted(methods, key=lambda method: method.stage)
 
 
 def check_combination(family: "Family", methods: Iterable["Method"]) -> None:

@@ -52,14 +52,15 @@ def run(
     """
     family, methods = registry.make_family(config), registry.make_methods(config)
     registry.check_combination(family, methods)
+    for method in methods:
+        method.prepare_family(family)
     device = choose_device(config.device)
     data = prepare(config, family, cache_dir=cache_dir)
     protocol = Protocol(family, data.tokenizer, config.data.max_length, config.evaluation, device)
 
     seeding.seed_torch(config.seed)
     model = _build(config, data, methods, protocol)
-    forms = {method.name: form for method in methods if (form := method.deployed_form()) is not None}
-    memory = form_memory(family, model, forms=forms, protocol=protocol, cache_dir=cache_dir)
+    memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir)
     _check_budget(memory, max_memory_mb)
     task = TrainTask(
         family, methods, data.train, data.tokenizer.pad_token_id, config.train, config.seed, device
@@ -70,11 +71,10 @@ def run(
     }
     hooks = _rung_hooks(Reader(model, protocol), task, data, report=report, memory=memory)
     state = train(model, task, hooks=hooks, checkpoint_folder=folder / "checkpoint")
-    if device.type == "cuda":
+    if device.type == "cuda" and task.budget_examples:
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
 
-    for method in methods:
-        model = method.export(model)
+    model, forms = _export(model, methods)
     artifact.write(folder / "artifact", model, config=config, tokenizer=data.tokenizer, forms=forms)
     del model, hooks
     loaded = artifact.load(folder / "artifact")
@@ -95,15 +95,29 @@ def run(
 
 
 def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: Protocol) -> torch.nn.Module:
-    options: dict[str, Any] = {}
-    for method in methods:
-        options |= method.load_options()
-    model = protocol.family.build(data.tokenizer, **options)
+    source = Path(config.model.checkpoint)
+    if artifact.is_artifact(source):
+        model = artifact.load_plain(source, protocol.family)
+    else:
+        model = protocol.family.build(data.tokenizer)
     for method in methods:
         model = method.attach(model, protocol.family)
     if config.train.gradient_checkpointing:
         protocol.family.enable_gradient_checkpointing(model)
     return model.to(protocol.device)
+
+
+def _export(
+    model: torch.nn.Module, methods: list[Method]
+) -> tuple[torch.nn.Module, dict[str, dict[str, Any]]]:
+    """Bring the trained network into its deployed form; returns it with the forms that its reader needs."""
+    forms = {}
+    for method in methods:
+        form = method.deployed_form(model)
+        if form is not None:
+            forms[method.name] = form
+        model = method.export(model)
+    return model, forms
 
 
 def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
@@ -114,8 +128,13 @@ def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
         )
 
 
-def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protocol) -> int:
-    """Return the CPU peak of one optimiser step on a full-length micro-batch, run on a copy of the model."""
+def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protocol) -> int | None:
+    """Return the CPU peak of one optimiser step on a full-length micro-batch, run on a copy of the model.
+
+    None when the recipe trains nothing.
+    """
+    if task.budget_examples == 0:
+        return None
     if task.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(task.device)
         return 0
@@ -123,6 +142,9 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
     optimizer = make_optimizer(network, task)
     rows = max(1, min(task.config.batch_size, task.config.micro_batch_tokens // protocol.max_length))
     batch = protocol.batch("cpu", rows=rows)
+
+    for method in task.methods:
+        method.progress(network, 0.0)
 
     def step() -> None:
         forward_loss(network, task, batch).backward()
@@ -151,7 +173,7 @@ def _progress(
         Progress(
             examples_seen=state.examples_seen,
             budget_examples=task.budget_examples,
-            train_loss=state.loss_sum / max(1, state.loss_windows),
+            train_loss=state.loss_sum / state.loss_windows if state.loss_windows else None,
             selection_em_percent=em_percent,
             selection_f1_percent=f1_percent,
             memory_mb=memory.measured_bytes / 1e6,

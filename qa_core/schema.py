@@ -39,7 +39,7 @@ class Progress:
 
     examples_seen: int
     budget_examples: int
-    train_loss: float
+    train_loss: float | None  # None: nothing was trained since the last report
     selection_em_percent: float
     selection_f1_percent: float
     memory_mb: float
@@ -77,7 +77,7 @@ class Cost:
     inference_peak_bytes: int
     predicted_inference_peak_bytes: int | None
     form_inference_peak_bytes: int
-    train_peak_bytes: int
+    train_peak_bytes: int | None  # None: the recipe trains nothing
     rss_peak_bytes: int
     parameters: int
     trainable_parameters: int

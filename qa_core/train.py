@@ -1,6 +1,6 @@
 """The only training loop. It names no family and no method: both act through their hooks.
 
-AdamW, linear warm-up and decay over the budget, gradient clipping, accumulation over micro-batches, autocast to
+AdamW, warm-up and decay over the budget, gradient clipping, accumulation over micro-batches, autocast to
 bfloat16. The budget is `examples_seen`; at each rung the loop calls the hooks that evaluate and report.
 For what one step costs, see `cost.py`; for the batches, `data/batches.py`.
 """
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from qa_core.errors import ConfigError, NonFiniteLoss
 from qa_core.families.base import Batch, Family
 from qa_core.hardware import autocast_dtype
 from qa_core.methods.base import Method
+from qa_core.schedules import learning_rate_factor
 
 LOSS_CHECK_INTERVAL = 8  # steps between looks at the loss: each look waits for a GPU
 
@@ -41,11 +41,16 @@ class TrainTask:
 
     @property
     def budget_examples(self) -> int:
-        """Training windows to consume; one epoch when the recipe names neither budget nor epochs."""
+        """Training windows to consume; one epoch when the recipe names neither budget nor epochs.
+
+        0 when a method of the recipe trains nothing.
+        """
+        if not all(method.trains for method in self.methods):
+            return 0
         if self.config.budget_examples is not None:
             return self.config.budget_examples
         epochs = 1.0 if self.config.epochs is None else self.config.epochs
-        return max(1, round(epochs * len(self.windows)))
+        return max(1 if epochs > 0 else 0, round(epochs * len(self.windows)))
 
     @property
     def rungs(self) -> list[int]:
@@ -79,6 +84,8 @@ def train(
         NonFiniteLoss: the loss became NaN or infinite.
         ConfigError: there is nothing to train.
     """
+    if task.budget_examples == 0:
+        return TrainState()
     parameters = [item for item in model.parameters() if item.requires_grad]
     if not parameters:
         raise ConfigError("methods: nothing is left to train: every parameter is frozen")
@@ -86,6 +93,8 @@ def train(
     model.train()
     state = checkpoint.restore(checkpoint_folder, model, optimizer) if checkpoint_folder else None
     state = state or TrainState()
+    for method in task.methods:
+        method.progress(model, state.examples_seen / task.budget_examples)
     pending_rungs = [rung for rung in task.rungs if rung > state.examples_seen]
     losses = _LossWatch()
     started = time.perf_counter() - state.train_seconds
@@ -108,7 +117,7 @@ def train(
             state.examples_seen += windows
             state.step_in_epoch += 1
             for method in task.methods:
-                method.after_step(model, state.examples_seen / task.budget_examples)
+                method.progress(model, state.examples_seen / task.budget_examples)
             if pending_rungs and state.examples_seen >= pending_rungs[0]:
                 pending_rungs = [rung for rung in pending_rungs if rung > state.examples_seen]
                 losses.settle(state)
@@ -129,43 +138,46 @@ def train(
 
 
 def make_optimizer(model: torch.nn.Module, task: TrainTask) -> torch.optim.Optimizer:
-    """Return AdamW over the trainable parameters, without weight decay where the family forbids it."""
-    decayed: list[torch.nn.Parameter] = []
-    free: list[torch.nn.Parameter] = []
+    """Return AdamW over the trainable parameters, grouped by learning rate and weight decay.
+
+    Methods may give their own parameters other values; elsewhere weight decay is 0 where the family forbids it.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (free if task.family.is_decay_free(name, tuple(parameter.shape)) else decayed).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": task.config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=task.config.learning_rate, fused=task.device.type in ("cpu", "cuda"))
+            groups.setdefault(_rates(name, parameter, task), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "peak_lr": learning_rate, "weight_decay": weight_decay}
+            for (learning_rate, weight_decay), parameters in groups.items()
+        ],
+        lr=task.config.learning_rate,
+        fused=task.device.type in ("cpu", "cuda"),
+    )
 
 
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, task: TrainTask, examples_seen: int, windows: int
 ) -> None:
-    """Set the rate of the coming step: rises linearly over `warmup_share` of the budget, then falls linearly to 0.
-
-    Without warm-up, the step that starts at share s of the budget uses learning_rate * (1 - s).
-    """
-    warmup = task.config.warmup_share
-    before = examples_seen / task.budget_examples
-    after = (examples_seen + windows) / task.budget_examples
-    rising = min(1.0, after / warmup) if warmup > 0 else 1.0
-    factor = min(rising, (1.0 - before) / (1.0 - warmup))
+    """Set the rate of the coming step, by the recipe's schedule: see `schedules.py`."""
+    factor = learning_rate_factor(
+        task.config.schedule,
+        before=examples_seen / task.budget_examples,
+        after=(examples_seen + windows) / task.budget_examples,
+        warmup=task.config.warmup_share,
+    )
     for group in optimizer.param_groups:
-        group["lr"] = task.config.learning_rate * factor
+        group["lr"] = group["peak_lr"] * factor
 
 
 def forward_loss(model: torch.nn.Module, task: TrainTask, batch: Batch) -> torch.Tensor:
     """Return the loss of one micro-batch, the family's own as changed by each method, under the recipe's precision."""
     dtype = autocast_dtype(task.config.precision, task.device)
     with torch.autocast(task.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-        loss = task.family.loss(model, batch)
+        logits = task.family.logits(model, batch)
+        loss = task.family.loss(model, batch, logits)
         for method in task.methods:
-            loss = method.loss(loss, model, batch)
+            loss = method.loss(loss, model, batch, logits)
     return loss
 
 
@@ -180,6 +192,18 @@ def accumulate(model: torch.nn.Module, task: TrainTask, step: list[np.ndarray]) 
         loss.backward()
         total += loss.detach()
     return total
+
+
+def _rates(name: str, parameter: torch.nn.Parameter, task: TrainTask) -> tuple[float, float]:
+    """Return (learning rate, weight decay) of a parameter."""
+    is_free = task.family.is_decay_free(name, tuple(parameter.shape))
+    learning_rate, weight_decay = task.config.learning_rate, 0.0 if is_free else task.config.weight_decay
+    for method in task.methods:
+        group = method.parameter_group(name)
+        if group is not None:
+            learning_rate = learning_rate if group.learning_rate is None else group.learning_rate
+            weight_decay = weight_decay if group.weight_decay is None else group.weight_decay
+    return learning_rate, weight_decay
 
 
 def _cut(step: list[np.ndarray], room: int) -> list[np.ndarray]:

@@ -29,6 +29,7 @@ BASELINES = {
     "first span": "baseline_first_span_em_percent",
 }
 FULL_FINE_TUNING = "full"
+BUDGET = "budget in examples"
 
 
 @dataclass(frozen=True)
@@ -217,11 +218,13 @@ def _check_comparable(finished: Sequence[Record]) -> None:
     for name, read in (
         ("evaluation data", _evaluation_hash),
         ("device", lambda record: record.device),
-        ("budget in examples", lambda record: record.budget_examples),
+        (BUDGET, lambda record: record.budget_examples),
     ):
         found: dict[Any, str] = {}
         for record in finished:
             value = read(record)
+            if name == BUDGET and value == 0:  # trains nothing: comparable with every budget
+                continue
             if value is None:
                 raise DataError(f"trial {record.trial_id}: its record does not say which {name} it had")
             found.setdefault(value, record.trial_id)

@@ -159,7 +159,8 @@ class Driver:
             assignment=running.proposal.assignment,
             config=dict(task.recipe),
             examples_seen=curve[-1]["examples_seen"] if curve else 0,
-            budget_examples=self.spec.budget.examples,
+            # A recipe that trains nothing has a budget of 0, whatever the sweep allows.
+            budget_examples=curve[-1]["budget_examples"] if result else self.spec.budget.examples,
             curve=curve,
             objectives=self.spec.measured_objectives(result) if result else None,
             quality=result["quality"] if result else None,

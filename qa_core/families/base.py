@@ -109,7 +109,7 @@ class Family(ABC):
         """Return how windows are laid out for this tokenizer and head."""
 
     @abstractmethod
-    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network in float32: weights of the checkpoint, or random ones for a preset.
 
         Raises:
@@ -124,14 +124,25 @@ class Family(ABC):
     def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """Build the network of an artifact, weights uninitialised; `artifact.load` fills them in."""
 
-    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
+    def logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", ...]:
+        """Return what the loss is made of, and what distillation compares: all logits of one forward pass.
+
+        Span heads, as here: start and end logits, see `span_logits`. Generating heads: one tensor [B, T, V], in which
+        [:, t] predicts `target_ids[:, t]`.
+        """
+        return self.span_logits(model, batch)
+
+    def loss(self, model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...] | None" = None) -> "Tensor":
         """Return the mean loss over the windows of the batch, a scalar.
 
         For span heads, as here: the mean of start and end cross-entropy over the allowed positions.
+
+        Args:
+            logits: of this model and batch, from `logits`; None to compute them.
         """
         from qa_core.models.span_heads import span_loss
 
-        start_logits, end_logits = self.span_logits(model, batch)
+        start_logits, end_logits = logits or self.logits(model, batch)
         positions = {name: batch[name] for name in ("start_positions", "end_positions")}
         return span_loss(start_logits, end_logits, **positions)
 

@@ -42,12 +42,12 @@ class DistilBert(Family):
 
         return cls_sep_layout(tokenizer, family=self.name)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
         from transformers import DistilBertConfig, DistilBertForQuestionAnswering
 
         from qa_core.models.bert_as_distilbert import load_bert_as_distilbert
-        from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
+        from qa_core.models.pretrained import check_vocabulary, load_pretrained
 
         settings: dict[str, Any] = {
             "num_labels": 2,  # start and end; a checkpoint of a classifier may say otherwise
@@ -56,7 +56,6 @@ class DistilBert(Family):
             "attention_dropout": self.model.attention_dropout,
         }
         if self.is_preset:
-            refuse_load_options(load_options, self.model.checkpoint)
             sizes = self.presets[self.model.checkpoint]
             settings |= {**sizes, "initializer_range": sizes["dim"] ** -0.5}  # for the reason, see `bert.py`
             config = DistilBertConfig(
@@ -64,7 +63,6 @@ class DistilBert(Family):
             )
             return DistilBertForQuestionAnswering(config)
         if self.options.from_bert:
-            refuse_load_options(load_options, self.model.checkpoint)
             converted = load_bert_as_distilbert(
                 self.model.checkpoint, presets=self.presets, settings=settings
             )
@@ -76,7 +74,6 @@ class DistilBert(Family):
             presets=self.presets,
             config_changes=settings,
             new_modules=self.head_modules,
-            load_options=load_options,
         )
         check_vocabulary(model, tokenizer, self.model.checkpoint)
         return model

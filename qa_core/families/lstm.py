@@ -64,13 +64,11 @@ class Lstm(Family):
 
         return cls_sep_layout(tokenizer, family=self.name)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network with random weights; see `Family.build`."""
         from qa_core.models.lstm import PointerReader, PointerReaderConfig
-        from qa_core.models.pretrained import refuse_load_options
         from qa_core.models.tokens import special_token_id
 
-        refuse_load_options(load_options, self.model.checkpoint)
         config = PointerReaderConfig(
             vocab_size=len(tokenizer),
             pad_id=special_token_id(tokenizer, "pad", family=self.name),

@@ -58,11 +58,11 @@ class Mamba(Family):
             target_end=end,
         )
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
         from qa_core.models.mamba import use_project_scan
 
-        body = self._build_body(tokenizer, load_options)
+        body = self._build_body(tokenizer)
         return use_project_scan(self._with_head(body))
 
     def architecture(self, model: "nn.Module") -> dict[str, Any]:
@@ -82,13 +82,20 @@ class Mamba(Family):
         with torch.random.fork_rng(devices=[]):
             return use_project_scan(self._with_head(body))
 
-    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
+    def logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", ...]:
+        """Return start and end logits, or the logits of the target tokens."""
+        if self.head == "generate":
+            return (self._target_logits(model, batch, batch["target_ids"]),)
+        return super().logits(model, batch)
+
+    def loss(self, model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...] | None" = None) -> "Tensor":
         """Return the span loss, or the mean over windows of the loss per target token."""
         if self.head == "generate":
             from qa_core.models.target_scores import target_loss
 
-            return target_loss(self._target_logits(model, batch, batch["target_ids"]), batch["target_ids"])
-        return super().loss(model, batch)
+            (target_logits,) = logits or self.logits(model, batch)
+            return target_loss(target_logits, batch["target_ids"])
+        return super().loss(model, batch, logits)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return masked start and end logits, each [B, L] float32; only for the head `span`."""
@@ -168,10 +175,10 @@ class Mamba(Family):
             return body
         return SpanReader(body, CausalSpanHead(body.config.hidden_size, self.model.dropout))
 
-    def _build_body(self, tokenizer: "PreTrainedTokenizerFast", load_options: Mapping[str, Any]) -> Any:
+    def _build_body(self, tokenizer: "PreTrainedTokenizerFast") -> Any:
         from transformers import MambaConfig
 
-        from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
+        from qa_core.models.pretrained import check_vocabulary, load_pretrained
         from qa_core.models.tokens import special_token_id
 
         if not self.is_preset:
@@ -180,11 +187,9 @@ class Mamba(Family):
                 self.model.checkpoint,
                 presets=self.presets,
                 config_changes={},
-                load_options=load_options,
             )
             check_vocabulary(body, tokenizer, self.model.checkpoint)
             return body
-        refuse_load_options(load_options, self.model.checkpoint)
         end_id = special_token_id(tokenizer, "eos", family=self.name)
         sizes: dict[str, Any] = dict(self.presets[self.model.checkpoint])
         config = MambaConfig(

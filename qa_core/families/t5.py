@@ -51,11 +51,11 @@ class T5(Family):
         layout = WindowLayout(prefix=(), middle=end, suffix=end, null_at="last")
         return layout if self.head == "span" else replace(layout, null_text=NULL_TEXT, target_end=end)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast", **load_options: Any) -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
         from qa_core.models.span_heads import SpanReader, TokenSpanHead
 
-        body = self._build_body(tokenizer, load_options)
+        body = self._build_body(tokenizer)
         self._set_attention_dropout(body)
         if body.config.is_gated_act:
             self._feed_forward = ("wi_0", "wi_1", "wo")
@@ -81,14 +81,20 @@ class T5(Family):
         with torch.random.fork_rng(devices=[]):
             return SpanReader(body, TokenSpanHead(body.config.d_model))
 
-    def loss(self, model: "nn.Module", batch: Batch) -> "Tensor":
+    def logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", ...]:
+        """Return start and end logits, or the logits of the target tokens."""
+        if self.head == "generate":
+            return (self._target_logits(model, batch["target_ids"], batch, encoded=None),)
+        return super().logits(model, batch)
+
+    def loss(self, model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...] | None" = None) -> "Tensor":
         """Return the span loss, or the mean over windows of the loss per target token."""
         if self.head == "generate":
             from qa_core.models.target_scores import target_loss
 
-            logits = self._target_logits(model, batch["target_ids"], batch, encoded=None)
-            return target_loss(logits, batch["target_ids"])
-        return super().loss(model, batch)
+            (target_logits,) = logits or self.logits(model, batch)
+            return target_loss(target_logits, batch["target_ids"])
+        return super().loss(model, batch, logits)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return masked start and end logits, each [B, L] float32; only for the head `span`."""
@@ -152,10 +158,10 @@ class T5(Family):
 
         return T5ForConditionalGeneration if self.head == "generate" else T5EncoderModel
 
-    def _build_body(self, tokenizer: "PreTrainedTokenizerFast", load_options: Mapping[str, Any]) -> Any:
+    def _build_body(self, tokenizer: "PreTrainedTokenizerFast") -> Any:
         from transformers import T5Config
 
-        from qa_core.models.pretrained import check_vocabulary, load_pretrained, refuse_load_options
+        from qa_core.models.pretrained import check_vocabulary, load_pretrained
         from qa_core.models.tokens import special_token_id
 
         dropout: dict[str, Any] = {"dropout_rate": self.model.dropout}
@@ -165,11 +171,9 @@ class T5(Family):
                 self.model.checkpoint,
                 presets=self.presets,
                 config_changes=dropout,
-                load_options=load_options,
             )
             check_vocabulary(body, tokenizer, self.model.checkpoint)
             return body
-        refuse_load_options(load_options, self.model.checkpoint)
         pad_id = special_token_id(tokenizer, "pad", family=self.name)
         sizes: dict[str, Any] = {**self.presets[self.model.checkpoint], "decoder_start_token_id": pad_id}
         config = T5Config(

@@ -44,6 +44,7 @@ class Lora(Method):
     """LoRA on the family's named target modules; the head is trained in full."""
 
     name = "lora"
+    stage = 1
     needs = frozenset({"linear_layers"})
     Options = LoraOptions
 

@@ -34,7 +34,6 @@ def load_pretrained(
     presets: Mapping[str, Any],
     config_changes: Mapping[str, Any],
     new_modules: tuple[str, ...] = (),
-    load_options: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load a checkpoint in float32.
 
@@ -44,7 +43,6 @@ def load_pretrained(
         presets: the family's named configurations, for the message.
         config_changes: settings that replace the checkpoint's own, such as its dropout.
         new_modules: modules that the checkpoint may lack; they start from random weights.
-        load_options: more arguments of `from_pretrained`, such as `quantization_config`.
 
     Raises:
         ConfigError: the checkpoint cannot be found or read, is of another type, or lacks weights.
@@ -60,7 +58,6 @@ def load_pretrained(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **(load_options or {}),
         )
     except LOAD_ERRORS as error:
         raise ConfigError(
@@ -88,19 +85,6 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: Any, checkpoint: str) ->
         raise ConfigError(
             f"model.tokenizer: it has {len(tokenizer)} tokens, the checkpoint {checkpoint!r} embeds {rows}; "
             "allowed: the checkpoint's own tokenizer, or one with no more tokens than that"
-        )
-
-
-def refuse_load_options(load_options: Mapping[str, Any], checkpoint: str) -> None:
-    """Refuse to quantise, or otherwise load in another form, weights that are random.
-
-    Raises:
-        ConfigError: there are load options.
-    """
-    if load_options:
-        raise ConfigError(
-            f"model.checkpoint: {checkpoint!r} starts from random weights, but a method asks to load it with "
-            f"{', '.join(sorted(load_options))}; allowed: a pretrained checkpoint"
         )
 
 

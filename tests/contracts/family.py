@@ -271,10 +271,6 @@ class FamilyContract:
         with pytest.raises(ConfigError, match=r"model\.options\.colour"):
             family_class(ModelConfig(family=self.name, options={"colour": "red"}))
 
-    def test_a_method_cannot_load_a_preset_in_another_form(self, setting: Setting) -> None:
-        with pytest.raises(ConfigError, match=r"model\.checkpoint: 'micro'.*quantization_config"):
-            setting.family.build(setting.tokenizer, quantization_config=object())
-
     def test_a_missing_folder_is_refused_at_once_with_the_presets_named(self, setting: Setting) -> None:
         model = ModelConfig(family=self.name, checkpoint="./no/such/folder", head=self.head)
         with pytest.raises(ConfigError, match=r"model\.checkpoint.*no/such/folder.*micro"):

@@ -23,7 +23,7 @@ def _measure(cache_dir, *, checkpoint="micro", max_length=64, seed=0):
     evaluation = EvaluationConfig(precision="float32")
     protocol = cost.Protocol(family, TOKENIZER, max_length, evaluation, torch.device("cpu"))
     model = family.build(TOKENIZER)
-    memory = form_memory.form_memory(family, model, forms={}, protocol=protocol, cache_dir=cache_dir)
+    memory = form_memory.form_memory(family, model, [], protocol=protocol, cache_dir=cache_dir)
     return memory, cost.inference_peak_bytes(model, protocol)
 
 
@@ -46,5 +46,5 @@ def test_a_form_is_measured_once_and_another_length_or_size_is_another_form(tmp_
     evaluation = EvaluationConfig(precision="float32")
     protocol = cost.Protocol(family, TOKENIZER, 64, evaluation, torch.device("cpu"))
     model = family.build(TOKENIZER)
-    again = form_memory.form_memory(family, model, forms={}, protocol=protocol, cache_dir=tmp_path)
+    again = form_memory.form_memory(family, model, [], protocol=protocol, cache_dir=tmp_path)
     assert again == first

@@ -49,9 +49,9 @@ class _Tokens:
         return self.size
 
 
-def _build(checkpoint: Path, tokens: int = 100, **load_options: object) -> torch.nn.Module:
+def _build(checkpoint: Path, tokens: int = 100) -> torch.nn.Module:
     family = Bert(ModelConfig(family="bert", checkpoint=str(checkpoint)))
-    return family.build(_Tokens(tokens), **load_options)  # type: ignore[arg-type]
+    return family.build(_Tokens(tokens))  # type: ignore[arg-type]
 
 
 def test_real_weights_give_the_logits_of_transformers_own_class(shared: Path) -> None:

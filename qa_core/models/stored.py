@@ -1,0 +1,129 @@
+"""Matrices kept in fewer bytes than float32, and layers that compute with them.
+
+A `StoredMatrix` holds one weight matrix in some encoding (16-bit, int8, NF4, a mask and what it keeps) as buffers, so
+that the bytes in memory are the bytes in the file. `StoredLinear` and `StoredEmbedding` decode one matrix at a time,
+use it and let it go: beside the encoded weights, at most one dense matrix is alive. Where weights are read directly
+(Mamba's time steps, T5's feed-forward), the property `weight` decodes.
+
+Encodings live in one file each beside this one and are named in `ENCODINGS`. Dimensions: R rows (outputs), C columns
+(inputs), B batch, L tokens.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qa_core.errors import ArtifactError, unknown
+
+ENCODINGS = {
+    "half": "qa_core.models.half:HalfMatrix",
+}
+
+
+class StoredMatrix(nn.Module, ABC):
+    """A matrix [R, C] in an encoding; all of its state are buffers.
+
+    `encode(x).dense()` is what the encoding makes of x; encoding that once more changes nothing.
+    """
+
+    name: ClassVar[str]
+    shape: tuple[int, int]
+
+    @classmethod
+    @abstractmethod
+    def encode(cls, matrix: Tensor, settings: Mapping[str, Any]) -> Self:
+        """Encode a float matrix [R, C] on its own device."""
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, shape: tuple[int, int], settings: Mapping[str, Any]) -> Self:
+        """Return a matrix whose buffers have the right shapes and dtypes and can be decoded; on meta too."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """The settings with which `empty` gives buffers of the same shapes and dtypes, as JSON values."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return the decoded matrix [R, C], float32 unless the encoding says otherwise."""
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Return decoded rows [..., C] for row numbers [...] int64, without decoding the others where possible."""
+        return F.embedding(index, self.dense())
+
+    def product(self, inputs: Tensor) -> Tensor:
+        """Return inputs [..., C] times the matrix transposed, [..., R], in the dtype of the inputs."""
+        return F.linear(inputs, self.dense().to(inputs.dtype))
+
+
+class StoredLinear(nn.Module):
+    """A Linear layer whose weight is a `StoredMatrix`; the bias stays as it is."""
+
+    def __init__(self, matrix: StoredMatrix, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.matrix = matrix
+        self.bias = bias
+        self.out_features, self.in_features = matrix.shape
+
+    @property
+    def weight(self) -> Tensor:
+        """The decoded weight [R, C], made anew at each look."""
+        return self.matrix.dense()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [..., R] of inputs [..., C]."""
+        outputs = self.matrix.product(inputs)
+        return outputs if self.bias is None else outputs + self.bias.to(outputs.dtype)
+
+
+class StoredEmbedding(nn.Module):
+    """An Embedding whose table is a `StoredMatrix`; rows are decoded when they are looked up."""
+
+    def __init__(self, matrix: StoredMatrix, padding_idx: int | None) -> None:
+        super().__init__()
+        self.matrix = matrix
+        self.num_embeddings, self.embedding_dim = matrix.shape
+        self.padding_idx = padding_idx
+
+    @property
+    def weight(self) -> Tensor:
+        """The decoded table [R, C], made anew at each look."""
+        return self.matrix.dense()
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Return rows [..., C] for row numbers [...] int64."""
+        return self.matrix.rows(index)
+
+
+def encoding(name: str) -> type[StoredMatrix]:
+    """Return the class of an encoding.
+
+    Raises:
+        ArtifactError: there is none of this name.
+    """
+    if name not in ENCODINGS:
+        raise ArtifactError(unknown("encoding", name, ENCODINGS))
+    module, _, attribute = ENCODINGS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def matrix_form(matrix: StoredMatrix) -> dict[str, Any]:
+    """Return what `empty_matrix` needs, as JSON values."""
+    return {"encoding": matrix.name, "shape": list(matrix.shape), "settings": matrix.settings}
+
+
+def empty_matrix(form: Mapping[str, Any]) -> StoredMatrix:
+    """Return a matrix of a form, its values unwritten."""
+    rows, columns = form["shape"]
+    return encoding(form["encoding"]).empty((rows, columns), form["settings"])
+
+
+def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one with this dotted name."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
