@@ -48,10 +48,18 @@ class DataConfig:
     selection_questions: int | None = 1000
     max_length: int = 384
     stride: int = 128
+    window: str | None = None  # "LENGTH/STRIDE", such as 384/128: decides the two above together
     max_question_length: int = 64
     negatives_ratio: float = 0.0  # synthetic unanswerable questions for each training question
     skip_bad_examples: bool = False
     split_seed: int = 13  # of subsets and splits: the same for all trials of a sweep
+
+    def __post_init__(self) -> None:
+        """Let `window` decide length and stride."""
+        if self.window is not None:
+            length, stride = _parse_window(self.window)
+            object.__setattr__(self, "max_length", length)
+            object.__setattr__(self, "stride", stride)
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,17 @@ def _scalar(hint: Any, value: Any, path: str) -> Any:
 def _require(condition: bool, path: str, value: Any, allowed: str) -> None:
     if not condition:
         raise ConfigError(f"{path}: found {value!r}; allowed: {allowed}")
+
+
+def _parse_window(text: str) -> tuple[int, int]:
+    """Return (length, stride) of "384/128"; a length alone has no overlap."""
+    length, _, stride = text.partition("/")
+    try:
+        return int(length), int(stride or 0)
+    except ValueError:
+        raise ConfigError(
+            f"data.window: found {text!r}; allowed: LENGTH/STRIDE in tokens, such as 384/128"
+        ) from None
 
 
 def _check_model(model: ModelConfig) -> None:

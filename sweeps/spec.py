@@ -182,18 +182,19 @@ class SweepSpec(_Section):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
+def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequence[str] = ()) -> SweepSpec:
     """Read a sweep from YAML.
 
     Args:
         path: the YAML file.
         overrides: "key=value" each, in order; the key is dotted (`budget.trials`, `recipe.data.train`,
             `objectives.memory_mb.reference`, `space.model.family.choice`), the value is read as YAML.
+        scales: names under the file's `scales`, applied in order before the overrides.
 
     Raises:
         ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
     """
-    source = read_source(path, overrides)
+    source = read_source(path, overrides, scales)
     try:
         spec = SweepSpec.model_validate(source.values)
     except ValidationError as error:

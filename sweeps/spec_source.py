@@ -1,9 +1,11 @@
-"""The text behind a spec: YAML read with line numbers, and `key=value` overrides from the command line.
+"""The text behind a spec: YAML read with line numbers, named scales, and `key=value` overrides.
 
-Knows YAML and dotted paths, not what the keys mean; that is `sweeps/spec.py`. Every error can say where its
-value came from: file and line, or the override.
+A file may hold `scales`: name -> settings that replace others, written as dotted keys, so that one file is the whole
+study and the same study in minutes. Knows YAML and dotted paths, not what the keys mean; that is `sweeps/spec.py`.
+Every error can say where its value came from: file and line, the scale, or the override.
 """
 
+import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from qa_core.errors import ConfigError, unknown
 
 Location = tuple[str | int, ...]
 
+SCALES_KEY = "scales"
 DOMAIN_KEYS = ("choice", "uniform", "log_uniform", "int")
 
 
@@ -38,7 +41,7 @@ class Source:
     file: str
     values: dict[str, Any]
     lines: dict[Location, int] = field(default_factory=dict)  # counted from 1
-    overrides: dict[Location, str] = field(default_factory=dict)
+    overrides: dict[Location, str] = field(default_factory=dict)  # as written: "--set budget.trials=8"
 
     def place(self, location: Sequence[str | int]) -> str:
         """Return "--set key=value" or "file.yaml:12" for the value at `location` or its nearest parent."""
@@ -46,26 +49,38 @@ class Source:
         if whole not in self.lines:  # an override may have made this mapping
             for key, override in self.overrides.items():
                 if key[: len(whole)] == whole:
-                    return f"--set {override}"
+                    return override
         for length in range(len(location), -1, -1):
             prefix = tuple(location[:length])
             if prefix in self.overrides:
-                return f"--set {self.overrides[prefix]}"
+                return self.overrides[prefix]
             if prefix in self.lines:
                 return f"{self.file}:{self.lines[prefix]}"
         return self.file
 
 
-def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
-    """Read a YAML mapping and apply the overrides in order.
+def read_source(path: str | Path, overrides: Sequence[str] = (), scales: Sequence[str] = ()) -> Source:
+    """Read a YAML mapping, apply the named scales of the file in order, then the overrides in order.
 
     Raises:
-        ConfigError: the file is missing or no YAML mapping, a key stands twice, or an override is malformed.
+        ConfigError: the file is missing or no YAML mapping, a key stands twice, there is no such scale, or an override
+            is malformed.
     """
     source = _read_file(Path(path))
+    settings = _take_scales(source)
+    for scale in scales:
+        if scale not in settings:
+            raise ConfigError(f"--scale: {source.file}: {unknown('scale', scale, settings)}")
+        for key, value in settings[scale].items():
+            _apply(source, f"--scale {scale}: {key}={json.dumps(value)}", str(key), value)
     for override in overrides:
-        _apply(source, override)
+        _apply_text(source, override)
     return source
+
+
+def scale_names(path: str | Path) -> list[str]:
+    """Return the names of a file's scales, in their order; raises ConfigError as `read_source` does."""
+    return list(_take_scales(_read_file(Path(path))))
 
 
 def entry_ids(paths: Sequence[str]) -> list[str]:
@@ -126,14 +141,31 @@ def _note_lines(source: Source, node: yaml.Node, location: Location) -> None:
             _note_lines(source, item, (*location, index))
 
 
-def _apply(source: Source, override: str) -> None:
+def _take_scales(source: Source) -> dict[str, dict[str, Any]]:
+    """Remove the scales from the values and return them: name -> dotted key -> value."""
+    scales = source.values.pop(SCALES_KEY, None) or {}
+    place = f"{source.place((SCALES_KEY,))}: {SCALES_KEY}"
+    if not isinstance(scales, dict) or not all(isinstance(item, dict) for item in scales.values()):
+        raise ConfigError(
+            f"{place}: expected a mapping of names to mappings of dotted keys, found {scales!r}"
+        )
+    return scales
+
+
+def _apply_text(source: Source, override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
+    if not equals:
         raise ConfigError(f"--set {override}: expected KEY=VALUE with a dotted key, like budget.trials=8")
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+    _apply(source, f"--set {override}", key, value)
+
+
+def _apply(source: Source, override: str, key: str, value: Any) -> None:
+    if not all(key.split(".")):
+        raise ConfigError(f"{override}: expected KEY=VALUE with a dotted key, like budget.trials=8")
     parts = _resolve(source.values, key.split("."), override)
     target: Any = source.values
     for position, part in enumerate(parts[:-1]):
@@ -141,16 +173,14 @@ def _apply(source: Source, override: str) -> None:
         if inner is None:
             inner = target[part] = {}
         if not isinstance(inner, dict | list):
-            raise ConfigError(
-                f"--set {override}: {dotted(parts[: position + 1])} is {inner!r}, not a mapping"
-            )
+            raise ConfigError(f"{override}: {dotted(parts[: position + 1])} is {inner!r}, not a mapping")
         target = inner
     if parts[0] == "space" and parts[-1] in DOMAIN_KEYS:  # one domain replaces the other
         for other in DOMAIN_KEYS:
             target.pop(other, None)
     if isinstance(target, list):
         raise ConfigError(
-            f"--set {override}: {dotted(parts[:-1])} is a list; name one of its entries and its setting"
+            f"{override}: {dotted(parts[:-1])} is a list; name one of its entries and its setting"
         )
     target[parts[-1]] = value
     source.overrides[tuple(parts)] = override
@@ -168,7 +198,7 @@ def _resolve(values: Mapping[str, Any], keys: list[str], override: str) -> Locat
     matches = [(identity, index) for index, identity in enumerate(ids) if rest.startswith(f"{identity}.")]
     if not matches:
         kind = "space entry" if keys[0] == "space" else "objective"
-        raise ConfigError(f"--set {override}: {unknown(kind, '.'.join(keys[1:-1]) or rest, ids)}")
+        raise ConfigError(f"{override}: {unknown(kind, '.'.join(keys[1:-1]) or rest, ids)}")
     identity, index = max(matches, key=lambda match: len(match[0]))
     return (keys[0], index, *rest[len(identity) + 1 :].split("."))
 

@@ -36,6 +36,10 @@ def read_spec(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be given many times."),
     ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(help="Another size of the same sweep, as the file names it; may be given many times."),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Training data: sample, a SQuAD or Parquet file, or a hub name.")
     ] = None,
@@ -64,7 +68,7 @@ def read_spec(
     overrides = [
         f"{SETTINGS[name]}={json.dumps(value)}" for name, value in given.items() if value is not None
     ]
-    return load_spec(find_config(config), [*(set_ or []), *overrides])
+    return load_spec(find_config(config), [*(set_ or []), *overrides], scales=scale or ())
 
 
 def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:

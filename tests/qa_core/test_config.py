@@ -81,3 +81,19 @@ def test_a_float_may_be_written_as_yaml_reads_it():
     assert from_dict(TrainConfig, {"learning_rate": "3e-4"}).learning_rate == 3e-4
     assert from_dict(TrainConfig, {"learning_rate": 1}).learning_rate == 1.0
     assert from_dict(TrainConfig, {"batch_size": 8.0}).batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"), [("384/128", (384, 128)), ("512", (512, 0)), ("256/64", (256, 64))]
+)
+def test_a_window_decides_length_and_stride_together(window, expected):
+    config = from_dict(RunConfig, {"model": {"family": "lstm"}, "data": {"window": window, "max_length": 99}})
+    assert (config.data.max_length, config.data.stride) == expected
+    assert from_dict(RunConfig, to_dict(config)) == config
+
+
+@pytest.mark.parametrize("window", ["wide", "384/x", "64/0", "/128"])
+def test_a_window_that_is_none_is_refused(window):
+    values = {"model": {"family": "lstm"}, "data": {"window": window}}
+    with pytest.raises(ConfigError, match=r"data\.(window|max_length)"):
+        from_dict(RunConfig, values)

@@ -264,3 +264,43 @@ def test_errors_of_the_space_name_file_and_line(path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'") as caught:
         compile_space(spec)
     assert str(caught.value).startswith(f"{path}:15: space[1].set: ")
+
+
+SCALES = """\
+scales:
+  smoke:
+    budget.examples: 64
+    scheduler.options.grace_examples: 16
+    space.model.family.choice: [lstm]
+    space.train.learning_rate.2.log_uniform: [1e-2, 2e-2]
+  tiny: {budget.examples: 32}
+"""
+
+
+def test_a_scale_replaces_settings_and_is_no_setting_itself(path: Path) -> None:
+    path.write_text(YAML + SCALES)
+    assert load_spec(path) == load_spec(path, scales=[])
+    assert load_spec(path).budget.examples == 9000
+    smoke = load_spec(path, scales=["smoke"])
+    assert (smoke.budget.examples, smoke.scheduler.options["grace_examples"]) == (64, 16)
+    assert smoke.space[0].choice == ["lstm"]
+    assert (smoke.space[2].log_uniform, smoke.space[3].log_uniform) == ([1e-3, 1e-2], [1e-2, 2e-2])
+    assert "scales" not in smoke.as_dict()
+
+
+def test_scales_apply_in_order_and_overrides_after_them(path: Path) -> None:
+    path.write_text(YAML + SCALES)
+    assert load_spec(path, scales=["smoke", "tiny"]).budget.examples == 32
+    assert load_spec(path, ["budget.examples=48"], scales=["smoke"]).budget.examples == 48
+
+
+def test_an_unknown_scale_is_refused_with_the_nearest_and_a_wrong_value_names_its_scale(path: Path) -> None:
+    path.write_text(YAML + SCALES)
+    with pytest.raises(ConfigError, match="unknown scale 'smok'; did you mean 'smoke'"):
+        load_spec(path, scales=["smok"])
+    path.write_text(YAML + "scales: {smoke: {budget.exampels: 3}}\n")
+    with pytest.raises(ConfigError, match=r"--scale smoke: budget.exampels=3.*did you mean 'examples'"):
+        load_spec(path, scales=["smoke"])
+    path.write_text(YAML + "scales: [smoke]\n")
+    with pytest.raises(ConfigError, match=r"small.yaml:\d+: scales: expected a mapping"):
+        load_spec(path)
