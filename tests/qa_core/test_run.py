@@ -9,7 +9,7 @@ from qa_core import artifact, evaluate
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.data.squad import load_table
 from qa_core.data.windows import WindowLengths, build_windows
-from qa_core.errors import IllegalCombination, OverMemoryBudget
+from qa_core.errors import ConfigError, IllegalCombination, OverMemoryBudget
 from qa_core.run import run
 from qa_core.schema import as_json
 
@@ -129,3 +129,58 @@ def test_an_illegal_pair_is_refused_before_the_data_is_read(cache_dir, tmp_path)
     config = _recipe(Path("nowhere.json"), model={"family": "lstm", "checkpoint": "micro"})
     with pytest.raises(IllegalCombination):
         run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir)
+
+
+def test_a_recipe_without_budget_measures_an_artifact_that_it_starts_from(small_squad, cache_dir, tmp_path):
+    trained = run(
+        _recipe(small_squad, methods={}), lambda r: None, folder=tmp_path / "a", cache_dir=cache_dir
+    )
+    again = run(
+        _recipe(
+            small_squad,
+            model={"family": "bert", "checkpoint": trained.artifact},
+            methods={},
+            train={"budget_examples": 0, "precision": "float32"},
+            seed=77,
+        ),
+        lambda report: pytest.fail("there are no rungs"),
+        folder=tmp_path / "b",
+        cache_dir=cache_dir,
+    )
+    assert again.quality == trained.quality
+    assert [(item.examples_seen, item.budget_examples, item.train_loss) for item in again.curve] == [
+        (0, 0, None)
+    ]
+    assert again.cost.train_peak_bytes is None
+    hashes = [artifact.verify(tmp_path / name / "artifact")["files"]["model.safetensors"] for name in "ab"]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "methods", "words"),
+    [
+        ({"family": "distilbert"}, {}, "holds family 'bert' with head 'span'; allowed: family 'distilbert'"),
+        ({"family": "bert"}, {"lora": {"rank": 2}}, None),
+    ],
+)
+def test_a_start_from_an_artifact_of_another_family_is_refused(
+    model, methods, words, small_squad, cache_dir, tmp_path
+):
+    trained = run(
+        _recipe(small_squad, methods={}, train={"budget_examples": 16}),
+        lambda r: None,
+        folder=tmp_path / "a",
+        cache_dir=cache_dir,
+    )
+    config = _recipe(
+        small_squad,
+        model={**model, "checkpoint": trained.artifact},
+        methods=methods,
+        train={"budget_examples": 16, "batch_size": 8},
+    )
+    if words is None:  # an adapter on a reader that is trained already
+        result = run(config, lambda r: None, folder=tmp_path / "b", cache_dir=cache_dir)
+        assert result.cost.trainable_parameters < result.cost.parameters
+        return
+    with pytest.raises(ConfigError, match=words):
+        run(config, lambda r: None, folder=tmp_path / "b", cache_dir=cache_dir)
