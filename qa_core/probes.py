@@ -245,9 +245,10 @@ def _answers(
 
 
 def _means_by_item(scores: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
-    """Return the mean scores of each item, [items, 2], from those of its questions, [Q, 2]."""
-    _, place = np.unique(item_ids, return_inverse=True)
-    totals = np.zeros((place.max() + 1, scores.shape[1]))
+    """Return the mean scores of each item, [items, 2], in order of first use, from those of its questions, [Q, 2]."""
+    number = {item_id: index for index, item_id in enumerate(dict.fromkeys(item_ids))}
+    place = np.array([number[item_id] for item_id in item_ids])
+    totals = np.zeros((len(number), scores.shape[1]))
     np.add.at(totals, place, scores)
     return totals / np.bincount(place)[:, None]
 
