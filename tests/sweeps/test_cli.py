@@ -328,6 +328,10 @@ def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
     bad.write_text("{")
     assert cli.main(["validate", "--data", str(bad), "--eval-data", "sample"]) == 2
     assert str(bad) in capsys.readouterr().err
+    assert cli.main(["validate", "--set", f"recipe.data.cross_domain=[{bad}]"]) == 2
+    assert str(bad) in capsys.readouterr().err
+    assert cli.main(["validate", "--set", "recipe.data.cross_domain=[sample]"]) == 0
+    assert capsys.readouterr().out.count("dev: sample: 630 questions") == 2
     assert cli.main(["validate", "--data", str(bad)]) == 2
     assert "--eval-data" in capsys.readouterr().err
 
