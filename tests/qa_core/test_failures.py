@@ -91,7 +91,7 @@ def test_a_number_is_found_as_a_whole_word_before_it_is_found_within_another():
 def test_what_only_touches_a_gold_or_its_sentence_is_apart_from_it():
     context = "Ann Lee won. Bob Orr lost, unlike Ann-Marie."
     assert outcome(example("Ann Lee", context=context), "Bob Orr") == "wrong_sentence"
-    assert outcome(example("-Marie", context=context), "Ann") == "wrong_span"
+    assert outcome(example("Marie", context=context), "Ann-") == "wrong_span"
 
 
 @pytest.mark.parametrize(
