@@ -44,6 +44,8 @@ class DataConfig:
     )
     train_questions: int | None = None  # None: all
     evaluation_questions: int | None = None
+    # Sources of other domains, scored once on the finished artifact: told in the record, never compared on a front.
+    cross_domain: tuple[str, ...] = ()
     selection_share: float = 0.1
     selection_questions: int | None = 1000
     max_length: int = 384
@@ -227,6 +229,9 @@ def _check_data(data: DataConfig) -> None:
         value = getattr(data, name)
         _require(value is None or value > 0, f"data.{name}", value, "an integer above 0, or null for all")
     _require(data.max_question_length >= 1, "data.max_question_length", data.max_question_length, "1 or more")
+    named = list(data.cross_domain)
+    is_named_once = all(named) and len(set(named)) == len(named)
+    _require(is_named_once, "data.cross_domain", named, "names of data sources, each once")
     room = data.max_length - data.max_question_length - 8
     _require(
         room > 0,

@@ -7,13 +7,13 @@ is in `decode.py`, the scoring rules in `scores.py`. Memory and time are measure
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from qa_core.baselines import BASELINES
 from qa_core.config import EvaluationConfig
 from qa_core.data.batches import collate, plan_inference_batches
 from qa_core.data.table import QaTable
@@ -28,13 +28,14 @@ from qa_core.decode import (
 )
 from qa_core.families.base import Batch, Family, GeneratedAnswer
 from qa_core.hardware import autocast_dtype
+from qa_core.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
 from qa_core.schema import Quality
 from qa_core.scores import question_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FIRST_SPAN_WORDS = 3
+SCORE_NAMES = ("em_percent", "f1_percent")  # the columns of `scores_by_question`, in percent
 
 
 def predict(
@@ -123,17 +124,15 @@ def selection_scores(
 
 
 def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float | None) -> Quality:
-    """Score predictions by the official rules, beside two baselines that read nothing.
+    """Score predictions by the official rules, beside the baselines of `baselines.py`.
 
     Args:
         predictions: one for each question of the table, in its order.
         table: the questions.
         threshold: as `tune_threshold` returns it.
     """
-    golds = _golds(table)
     scores = 100.0 * scores_by_question(predictions, table, threshold)  # [Q, 2]
     has_answer = ~table.is_unanswerable  # [Q]
-    openings = (" ".join(item.context.split()[:FIRST_SPAN_WORDS]) for item in table.examples())
     em_percent, f1_percent = scores.mean(axis=0).tolist()
     has_ans_em, has_ans_f1 = _means(scores[has_answer])
     no_ans_em, no_ans_f1 = _means(scores[~has_answer])
@@ -148,10 +147,33 @@ def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float 
         no_ans_f1_percent=no_ans_f1,
         no_ans_questions=int((~has_answer).sum()),
         null_threshold=threshold,
-        baseline_no_answer_em_percent=100.0 * fmean(question_scores(texts, "")[0] for texts in golds),
-        baseline_first_span_em_percent=100.0
-        * fmean(question_scores(texts, opening)[0] for texts, opening in zip(golds, openings, strict=True)),
+        **_baseline_scores(table),
     )
+
+
+def score_intervals(scores: np.ndarray, *, seed: int) -> dict[str, Interval]:
+    """Return the bootstrap intervals of EM and F1 in percent, by name; the questions are resampled.
+
+    Args:
+        scores: [Q, 2] from 0 to 1, as `scores_by_question` gives them.
+        seed: of the resampling.
+    """
+    return {
+        name: bootstrap_mean(100.0 * scores[:, column], seed=seed) for column, name in enumerate(SCORE_NAMES)
+    }
+
+
+def score_differences(first: np.ndarray, second: np.ndarray, *, seed: int) -> dict[str, Interval]:
+    """Return the paired bootstrap intervals of first minus second, EM and F1 in percent, by name.
+
+    Args:
+        first, second: [Q, 2] from 0 to 1, of the same questions in the same order.
+        seed: of the resampling.
+    """
+    return {
+        name: paired_bootstrap_difference(100.0 * first[:, column], 100.0 * second[:, column], seed=seed)
+        for column, name in enumerate(SCORE_NAMES)
+    }
 
 
 @contextmanager
@@ -201,6 +223,19 @@ def _in_window_order(parts: list[SpanScores], order: np.ndarray) -> SpanScores:
 
 def _golds(table: QaTable) -> list[list[str]]:
     return table.rows.column("answer_texts").to_pylist()
+
+
+def _baseline_scores(table: QaTable) -> dict[str, float]:
+    """Return the fields of `Quality` that hold the baselines' EM and F1."""
+    fields = {}
+    contexts, golds = table.contexts.to_pylist(), _golds(table)
+    for baseline, answer_to in BASELINES.items():
+        answers = [answer_to(context) for context in contexts]
+        pairs = zip(golds, table.context_index.tolist(), strict=True)
+        scores = np.array([question_scores(texts, answers[context]) for texts, context in pairs])  # [Q, 2]
+        for name, value in zip(SCORE_NAMES, scores.mean(axis=0).tolist(), strict=True):
+            fields[f"baseline_{baseline}_{name}"] = 100.0 * value
+    return fields
 
 
 def _means(scores: np.ndarray) -> tuple[float | None, float | None]:

@@ -20,6 +20,11 @@ class Interval:
     high: float
     confidence: float
 
+    @property
+    def holds_zero(self) -> bool:
+        """True when a difference with this interval is a tie."""
+        return self.low <= 0.0 <= self.high
+
 
 def bootstrap_mean(
     values: Sequence[float] | np.ndarray, *, seed: int, confidence: float = 0.95, resamples: int = 2000
@@ -52,7 +57,7 @@ def paired_bootstrap_difference(
 ) -> Interval:
     """Return mean(first) - mean(second) and its interval, the same questions drawn for both.
 
-    Two systems are called tied when the interval holds 0. Arguments are those of `bootstrap_mean`.
+    Two systems are called tied when the interval holds 0 (`holds_zero`). Arguments are those of `bootstrap_mean`.
 
     Raises:
         ValueError: as `bootstrap_mean`, or the two differ in length.

@@ -18,7 +18,7 @@ from qa_core.data.windows import WindowSet
 from qa_core.decode import Prediction
 from qa_core.form_memory import FormMemory
 from qa_core.hardware import autocast_dtype, describe_device
-from qa_core.schema import Cost, Quality
+from qa_core.schema import Cost, CrossDomainScore, Quality
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,17 @@ def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[floa
     predictions = reader.predict(data.evaluation(), data.evaluation_table)
     quality = evaluate.quality(predictions, data.evaluation_table, threshold)
     return quality, evaluate.selection_scores(selection, data.selection_table, threshold)
+
+
+def cross_domain_scores(
+    reader: Reader, data: TrialData, threshold: float | None
+) -> dict[str, CrossDomainScore]:
+    """Return the quality on each cross-domain set, by source; the threshold is applied as it is."""
+    scores = {}
+    for source, table in data.cross_domain_tables.items():
+        predictions = reader.predict(data.cross_domain(source), table)
+        scores[source] = CrossDomainScore(table.data_hash, evaluate.quality(predictions, table, threshold))
+    return scores
 
 
 def measured_cost(

@@ -20,7 +20,7 @@ from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import OverMemoryBudget
 from qa_core.form_memory import FormMemory, form_memory
 from qa_core.hardware import choose_device
-from qa_core.measure import Reader, measured_cost, scored_quality
+from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
 from qa_core.methods.base import Method
 from qa_core.schema import Progress, RunResult, as_json
 from qa_core.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
@@ -81,6 +81,7 @@ def run(
     reader = Reader(loaded.model.to(device), protocol)
     quality, selection = scored_quality(reader, data)
     artifact.set_null_threshold(folder / "artifact", quality.null_threshold)
+    cross_domain = cross_domain_scores(reader, data, quality.null_threshold)
     state.curve.append(_progress(state, task, memory, selection))
     result = RunResult(
         config=to_dict(config),
@@ -89,6 +90,7 @@ def run(
         curve=tuple(Progress(**point) for point in state.curve),
         artifact=str(folder / "artifact"),
         data=data.facts,
+        cross_domain=cross_domain,
     )
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return result

@@ -48,7 +48,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Quality:
-    """Official scores on the evaluation set, in percent. The NoAns fields are None where no such question exists."""
+    """Official scores on the evaluation set, in percent. The NoAns fields are None where no such question exists.
+
+    The baselines are those of `qa_core/baselines.py`, scored on the same questions. Records of older versions lack
+    some of them.
+    """
 
     em_percent: float
     f1_percent: float
@@ -61,7 +65,19 @@ class Quality:
     no_ans_questions: int
     null_threshold: float | None
     baseline_no_answer_em_percent: float
+    baseline_no_answer_f1_percent: float
     baseline_first_span_em_percent: float
+    baseline_first_span_f1_percent: float
+    baseline_question_blind_em_percent: float
+    baseline_question_blind_f1_percent: float
+
+
+@dataclass(frozen=True)
+class CrossDomainScore:
+    """Quality on a set of another domain, under the no-answer threshold of the recipe's own selection split."""
+
+    data_hash: str
+    quality: Quality
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,9 @@ class RunResult:
     artifact: str
     data: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
+    cross_domain: Mapping[str, CrossDomainScore] = field(
+        default_factory=dict
+    )  # by source, as the recipe names it
 
 
 def as_json(value: Any) -> Any:

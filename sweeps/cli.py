@@ -125,13 +125,28 @@ def export(
 @app.command()
 def evaluate(
     artifact: Artifact,
-    data: Annotated[str, typer.Argument(help="SQuAD or Parquet file, hub name, or sample.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(help="SQuAD or Parquet file, hub name, or sample; not needed with --probes."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another artifact, compared on the same questions.")
+    ] = None,
+    semantic: Annotated[
+        str | None, typer.Option(help="Sentence encoder (folder or hub name) for a score of meaning.")
+    ] = None,
+    probes: Annotated[bool, typer.Option("--probes", help="Also answer the built-in probes.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write the object here, with every answer to the probes.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
-    """Score a model on data; prints one JSON object."""
-    from sweeps.commands import answers
+    """Score a model on data, with intervals and baselines; prints one JSON object."""
+    from sweeps.commands import evaluation
 
-    return answers.evaluate(artifact, data, device=device)
+    extras = evaluation.Extras(against, semantic, probes, output, force)
+    return evaluation.evaluate(artifact, data, device=device, extras=extras)
 
 
 @app.command()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BASELINES = {
     "no answer to anything": "baseline_no_answer_em_percent",
     "first span": "baseline_first_span_em_percent",
+    "question blind": "baseline_question_blind_em_percent",
 }
 FULL_FINE_TUNING = "full"
 BUDGET = "budget in examples"

@@ -39,6 +39,9 @@ class Record:
     objectives: Mapping[str, float] | None = None  # final values by name
     quality: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] | None = None
+    cross_domain: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # source -> data hash and quality; decides nothing
     data: Mapping[str, Any] = field(default_factory=dict)  # hashes, sources, counts
     artifact: str | None = None  # folder, relative to the run's folder
     provenance: Mapping[str, Any] = field(default_factory=dict)

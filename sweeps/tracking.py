@@ -237,6 +237,9 @@ class _Runs:
         final: dict[str, float] = {}
         for section in FINAL_SECTIONS:
             final |= numbers(record.get(section) or {})
+        others = record.get("cross_domain") or {}
+        # MLflow takes a name for a path and refuses those that are not in their shortest form.
+        final |= numbers({"cross_domain": {name.replace("/", "_"): item for name, item in others.items()}})
         step = int(curve[-1]["examples_seen"]) if curve else 0
         self.log_numbers(run_id, final, step=step, seconds=float(record.get("seconds") or 0.0))
         for name in TAGGED:

@@ -165,6 +165,7 @@ class Driver:
             objectives=self.spec.measured_objectives(result) if result else None,
             quality=result["quality"] if result else None,
             cost=result["cost"] if result else None,
+            cross_domain=result["cross_domain"] if result else {},
             data=result["data"] if result else {},
             device=result["cost"]["device"] if result else None,
             artifact=_relative(result["artifact"], self.folder) if result else None,

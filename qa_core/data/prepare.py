@@ -5,7 +5,8 @@ Everything follows from the data settings, the family's tokenizer and `data.spli
 trial's own seed, so that the trials of a sweep share data and cache.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 class TrialData:
     """What a trial trains and is scored on.
 
-    `facts` are JSON values for the record: for each of `train`, `selection` and `evaluation` its source, data
-    hash, and counts of questions, paragraphs, unanswerable and skipped questions and windows. The evaluation
-    windows are None until `evaluation` has been called.
+    `facts` are JSON values for the record: for each of `train`, `selection`, `evaluation` and the
+    `cross_domain` sources its source, data hash, and counts of questions, paragraphs, unanswerable and skipped
+    questions and windows. The windows of an evaluation or cross-domain set are None until they are asked for.
     """
 
     tokenizer: "PreTrainedTokenizerFast"
@@ -41,11 +42,18 @@ class TrialData:
     lengths: WindowLengths
     cache_dir: Path
     facts: dict[str, Any]
+    cross_domain_tables: Mapping[str, QaTable] = field(default_factory=dict)  # by source
 
     def evaluation(self) -> WindowSet:
         """Return the windows of the evaluation set; only the final evaluation asks for them."""
         windows = self._windows(self.evaluation_table)
         self.facts["evaluation"]["windows"] = len(windows)
+        return windows
+
+    def cross_domain(self, source: str) -> WindowSet:
+        """Return the windows of a cross-domain set; only the final evaluation asks for them."""
+        windows = self._windows(self.cross_domain_tables[source])
+        self.facts["cross_domain"][source]["windows"] = len(windows)
         return windows
 
     def _windows(self, table: QaTable) -> WindowSet:
@@ -73,6 +81,10 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
     """
     data = config.data
     evaluation_table = _evaluation_table(data)
+    cross_domain_tables = {
+        source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)
+        for source in data.cross_domain
+    }
     source_table = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
     chosen = select_questions(source_table, data.train_questions, seed=data.split_seed)
     answered_table, selection_table = split_selection(
@@ -91,6 +103,14 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         "train": {**_table_facts(train_table), "windows": len(train)},
         "selection": {**_table_facts(selection_table), "windows": len(selection)},
         "evaluation": {**_table_facts(evaluation_table), "windows": None},
+        "cross_domain": {
+            source: {
+                **_table_facts(table),
+                "windows": None,
+                "contexts_in_train": _shared_contexts(table, source_table),
+            }
+            for source, table in cross_domain_tables.items()
+        },
         "synthetic_unanswerable": len(train_table) - len(answered_table),
         "evaluation_contexts_in_train": _shared_contexts(evaluation_table, source_table),
         "tokenizer_hash": tokenizer_hash(tokenizer),
@@ -108,6 +128,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         lengths,
         cache_dir,
         facts,
+        cross_domain_tables,
     )
 
 

@@ -1,9 +1,8 @@
-"""`predict` and `evaluate`: an artifact at work, read and scored by the one evaluator."""
+"""`predict`: an artifact at work on one question or a file. How it is scored: `evaluation.py`."""
 
 import json
 import os
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,6 @@ if TYPE_CHECKING:
     from qa_core.artifact import LoadedArtifact
     from qa_core.data.table import QaTable
     from qa_core.decode import Prediction
-
-
-def evaluate(artifact: Path, data: str, *, device: str) -> int:
-    """Print the quality of an artifact on data as one JSON object, with the data's hash.
-
-    Raises:
-        ArtifactError, DataError, ConfigError: artifact, data or device are refused.
-    """
-    from qa_core import evaluate as evaluator
-    from qa_core.data.squad import load_table
-
-    loaded = _load(artifact)
-    table = load_table(data, split="dev")
-    predictions = answer(loaded, table, device=device)
-    quality = evaluator.quality(predictions, table, loaded.null_threshold)
-    facts = {"artifact": str(artifact), "data": data, "data_hash": table.data_hash}
-    print(json.dumps({**asdict(quality), **facts}, indent=2))
-    return 0
 
 
 def predict_one(artifact: Path, *, question: str | None, context: str | None) -> int:
@@ -48,7 +29,7 @@ def predict_one(artifact: Path, *, question: str | None, context: str | None) ->
     values = {"id": "question", "question": question, "is_impossible": True}
     builder.add_question("--question", values, context=context, title="", empty_is_unanswerable=True)
     builder.text("--context", context)
-    loaded = _load(artifact)
+    loaded = load_artifact(artifact)
     predictions = answer(loaded, builder.build(), device="cpu")
     print(apply_threshold(predictions, loaded.null_threshold)["question"])
     return 0
@@ -69,9 +50,9 @@ def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool)
     from qa_core.decode import apply_threshold
 
     table = load_questions(data)
-    loaded = _load(artifact)
+    loaded = load_artifact(artifact)
     answers = apply_threshold(answer(loaded, table, device="auto"), loaded.null_threshold)
-    _write_json(output, answers)
+    write_json(output, answers)
     empty = sum(not text for text in answers.values())
     print(f"{output}: {len(answers)} answers, {empty} of them empty")
     return 0
@@ -100,13 +81,19 @@ def answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[
         )
 
 
-def _load(folder: Path) -> "LoadedArtifact":
+def load_artifact(folder: Path) -> "LoadedArtifact":
+    """Verify an artifact and read it back; raises ArtifactError."""
     from qa_core import artifact
 
     return artifact.load(folder)
 
 
-def _write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: Any) -> None:
+    """Write values as JSON; the file appears whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

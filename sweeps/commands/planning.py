@@ -58,7 +58,8 @@ def check_data(spec: SweepSpec) -> list[str]:
                 f"{place}: found nothing, and data.train is the file {data.train!r}, which has no dev split; "
                 "allowed: a file (--eval-data), a hub data set name or sample"
             )
-        for split, source in (("train", data.train), ("dev", data.evaluation or data.train)):
+        others = [("dev", source) for source in data.cross_domain]
+        for split, source in (("train", data.train), ("dev", data.evaluation or data.train), *others):
             table = load_table(source, split=split, skip_bad_examples=data.skip_bad_examples)
             skipped = f", {table.skipped} skipped" if table.skipped else ""
             lines.append(f"{split}: {source}: {len(table)} questions{skipped}")

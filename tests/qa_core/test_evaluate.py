@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,17 @@ from qa_core.data.squad import QaTable, load_table, read_squad, select_questions
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.decode import NonFiniteScore, Prediction, apply_threshold
-from qa_core.evaluate import predict, quality, scores_by_question, selection_scores, tune_threshold
+from qa_core.evaluate import (
+    predict,
+    quality,
+    score_differences,
+    score_intervals,
+    scores_by_question,
+    selection_scores,
+    tune_threshold,
+)
 from qa_core.families.base import Family, GeneratedAnswer
+from qa_core.intervals import bootstrap_mean
 from qa_core.scores import evaluate_v2, question_scores
 
 CPU = torch.device("cpu")
@@ -250,6 +260,42 @@ def test_quality_counts_groups_and_baselines():
     assert found.f1_percent == pytest.approx(100 * (0.8 + 1 + 0 + 1) / 4)
     assert (found.has_ans_em_percent, found.no_ans_em_percent) == (pytest.approx(100 / 3), 100.0)
     assert (found.baseline_no_answer_em_percent, found.baseline_first_span_em_percent) == (25.0, 25.0)
+    assert (found.baseline_no_answer_f1_percent, found.baseline_first_span_f1_percent) == (25.0, 25.0)
+
+
+def test_baselines_answer_from_each_questions_own_paragraph():
+    paragraphs = [
+        {
+            "context": context,
+            "qas": [{"id": name, "question": "?", "answers": [{"text": gold, "answer_start": at}]}],
+        }
+        for name, context, gold, at in [
+            ("a", "they met Ada Byron, in 1843", "1843", 23),
+            ("b", "nobody met Bob Orr twice", "Bob Orr twice", 11),
+            ("c", "the old ship sank", "old ship", 4),
+        ]
+    ]
+    table = read_squad({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}, "three")
+    found = quality(guesses(("x", 0.0), ("x", 0.0), ("x", 0.0)), table, None)
+    assert found.baseline_question_blind_em_percent == pytest.approx(
+        100 * 2 / 3
+    )  # "the old ship" is "old ship"
+    assert found.baseline_question_blind_f1_percent == pytest.approx(100 * (1 + 0.8 + 1) / 3)
+    assert found.baseline_first_span_em_percent == pytest.approx(100 / 3)
+    assert found.baseline_no_answer_em_percent == found.baseline_no_answer_f1_percent == 0.0
+
+
+def test_intervals_and_differences_are_those_of_the_percentages():
+    scores = np.array([[1.0, 1.0], [0.0, 0.5], [0.0, 0.0], [1.0, 1.0]])
+    found = score_intervals(scores, seed=3)
+    assert found == {
+        "em_percent": bootstrap_mean([100.0, 0.0, 0.0, 100.0], seed=3),
+        "f1_percent": bootstrap_mean([100.0, 50.0, 0.0, 100.0], seed=3),
+    }
+    other = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    difference = score_differences(scores, other, seed=3)
+    assert difference["em_percent"].estimate == 0.0
+    assert difference["f1_percent"] == bootstrap_mean([0.0, -50.0, 0.0, 100.0], seed=3)
 
 
 def test_quality_has_none_for_a_group_without_questions():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qa_core import intervals
-from qa_core.intervals import bootstrap_mean, paired_bootstrap_difference
+from qa_core.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
 
 
 def test_equal_values_have_an_interval_of_no_width():
@@ -63,6 +63,14 @@ def test_a_paired_difference_leaves_out_what_both_share():
 
 def test_a_paired_difference_is_first_minus_second():
     assert paired_bootstrap_difference([3.0, 4.0], [1.0, 2.0], seed=0).estimate == 2.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "tied"),
+    [(-1.0, 2.0, True), (0.0, 2.0, True), (-1.0, 0.0, True), (0.1, 2.0, False), (-3.0, -0.1, False)],
+)
+def test_a_difference_is_a_tie_when_its_interval_holds_zero(low, high, tied):
+    assert Interval((low + high) / 2, low, high, 0.95).holds_zero is tied
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One recipe end to end: what is reported, what is left on disk, that it repeats, that a killed one resumes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,24 @@ def test_the_recorded_score_is_that_of_the_artifact_on_disk(small_squad, cache_d
     )
     assert evaluate.quality(predictions, table, loaded.null_threshold) == result.quality
     assert to_dict(loaded.config) == result.config
+
+
+def test_cross_domain_sets_are_scored_on_the_artifact_beside_the_main_quality(
+    small_squad, cache_dir, tmp_path
+):
+    """The evaluation set named as a cross-domain set has exactly the main quality."""
+    base = _recipe(small_squad, train={"budget_examples": 40, "batch_size": 8, "precision": "float32"})
+    config = replace(base, data=replace(base.data, cross_domain=(str(small_squad), "sample")))
+    result = run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir)
+    assert list(result.cross_domain) == [str(small_squad), "sample"]
+    home = result.cross_domain[str(small_squad)]
+    assert (home.quality, home.data_hash) == (result.quality, result.data["evaluation"]["data_hash"])
+    abroad = result.cross_domain["sample"].quality
+    assert (abroad.questions, abroad.null_threshold) == (630, result.quality.null_threshold)
+    facts = result.data["cross_domain"]["sample"]
+    assert (facts["data_hash"], facts["questions"]) == (result.cross_domain["sample"].data_hash, 630)
+    assert facts["windows"] >= 630
+    json.dumps(as_json(result), allow_nan=False)
 
 
 def test_the_same_recipe_gives_the_same_numbers_and_another_seed_others(small_squad, cache_dir, tmp_path):

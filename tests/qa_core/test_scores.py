@@ -63,6 +63,7 @@ def files(tmp_path: Path):
     return score
 
 
+@pytest.mark.facts
 @pytest.mark.parametrize(
     ("text", "normal"),
     [
@@ -81,6 +82,7 @@ def test_normalisation_deletes_ascii_punctuation_and_articles_and_keeps_other_si
     assert scores.normalize_answer(text) == normal
 
 
+@pytest.mark.facts
 @pytest.mark.parametrize(
     ("prediction", "gold", "exact", "f1", "f1_v1"),
     [
@@ -101,6 +103,7 @@ def test_published_pairs_score_as_the_scripts_print(prediction, gold, exact, f1,
     assert scores.f1_score_v1(gold, prediction) == pytest.approx(f1_v1, abs=5e-7)
 
 
+@pytest.mark.facts
 def test_a_question_takes_its_best_gold_and_drops_golds_that_normalise_to_nothing():
     assert scores.question_scores(["x y", "y"], "y") == (1, 1.0)
     assert scores.question_scores(["x y", "y z w"], "y") == (0, pytest.approx(2 / 3))
@@ -110,17 +113,20 @@ def test_a_question_takes_its_best_gold_and_drops_golds_that_normalise_to_nothin
     assert scores.question_scores([], "Rollo") == (0, 0.0)
 
 
+@pytest.mark.facts
 def test_seven_questions_have_the_published_v2_scores():
     result = scores.evaluate_v2(articles(GOLDS), PREDICTIONS)
     assert result == {key: pytest.approx(value, abs=5e-7) for key, value in SEVEN.items()}
 
 
+@pytest.mark.facts
 def test_seven_questions_have_the_published_best_thresholds():
     result = scores.evaluate_v2(articles(GOLDS), PREDICTIONS, na_probs=NA_PROBS)
     best = {"best_exact": 57.142857, "best_f1": 57.142857, "best_exact_thresh": 0.1, "best_f1_thresh": 0.1}
     assert result == {key: pytest.approx(value, abs=5e-7) for key, value in (SEVEN | best).items()}
 
 
+@pytest.mark.facts
 def test_seven_questions_at_threshold_035_have_the_published_scores():
     result = scores.evaluate_v2(articles(GOLDS), PREDICTIONS, na_probs=NA_PROBS, na_threshold=0.35)
     wanted = {"exact": 42.857143, "f1": 42.857143, "HasAns_exact": 25.0, "HasAns_f1": 25.0}
@@ -151,6 +157,7 @@ def test_the_v2_walk_leaves_ties_ungrouped_in_the_order_of_the_probability_file(
     assert (second["best_exact"], second["best_exact_thresh"]) == (50.0, 0.0)
 
 
+@pytest.mark.facts
 def test_v1_scores_differ_from_v2_where_both_texts_are_empty():
     golds = {name: texts for name, texts in GOLDS.items() if texts}
     predictions = PREDICTIONS | {"q6": "the"}
@@ -160,6 +167,39 @@ def test_v1_scores_differ_from_v2_where_both_texts_are_empty():
     }
 
 
+@pytest.mark.facts
+def test_the_best_f1_can_fall_below_the_plain_f1_of_all_answers():
+    """The walk counts an unanswerable question as lost by any raw text, "the" too, which plain scoring forgives."""
+    result = scores.evaluate_v2(articles(GOLDS), PREDICTIONS, na_probs=NA_PROBS)
+    assert result["best_f1"] == pytest.approx(57.142857, abs=5e-7)
+    assert result["f1"] == pytest.approx(66.666667, abs=5e-7)
+
+
+@pytest.mark.facts
+def test_the_default_threshold_is_one_and_strict():
+    at_one, above = NA_PROBS | {"q1": 1.0}, NA_PROBS | {"q1": 1.0000001}
+    assert scores.evaluate_v2(articles(GOLDS), PREDICTIONS, na_probs=at_one)["HasAns_exact"] == 50.0
+    assert scores.evaluate_v2(articles(GOLDS), PREDICTIONS, na_probs=above)["HasAns_exact"] == 25.0
+
+
+@pytest.mark.facts
+def test_a_missing_v2_prediction_is_refused_where_the_script_ends_in_a_traceback():
+    given = {name: text for name, text in PREDICTIONS.items() if name != "q3"}
+    with pytest.raises(DataError, match="'q3'"):
+        scores.evaluate_v2(articles(GOLDS), given)
+
+
+@pytest.mark.facts
+def test_no_answer_to_everything_scores_the_share_of_unanswerable_questions_of_dev_v2(shared):
+    path = shared / "data" / "squad" / "dev-v2.0.json.gz"
+    data = json.loads(gzip.decompress(path.read_bytes()))["data"]
+    result = scores.evaluate_v2(data, dict.fromkeys(scores.gold_answers(data), ""))
+    assert (result["total"], result["HasAns_total"], result["NoAns_total"]) == (11_873, 5_928, 5_945)
+    assert result["exact"] == result["f1"] == pytest.approx(50.07, abs=0.005)
+    assert (result["HasAns_exact"], result["NoAns_f1"]) == (0.0, 100.0)
+
+
+@pytest.mark.facts
 def test_v1_counts_a_missing_prediction_as_zero_and_ignores_unknown_ids():
     golds = {"a": ["x"], "b": ["y z"], "c": ["w"]}
     result = scores.evaluate_v1(articles(golds), {"a": "x", "b": "y", "nowhere": "v"})

@@ -120,6 +120,10 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["predict", "absent", "--input", "x"], "expected --output FILE"),
         (["predict", "absent", "--input", "x", "--question", "q"], "--input beside --question"),
         (["evaluate", "absent", "sample"], "error: absent: not an artifact"),
+        (["evaluate", "absent"], "error: evaluate: expected DATA, or --probes, or both"),
+        (["evaluate", "absent", "--probes", "--against", "x"], "error: --against: found 'x' without DATA"),
+        (["evaluate", "absent", "--probes", "--semantic", "x"], "error: --semantic: found 'x' without DATA"),
+        (["evaluate", "absent", "--probes"], "error: absent: not an artifact"),
         (["score", "absent.json", "absent.json"], "error: absent.json"),
         (["score", "a", "b", "--official", "v3"], "error: Invalid value for '--official'"),
     ],
@@ -324,6 +328,10 @@ def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
     bad.write_text("{")
     assert cli.main(["validate", "--data", str(bad), "--eval-data", "sample"]) == 2
     assert str(bad) in capsys.readouterr().err
+    assert cli.main(["validate", "--set", f"recipe.data.cross_domain=[{bad}]"]) == 2
+    assert str(bad) in capsys.readouterr().err
+    assert cli.main(["validate", "--set", "recipe.data.cross_domain=[sample]"]) == 0
+    assert capsys.readouterr().out.count("dev: sample: 630 questions") == 2
     assert cli.main(["validate", "--data", str(bad)]) == 2
     assert "--eval-data" in capsys.readouterr().err
 

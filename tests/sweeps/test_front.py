@@ -118,6 +118,29 @@ def test_trials_that_cannot_be_compared_are_an_error(changes: dict[str, Any], ex
         compute_front([*MIXED, record("t9", **changes)], BOTH)
 
 
+def test_cross_domain_sets_change_neither_what_is_comparable_nor_the_front() -> None:
+    abroad = {"x.json": {"data_hash": "other", "quality": {"em_percent": 99.0}}}
+    facts = {
+        "evaluation": {"data_hash": "0123456789abcdef"},
+        "cross_domain": {"x.json": {"data_hash": "other"}},
+    }
+    changed = [
+        record("t0", 60, 8, cross_domain=abroad, data=facts),
+        *(item for item in MIXED if item.trial_id != "t0"),
+    ]
+    assert compute_front(changed, BOTH).rows() == compute_front(MIXED, BOTH).rows()
+
+
+def test_baselines_stand_below_the_table_as_far_as_a_record_has_them() -> None:
+    keys = [f"baseline_{name}_em_percent" for name in ("no_answer", "first_span", "question_blind")]
+    quality = dict(zip(keys, (25.0, 2.5, 7.25), strict=True))
+    whole = compute_front([record("t0", quality=quality)], BOTH)
+    assert list(whole.baselines.values()) == [25.0, 2.5, 7.25]
+    assert next(line for line in text_of(whole).splitlines() if "question blind" in line).split()[1] == "7.25"
+    old = compute_front(MIXED, BOTH)  # written before the third baseline was scored
+    assert list(old.baselines.values()) == [25.0, 2.5]
+
+
 def test_trials_that_did_not_finish_need_not_be_comparable() -> None:
     odd = ended("t9", "stopped")
     assert compute_front([*MIXED, odd], BOTH).left_out["stopped"] == 3

@@ -48,6 +48,18 @@ def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("\n") == 2
 
 
+def test_a_record_from_before_cross_domain_sets_is_read_with_none(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    old = to_dict(record())
+    del old["cross_domain"]
+    path.write_text(json.dumps(old) + "\n")
+    (found,) = load(path).records
+    assert (found.cross_domain, found) == ({}, record())
+    abroad = {"x.json": {"data_hash": "abc", "quality": {"em_percent": 3.0}}}
+    append(path, record("t0001", cross_domain=abroad))
+    assert load(path).records[1].cross_domain == abroad
+
+
 def test_a_torn_last_line_is_left_out_with_a_note_and_cut_by_the_next_append(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     append(path, record("t0000"))

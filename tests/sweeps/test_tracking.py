@@ -93,9 +93,11 @@ def test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_n
     run_folder: Path, client: Any
 ) -> None:
     tracker = start(run_folder)
-    tracker.log_trial(record("t0"))
+    abroad = {"../a/./x.json": {"data_hash": "abc", "quality": {"em_percent": 30.0}}}
+    tracker.log_trial(record("t0", cross_domain=abroad))
     run = children(client, tracker)["t0"]
     assert run.info.status == "FINISHED"
+    assert points(client, run, "cross_domain..._a_._x.json.quality.em_percent") == [(400, 30.0)]
     assert run.info.end_time - run.info.start_time == 77_000
     assert run.data.tags["status"] == "ok"
     assert run.data.params == {"model.family": "bert", "methods.lora.rank": "8", "train.rungs": "[100]"}

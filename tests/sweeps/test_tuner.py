@@ -51,6 +51,7 @@ def _spec(tmp_path: Path, small_squad: Path, **changes):
             "data": {
                 "train": str(small_squad),
                 "evaluation": str(small_squad),
+                "cross_domain": [str(small_squad)],
                 "max_length": 64,
                 "stride": 8,
                 "max_question_length": 24,
@@ -96,6 +97,9 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     for record in by_methods.values():
         if record.status == "ok":
             assert record.examples_seen == 120
+            (abroad,) = record.cross_domain.values()  # here the evaluation set under another role
+            assert abroad["quality"] == record.quality
+            assert abroad["data_hash"] == record.data["evaluation"]["data_hash"]
             assert (outcome.folder / record.artifact / "manifest.json").exists()
             assert record.objectives["memory_mb"] == record.cost["inference_peak_bytes"] / 1e6
             assert record.provenance["left_over_bytes"] < 1_000_000

@@ -13,7 +13,7 @@ from qa_core.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.data import windows
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.squad import QaTable
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, DataError
 from qa_core.families.base import WindowLayout
 
 
@@ -152,6 +152,25 @@ def test_the_evaluation_set_is_windowed_only_when_asked_for(
         with pytest.raises(pytest.fail.Exception, match="tokenised"):
             data.evaluation()
     assert len(data.evaluation()) == data.facts["evaluation"]["windows"]
+
+
+def test_cross_domain_sets_are_read_at_once_and_windowed_only_when_asked_for(
+    get: Callable[..., TrialData], many: QaTable, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abroad = str(write(to_document(many.take(range(290, 340))), "abroad.json"))
+    with monkeypatch.context() as patch:
+        get()  # tokenises all but the cross-domain set
+        patch.setattr(windows, "encode_table", lambda *a, **k: pytest.fail("tokenised"))
+        data = get(cross_domain=(abroad,))
+    facts = data.facts["cross_domain"][abroad]
+    assert (facts["questions"], facts["windows"]) == (50, None)
+    assert facts["data_hash"] == data.cross_domain_tables[abroad].data_hash
+    trained = {many.example(index).context for index in range(300)}
+    shared_contexts = {many.example(index).context for index in range(290, 340)} & trained
+    assert facts["contexts_in_train"] == len(shared_contexts) >= 1
+    assert len(data.cross_domain(abroad)) == facts["windows"] >= 50
+    with pytest.raises(DataError, match="absent"):
+        get(cross_domain=(abroad, "absent.json"))
 
 
 def test_trials_of_different_seeds_share_data_and_cache(
