@@ -61,16 +61,19 @@ class AdaptOptions:
 
 class Adapt(Method):
     name = "adapt"
+    stage = 1
     needs = frozenset({"linear_layers"})
     Options = AdaptOptions
 
 
 class Pack(Method):
     name = "pack"
+    stage = 4
 
 
 class Sole(Method):
     name = "sole"
+    stage = 1
     needs = frozenset({"span_output"})
     excludes = frozenset({"adapt", "pack"})
 
