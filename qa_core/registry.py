@@ -25,6 +25,7 @@ FAMILIES = {
 
 METHODS = {
     "lora": "qa_core.methods.lora:Lora",
+    "quantize": "qa_core.methods.quantize:Quantize",
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qa_core.models.stored import StoredMatrix
+from qa_core.models.stored import StoredMatrix, product_dtype
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,3 +45,7 @@ class HalfMatrix(StoredMatrix):
     def rows(self, index: Tensor) -> Tensor:
         """Return rows [..., C] in float32 for row numbers [...]."""
         return F.embedding(index, self.values).float()
+
+    def product(self, inputs: Tensor) -> Tensor:
+        """Return [..., R] of inputs [..., C]; where that is computed in 16 bits of the same kind, nothing is copied."""
+        return F.linear(inputs, self.values.to(product_dtype(inputs)))
