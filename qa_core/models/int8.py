@@ -18,7 +18,7 @@ from qa_core.models.blocks import SMALLEST_STEP, block_count, rounded_codes, sca
 from qa_core.models.stored import SLICE_ELEMENTS, StoredMatrix, product_dtype
 
 LEVELS = 127
-TOKENS_AT_ONCE = 1024  # of a dynamic product: the int32 sums of more are never alive together
+TOKENS_AT_ONCE = 256  # of a dynamic product: floats and int32 sums of more are never alive together
 EXACT_COLUMNS = 2**24 // LEVELS**2  # float32 holds every sum of so many products of two int8 numbers
 INT_MM_MULTIPLE, INT_MM_MORE_ROWS_THAN = 8, 16  # what torch._int_mm asks of sizes on CUDA
 
