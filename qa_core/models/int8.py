@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qa_core.models.blocks import SMALLEST_STEP, block_count, rounded_codes, scale_blocks, stored_absmax
+from qa_core.models.blocks import (
+    SMALLEST_STEP,
+    block_count,
+    rounded_codes,
+    scale_blocks,
+    stored_absmax,
+    whole_block_rows,
+)
 from qa_core.models.stored import SLICE_ELEMENTS, StoredMatrix, product_dtype
 
 LEVELS = 127
@@ -81,23 +88,23 @@ class Int8Matrix(StoredMatrix):
 
     def dense(self) -> Tensor:
         """Return the matrix [R, C] in float32."""
-        if self.group_size:
-            values = self.codes.float()
-            scale_blocks(values.view(-1), self.absmax.float() / LEVELS, self.group_size)
-            return values
         return self.dense_rows(0, self.shape[0])
 
     @property
     def rows_at_once(self) -> int:
-        """All rows up to `SLICE_ELEMENTS` numbers; groups are decoded together."""
-        return self.shape[0] if self.group_size else max(1, SLICE_ELEMENTS // max(1, self.shape[1]))
+        """All rows up to `SLICE_ELEMENTS` numbers, more in slices of whole groups."""
+        return whole_block_rows(self.shape[1], self.group_size or 1, SLICE_ELEMENTS // max(1, self.shape[1]))
 
     def dense_rows(self, start: int, stop: int) -> Tensor:
-        """Return rows [stop - start, C] in float32."""
-        if self.group_size:
-            return super().dense_rows(start, stop)
-        absmax = self.absmax[start:stop] if self.granularity == "row" else self.absmax
-        return self.codes[start:stop].float().mul_(absmax / LEVELS)
+        """Return rows [stop - start, C] in float32; the first begins a group, if there are groups."""
+        values = self.codes[start:stop].float()
+        if self.group_size is None:
+            absmax = self.absmax[start:stop] if self.granularity == "row" else self.absmax
+            return values.mul_(absmax / LEVELS)
+        first, last = start * self.shape[1], stop * self.shape[1]
+        absmax = self.absmax[first // self.group_size : block_count(last, self.group_size)]
+        scale_blocks(values.view(-1), absmax.float() / LEVELS, self.group_size)
+        return values
 
     def rows(self, index: Tensor) -> Tensor:
         """Return rows [..., C] in float32 for row numbers [...]; no other row is decoded, unless in groups."""
