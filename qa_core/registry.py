@@ -26,6 +26,7 @@ FAMILIES = {
 METHODS = {
     "lora": "qa_core.methods.lora:Lora",
     "static_prune": "qa_core.methods.static_prune:StaticPrune",
+    "quantize": "qa_core.methods.quantize:Quantize",
 }
 
 

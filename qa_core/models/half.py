@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qa_core.models.stored import StoredMatrix
+from qa_core.models.stored import SLICE_ELEMENTS, StoredMatrix, product_dtype
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -42,6 +42,21 @@ class HalfMatrix(StoredMatrix):
         """Return the matrix [R, C] in float32."""
         return self.values.float()
 
+    @property
+    def rows_at_once(self) -> int:
+        """All rows up to `SLICE_ELEMENTS` numbers."""
+        return max(1, SLICE_ELEMENTS // max(1, self.shape[1]))
+
+    def dense_rows(self, start: int, stop: int) -> Tensor:
+        """Return rows [stop - start, C] in float32."""
+        return self.values[start:stop].float()
+
     def rows(self, index: Tensor) -> Tensor:
         """Return rows [..., C] in float32 for row numbers [...]."""
         return F.embedding(index, self.values).float()
+
+    def product(self, inputs: Tensor) -> Tensor:
+        """Return [..., R] of inputs [..., C]; where that is computed in 16 bits of the same kind, nothing is copied."""
+        if self.values.dtype == product_dtype(inputs):
+            return F.linear(inputs, self.values)
+        return super().product(inputs)

@@ -2,8 +2,9 @@
 
 A `StoredMatrix` holds one weight matrix in some encoding (16-bit, int8, NF4, a mask and what it keeps) as buffers, so
 that the bytes in memory are the bytes in the file. `StoredLinear` and `StoredEmbedding` decode one matrix at a time,
-use it and let it go: beside the encoded weights, at most one dense matrix is alive. Where weights are read directly
-(Mamba's time steps, T5's feed-forward), the property `weight` decodes.
+use it and let it go: beside the encoded weights, at most one dense matrix is alive, and of a large one (a table of
+words that is an output layer too) a slice. Where weights are read directly (Mamba's time steps, T5's feed-forward),
+the property `weight` decodes. LSTM layers are in `stored_lstm.py`.
 
 Encodings live in one file each beside this one and are named in `ENCODINGS`. Dimensions: R rows (outputs), C columns
 (inputs), B batch, L tokens.
@@ -14,22 +15,29 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qa_core.errors import ArtifactError, unknown
+from qa_core.models.lazy_weight import LazyWeight
 
 ENCODINGS = {
     "half": "qa_core.models.half:HalfMatrix",
     "plain": "qa_core.models.plain:PlainMatrix",
     "sparse": "qa_core.models.sparse:SparseMatrix",
+    "int4": "qa_core.models.int4:Int4Matrix",
+    "int8": "qa_core.models.int8:Int8Matrix",
+    "nf4": "qa_core.models.nf4:Nf4Matrix",
 }
+SLICE_ELEMENTS = 2**22  # a larger matrix is decoded in slices of about so many numbers
 
 
 class StoredMatrix(nn.Module, ABC):
     """A matrix [R, C] in an encoding; all of its state are buffers.
 
-    `encode(x).dense()` is what the encoding makes of x; encoding that once more changes nothing.
+    `encode(x).dense()` is what the encoding makes of x; encoding that once more changes nothing, unless the encoding
+    says so.
     """
 
     name: ClassVar[str]
@@ -58,9 +66,25 @@ class StoredMatrix(nn.Module, ABC):
         """Return decoded rows [..., C] for row numbers [...] int64, without decoding the others where possible."""
         return F.embedding(index, self.dense())
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows `product` decodes at a time: all, unless the encoding can decode a slice by itself."""
+        return self.shape[0]
+
+    def dense_rows(self, start: int, stop: int) -> Tensor:
+        """Return decoded rows [stop - start, C]; `start` is a multiple of `rows_at_once`."""
+        return self.dense()[start:stop]
+
     def product(self, inputs: Tensor) -> Tensor:
-        """Return inputs [..., C] times the matrix transposed, [..., R], in the dtype of the inputs."""
-        return F.linear(inputs, self.dense().to(inputs.dtype))
+        """Return inputs [..., C] times the matrix transposed, [..., R], in the dtype of the inputs or of autocast."""
+        rows, step = self.shape[0], self.rows_at_once
+        if step >= rows:
+            return F.linear(inputs, self.dense().to(inputs.dtype))
+        outputs = inputs.new_empty(*inputs.shape[:-1], rows, dtype=product_dtype(inputs))
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            outputs[..., start:stop] = F.linear(inputs, self.dense_rows(start, stop).to(inputs.dtype))
+        return outputs
 
     def recoded(self, form: Mapping[str, Any]) -> "StoredMatrix":
         """Return the decoded matrix in the encoding that a form names; a packed matrix recodes its values alone."""
@@ -84,13 +108,13 @@ class StoredLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The decoded weight [R, C], made anew at each look."""
-        return self.matrix.dense()
+        """The weight [R, C], decoded anew whenever something computes with it."""
+        return lazy_weight(self.matrix)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., R] of inputs [..., C]."""
         outputs = self.matrix.product(inputs)
-        return outputs if self.bias is None else outputs + self.bias.to(outputs.dtype)
+        return outputs if self.bias is None else outputs.add_(self.bias.to(outputs.dtype))
 
 
 class StoredEmbedding(nn.Module):
@@ -104,8 +128,8 @@ class StoredEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The decoded table [R, C], made anew at each look."""
-        return self.matrix.dense()
+        """The table [R, C], decoded anew whenever something computes with it."""
+        return lazy_weight(self.matrix)
 
     def forward(self, index: Tensor) -> Tensor:
         """Return rows [..., C] for row numbers [...] int64."""
@@ -133,6 +157,18 @@ def empty_matrix(form: Mapping[str, Any]) -> StoredMatrix:
     """Return a matrix of a form, its values unwritten."""
     rows, columns = form["shape"]
     return encoding(form["encoding"]).empty((rows, columns), form["settings"])
+
+
+def lazy_weight(matrix: StoredMatrix) -> Tensor:
+    """Return what stands for the decoded matrix until something computes with it."""
+    return LazyWeight(matrix.dense, shape=matrix.shape, device=next(matrix.buffers()).device)
+
+
+def product_dtype(inputs: Tensor) -> torch.dtype:
+    """Return the dtype in which a matrix product of these inputs comes out: autocast's, where it is on."""
+    kind = inputs.device.type
+    is_cast = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if is_cast else inputs.dtype
 
 
 def set_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -35,11 +35,16 @@ def recipe(small_squad: Path, family: str, head: str, methods: dict[str, Any]) -
 
 
 class MethodContract:
-    """Set `name` and `options`; `refused` lists the (family, head) pairs that the method's needs rule out."""
+    """Set `name` and `options`; `refused` lists the (family, head) pairs that the method's needs rule out.
+
+    A method that trains every weight, or whose export loses bits, says so.
+    """
 
     name: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
     refused: ClassVar[set[tuple[str, str]]] = set()
+    freezes: ClassVar[bool] = True  # whether some weights are not trained
+    export_loses: ClassVar[float] = 0.0  # share of what training gained by which the export may move the loss
 
     @pytest.fixture(params=HEADS, ids=lambda pair: "-".join(pair))
     def pair(self, request: pytest.FixtureRequest) -> tuple[str, str]:
@@ -74,7 +79,7 @@ class MethodContract:
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model = self.trained(family, method, model, batch)
         frozen = {name for name, item in model.named_parameters() if not item.requires_grad}
-        assert frozen
+        assert bool(frozen) == self.freezes
         after = model.state_dict()
         for name in frozen:
             plain = name.replace(".base_layer.", ".")
@@ -91,7 +96,7 @@ class MethodContract:
             exported = method.export(copy.deepcopy(trained)).eval()
             found = family.loss(exported, batch).item()
         assert expected < fresh, "training moved it"
-        assert found == pytest.approx(expected, rel=1e-4)
+        assert found == pytest.approx(expected, rel=1e-4, abs=self.export_loses * (fresh - expected))
 
     def test_the_exported_weights_fit_a_network_restored_from_its_architecture(
         self, small_squad: Path, cache_dir: Path, pair: tuple[str, str]

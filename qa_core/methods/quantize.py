@@ -1,0 +1,303 @@
+"""Post-training quantisation: the trained network, stored in fewer bits; training itself is untouched.
+
+Encodings are in `qa_core/models/{half,int8,int4,nf4}.py`; memory holds what the file holds, and one matrix at a time is
+decoded to compute with it. `dynamic` quantises activations too: Bhandare et al. 2019, arXiv 1906.00532, without their
+calibration. The order of the studies is kept: train in float, quantise once at the end.
+
+What is quantised is found by the type of a module, whatever the family: every Linear and LSTM layer of the body, those
+that another method has packed included. The family's head modules stay in float32, as do convolutions, norms, biases
+and other vectors. Tables of words are left alone unless `embedding_bits` says so; an output layer that shares its
+weight with one follows it and never gets a copy of its own.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, unknown
+from qa_core.families.base import Family
+from qa_core.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from qa_core.models.stored import StoredMatrix
+
+# bits -> its schemes, the default first; 32 leaves weights as they are, so that a sweep has one axis
+SCHEMES: Mapping[int, tuple[str, ...]] = {
+    32: (),
+    16: ("bfloat16", "float16"),
+    8: ("weight_only", "dynamic"),
+    4: ("nf4", "int4"),
+}
+GRANULARITIES = ("row", "tensor", "group")
+GROUP_SIZES = (64, 128)
+EMBEDDING_BITS = (32, 16, 8)
+GROUP_SIZE = 128  # where the recipe names none
+SMALL_TABLE_ROWS = (
+    64  # tables with fewer rows hold token types or position biases, weigh nothing and stay float32
+)
+
+EncodingForm = Mapping[str, Any]  # encoding and settings
+Plan = Mapping[
+    str, Mapping[str, EncodingForm] | str
+]  # module -> its matrices, or the module whose matrix it shares
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of `quantize`."""
+
+    bits: int = 8  # of the body's matrices
+    scheme: str | None = None  # None: the first one of `SCHEMES`
+    granularity: str | None = None  # what shares a scale in 8 bits; None: each row
+    group_size: int | None = None  # of int4 and of granularity `group`; None: 128
+    double_quantisation: bool | None = None  # of nf4's scales; None: true
+    embedding_bits: int = 32  # of word and position tables; 16 takes the scheme of `bits: 16`, else float16
+
+    def __post_init__(self) -> None:
+        """Refuse unknown values, and settings that would change nothing beside the others."""
+        self._require(self.bits in SCHEMES, "bits", ", ".join(map(str, SCHEMES)))
+        embedding_bits = ", ".join(map(str, EMBEDDING_BITS))
+        self._require(self.embedding_bits in EMBEDDING_BITS, "embedding_bits", embedding_bits)
+        schemes = SCHEMES[self.bits]
+        if self.scheme not in (None, *schemes):
+            raise ConfigError(
+                f"methods.quantize.scheme: with bits {self.bits}: {unknown('scheme', str(self.scheme), schemes)}"
+            )
+        if self.granularity not in (None, *GRANULARITIES):
+            wrong = unknown("granularity", str(self.granularity), GRANULARITIES)
+            raise ConfigError(f"methods.quantize.granularity: {wrong}")
+        self._require(self.granularity is None or self.bits == 8, "granularity", "only with bits 8")
+        is_dynamic = self.scheme == "dynamic"
+        by_row = self.granularity in (None, "row")
+        self._require(by_row or not is_dynamic, "granularity", "row with scheme 'dynamic'")
+        sizes = ", ".join(map(str, GROUP_SIZES))
+        self._require(self.group_size in (None, *GROUP_SIZES), "group_size", sizes)
+        has_groups = self.granularity == "group" or self.chosen_scheme == "int4"
+        where = "only with scheme 'int4' or granularity 'group'"
+        self._require(self.group_size is None or has_groups, "group_size", where)
+        doubled = self.double_quantisation is None or self.chosen_scheme == "nf4"
+        self._require(doubled, "double_quantisation", "only with scheme 'nf4'")
+
+    def _require(self, valid: bool, name: str, allowed: str) -> None:
+        if not valid:
+            raise ConfigError(f"methods.quantize.{name}: found {getattr(self, name)!r}; allowed: {allowed}")
+
+    @property
+    def chosen_scheme(self) -> str | None:
+        """The scheme, the default filled in; None for 32 bits."""
+        return self.scheme or next(iter(SCHEMES[self.bits]), None)
+
+    def body_form(self) -> EncodingForm | None:
+        """Return the encoding of the body's matrices; None when they stay in float32."""
+        if self.bits == 32:
+            return None
+        if self.bits == 16:
+            return {"encoding": "half", "settings": {"dtype": self.chosen_scheme}}
+        if self.bits == 8:
+            return _int8_form(
+                self.granularity or GRANULARITIES[0],
+                group_size=self.group_size or GROUP_SIZE,
+                dynamic=self.chosen_scheme == "dynamic",
+            )
+        if self.chosen_scheme == "int4":
+            return {"encoding": "int4", "settings": {"group_size": self.group_size or GROUP_SIZE}}
+        return {"encoding": "nf4", "settings": {"double_quantisation": self.double_quantisation is not False}}
+
+    def float_form(self) -> EncodingForm | None:
+        """Return the encoding of matrices with which only floats are multiplied, such as an LSTM's."""
+        form = self.body_form()
+        if form is None or form["encoding"] != "int8":
+            return form
+        return {**form, "settings": {**form["settings"], "dynamic": False}}
+
+    def packed_form(self) -> EncodingForm | None:
+        """Return the encoding of the kept values of a packed matrix: one line of numbers, so that int8 takes groups.
+
+        Raises:
+            ConfigError: the scheme is `dynamic`, which needs whole rows of integers.
+        """
+        if self.chosen_scheme == "dynamic":
+            raise ConfigError(
+                "methods.quantize.scheme: found 'dynamic' for weights that are packed; allowed: weight_only"
+            )
+        if self.bits != 8:
+            return self.body_form()
+        return _int8_form("group", group_size=self.group_size or GROUP_SIZE, dynamic=False)
+
+    def embedding_form(self) -> EncodingForm | None:
+        """Return the encoding of tables; None when they stay in float32."""
+        if self.embedding_bits == 32:
+            return None
+        if self.embedding_bits == 8:
+            return _int8_form("row", group_size=GROUP_SIZE, dynamic=False)
+        dtype = self.chosen_scheme if self.bits == 16 else "float16"
+        return {"encoding": "half", "settings": {"dtype": dtype}}
+
+
+class Quantize(Method):
+    """Every matrix of the body in its encoding; on any family, alone or after other methods."""
+
+    name = "quantize"
+    stage = 4
+    Options = QuantizeOptions
+    options: QuantizeOptions
+
+    def __init__(self, options: QuantizeOptions) -> None:
+        super().__init__(options)
+        self._head_modules: tuple[str, ...] | None = None
+
+    def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
+        """Remember which modules are the head; training goes on as without this method."""
+        self._head_modules = family.head_modules
+        return model
+
+    def deployed_form(self, model: "nn.Module") -> dict[str, Any] | None:
+        """Return for each replaced module the forms of its matrices, or the module whose matrix it shares.
+
+        Raises:
+            ConfigError: the options do not fit weights that another method has packed.
+        """
+        plan = self._plan(model)
+        if not plan:
+            return None
+        modules: dict[str, Any] = {}
+        for name, entry in plan.items():
+            if isinstance(entry, str):
+                modules[name] = {"shares": entry}
+            else:
+                module = model.get_submodule(name)
+                matrices = {part: _planned_form(module, part, form) for part, form in entry.items()}
+                modules[name] = {"matrices": matrices}
+        return {"modules": modules}
+
+    def export(self, model: "nn.Module") -> "nn.Module":
+        """Encode module by module, so that few float matrices and their codes are alive together."""
+        import torch
+
+        with torch.no_grad():
+            for name, entry in self._plan(model).items():
+                _replace(model, name, entry, _encoded)
+        return model
+
+    @classmethod
+    def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
+        """Put empty matrices of the recorded forms into the recorded modules."""
+        from qa_core.models.stored import empty_matrix
+
+        for name, entry in form["modules"].items():
+            _replace(
+                model,
+                name,
+                entry["shares"] if "shares" in entry else entry["matrices"],
+                lambda module, part, matrix_form: empty_matrix(matrix_form),
+            )
+        return model
+
+    def _plan(self, model: "nn.Module") -> Plan:
+        """Return what happens to which module, in an order in which a shared matrix comes before its sharers."""
+        assert self._head_modules is not None, "`attach` comes first"
+        heads = set(self._head_modules)
+        options = self.options
+        plan: dict[str, Mapping[str, EncodingForm] | str] = {}
+        first_with: dict[int, str] = {}  # id of a weight -> the module that holds its matrix
+        for name, kind, parts in _matrices_of(model):
+            if heads & set(name.split(".")):
+                continue
+            form = {
+                "table": options.embedding_form,
+                "linear": options.body_form,
+                "lstm": options.float_form,
+                "packed": options.packed_form,
+            }[kind]()
+            if form is None:
+                continue
+            weight = id(next(iter(parts.values())))
+            if weight in first_with:
+                plan[name] = first_with[weight]
+            else:
+                plan[name] = dict.fromkeys(parts, form)
+                first_with[weight] = name
+        return plan
+
+
+def _int8_form(granularity: str, *, group_size: int, dynamic: bool) -> EncodingForm:
+    settings = {
+        "granularity": granularity,
+        "group_size": group_size if granularity == "group" else None,
+        "dynamic": dynamic,
+    }
+    return {"encoding": "int8", "settings": settings}
+
+
+def _matrices_of(model: "nn.Module") -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield (module name, kind, its matrices by their names), tables before the layers that may be tied to them.
+
+    A Linear layer that shares the weight of a table is of the table's kind. Exact types: a subclass may compute
+    something else.
+    """
+    from torch import nn
+
+    from qa_core.models.stored import StoredLinear, StoredMatrix
+    from qa_core.models.stored_lstm import matrix_names
+
+    modules = list(model.named_modules(remove_duplicate=False))
+    tables = set()
+    for name, module in modules:
+        if type(module) is nn.Embedding and module.num_embeddings >= SMALL_TABLE_ROWS:
+            tables.add(id(module.weight))
+            yield name, "table", {"weight": module.weight}
+    for name, module in modules:
+        if type(module) is nn.Linear:
+            yield name, "table" if id(module.weight) in tables else "linear", {"weight": module.weight}
+        elif type(module) is nn.LSTM:
+            yield name, "lstm", {part: module.get_parameter(part) for part in matrix_names(module)}
+        elif type(module) is StoredLinear:
+            is_packed = type(module.matrix).recoded is not StoredMatrix.recoded
+            yield name, "packed" if is_packed else "linear", {"weight": module.matrix}
+
+
+def _planned_form(module: "nn.Module", part: str, form: EncodingForm) -> dict[str, Any]:
+    from qa_core.models.stored import StoredLinear, matrix_form
+
+    if isinstance(module, StoredLinear):
+        return type(module.matrix).recoded_form(matrix_form(module.matrix), form)
+    shape = list(module.get_parameter(part).shape)
+    return {"encoding": form["encoding"], "shape": shape, "settings": dict(form["settings"])}
+
+
+def _encoded(module: "nn.Module", part: str, form: EncodingForm) -> "StoredMatrix":
+    from qa_core.models.stored import StoredLinear, encoding
+
+    if isinstance(module, StoredLinear):
+        return module.matrix.recoded(form)
+    return encoding(form["encoding"]).encode(module.get_parameter(part), form["settings"])
+
+
+def _replace(
+    model: "nn.Module",
+    name: str,
+    entry: Mapping[str, Any] | str,
+    make: "Callable[[nn.Module, str, Mapping[str, Any]], StoredMatrix]",
+) -> None:
+    """Put the stored form of a module in its place; a str names the replaced module whose matrix it shares."""
+    from torch import nn
+
+    from qa_core.models.stored import StoredEmbedding, StoredLinear, set_module
+    from qa_core.models.stored_lstm import StoredLstm
+
+    module: Any = model.get_submodule(name)
+    if isinstance(entry, str):
+        sharer: Any = model.get_submodule(entry)
+        matrices = {"weight": sharer.matrix}
+    else:
+        matrices = {part: make(module, part, form) for part, form in entry.items()}
+    stored: nn.Module
+    if isinstance(module, nn.LSTM):
+        stored = StoredLstm(module, matrices)
+    elif isinstance(module, nn.Embedding):
+        stored = StoredEmbedding(matrices["weight"], module.padding_idx)
+    else:
+        stored = StoredLinear(matrices["weight"], module.bias)
+    set_module(model, name, stored.train(module.training))
