@@ -106,6 +106,8 @@ class RunResult:
     artifact: str
     data: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
+    # method -> the recipe that was trained before this one for it: key, recipe, quality, cost, see prerequisites.py
+    prerequisites: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_json(value: Any) -> Any:

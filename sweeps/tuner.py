@@ -166,6 +166,7 @@ class Driver:
             quality=result["quality"] if result else None,
             cost=result["cost"] if result else None,
             data=result["data"] if result else {},
+            prerequisites=result["prerequisites"] if result else {},
             device=result["cost"]["device"] if result else None,
             artifact=_relative(result["artifact"], self.folder) if result else None,
             started_at=_utc(running.started),
