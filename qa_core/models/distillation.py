@@ -116,13 +116,12 @@ def on_context(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def _log_shares(logits: Tensor, allowed: Tensor, temperature: float) -> Tensor:
-    """Return log-probabilities over the allowed positions, [B, L], 0 elsewhere: a share of 1 on both sides.
+    """Return log-probabilities over the allowed positions, [B, L]; elsewhere they are finite, and the share is 0.
 
-    The minimum that masked logits hold would overflow at a temperature below 1, hence the second mask.
+    Masked once more: divided by a temperature below 1, the minimum that masked logits hold would overflow.
     """
     lowest = torch.finfo(torch.float32).min
-    scaled = (logits.float() / temperature).masked_fill(~allowed, lowest)
-    return scaled.log_softmax(dim=-1).masked_fill(~allowed, 0.0)
+    return (logits.float() / temperature).masked_fill(~allowed, lowest).log_softmax(dim=-1)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
