@@ -171,9 +171,8 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
     if task.budget_examples == 0:
         return None
     if task.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(
-            task.device
-        )  # the peak starts from what is there, companions included
+        # The peak of training starts from what is on the device: the network and its companions.
+        torch.cuda.reset_peak_memory_stats(task.device)
         return 0
     network = copy.deepcopy(model).train()
     optimizer = make_optimizer(network, task)

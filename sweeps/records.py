@@ -40,7 +40,9 @@ class Record:
     quality: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)  # hashes, sources, counts
-    prerequisites: Mapping[str, Any] = field(default_factory=dict)  # method -> its teacher: recipe, quality, cost
+    prerequisites: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # method -> its teacher: recipe, quality, cost
     artifact: str | None = None  # folder, relative to the run's folder
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
