@@ -33,6 +33,10 @@ class CheckpointError(QaError):
     """A checkpoint cannot be restored into this trial."""
 
 
+class PrerequisiteFailed(QaError):
+    """A recipe that must be trained before another one could not be; the message says which and why."""
+
+
 class NonFiniteLoss(QaError):
     """Training produced NaN or infinity; the trial ends as failed."""
 

@@ -24,6 +24,7 @@ FAMILIES = {
 }
 
 METHODS = {
+    "distill": "qa_core.methods.distill:Distill",
     "lora": "qa_core.methods.lora:Lora",
     "static_prune": "qa_core.methods.static_prune:StaticPrune",
     "quantize": "qa_core.methods.quantize:Quantize",
@@ -46,8 +47,14 @@ def make_family(config: "RunConfig") -> "Family":
 
 
 def make_methods(config: "RunConfig") -> list["Method"]:
-    """Build the method objects of a recipe in the order in which they act, their options checked."""
+    """Build the method objects of a recipe in the order in which they act, their options checked.
+
+    Raises:
+        ConfigError: an option is wrong, or the recipe that a method needs trained before is.
+    """
     methods = [method_class(name).from_options(options) for name, options in config.methods.items()]
+    for method in methods:
+        method.prerequisite(config)
     return sorted(methods, key=lambda method: method.stage)
 
 

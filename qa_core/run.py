@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from qa_core import artifact, cost, evaluate, registry, seeding
+from qa_core import artifact, cost, evaluate, prerequisites, registry, seeding
 from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig, to_dict
 from qa_core.cost import Protocol
@@ -43,12 +43,12 @@ def run(
         report: called at each rung with every objective; it may end the trial by raising.
         folder: the trial's own folder: `checkpoint/` while it runs (resumed from if it is there), `artifact/` at the
             end.
-        cache_dir: tokenised windows, tokenizers and measured forms, shared by all trials of a machine.
+        cache_dir: tokenised windows, tokenizers, measured forms and teachers, shared by all trials of a machine.
         max_memory_mb: a recipe whose deployed form needs more is refused before it is trained; None for no limit.
 
     Raises:
         QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
-            OverMemoryBudget.
+            OverMemoryBudget; PrerequisiteFailed.
     """
     family, methods = registry.make_family(config), registry.make_methods(config)
     registry.check_combination(family, methods)
@@ -62,6 +62,7 @@ def run(
     model = _build(config, data, methods, protocol)
     memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir)
     _check_budget(memory, max_memory_mb)
+    model, provided = _provide(model, config, methods, data=data, protocol=protocol, cache_dir=cache_dir)
     task = TrainTask(
         family, methods, data.train, data.tokenizer.pad_token_id, config.train, config.seed, device
     )
@@ -91,6 +92,7 @@ def run(
         artifact=str(folder / "artifact"),
         data=data.facts,
         cross_domain=cross_domain,
+        prerequisites=provided,
     )
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return result
@@ -106,7 +108,40 @@ def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: 
         model = method.attach(model, protocol.family)
     if config.train.gradient_checkpointing:
         protocol.family.enable_gradient_checkpointing(model)
-    return model.to(protocol.device)
+    return model
+
+
+def _provide(
+    model: torch.nn.Module,
+    config: RunConfig,
+    methods: list[Method],
+    *,
+    data: TrialData,
+    protocol: Protocol,
+    cache_dir: Path,
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Hand each method what it needs trained before; returns the network, on its device, and facts for the record.
+
+    The device holds nothing of this trial while another recipe is trained for it.
+    """
+    needed = {method.name: method.prerequisite(config) for method in methods}
+    found = {
+        name: prerequisites.obtain(
+            item,
+            owner=f"methods.{name}",
+            family=protocol.family,
+            data=data,
+            cache_dir=cache_dir,
+            train=run,
+        )
+        for name, item in needed.items()
+        if item is not None
+    }
+    model = model.to(protocol.device)
+    for method in methods:
+        if method.name in found:
+            model = method.provide(found[method.name].artifact, model, protocol.family)
+    return model, {name: item.facts for name, item in found.items()}
 
 
 def _export(
@@ -133,11 +168,12 @@ def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
 def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protocol) -> int | None:
     """Return the CPU peak of one optimiser step on a full-length micro-batch, run on a copy of the model.
 
-    None when the recipe trains nothing.
+    The networks that methods keep beside it count, weights and activations. None when the recipe trains nothing.
     """
     if task.budget_examples == 0:
         return None
     if task.device.type == "cuda":
+        # The peak of training starts from what is on the device: the network and its companions.
         torch.cuda.reset_peak_memory_stats(task.device)
         return 0
     network = copy.deepcopy(model).train()
@@ -152,7 +188,9 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
         forward_loss(network, task, batch).backward()
         optimizer.step()
 
-    return cost.tracked_step_peak_bytes(step, [*cost.held_tensors(network), *batch.values()])
+    networks = [network, *(companion for method in task.methods for companion in method.companions())]
+    held = [tensor for item in networks for tensor in cost.held_tensors(item)]
+    return cost.tracked_step_peak_bytes(step, [*held, *batch.values()])
 
 
 def _rung_hooks(

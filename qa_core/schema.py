@@ -125,6 +125,8 @@ class RunResult:
     cross_domain: Mapping[str, CrossDomainScore] = field(
         default_factory=dict
     )  # by source, as the recipe names it
+    # method -> the recipe that was trained before this one for it: key, recipe, quality, cost, see prerequisites.py
+    prerequisites: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_json(value: Any) -> Any:

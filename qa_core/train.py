@@ -7,6 +7,7 @@ For what one step costs, see `cost.py`; for the batches, `data/batches.py`.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,7 +175,10 @@ def forward_loss(model: torch.nn.Module, task: TrainTask, batch: Batch) -> torch
     """Return the loss of one micro-batch, the family's own as changed by each method, under the recipe's precision."""
     dtype = autocast_dtype(task.config.precision, task.device)
     with torch.autocast(task.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-        logits = task.family.logits(model, batch)
+        with ExitStack() as watches:
+            for method in task.methods:
+                watches.enter_context(method.watch(model))
+            logits = task.family.logits(model, batch)
         loss = task.family.loss(model, batch, logits)
         for method in task.methods:
             loss = method.loss(loss, model, batch, logits)

@@ -43,6 +43,9 @@ class Record:
         default_factory=dict
     )  # source -> data hash and quality; decides nothing
     data: Mapping[str, Any] = field(default_factory=dict)  # hashes, sources, counts
+    prerequisites: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # method -> its teacher: recipe, quality, cost
     artifact: str | None = None  # folder, relative to the run's folder
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

@@ -167,6 +167,7 @@ class Driver:
             cost=result["cost"] if result else None,
             cross_domain=result["cross_domain"] if result else {},
             data=result["data"] if result else {},
+            prerequisites=result["prerequisites"] if result else {},
             device=result["cost"]["device"] if result else None,
             artifact=_relative(result["artifact"], self.folder) if result else None,
             started_at=_utc(running.started),

@@ -17,7 +17,7 @@ A batch is a dict of tensors made by `qa_core.data.batches.collate`:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +52,20 @@ class WindowLayout:
     question_first: bool = True
     null_text: str | None = None
     target_end: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer of a network's body, as distillation of hidden states sees it.
+
+    `tokens` says on which tokens the states stand: "window" [B, L, D]; "context" [B, C, D], the context side of each
+    window, right-padded on its own; "target" [B, T, D]; or "window and target" [B, L + T, D], each row's target right
+    behind its window.
+    """
+
+    module: "nn.Module"  # gives the states, or a tuple that begins with them
+    tokens: str
+    width: int  # D
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,13 @@ class Family(ABC):
     ) -> list[GeneratedAnswer]:
         """Return one answer for each window of the batch; only for the head `generate`."""
         raise ConfigError(f"family {self.name!r} with head {self.head!r} does not generate")
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the layers of the body in the order in which they run, each of which runs in every forward pass.
+
+        Adapters and masks sit inside blocks and leave them where they are. Empty: the network has none to tell.
+        """
+        return ()
 
     @abstractmethod
     def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:

@@ -4,13 +4,13 @@
 `qa_core/models/lm_rows.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
 from qa_core.errors import ConfigError, unknown
-from qa_core.families.base import Batch, Family, WindowLayout
+from qa_core.families.base import Batch, Block, Family, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -133,6 +133,12 @@ class Bert(Family):
         )
         start_logits = mask_span_logits(output.start_logits, batch["span_mask"])
         return start_logits, mask_span_logits(output.end_logits, batch["span_mask"])
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the encoder's layers."""
+        network: Any = model
+        width = network.config.hidden_size
+        return [Block(layer, "window", width) for layer in network.bert.encoder.layer]
 
     def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
         """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""

@@ -3,11 +3,11 @@
 Its embeddings know no token types: question and context are told apart by [SEP] alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.families.base import Batch, Family, WindowLayout
+from qa_core.families.base import Batch, Block, Family, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -101,6 +101,11 @@ class DistilBert(Family):
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         start_logits = mask_span_logits(output.start_logits, batch["span_mask"])
         return start_logits, mask_span_logits(output.end_logits, batch["span_mask"])
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the encoder's layers."""
+        network: Any = model
+        return [Block(layer, "window", network.config.dim) for layer in network.distilbert.transformer.layer]
 
     def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
         """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""

@@ -5,13 +5,13 @@ logits, gold positions come from character offsets, start and end are decoded to
 slot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig, from_dict, to_dict
 from qa_core.errors import ConfigError, unknown
-from qa_core.families.base import Batch, Family, WindowLayout
+from qa_core.families.base import Batch, Block, Family, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -101,6 +101,12 @@ class Lstm(Family):
         start_logits, end_logits = model(batch["input_ids"], **{name: batch[name] for name in names})
         start_logits = mask_span_logits(start_logits, batch["span_mask"])
         return start_logits, mask_span_logits(end_logits, batch["span_mask"])
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the two BiLSTMs; the first reads question and context in turn, and the context's states count."""
+        network: Any = model
+        width = 2 * network.config.hidden_size
+        return [Block(lstm, "context", width) for lstm in (network.reader, network.fusion)]
 
     def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
         """Return none: an LSTM's weights are not Linear layers."""

@@ -6,10 +6,10 @@ the context know what is asked. Weights are float32: bfloat16 weights would not 
 learning rate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.families.base import Batch, Family, GeneratedAnswer, WindowLayout
+from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -149,6 +149,14 @@ class Mamba(Family):
             )
             for text, own, null in zip(texts, *scores, strict=True)
         ]
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the layers; those of the head `generate` read window and target in one row."""
+        network: Any = model
+        width = network.config.hidden_size
+        if self.head == "span":
+            return [Block(layer, "window", width) for layer in network.body.layers]
+        return [Block(layer, "window and target", width) for layer in network.backbone.layers]
 
     def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
         """Return what adapters may attach to.

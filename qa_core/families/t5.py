@@ -4,12 +4,12 @@ Windows are `question </s> context </s>`, without the task words of the original
 attention from the same setting as everything else; here the two are separate, as in the other families.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
-from qa_core.families.base import Batch, Family, GeneratedAnswer, WindowLayout
+from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -143,6 +143,15 @@ class T5(Family):
             GeneratedAnswer("" if text.strip() == NULL_TEXT else text.strip(), float(own), float(null))
             for text, own, null in zip(texts, *scores, strict=True)
         ]
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the encoder's blocks, then those of the decoder where there is one."""
+        network: Any = model
+        width = network.config.d_model
+        if self.head == "span":
+            return [Block(block, "window", width) for block in network.body.encoder.block]
+        encoder = [Block(block, "window", width) for block in network.encoder.block]
+        return [*encoder, *(Block(block, "target", width) for block in network.decoder.block)]
 
     def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
         """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""

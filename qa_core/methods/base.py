@@ -1,17 +1,21 @@
 """What a method is: something done to a model, through hooks that the training loop calls without naming it.
 
-Order of the hooks in a trial: `prerequisite` and `provide` (another recipe's artifact, such as a teacher),
-`prepare_family` (before the data is laid out), `attach` (the network exists), `progress` and `loss` (each step),
-`deployed_form` and `export` (training is over). An artifact carries each method's form, and `artifact.load` hands it
-to `restore` (before the weights are read) and to `settle` (after).
+Order of the hooks in a trial: `prerequisite` (names another recipe's artifact, such as a teacher), `prepare_family`
+(before the data is laid out), `attach` (the network exists), `provide` (its deployed form fits the memory budget, the
+other recipe is trained), `progress`, `watch` and `loss` (each step), `deployed_form` and `export` (training is over).
+An artifact carries each method's form, and `artifact.load` hands it to `restore` (before the weights are read) and to
+`settle` (after).
 
 Methods of one recipe act in the order of their `stage`, whatever the order in which the recipe names them: adapters
-before masks, masks before quantisation.
+before masks, masks before quantisation. In `loss`, what mixes with the task's loss comes before penalties, which are
+added to the mixture.
 """
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from qa_core.config import RunConfig, from_dict
@@ -35,7 +39,8 @@ class Method(ABC):
     """One method with checked options. Subclasses import torch and peft inside their methods only."""
 
     name: ClassVar[str]
-    stage: ClassVar[int]  # 0 the base is loaded in another form, 1 adapters, 2 masks, 3 losses, 4 storage
+    # 0 the base is loaded in another form, 1 adapters, losses mixed with the task's, 2 masks, penalties, 4 storage
+    stage: ClassVar[int]
     needs: ClassVar[frozenset[str]] = frozenset()  # family traits it relies on
     excludes: ClassVar[frozenset[str]] = frozenset()  # methods it cannot stand beside
     trains: ClassVar[bool] = True  # False: the recipe trains nothing, its budget is 0 examples
@@ -49,19 +54,33 @@ class Method(ABC):
         """Check the options and build the method; raises ConfigError with the path of a wrong one."""
         return cls(from_dict(cls.Options, values or {}, path=f"methods.{cls.name}"))
 
-    def prerequisite(self, config: RunConfig) -> RunConfig | None:
-        """Return a recipe that must have been trained before this one; its artifact comes to `provide`."""
+    def prerequisite(self, config: RunConfig) -> RunConfig | Path | None:
+        """Return a recipe that must have been trained before this one, or the folder of an artifact; None: nothing.
+
+        Its artifact comes to `provide`; it must read the same windows, which `qa_core/prerequisites.py` checks.
+
+        Raises:
+            ConfigError: the options make no recipe. IllegalCombination: its head is another.
+        """
         return None
 
-    def provide(self, artifact: "LoadedArtifact") -> None:  # noqa: B027 - most methods need nothing
-        """Take the artifact of the recipe that `prerequisite` named."""
-
-    def prepare_family(self, family: Family) -> None:  # noqa: B027
+    def prepare_family(self, family: Family) -> None:  # noqa: B027 - most methods leave it as it is
         """Change how windows are laid out, before any are made."""
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Change the network before training: add adapters, freeze weights. Returns the network to train."""
         return model
+
+    def provide(self, artifact: "LoadedArtifact", model: "nn.Module", family: Family) -> "nn.Module":
+        """Take the artifact that `prerequisite` named, on the CPU. Returns the network to train, on its own device.
+
+        The network may have gained parts that only training needs; `export` takes them away.
+        """
+        return model
+
+    def companions(self) -> "Sequence[nn.Module]":
+        """Return the networks that training needs beside its own: their memory counts as training's."""
+        return ()
 
     def parameter_group(self, name: str) -> ParameterGroup | None:
         """Return how the optimiser treats the parameter of this name; None: like all others."""
@@ -73,6 +92,10 @@ class Method(ABC):
         Args:
             share_done: the share of the budget that is spent, 0 to 1. The same share must give the same network.
         """
+
+    def watch(self, model: "nn.Module") -> AbstractContextManager[None]:
+        """Return what stands around each training forward pass, such as hooks that catch hidden states for `loss`."""
+        return nullcontext()
 
     def loss(
         self, task_loss: "Tensor", model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...]"

@@ -21,6 +21,7 @@ from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family
+from qa_core.models.distillation import caught_outputs, token_mask
 
 MINIMUM = torch.finfo(torch.float32).min
 CONTEXTS = {
@@ -215,6 +216,26 @@ class FamilyContract:
         with torch.no_grad():
             assert torch.equal(family.loss(restored, setting.batch()), family.loss(model, setting.batch()))
         assert family.architecture(restored) == architecture
+
+    def test_blocks_give_states_of_their_width_on_their_tokens_whatever_the_padding(
+        self, setting: Setting
+    ) -> None:
+        family, model = setting.build()
+        model.eval()
+        blocks = family.blocks(model)
+        assert blocks, "hidden states can be compared"
+        seen = []
+        for batch in (setting.batch(), padded(setting.batch(), extra=9)):
+            with torch.no_grad(), caught_outputs([block.module for block in blocks]) as states:
+                family.logits(model, batch)
+            masks = [token_mask(block.tokens, batch) for block in blocks]
+            for block, mask, state in zip(blocks, masks, states, strict=True):
+                assert state.shape == (*mask.shape, block.width)
+                assert len({item.sum().item() for item in mask}) > 1
+            seen.append([state[mask] for mask, state in zip(masks, states, strict=True)])
+        for plain, wide in zip(*seen, strict=True):
+            torch.testing.assert_close(wide, plain, atol=2e-5, rtol=2e-5)
+        assert not any(torch.equal(seen[0][0], other) for other in seen[0][1:])
 
     def test_adapter_targets_name_linear_layers_that_exist_and_take_part(self, setting: Setting) -> None:
         family, model = setting.build()

@@ -117,13 +117,17 @@ class MethodContract:
                 family.loss(exported, batch).item(), rel=1e-6
             )
 
-    @staticmethod
-    def trained(family: Any, method: Any, model: Any, batch: Any) -> Any:
-        model = method.attach(model, family).train()
+    def provided(self, family: Any, method: Any, model: Any) -> Any:
+        """Hand the method what it needs trained before; most need nothing."""
+        return model
+
+    def trained(self, family: Any, method: Any, model: Any, batch: Any) -> Any:
+        model = self.provided(family, method, method.attach(model, family)).train()
         method.progress(model, 0.0)
         optimizer = torch.optim.AdamW([item for item in model.parameters() if item.requires_grad], lr=1e-2)
         for step in range(4):
-            logits = family.logits(model, batch)
+            with method.watch(model):
+                logits = family.logits(model, batch)
             method.loss(family.loss(model, batch, logits), model, batch, logits).backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -115,8 +115,21 @@ def test_the_same_recipe_gives_the_same_numbers_and_another_seed_others(small_sq
     assert losses("c", 6) != first
 
 
-def test_a_killed_run_resumes_to_the_same_result(small_squad, cache_dir, tmp_path):
-    config = _recipe(small_squad)
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"lora": {"rank": 4, "also_train": ["embeddings"]}},
+        {
+            "distill": {
+                "teacher_recipe": {"model": {"checkpoint": "tiny"}, "train": {"budget_examples": 16}},
+                "hidden_weight": 1.0,  # with projections, which the checkpoint must hold
+            }
+        },
+    ],
+    ids="+".join,
+)
+def test_a_killed_run_resumes_to_the_same_result(methods, small_squad, cache_dir, tmp_path):
+    config = _recipe(small_squad, methods=methods)
     expected = run(config, lambda report: None, folder=tmp_path / "a", cache_dir=cache_dir)
 
     def kill(report) -> None:
