@@ -62,6 +62,10 @@ class Quality:
     null_threshold: float | None
     baseline_no_answer_em_percent: float
     baseline_first_span_em_percent: float
+    # No exact match: the measure of the study of BiLSTM models, and what always naming place 0 gets. See
+    # `evaluate.index_accuracy`; None for every model that is not one of that study's.
+    index_accuracy_percent: float | None = None
+    index_accuracy_constant_0_percent: float | None = None
 
 
 @dataclass(frozen=True)
