@@ -177,7 +177,8 @@ def index_accuracy(
     firsts = np.flatnonzero(np.diff(windows.question_index, prepend=-1))
     batches = plan_inference_batches(windows.lengths[firsts], settings.batch_tokens)
     right, zero = 0, 0
-    with _evaluation_mode(model), _inference(settings, device):
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), _evaluation_mode(model), _inference(settings, device):
         for batch in (_to_device(collate(windows, firsts[some], pad_id), device) for some in batches):
             gold = [_places(batch, batch[name]) for name in ("start_positions", "end_positions")]
             named = [_places(batch, logits.argmax(dim=1)) for logits in family.span_logits(model, batch)]

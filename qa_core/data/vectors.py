@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # raise it when the cached file changes: older ones are then left alone
 LINES_AT_ONCE = 8192  # bounds the memory of the parser: 10 MB of 300 numbers each
 NO_WORD = "\n"  # stands on no line
+LARGEST = float(np.finfo(np.float32).max)
 LINE = "a word and {size} finite numbers, separated by single spaces"
 
 
@@ -210,7 +211,7 @@ def _number(field: bytes) -> float | None:
         value = float(field)
     except ValueError:
         return None
-    return value if abs(value) <= np.finfo(np.float32).max else None  # neither infinite nor NaN
+    return value if abs(value) <= LARGEST else None  # neither infinite nor NaN
 
 
 def _batch(words: list[str], vectors: np.ndarray) -> pa.RecordBatch:
