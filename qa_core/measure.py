@@ -63,7 +63,7 @@ def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[floa
     windows = data.evaluation()
     predictions = reader.predict(windows, data.evaluation_table)
     quality = evaluate.quality(predictions, data.evaluation_table, threshold)
-    if reader.protocol.family.reports_index_accuracy:
+    if reader.protocol.family.reports_index_accuracy(reader.model):
         accuracy, constant_0 = reader.index_accuracy(windows)
         quality = replace(
             quality, index_accuracy_percent=accuracy, index_accuracy_constant_0_percent=constant_0

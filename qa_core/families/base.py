@@ -101,9 +101,8 @@ class Family(ABC):
         extra = set() if self.is_preset else {"pretrained"}
         return self.base_traits | {head_trait} | extra
 
-    @property
-    def reports_index_accuracy(self) -> bool:
-        """True when the record shall hold `evaluate.index_accuracy` too, to compare with a study that measured it."""
+    def reports_index_accuracy(self, model: "nn.Module") -> bool:
+        """Tell whether the record shall hold `evaluate.index_accuracy` too, for a study that measured it."""
         return False
 
     def default_head(self) -> str:

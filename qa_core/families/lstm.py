@@ -59,20 +59,19 @@ class Lstm(Family):
         """Check the recipe.
 
         Raises:
-            ConfigError: see `Family`; or the checkpoint is no preset, or an option does not act on it.
+            ConfigError: see `Family`; or the checkpoint is neither a preset nor a path, or an option does not act on
+                it.
         """
         super().__init__(model)
-        if not self.is_preset:
-            found = unknown("preset", model.checkpoint, self.presets)
-            raise ConfigError(f"model.checkpoint: family {self.name!r} is trained from scratch: {found}")
+        if not self.is_preset and "/" not in model.checkpoint:
+            raise ConfigError(self._unknown_checkpoint())
         self.study = STUDY_MODELS.get(model.checkpoint)
         self._found: FoundVectors | None = None  # set by `prepare` when the vectors come from a file
         refuse_idle_options(self.options, model.checkpoint)
 
-    @property
-    def reports_index_accuracy(self) -> bool:
-        """True for the study's models."""
-        return self.study is not None
+    def reports_index_accuracy(self, model: "nn.Module") -> bool:
+        """Tell whether this is one of the study's models."""
+        return _is_of_study(model)
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return `[CLS] question [SEP] context [SEP]`."""
@@ -93,11 +92,13 @@ class Lstm(Family):
         return {"vectors": self._look_up(tokenizer, cache_dir)} if self._reads_file else {}
 
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
-        """Build the network; its weights are random but for vectors from a file, see `Family.build`."""
+        """Build a preset's network; its weights are random but for vectors from a file, see `Family.build`."""
         from qa_core.models.lstm import PointerReader
         from qa_core.models.position_reader import PositionReader
         from qa_core.models.word_embedding import write_grams, write_vectors
 
+        if not self.is_preset:
+            raise ConfigError(self._unknown_checkpoint())
         model: Any
         if self.study is None:
             model = PointerReader(self._pointer_config(tokenizer))
@@ -122,16 +123,16 @@ class Lstm(Family):
         from qa_core.models.position_reader import PositionReader, PositionReaderConfig
 
         with torch.random.fork_rng(devices=[]):
-            if self.study is None:
-                return PointerReader(from_dict(PointerReaderConfig, architecture, path="architecture"))
-            return PositionReader(from_dict(PositionReaderConfig, architecture, path="architecture"))
+            if "positions" in architecture:
+                return PositionReader(from_dict(PositionReaderConfig, architecture, path="architecture"))
+            return PointerReader(from_dict(PointerReaderConfig, architecture, path="architecture"))
 
     def loss(self, model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...] | None" = None) -> "Tensor":
         """Return the span loss; for `model1` to `model4` with their L2 term.
 
         The study's loss was the sum of start and end cross-entropy and the L2 term, this is half of it all.
         """
-        if self.study is None:
+        if not _is_of_study(model):
             return super().loss(model, batch, logits)
         network: Any = model
         if network.config.null_slot:
@@ -165,6 +166,13 @@ class Lstm(Family):
     def _size(self, name: str) -> int:
         given = getattr(self.options, name)
         return self.presets[self.model.checkpoint][name] if given is None else given
+
+    def _unknown_checkpoint(self) -> str:
+        found = unknown("preset", self.model.checkpoint, self.presets)
+        return (
+            f"model.checkpoint: family {self.name!r} is trained from scratch, or goes on from the artifact folder that "
+            f"a path names: {found}"
+        )
 
     def _check_lengths(self, data: DataConfig) -> None:
         """Refuse windows that could hold more words than there are places."""
@@ -257,3 +265,9 @@ class Lstm(Family):
             null_slot=options.null_slot is not False,
             see_question=options.see_question is not False,
         )
+
+
+def _is_of_study(model: "nn.Module") -> bool:
+    from qa_core.models.position_reader import PositionReader
+
+    return isinstance(model, PositionReader)

@@ -5,7 +5,7 @@ keep of the study and what they correct is said in `qa_core/families/lstm.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from qa_core.errors import ConfigError, unknown
 
@@ -75,15 +75,18 @@ def refuse_idle_options(options: LstmOptions, checkpoint: str) -> None:
     """Refuse what would change nothing: the record would name a setting that did not act; raises ConfigError."""
     study = STUDY_MODELS.get(checkpoint)
     idle = dict.fromkeys(OF_STUDY, "model1 to model4")
-    if study is not None:
+    if checkpoint not in PRESETS:  # an artifact has its own
+        idle = {item.name: "a preset" for item in fields(options)}
+    elif study is not None:
         idle = dict.fromkeys(OF_POINTER, "micro, tiny and mini")
         if study.attention != "self":
             idle["see_question"] = "model4"
     if options.vectors != HASHED:
         idle["buckets"] = "vectors: hashed"
+    nothing_given = LstmOptions()
     for name, where in idle.items():
         value = getattr(options, name)
-        if value is not None:
+        if value != getattr(nothing_given, name):
             raise ConfigError(
                 f"model.options.{name}: found {value!r}, which changes nothing with checkpoint {checkpoint!r} and "
                 f"vectors {options.vectors!r}; allowed: only with {where}"

@@ -212,8 +212,16 @@ def test_a_dropped_paragraph_counts_its_questions(document: dict) -> None:
         ),
         (b'{"data": {}}', "data.json", "allowed: an object with a list `data`"),
         (b'{"data": []}', "data.json", "found no questions; allowed: at least one"),
-        (gzip.compress(b'{"data": []}' * 9, mtime=0)[:-12], "data.json.gz", "found truncated or damaged gzip data"),
-        (gzip.compress(b'{"data": []}', mtime=0)[:-1] + b"\1", "data.json.gz", "found truncated or damaged gzip data"),
+        (
+            gzip.compress(b'{"data": []}' * 9, mtime=0)[:-12],
+            "data.json.gz",
+            "found truncated or damaged gzip data",
+        ),
+        (
+            gzip.compress(b'{"data": []}', mtime=0)[:-1] + b"\1",
+            "data.json.gz",
+            "found truncated or damaged gzip data",
+        ),
         (b'{"data": []}', "data.json.gz", "found a file that is not gzip"),
         (
             b"id,question",

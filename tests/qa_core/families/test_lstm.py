@@ -25,6 +25,7 @@ class TestLstm(SpanContract):
     checkpointing = False
     checkpoint: ClassVar[str] = "micro"
     options: ClassVar[dict[str, Any]] = {}
+    question_effect: ClassVar[float] = 1e-4  # of one other word, on a logit, before training
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
@@ -33,8 +34,9 @@ class TestLstm(SpanContract):
         return Setting(Lstm(model), made.tokenizer, made.table, made.windows)
 
     def test_a_missing_folder_is_refused_at_once_with_the_presets_named(self, setting: Setting) -> None:
-        with pytest.raises(ConfigError, match=r"trained from scratch.*'\./no/such/folder'.*micro"):
-            Lstm(ModelConfig(family="lstm", checkpoint="./no/such/folder"))
+        for checkpoint, nearest in (("./no/such/folder", ""), ("modell1", "did you mean 'model1'")):
+            with pytest.raises(ConfigError, match=rf"trained from scratch.*'{checkpoint}'.*{nearest}.*micro"):
+                Lstm(ModelConfig(family="lstm", checkpoint=checkpoint)).build(setting.tokenizer)
 
     def test_the_question_changes_the_logits_of_the_context(self, setting: Setting) -> None:
         batch = setting.alone(0)
@@ -42,7 +44,7 @@ class TestLstm(SpanContract):
         other["input_ids"][0, 1] = batch["input_ids"][0, 2]
         assert batch["token_type_ids"][0, 1] == 0
         difference = self.logits(setting, batch)[0] - self.logits(setting, other)[0]
-        assert difference[batch["span_mask"]].abs().max() > 1e-6
+        assert difference[batch["span_mask"]].abs().max() > self.question_effect
 
     def test_every_parameter_takes_part(self, setting: Setting) -> None:
         family, model = setting.build()
@@ -95,6 +97,7 @@ class StudyContract(TestLstm):
     """
 
     has_dropout = False
+    question_effect = 1e-6  # Keras' first vectors are small
     width: ClassVar[int] = 16  # of words and of one direction's states
     switches: ClassVar[dict[str, bool]] = {}
 
@@ -290,6 +293,13 @@ def test_an_unknown_attention_is_refused_with_the_known_ones() -> None:
         ("model1", "exact_match", True, r"exact_match: found True"),
         ("model3", "see_question", False, r"see_question: found False.*only with model4"),
         ("tiny", "buckets", 100, r"buckets: found 100.*vectors 'random'.*only with vectors: hashed"),
+        (
+            "./a/folder",
+            "attention",
+            "dot",
+            r"attention: found 'dot', which changes nothing.*only with a preset",
+        ),
+        ("./a/folder", "vectors", "hashed", r"vectors: found 'hashed'.*only with a preset"),
         ("tiny", "hidden_size", 0, r"hidden_size: found 0; allowed: an integer above 0"),
         ("model2", "head_dropout", 1.0, r"head_dropout: found 1\.0; allowed: 0 <= share < 1"),
     ],
@@ -411,7 +421,7 @@ class TestVectorsFromAFile:
         assert float(table[the].norm()) > 1
 
 
-def _recipe(small_squad: Path, model: dict[str, Any]) -> RunConfig:
+def _recipe(small_squad: Path, model: dict[str, Any], *, train: dict[str, Any] | None = None) -> RunConfig:
     values = {
         "model": {"family": "lstm", "vocab_size": 300, **model},
         "data": {
@@ -421,7 +431,13 @@ def _recipe(small_squad: Path, model: dict[str, Any]) -> RunConfig:
             "stride": 8,
             "max_question_length": 24,
         },
-        "train": {"budget_examples": 96, "batch_size": 16, "learning_rate": 3e-3, "precision": "float32"},
+        "train": {
+            "budget_examples": 96,
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "precision": "float32",
+            **(train or {}),
+        },
         "evaluation": {"precision": "float32", "latency_runs": 2},
         "seed": 5,
     }
@@ -470,3 +486,23 @@ def test_an_artifact_loads_without_the_file_that_its_vectors_came_from(
     loaded: Any = artifact.load(Path(result.artifact))
     (door,) = loaded.tokenizer.convert_tokens_to_ids(["door"])
     torch.testing.assert_close(loaded.model.embedding.weight[door], 1 / torch.arange(2.0, 8.0))
+
+
+def test_a_recipe_that_starts_from_an_artifact_of_the_studys_models_goes_on_with_it(
+    small_squad: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    first = run(
+        _recipe(small_squad, {"checkpoint": "model2", "options": SMALL}),
+        lambda report: None,
+        folder=tmp_path / "a",
+        cache_dir=cache_dir,
+    )
+    again = run(
+        _recipe(small_squad, {"checkpoint": first.artifact}, train={"budget_examples": 0}),
+        lambda report: None,
+        folder=tmp_path / "b",
+        cache_dir=cache_dir,
+    )
+    assert again.quality == first.quality
+    assert again.quality.index_accuracy_percent is not None
+    assert again.cost.inference_peak_bytes == first.cost.inference_peak_bytes
