@@ -1,7 +1,7 @@
 """Score and measure a model as it ships: the loaded artifact, by the one evaluator and the one protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,17 @@ class Reader:
             device=self.protocol.device,
         )
 
+    def index_accuracy(self, windows: WindowSet) -> tuple[float, float]:
+        """Return `evaluate.index_accuracy` and its baseline, in percent."""
+        return evaluate.index_accuracy(
+            self.model,
+            self.protocol.family,
+            windows,
+            pad_id=self.protocol.tokenizer.pad_token_id,
+            settings=self.protocol.evaluation,
+            device=self.protocol.device,
+        )
+
 
 def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[float, float]]:
     """Return the quality on the evaluation set and (EM, F1) in percent on the selection split.
@@ -49,8 +60,14 @@ def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[floa
     """
     selection = reader.predict(data.selection, data.selection_table)
     threshold = evaluate.tune_threshold(selection, data.selection_table)
-    predictions = reader.predict(data.evaluation(), data.evaluation_table)
+    windows = data.evaluation()
+    predictions = reader.predict(windows, data.evaluation_table)
     quality = evaluate.quality(predictions, data.evaluation_table, threshold)
+    if reader.protocol.family.reports_index_accuracy(reader.model):
+        accuracy, constant_0 = reader.index_accuracy(windows)
+        quality = replace(
+            quality, index_accuracy_percent=accuracy, index_accuracy_constant_0_percent=constant_0
+        )
     return quality, evaluate.selection_scores(selection, data.selection_table, threshold)
 
 

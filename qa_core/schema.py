@@ -70,6 +70,10 @@ class Quality:
     baseline_first_span_f1_percent: float
     baseline_question_blind_em_percent: float
     baseline_question_blind_f1_percent: float
+    # No exact match: the measure of the study of BiLSTM models, and what always naming place 0 gets. See
+    # `evaluate.index_accuracy`; None for every model that is not one of that study's.
+    index_accuracy_percent: float | None = None
+    index_accuracy_constant_0_percent: float | None = None
 
 
 @dataclass(frozen=True)

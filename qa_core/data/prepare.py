@@ -92,6 +92,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
     )
     # Trained before negatives come in: trials that differ in their ratio share one tokenizer.
     tokenizer = prepare_tokenizer(family, answered_table, cache_dir)
+    family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
     train_table = add_negatives(answered_table, data.negatives_ratio, seed=data.split_seed)
     layout = family.layout(tokenizer)
     lengths = WindowLengths(data.max_length, data.stride, data.max_question_length)
@@ -116,6 +117,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "split_seed": data.split_seed,
         "versions": {name: version(name) for name in ("tokenizers", "transformers", "pyarrow")},
+        **family_facts,
     }
     return TrialData(
         tokenizer,

@@ -19,9 +19,10 @@ A batch is a dict of tensors made by `qa_core.data.batches.collate`:
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.config import ModelConfig, from_dict
+from qa_core.config import DataConfig, ModelConfig, from_dict
 from qa_core.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class Family(ABC):
         extra = set() if self.is_preset else {"pretrained"}
         return self.base_traits | {head_trait} | extra
 
+    def reports_index_accuracy(self, model: "nn.Module") -> bool:
+        """Tell whether the record shall hold `evaluate.index_accuracy` too, for a study that measured it."""
+        return False
+
     def default_head(self) -> str:
         """Return the head used when the recipe names none."""
         return self.heads[0]
@@ -121,6 +126,21 @@ class Family(ABC):
     @abstractmethod
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return how windows are laid out for this tokenizer and head."""
+
+    def prepare(
+        self, tokenizer: "PreTrainedTokenizerFast", data: DataConfig, *, cache_dir: Path
+    ) -> dict[str, Any]:
+        """Fetch what `build` needs beside the tokenizer, and check the lengths of the data; here, nothing.
+
+        Called once in a trial, before any window is made; not before `restore`.
+
+        Returns:
+            Facts for the record, as JSON values, by names of the family's own.
+
+        Raises:
+            ConfigError, DataError: the recipe's lengths do not fit the network, or a file is missing or malformed.
+        """
+        return {}
 
     @abstractmethod
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":

@@ -14,17 +14,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from qa_core.models.attention import MultiHeadAttention, dot_attention
+from qa_core.models.word_embedding import EmbeddingConfig, make_embedding
+
+HEADS = 4  # of multi-head attention; together as wide as the states
+
 
 @dataclass(frozen=True)
 class PointerReaderConfig:
-    """Sizes and switches of a `PointerReader`; all plain values."""
+    """Sizes and switches of a `PointerReader`; all plain values.
 
-    vocab_size: int
-    pad_id: int
+    `attention` is how the context reads the question: `dot` (bilinear), `multi_head`, or `none`, where every context
+    token gets the question's mean. `self` is `dot` and, after question and context are fused, attention of the
+    context to itself, added to the fused states (self-matching: Wang et al. 2017, R-Net, section 3.3).
+    """
+
+    embedding: EmbeddingConfig
     unknown_id: int
-    embedding_size: int
     hidden_size: int  # of one direction: D is twice this
-    attention: bool  # False: every context token gets the mean of the question instead
+    attention: str  # dot, multi_head, self or none
     exact_match: bool  # tell each context token whether it occurs in the question
     dropout: float
 
@@ -41,8 +49,7 @@ class BiLstm(nn.Module):
         self.forward_lstm = nn.LSTM(input_size, hidden_size)
         self.backward_lstm = nn.LSTM(input_size, hidden_size)
         for lstm in (self.forward_lstm, self.backward_lstm):
-            with torch.no_grad():  # forget gates start open: Jozefowicz et al. 2015, section 2.1
-                lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size].fill_(1.0)
+            open_forget_gates(lstm)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return the states of both directions, [B, L, 2 * hidden], of [B, L, input] and lengths [B]."""
@@ -55,6 +62,12 @@ class BiLstm(nn.Module):
         return torch.cat([onward, backward], dim=-1).transpose(0, 1)
 
 
+def open_forget_gates(lstm: nn.LSTM) -> None:
+    """Let an LSTM start by remembering: Jozefowicz et al. 2015, section 2.1."""
+    with torch.no_grad():
+        lstm.get_parameter("bias_ih_l0")[lstm.hidden_size : 2 * lstm.hidden_size].fill_(1.0)
+
+
 class PointerReader(nn.Module):
     """Start and end logits for each token of a window that holds a question and then a context."""
 
@@ -62,9 +75,12 @@ class PointerReader(nn.Module):
         super().__init__()
         self.config = config
         width = 2 * config.hidden_size
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_id)
-        self.reader = BiLstm(config.embedding_size, config.hidden_size)
-        self.alignment = nn.Linear(width, width, bias=False)
+        self.embedding = make_embedding(config.embedding)
+        self.reader = BiLstm(config.embedding.size, config.hidden_size)
+        if config.attention in ("dot", "self"):
+            self.alignment = nn.Linear(width, width, bias=False)
+        if config.attention in ("multi_head", "self"):
+            self.attention = MultiHeadAttention(width, heads=HEADS, key_size=-(-width // HEADS))
         self.fusion = BiLstm(3 * width + int(config.exact_match), config.hidden_size)
         self.start = nn.Linear(width, 1)
         self.end_hidden = nn.Linear(2 * width, width)
@@ -88,6 +104,8 @@ class PointerReader(nn.Module):
         context = self._read(texts.context_ids, texts.context_lengths)  # [B, C, D]
         aligned = self._align(context, question, texts.question_mask)
         fused = self.dropout(self._fuse(context, aligned, texts))  # [B, C, D]
+        if self.config.attention == "self":
+            fused = fused + self.dropout(self.attention(fused, fused, texts.context_mask))
         start, end = self._point(fused, texts.context_mask)
         null = self._null_logits(fused, question, texts)  # [B, 2]
         places = texts.window_to_context(input_ids.shape[1])  # [B, L]
@@ -100,12 +118,11 @@ class PointerReader(nn.Module):
         return self.dropout(self.reader(self.dropout(self.embedding(token_ids)), lengths))
 
     def _align(self, context: Tensor, question: Tensor, question_mask: Tensor) -> Tensor:
-        if not self.config.attention:
+        if self.config.attention == "none":
             return _masked_mean(question, question_mask)[:, None].expand_as(context)
-        queries = self.alignment(context)
-        return nn.functional.scaled_dot_product_attention(
-            queries, question.to(queries.dtype), question.to(queries.dtype), attn_mask=question_mask[:, None]
-        )
+        if self.config.attention == "multi_head":
+            return self.attention(context, question, question_mask)
+        return dot_attention(self.alignment(context), question, question_mask)
 
     def _fuse(self, context: Tensor, aligned: Tensor, texts: "_Texts") -> Tensor:
         parts = [context, aligned, context * aligned]
@@ -121,7 +138,7 @@ class PointerReader(nn.Module):
         return start, end.squeeze(-1)
 
     def _null_logits(self, fused: Tensor, question: Tensor, texts: "_Texts") -> Tensor:
-        best = fused.masked_fill(~texts.context_mask[..., None], -1.0).amax(dim=1)  # LSTM states lie above -1
+        best = masked_max(fused, texts.context_mask)
         evidence = torch.cat([best, _masked_mean(question, texts.question_mask)], dim=-1)
         return self.null(torch.tanh(self.null_hidden(evidence)))
 
@@ -147,6 +164,11 @@ class _Texts:
         """Return the context index of each window position, [B, L], clamped outside the context."""
         positions = torch.arange(length, device=self.context_ids.device)
         return (positions - self.question_lengths[:, None]).clamp(0, self.context_ids.shape[1] - 1)
+
+
+def masked_max(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the largest value of each feature, [B, D], of states [B, C, D] where the mask [B, C] is True."""
+    return states.masked_fill(~mask[..., None], torch.finfo(states.dtype).min).amax(dim=1)
 
 
 def _split(input_ids: Tensor, is_token: Tensor, is_context: Tensor) -> _Texts:

@@ -17,6 +17,7 @@ from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.decode import NonFiniteScore, Prediction, apply_threshold
 from qa_core.evaluate import (
+    index_accuracy,
     predict,
     quality,
     score_differences,
@@ -312,3 +313,71 @@ def test_scores_by_question_are_those_of_each_question():
         list(question_scores(["one two three"], "two")),
         [1, 1],
     ]
+
+
+def _index_accuracy(reader, windows) -> tuple[float, float]:
+    return index_accuracy(reader, reader, windows, pad_id=0, settings=SETTINGS, device=CPU)
+
+
+class ConstantReader(GoldReader):
+    """Names a fixed place of the context for the start and one for the end; None names the gold one."""
+
+    def __init__(self, *places: int | None) -> None:
+        super().__init__()
+        self.places = places
+
+    def span_logits(self, model, batch):
+        gold = super().span_logits(model, batch)
+        length = batch["span_mask"].shape[1]
+        is_context = batch["span_mask"] & (torch.arange(length) > 0)  # the null position is 0
+        starts = is_context.int().argmax(dim=1)
+        return [
+            own if place is None else torch.nn.functional.one_hot(starts + place, length).float()
+            for own, place in zip(gold, self.places, strict=True)
+        ]
+
+
+def test_index_accuracy_is_the_mean_of_two_accuracies_and_its_baseline_that_of_place_0(windows, table):
+    firsts = [windows.question_index.tolist().index(row) for row in range(len(table))]
+    context_starts = [int((windows.offsets(window)[0] >= 0).argmax()) for window in firsts]
+    gold = [
+        [
+            max(0, int(positions[window]) - start) if windows.has_answer[window] else 0
+            for window, start in zip(firsts, context_starts, strict=True)
+        ]
+        for positions in (windows.start_positions, windows.end_positions)
+    ]
+    other = next(place for place in gold[0] if place > 0)
+    shares = {
+        place: [100 * side.count(place) / len(table) for side in gold]  # of start and of end
+        for place in (0, other)
+    }
+    assert 0 < sum(shares[other]) != sum(shares[0]) < 200
+    baseline = pytest.approx(sum(shares[0]) / 2)
+    assert _index_accuracy(GoldReader(), windows) == (100.0, baseline)
+    assert _index_accuracy(ConstantReader(0, 0), windows) == (baseline, baseline)
+    half = pytest.approx(sum(shares[other]) / 2)
+    assert _index_accuracy(ConstantReader(other, other), windows) == (half, baseline)
+    half = pytest.approx((100 + shares[other][1]) / 2)
+    assert _index_accuracy(ConstantReader(None, other), windows) == (half, baseline)
+
+
+def test_a_question_counts_once_in_index_accuracy_with_its_first_window(windows, table):
+    reader = GoldReader()
+    _index_accuracy(reader, windows)
+    asked = torch.cat([batch["window_index"] for batch in reader.batches]).tolist()
+    assert sorted(windows.question_index[asked].tolist()) == list(range(len(table)))
+    assert all(
+        window == 0 or windows.question_index[window - 1] != windows.question_index[window]
+        for window in asked
+    )
+
+
+def test_index_accuracy_leaves_mode_and_random_state_alone(windows):
+    reader = GoldReader().train()
+    reader.frozen.eval()
+    state = torch.get_rng_state()
+    _index_accuracy(reader, windows)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert reader.training
+    assert not reader.frozen.training

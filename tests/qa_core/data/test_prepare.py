@@ -20,6 +20,7 @@ from qa_core.families.base import WindowLayout
 def family(vocab_size: int = 500) -> Any:
     """Stand in for a family with a tokenizer trained on the data: what `prepare` reads of one."""
     return SimpleNamespace(
+        prepare=lambda tokenizer, data, cache_dir: {"fetched": [len(tokenizer), data.stride, cache_dir.name]},
         model=ModelConfig(family="any", vocab_size=vocab_size),
         is_preset=True,
         tokenizer_kind="wordpiece",
@@ -211,3 +212,10 @@ def test_the_built_in_corpus_brings_its_own_dev_split(tmp_path: Path) -> None:
     assert data.facts["evaluation"]["source"] == "sample:dev"
     assert data.facts["evaluation_contexts_in_train"] == 0
     assert data.train_table.has_unanswerable
+
+
+def test_a_family_fetches_what_it_needs_before_it_is_built_and_its_facts_join_the_record(
+    get: Callable[..., TrialData],
+) -> None:
+    data = get()
+    assert data.facts["fetched"] == [len(data.tokenizer), 32, "cache"]

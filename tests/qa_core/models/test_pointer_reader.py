@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from qa_core.models import lstm
 from qa_core.models.lstm import BiLstm, PointerReader, PointerReaderConfig
+from qa_core.models.word_embedding import EmbeddingConfig
 
 
 def test_the_bilstm_equals_torchs_packed_one_in_states_and_gradients() -> None:
@@ -71,12 +72,10 @@ def test_words_of_the_question_are_marked_in_the_context_but_unknown_words_never
 def test_the_null_logits_are_written_at_the_null_positions() -> None:
     torch.manual_seed(0)
     config = PointerReaderConfig(
-        vocab_size=10,
-        pad_id=0,
+        embedding=EmbeddingConfig(vocab_size=10, pad_id=0, size=4, is_trained=True),
         unknown_id=1,
-        embedding_size=4,
         hidden_size=3,
-        attention=True,
+        attention="dot",
         exact_match=True,
         dropout=0.0,
     )
