@@ -24,6 +24,7 @@ FAMILIES = {
 }
 
 METHODS = {
+    "ia3": "qa_core.methods.ia3:Ia3",
     "lora": "qa_core.methods.lora:Lora",
     "quantize": "qa_core.methods.quantize:Quantize",
 }

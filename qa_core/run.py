@@ -75,7 +75,15 @@ def run(
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
 
     model, forms = _export(model, methods)
-    artifact.write(folder / "artifact", model, config=config, tokenizer=data.tokenizer, forms=forms)
+    own_folders = [own for method in methods if (own := method.own_folder(model)) is not None]
+    artifact.write(
+        folder / "artifact",
+        model,
+        config=config,
+        tokenizer=data.tokenizer,
+        forms=forms,
+        own_folders=own_folders,
+    )
     del model, hooks
     loaded = artifact.load(folder / "artifact")
     reader = Reader(loaded.model.to(device), protocol)
