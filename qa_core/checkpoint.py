@@ -1,8 +1,8 @@
 """Save and restore a running trial, exactly and atomically.
 
-A checkpoint is a folder of safetensors and JSON: trainable weights and buffers, the optimiser's state, the random state and
-the place in the data. A trial restored from it ends with the same bits as one that was never stopped (on the CPU).
-Frozen weights are not stored: they come from the checkpoint that the recipe names.
+A checkpoint is a folder of safetensors and JSON: trainable weights and buffers, the optimiser's state, the random
+state and the place in the data. A trial restored from it ends with the same bits as one that was never stopped (on
+the CPU). Frozen weights are not stored: they come from the checkpoint that the recipe names.
 """
 
 import json
