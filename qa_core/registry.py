@@ -26,6 +26,8 @@ FAMILIES = {
 METHODS = {
     "ia3": "qa_core.methods.ia3:Ia3",
     "lora": "qa_core.methods.lora:Lora",
+    "lora_int8": "qa_core.methods.qlora:LoraInt8",
+    "qlora": "qa_core.methods.qlora:Qlora",
     "quantize": "qa_core.methods.quantize:Quantize",
 }
 

@@ -108,6 +108,7 @@ def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: 
         model = artifact.load_plain(source, protocol.family)
     else:
         model = protocol.family.build(data.tokenizer)
+    model = model.to(protocol.device)  # before the methods, of which some quantise where the weights are
     for method in methods:
         model = method.attach(model, protocol.family)
     if config.train.gradient_checkpointing:
@@ -158,7 +159,11 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
         forward_loss(network, task, batch).backward()
         optimizer.step()
 
-    return cost.tracked_step_peak_bytes(step, [*cost.held_tensors(network), *batch.values()])
+    held = [
+        *cost.held_tensors(network),
+        *network.state_dict().values(),
+    ]  # of bitsandbytes' layers: their scales
+    return cost.tracked_step_peak_bytes(step, [*held, *batch.values()])
 
 
 def _rung_hooks(
