@@ -17,8 +17,7 @@ def optimizer_of(
     """Return the optimiser of a name over parameter groups.
 
     Paging lets the state move between GPU and host memory. On a CPU there is nowhere to move it to: bitsandbytes then
-    warns
-    once and computes the same without paging.
+    warns once and computes the same without paging. State restored from a checkpoint is not paged either.
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, fused=device.type in ("cpu", "cuda"))
