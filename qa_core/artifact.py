@@ -4,6 +4,7 @@
     recipe.json           the recipe, every default filled in
     model.safetensors     the weights in their deployed form
     tokenizer.json ...    the tokenizer
+    NAME/ ...             weights that a method keeps apart, in the layout of another library; none is in two files
 
 Nothing in it is pickled and nothing of it is executed. It loads without the checkpoint that it was trained from.
 """
@@ -11,20 +12,22 @@ Nothing in it is pickled and nothing of it is executed. It loads without the che
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 from qa_core import registry
 from qa_core.checkpoint import written_folder
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.errors import ArtifactError, ConfigError, StorageError
 from qa_core.families.base import Family
+from qa_core.methods.base import OwnFolder
 
 FORMAT_VERSION = 1
 MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
@@ -52,13 +55,20 @@ class LoadedArtifact:
 
 
 def write(
-    folder: Path, model: torch.nn.Module, *, config: RunConfig, tokenizer: Any, forms: Mapping[str, Any]
+    folder: Path,
+    model: torch.nn.Module,
+    *,
+    config: RunConfig,
+    tokenizer: Any,
+    forms: Mapping[str, Any],
+    own_folders: Sequence[OwnFolder] = (),
 ) -> None:
     """Write the artifact of a trained, exported model; the folder appears whole or not at all.
 
     Args:
         forms: method name -> what its `restore` needs, for the methods whose deployed form is not the plain network,
             in the order in which they acted.
+        own_folders: weights that are written into folders of their own instead.
 
     Raises:
         StorageError: the folder exists already, or the disk is full.
@@ -67,7 +77,12 @@ def write(
         raise StorageError(f"{folder}: exists already; an artifact is never overwritten")
     family = registry.make_family(config)
     with written_folder(folder) as target:
-        save_model(model, str(target / WEIGHTS))
+        renamed: dict[str, dict[str, str]] = {}
+        for own in own_folders:
+            renamed |= _write_own_folder(target, own, model)
+        apart = [name for names in renamed.values() for name in names]
+        with _hidden(model, _with_shared(model, apart)):
+            save_model(model, str(target / WEIGHTS))
         tokenizer.save_pretrained(target)
         (target / RECIPE).write_text(json.dumps(to_dict(config), indent=2))
         manifest = {
@@ -77,8 +92,13 @@ def write(
             "architecture": family.architecture(model),
             "forms": dict(forms),
             "null_threshold": None,
-            "weight_files": [WEIGHTS],
-            "files": {item.name: _fingerprint(item) for item in sorted(target.iterdir())},
+            "weight_files": [WEIGHTS, *renamed],
+            "renamed": renamed,
+            "files": {
+                item.relative_to(target).as_posix(): _fingerprint(item)
+                for item in sorted(target.rglob("*"))
+                if item.is_file()
+            },
         }
         (target / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
@@ -99,12 +119,15 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     manifest = _read_manifest(folder)
     for name, recorded in manifest["files"].items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
+        path = _inside(folder, name)
+        if not path.is_file():
             raise ArtifactError(f"{path}: recorded in {MANIFEST} but missing")
         found = _fingerprint(path)
         if found != recorded:
             raise ArtifactError(f"{path}: altered: found {found}, recorded {recorded}")
+    unknown_files = {*manifest["weight_files"], *manifest["renamed"]} - manifest["files"].keys()
+    if unknown_files:
+        raise ArtifactError(f"{folder / MANIFEST}: weight files without a hash: {sorted(unknown_files)}")
     return manifest
 
 
@@ -123,7 +146,7 @@ def load(folder: Path) -> LoadedArtifact:
         model = family.restore(manifest["architecture"])
         for name, form in manifest["forms"].items():
             model = registry.method_class(name).restore(model, form)
-        load_model(model, str(folder / WEIGHTS), strict=True)
+        _load_weights(folder, model, manifest["renamed"])
         for name, form in manifest["forms"].items():
             model = registry.method_class(name).settle(model, form)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -170,8 +193,73 @@ def copy(folder: Path, to: Path) -> None:
     manifest = verify(folder)
     with written_folder(to) as target:
         for name in [MANIFEST, *manifest["files"]]:
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target / name)
     verify(to)
+
+
+def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> dict[str, dict[str, str]]:
+    """Write one folder; returns its weights file -> name in the network -> name in the file."""
+    place = target / own.folder
+    place.mkdir()
+    state = model.state_dict()
+    tensors = {there: state[here].contiguous() for here, there in own.tensors.items()}
+    save_file(tensors, place / own.weights_file, metadata={"format": "pt"})
+    for name, document in own.documents.items():
+        (place / name).write_text(json.dumps(document, indent=2, sort_keys=True))
+    return {f"{own.folder}/{own.weights_file}": dict(own.tensors)}
+
+
+def _load_weights(folder: Path, model: torch.nn.Module, renamed: Mapping[str, Mapping[str, str]]) -> None:
+    """Fill a network from all weight files; every tensor must come from exactly one of them."""
+    lacking, unexpected = load_model(model, str(folder / WEIGHTS), strict=False)
+    missing = set(lacking)
+    for file, names in renamed.items():
+        tensors = load_file(folder / file)
+        unexpected += sorted(tensors.keys() - set(names.values()))
+        here = {name: tensors[there] for name, there in names.items()}
+        unexpected += model.load_state_dict(here, strict=False).unexpected_keys
+        missing -= _with_shared(model, names)
+    if missing or unexpected:
+        raise ArtifactError(f"{folder}: weights that are missing {sorted(missing)} or too many {unexpected}")
+
+
+def _with_shared(model: torch.nn.Module, names: Collection[str]) -> set[str]:
+    """Return the names and those of all tensors that share memory with theirs."""
+    state = model.state_dict()
+    places = {state[name].data_ptr() for name in names if name in state}
+    return {*names, *(name for name, tensor in state.items() if tensor.data_ptr() in places)}
+
+
+@contextmanager
+def _hidden(model: torch.nn.Module, names: Collection[str]) -> Iterator[None]:
+    """Leave some tensors out of the model's state dict for a while."""
+
+    def leave_out(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+        for name in names:
+            del state[name]
+
+    handle = model.register_state_dict_post_hook(leave_out)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the place of a recorded file: in the artifact's folder or one folder below.
+
+    Raises:
+        ArtifactError: the name leads elsewhere.
+    """
+    parts = PurePosixPath(name).parts
+    is_plain = 1 <= len(parts) <= 2 and "/".join(parts) == name and ".." not in parts and "\\" not in name
+    path = folder / name
+    if not is_plain or not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise ArtifactError(
+            f"{folder / MANIFEST}: records {name!r}; allowed: a file of this folder or one below"
+        )
+    return path
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -185,6 +273,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_VERSION:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise ArtifactError(f"{path}: format {found!r}; allowed: {FORMAT_VERSION}")
+    manifest.setdefault("renamed", {})
     needed = {"family", "architecture", "forms", "files", "weight_files", "null_threshold"}
     if missing := needed - manifest.keys():
         raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")

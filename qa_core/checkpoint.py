@@ -1,14 +1,14 @@
 """Save and restore a running trial, exactly and atomically.
 
-A checkpoint is a folder of safetensors and JSON: trainable weights and buffers, AdamW's moments, the random state and
-the place in the data. A trial restored from it ends with the same bits as one that was never stopped (on the CPU).
-Frozen weights are not stored: they come from the checkpoint that the recipe names.
+A checkpoint is a folder of safetensors and JSON: trainable weights and buffers, the optimiser's state, the random
+state and the place in the data. A trial restored from it ends with the same bits as one that was never stopped (on
+the CPU). Frozen weights are not stored: they come from the checkpoint that the recipe names.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,15 +118,23 @@ def _trained_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return tensors and scalars of the optimiser's state, which may be nested, by dotted keys."""
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
-    for index, values in optimizer.state_dict()["state"].items():
-        for name, value in values.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{index}.{name}"] = value.detach().to("cpu").contiguous().clone()
-            else:
-                scalars[f"{index}.{name}"] = value
+    for key, value in _leaves(optimizer.state_dict()["state"]):
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value.detach().to("cpu").contiguous().clone()
+        else:
+            scalars[key] = value
     return tensors, scalars
+
+
+def _leaves(values: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", leaf) for key, leaf in _leaves(value))
+        else:
+            yield str(name), value
 
 
 def _restore_optimizer(
@@ -135,8 +143,11 @@ def _restore_optimizer(
     document = optimizer.state_dict()
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **scalars}.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        index, *path, name = key.split(".")
+        place = state.setdefault(int(index), {})
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
     document["state"] = state
     optimizer.load_state_dict(document)
 

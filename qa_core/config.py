@@ -16,6 +16,7 @@ from qa_core.schedules import DECAYS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 HEADS = ("span", "generate")
+OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
 Record = TypeVar("Record")
 
 
@@ -73,6 +74,9 @@ class TrainConfig:
     rungs: tuple[int, ...] = ()  # examples_seen at which the trial reports
     batch_size: int = 16  # windows in one optimiser step
     micro_batch_tokens: int = 16384  # padded tokens in one forward pass; a larger batch is accumulated
+    optimizer: str = (
+        "adamw"  # bitsandbytes' where 8bit (state) or paged (its state may leave a full GPU) is named
+    )
     learning_rate: float = 3e-5
     weight_decay: float = 0.01
     schedule: str = "linear"  # of the learning rate, after the warm-up: see schedules.py
@@ -253,6 +257,7 @@ def _check_train(train: TrainConfig) -> None:
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "a number above 0")
     _require(train.weight_decay >= 0, "train.weight_decay", train.weight_decay, "0 or more")
     _require(0.0 <= train.warmup_share < 1.0, "train.warmup_share", train.warmup_share, "0 <= share < 1")
+    _require(train.optimizer in OPTIMIZERS, "train.optimizer", train.optimizer, ", ".join(OPTIMIZERS))
     _require(train.schedule in DECAYS, "train.schedule", train.schedule, ", ".join(DECAYS))
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
     ordered = list(train.rungs) == sorted(set(train.rungs)) and all(rung > 0 for rung in train.rungs)

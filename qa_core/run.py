@@ -76,7 +76,15 @@ def run(
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
 
     model, forms = _export(model, methods)
-    artifact.write(folder / "artifact", model, config=config, tokenizer=data.tokenizer, forms=forms)
+    own_folders = [own for method in methods if (own := method.own_folder(model)) is not None]
+    artifact.write(
+        folder / "artifact",
+        model,
+        config=config,
+        tokenizer=data.tokenizer,
+        forms=forms,
+        own_folders=own_folders,
+    )
     del model, hooks
     loaded = artifact.load(folder / "artifact")
     reader = Reader(loaded.model.to(device), protocol)
@@ -104,6 +112,7 @@ def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: 
         model = artifact.load_plain(source, protocol.family)
     else:
         model = protocol.family.build(data.tokenizer)
+    model = model.to(protocol.device)  # before the methods, of which some quantise where the weights are
     for method in methods:
         model = method.attach(model, protocol.family)
     if config.train.gradient_checkpointing:
@@ -188,8 +197,11 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
         forward_loss(network, task, batch).backward()
         optimizer.step()
 
+    # The state dict too: it has the scales of bitsandbytes' layers.
     networks = [network, *(companion for method in task.methods for companion in method.companions())]
-    held = [tensor for item in networks for tensor in cost.held_tensors(item)]
+    held = [
+        tensor for item in networks for tensor in (*cost.held_tensors(item), *item.state_dict().values())
+    ]
     return cost.tracked_step_peak_bytes(step, [*held, *batch.values()])
 
 

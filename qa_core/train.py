@@ -23,6 +23,7 @@ from qa_core.errors import ConfigError, NonFiniteLoss
 from qa_core.families.base import Batch, Family
 from qa_core.hardware import autocast_dtype
 from qa_core.methods.base import Method
+from qa_core.optimizers import optimizer_of
 from qa_core.schedules import learning_rate_factor
 
 LOSS_CHECK_INTERVAL = 8  # steps between looks at the loss: each look waits for a GPU
@@ -139,7 +140,7 @@ def train(
 
 
 def make_optimizer(model: torch.nn.Module, task: TrainTask) -> torch.optim.Optimizer:
-    """Return AdamW over the trainable parameters, grouped by learning rate and weight decay.
+    """Return the recipe's AdamW over the trainable parameters, grouped by learning rate and weight decay.
 
     Methods may give their own parameters other values; elsewhere weight decay is 0 where the family forbids it.
     """
@@ -147,13 +148,14 @@ def make_optimizer(model: torch.nn.Module, task: TrainTask) -> torch.optim.Optim
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups.setdefault(_rates(name, parameter, task), []).append(parameter)
-    return torch.optim.AdamW(
+    return optimizer_of(
+        task.config.optimizer,
         [
             {"params": parameters, "peak_lr": learning_rate, "weight_decay": weight_decay}
             for (learning_rate, weight_decay), parameters in groups.items()
         ],
-        lr=task.config.learning_rate,
-        fused=task.device.type in ("cpu", "cuda"),
+        learning_rate=task.config.learning_rate,
+        device=task.device,
     )
 
 

@@ -70,6 +70,18 @@ class Block:
 
 
 @dataclass(frozen=True)
+class LinearRoles:
+    """What the Linear layers of a body do, as ends of their names; where several match, the longest counts."""
+
+    queries: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    attention_outputs: tuple[str, ...] = ()
+    feed_forward_in: tuple[str, ...] = ()
+    feed_forward_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GeneratedAnswer:
     """One generated answer. Log-probabilities are sums over the answer's tokens and its end token, natural log."""
 
@@ -89,6 +101,8 @@ class Family(ABC):
     ]  # trained on the data when the checkpoint brings none: wordpiece, unigram, bytes, word
     presets: ClassVar[Mapping[str, Mapping[str, int]]]  # named tiny configurations, trained from scratch
     head_modules: tuple[str, ...] = ("qa_outputs",)  # trained in full beside any adapter
+    # Ends of the names of Linear layers whose weight the network reads itself: bitsandbytes' cannot take their place.
+    weights_read_directly: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = NoOptions
 
     def __init__(self, model: ModelConfig) -> None:
@@ -107,6 +121,11 @@ class Family(ABC):
     def is_preset(self) -> bool:
         """True when the checkpoint is one of the named tiny configurations, trained from scratch."""
         return self.model.checkpoint in self.presets
+
+    @property
+    def checkpoint_name(self) -> str | None:
+        """The checkpoint as others know it, a hub name or a folder; None for a preset."""
+        return None if self.is_preset else self.model.checkpoint
 
     @property
     def traits(self) -> frozenset[str]:
@@ -203,6 +222,10 @@ class Family(ABC):
 
         Empty when the body has no Linear layers (the family then lacks the trait `linear_layers`).
         """
+
+    def linear_roles(self) -> LinearRoles:
+        """Return what the Linear layers of the body do; none where there is no attention (trait `attention`)."""
+        return LinearRoles()
 
     def is_decay_free(self, name: str, shape: tuple[int, ...]) -> bool:
         """Tell whether weight decay must leave this parameter alone; default: biases and norms."""

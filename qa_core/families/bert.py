@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
 from qa_core.errors import ConfigError, unknown
-from qa_core.families.base import Batch, Block, Family, WindowLayout
+from qa_core.families.base import Batch, Block, Family, LinearRoles, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -147,3 +147,16 @@ class Bert(Family):
             "attention_all": ("query", "key", "value", "attention.output.dense"),
             "all_linear": ("query", "key", "value", "output.dense", "intermediate.dense"),
         }
+
+    def linear_roles(self) -> LinearRoles:
+        """Return the parts of attention and feed-forward."""
+        return LinearRoles(
+            queries=("query",),
+            keys=("key",),
+            values=("value",),
+            attention_outputs=("attention.output.dense",),
+            feed_forward_in=("intermediate.dense",),
+            feed_forward_out=(
+                "output.dense",
+            ),  # ends the name of the attention's output too, which is longer
+        )

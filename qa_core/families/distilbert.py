@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.families.base import Batch, Block, Family, WindowLayout
+from qa_core.families.base import Batch, Block, Family, LinearRoles, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,3 +114,14 @@ class DistilBert(Family):
             "attention_all": ("q_lin", "k_lin", "v_lin", "out_lin"),
             "all_linear": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
         }
+
+    def linear_roles(self) -> LinearRoles:
+        """Return the parts of attention and feed-forward."""
+        return LinearRoles(
+            queries=("q_lin",),
+            keys=("k_lin",),
+            values=("v_lin",),
+            attention_outputs=("out_lin",),
+            feed_forward_in=("lin1",),
+            feed_forward_out=("lin2",),
+        )

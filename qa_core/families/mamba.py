@@ -28,6 +28,7 @@ class Mamba(Family):
     heads = ("span", "generate")
     base_traits = frozenset({"linear_layers", "recurrent"})
     tokenizer_kind = "bytes"
+    weights_read_directly = ("dt_proj",)  # the mixer multiplies by its weight
     presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "micro": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
         "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8},

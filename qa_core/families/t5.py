@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
-from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, WindowLayout
+from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, LinearRoles, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,6 +25,7 @@ class T5(Family):
     heads = ("span", "generate")
     base_traits = frozenset({"linear_layers", "attention", "encoder"})
     tokenizer_kind = "unigram"
+    weights_read_directly = ("wo",)  # its input is cast to the dtype of its weight, whatever that is
     presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "micro": {"d_model": 64, "num_layers": 2, "num_heads": 2, "d_kv": 32, "d_ff": 128},
         "tiny": {"d_model": 128, "num_layers": 2, "num_heads": 4, "d_kv": 32, "d_ff": 256},
@@ -161,6 +162,17 @@ class T5(Family):
             "attention_all": attention_all,
             "all_linear": (*attention_all, *self._feed_forward),
         }
+
+    def linear_roles(self) -> LinearRoles:
+        """Return the parts of attention and feed-forward."""
+        return LinearRoles(
+            queries=("q",),
+            keys=("k",),
+            values=("v",),
+            attention_outputs=("o",),
+            feed_forward_in=self._feed_forward[:-1],
+            feed_forward_out=self._feed_forward[-1:],
+        )
 
     def _body_class(self) -> Any:
         from transformers import T5EncoderModel, T5ForConditionalGeneration

@@ -2,9 +2,9 @@
 
 Order of the hooks in a trial: `prerequisite` (names another recipe's artifact, such as a teacher), `prepare_family`
 (before the data is laid out), `attach` (the network exists), `provide` (its deployed form fits the memory budget, the
-other recipe is trained), `progress`, `watch` and `loss` (each step), `deployed_form` and `export` (training is over).
-An artifact carries each method's form, and `artifact.load` hands it to `restore` (before the weights are read) and to
-`settle` (after).
+other recipe is trained), `progress`, `watch` and `loss` (each step), `deployed_form`, `export` and
+`own_folder` (training is over). An artifact carries each method's form, and `artifact.load` hands it to `restore`
+(before the weights are read) and to `settle` (after).
 
 Methods of one recipe act in the order of their `stage`, whatever the order in which the recipe names them: adapters
 before masks, masks before quantisation. In `loss`, what mixes with the task's loss comes before penalties, which are
@@ -33,6 +33,16 @@ class ParameterGroup:
 
     learning_rate: float | None = None
     weight_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class OwnFolder:
+    """Weights that ship in a folder of their own inside the artifact, in the layout of another library."""
+
+    folder: str
+    weights_file: str
+    tensors: Mapping[str, str]  # name in the exported network -> name in the weights file
+    documents: Mapping[str, Mapping[str, Any]]  # name of a file beside it -> its JSON
 
 
 class Method(ABC):
@@ -114,6 +124,10 @@ class Method(ABC):
     def export(self, model: "nn.Module") -> "nn.Module":
         """Return the network in its deployed form: merged, packed, quantised. May consume the one passed in."""
         return model
+
+    def own_folder(self, model: "nn.Module") -> OwnFolder | None:
+        """Return which weights of the network, exported by all methods, ship in their own folder; None for none."""
+        return None
 
     @classmethod
     def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":

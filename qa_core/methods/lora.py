@@ -1,8 +1,9 @@
 """Low-rank adaptation: y = W x + (alpha / rank) B A dropout(x), with W frozen and B = 0 at the start.
 
 Source: Hu et al. 2021, arXiv 2106.09685, section 4.1; rank-stabilised scaling alpha / sqrt(rank): Kalajdzievski 2023,
-arXiv 2312.03732. The adapters are PEFT's; the number of modules they attach to is checked, and they are merged into W
-on export, so that the deployed model has the base's size and speed.
+arXiv 2312.03732. The adapters are PEFT's; the number of modules they attach to is checked. On export they are merged
+into W, so that the deployed model has the base's size and speed, or kept apart: base and adapter then lie side by side
+in the artifact, and PEFT can load the adapter onto the base.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import Method, OwnFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
 
@@ -28,6 +31,7 @@ class LoraOptions:
     also_train: tuple[
         str, ...
     ] = ()  # modules trained in full beside the head, by a dotted part of their name
+    merge: bool = True  # False: the artifact keeps base and adapter apart
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -46,68 +50,67 @@ class Lora(Method):
     name = "lora"
     stage = 1
     needs = frozenset({"linear_layers"})
+    excludes = frozenset({"few_shot", "ia3", "lora_int8", "qlora", "static_prune"})
     Options = LoraOptions
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Freeze the model, add one adapter to every target module, leave the head trainable.
 
         Raises:
-            ConfigError: the target set is unknown, or a target's name matches no module.
+            ConfigError: the target set is unknown, a target's name matches no module, or what is to be trained in full
+                cannot be kept apart.
         """
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import LoraConfig
 
+        from qa_core.models import adapters
+
+        setting = "methods.lora.targets"
         target_sets = family.adapter_targets()
         if self.options.targets not in target_sets:
-            raise ConfigError(
-                f"methods.lora.targets: {unknown('target set', self.options.targets, target_sets)}"
-            )
-        suffixes = target_sets[self.options.targets]
-        expected = _matching_modules(model, suffixes)
-        adapters = LoraConfig(
-            r=self.options.rank,
-            lora_alpha=self.options.alpha,
-            lora_dropout=self.options.dropout,
-            use_rslora=self.options.rank_stabilised,
-            target_modules=list(suffixes),
-            bias="none",
-        )
-        model = inject_adapter_in_model(adapters, model)
-        attached = [name for name, _ in _adapted_modules(model)]
-        if sorted(attached) != sorted(expected):
-            raise ConfigError(f"methods.lora.targets: attached to {attached}, expected {expected}")
-        trained_in_full = (*family.head_modules, *self.options.also_train)
-        for name, parameter in model.named_parameters():
-            in_full = set(name.split(".")) & set(trained_in_full)
-            parameter.requires_grad = bool(in_full) or ".lora_" in name
+            raise ConfigError(f"{setting}: {unknown('target set', self.options.targets, target_sets)}")
+        layers = adapters.matching_layers(model, target_sets[self.options.targets], setting)
+        settings: dict[str, Any] = {
+            "r": self.options.rank,
+            "lora_alpha": self.options.alpha,
+            "lora_dropout": self.options.dropout,
+            "use_rslora": self.options.rank_stabilised,
+            "bias": "none",
+        }
+        model = adapters.attach(model, LoraConfig(target_modules=list(layers), **settings), layers, setting)
+        in_full = (*family.head_modules, *self.options.also_train)
+        adapters.train_adapters(model, in_full)
+        if not self.options.merge:
+            self._form = {"low_rank": layers, "rank": self.options.rank, "scale": self._scale}
+            self._in_full = adapters.modules_in_full(model, in_full, "methods.lora.also_train")
+            config = LoraConfig(target_modules=list(layers), modules_to_save=list(self._in_full), **settings)
+            self._document = adapters.peft_document(config, family.checkpoint_name)
         return model
+
+    def deployed_form(self, model: "nn.Module") -> dict[str, Any] | None:
+        """Return where the adapters stand when they are kept apart; None when they are merged."""
+        return None if self.options.merge else self._form
 
     def export(self, model: "nn.Module") -> "nn.Module":
-        """Merge W + (alpha / rank) B A into each target and drop the adapters."""
-        for name, layer in list(_adapted_modules(model)):
-            layer.merge()
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, layer.get_base_layer())
-        for parameter in model.parameters():
-            parameter.requires_grad = True
-        for leftover in ("peft_config", "active_adapter"):
-            if hasattr(model, leftover):
-                delattr(model, leftover)
-        return model
+        """Merge W + (alpha / rank) B A into each target and drop the adapters, or keep the two side by side."""
+        from qa_core.models import adapters
 
+        return adapters.merge(model) if self.options.merge else adapters.separate(model, self._form)
 
-def _matching_modules(model: "nn.Module", suffixes: tuple[str, ...]) -> list[str]:
-    names = [name for name, _ in model.named_modules()]
-    matches = {
-        suffix: [name for name in names if name == suffix or name.endswith(f".{suffix}")]
-        for suffix in suffixes
-    }
-    silent = [suffix for suffix, found in matches.items() if not found]
-    if silent:
-        raise ConfigError(f"methods.lora.targets: no module of the model is named {', '.join(silent)}")
-    return sorted({name for found in matches.values() for name in found})
+    def own_folder(self, model: "nn.Module") -> OwnFolder | None:
+        """Return the adapter's folder, which PEFT loads onto the base; None when it is merged."""
+        from qa_core.models import adapters
 
+        if self.options.merge:
+            return None
+        return OwnFolder(**adapters.peft_folder(model, self._in_full, self._document))
 
-def _adapted_modules(model: "nn.Module") -> list[tuple[str, Any]]:
-    from peft.tuners.lora import LoraLayer
+    @classmethod
+    def restore(cls, model: "nn.Module", form: "Mapping[str, Any]") -> "nn.Module":
+        """Put the adapters beside their layers again, unmerged."""
+        from qa_core.models import adapters
 
-    return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+        return adapters.with_adapters(model, form)
+
+    @property
+    def _scale(self) -> float:
+        return self.options.alpha / self.options.rank ** (0.5 if self.options.rank_stabilised else 1.0)

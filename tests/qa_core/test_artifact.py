@@ -1,20 +1,31 @@
 """Artifacts: whole or not at all, verified by hash, loaded back bit-equal, tampering named."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from qa_core import artifact, registry, seeding
 from qa_core.config import RunConfig, from_dict
 from qa_core.data.prepare import prepare
 from qa_core.errors import ArtifactError, StorageError
+from qa_core.methods.base import OwnFolder
 
 HEADS = [(name, head) for name in sorted(registry.FAMILIES) for head in registry.family_class(name).heads]
 
 
-def _write(folder: Path, small_squad: Path, cache_dir: Path, family: str = "bert", head: str = "span"):
+def _write(
+    folder: Path,
+    small_squad: Path,
+    cache_dir: Path,
+    family: str = "bert",
+    head: str = "span",
+    own_folders: Sequence[OwnFolder] = (),
+):
     config = from_dict(
         RunConfig,
         {
@@ -32,7 +43,7 @@ def _write(folder: Path, small_squad: Path, cache_dir: Path, family: str = "bert
     data = prepare(config, reader, cache_dir=cache_dir)
     seeding.seed_torch(1)
     model = reader.build(data.tokenizer).eval()
-    artifact.write(folder, model, config=config, tokenizer=data.tokenizer, forms={})
+    artifact.write(folder, model, config=config, tokenizer=data.tokenizer, forms={}, own_folders=own_folders)
     return config, model, data.tokenizer
 
 
@@ -87,6 +98,84 @@ def test_a_failed_write_leaves_nothing(small_squad, cache_dir, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+OWN = OwnFolder(
+    folder="apart",
+    weights_file="head.safetensors",
+    tensors={"qa_outputs.weight": "w", "qa_outputs.bias": "b"},
+    documents={"about.json": {"of": "the head"}},
+)
+
+
+def test_weights_of_an_own_folder_are_in_it_under_its_names_and_nowhere_else(
+    small_squad, cache_dir, tmp_path
+):
+    _, model, _ = _write(tmp_path / "a", small_squad, cache_dir, own_folders=[OWN])
+    head = load_file(tmp_path / "a" / "apart" / "head.safetensors")
+    assert torch.equal(head["w"], model.qa_outputs.weight)
+    assert head.keys() == {"w", "b"}
+    assert json.loads((tmp_path / "a" / "apart" / "about.json").read_text()) == {"of": "the head"}
+    body = load_file(tmp_path / "a" / "model.safetensors")
+    assert body.keys() == model.state_dict().keys() - set(OWN.tensors)
+    loaded = artifact.load(tmp_path / "a")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
+    assert "apart/head.safetensors" in loaded.manifest["files"]
+    assert "apart/about.json" in loaded.manifest["files"]
+    both = ("model.safetensors", "apart/head.safetensors")
+    assert loaded.artifact_bytes == sum((tmp_path / "a" / name).stat().st_size for name in both)
+    assert artifact.load(tmp_path / "a").manifest["forms"] == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: _flip_a_byte(folder / "apart" / "head.safetensors"), r"head\.safetensors: altered"),
+        (lambda folder: _flip_a_byte(folder / "apart" / "about.json"), r"about\.json: altered"),
+        (lambda folder: (folder / "apart" / "about.json").unlink(), r"about\.json: recorded .* but missing"),
+        (
+            lambda folder: _manifest_with(folder, renamed={"apart/head.safetensors": {"nowhere": "w"}}),
+            r"missing \['qa_outputs\.bias', 'qa_outputs\.weight'\] or too many \['b', 'nowhere'\]",
+        ),
+        (lambda folder: _manifest_with(folder, renamed={}), r"weights that are missing \['qa_outputs\.bias'"),
+        (lambda folder: _manifest_with(folder, renamed={"../w": {}}), r"without a hash: \['\.\./w'\]"),
+        (lambda folder: _manifest_with(folder, weight_files=["/w"]), r"without a hash: \['/w'\]"),
+    ],
+)
+def test_damage_to_an_own_folder_is_refused_with_the_file_named(
+    damage, words, small_squad, cache_dir, tmp_path
+):
+    _write(tmp_path / "a", small_squad, cache_dir, own_folders=[OWN])
+    damage(tmp_path / "a")
+    with pytest.raises(ArtifactError, match=words):
+        artifact.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../x", "a/b/x", "/etc/hostname", "a/./x", "a//x", "", ".", "..", "a\\x", "out/x"]
+)
+def test_a_recorded_name_that_is_no_file_of_the_folder_or_one_below_is_refused(
+    name, small_squad, cache_dir, tmp_path
+):
+    _write(tmp_path / "a", small_squad, cache_dir)
+    (tmp_path / "x").write_text("outside")
+    (tmp_path / "a" / "out").symlink_to(tmp_path, target_is_directory=True)
+    recorded = {"sha256": hashlib.sha256(b"outside").hexdigest(), "bytes": 7}
+    _manifest_with(tmp_path / "a", files={**artifact.verify(tmp_path / "a")["files"], name: recorded})
+    with pytest.raises(ArtifactError, match="allowed: a file of this folder or one below"):
+        artifact.verify(tmp_path / "a")
+    with pytest.raises(ArtifactError, match="allowed: a file of this folder or one below"):
+        artifact.copy(tmp_path / "a", tmp_path / "b")
+
+
+def test_an_artifact_from_before_own_folders_is_still_read(small_squad, cache_dir, tmp_path):
+    _write(tmp_path / "a", small_squad, cache_dir)
+    path = tmp_path / "a" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("renamed") == {}
+    path.write_text(json.dumps(manifest))
+    artifact.load(tmp_path / "a")
+
+
 def _flip_a_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
@@ -110,7 +199,7 @@ def _manifest_with(folder: Path, **changes) -> None:
         (lambda folder: _manifest_with(folder, architecture={"vocab_size": 3}), "cannot be loaded"),
         (
             lambda folder: _manifest_with(folder, files={"../../x": {"sha256": "", "bytes": 0}}),
-            "but missing",
+            r"records '\.\./\.\./x'; allowed: a file of this folder or one below",
         ),
     ],
 )

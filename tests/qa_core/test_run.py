@@ -62,6 +62,33 @@ def test_a_recipe_leaves_a_measured_artifact_and_reports_every_objective(small_s
     json.dumps(as_json(result), allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"lora": {"rank": 4, "merge": False}},
+        {"ia3": {"merge": False}},
+        {"qlora": {"rank": 4}},
+        {"lora_int8": {"rank": 4}},
+        {"lora": {"rank": 4, "merge": False}, "quantize": {"bits": 8}},
+        {"ia3": {}, "quantize": {"bits": 4}},
+    ],
+    ids="+".join,
+)
+def test_adapters_kept_and_bases_in_fewer_bits_are_planned_measured_and_shipped(
+    methods, small_squad, cache_dir, tmp_path
+):
+    config = _recipe(small_squad, methods=methods)
+    result = run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir)
+    cost = result.cost
+    assert cost.form_inference_peak_bytes == cost.inference_peak_bytes == cost.predicted_inference_peak_bytes
+    assert cost.weights_bytes < cost.inference_peak_bytes < cost.train_peak_bytes
+    folder = Path(result.artifact)
+    shipped = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    assert cost.artifact_bytes == shipped
+    is_kept = "ia3" not in methods or "quantize" not in methods
+    assert (folder / "adapter" / "adapter_config.json").is_file() == is_kept
+
+
 def test_the_recorded_score_is_that_of_the_artifact_on_disk(small_squad, cache_dir, tmp_path):
     import torch
 

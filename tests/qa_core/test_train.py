@@ -61,19 +61,28 @@ def _kill_at(examples: int) -> RungHooks:
 
 
 @pytest.mark.parametrize(
-    ("family", "methods"),
+    ("family", "methods", "optimizer"),
     [
-        ("bert", {}),
-        ("bert", {"lora": {"rank": 2, "dropout": 0.2}}),
-        ("bert", {"static_prune": {"density": 0.3, "criterion": "smp_s"}}),
-        ("bert", {"static_prune": {"density": 0.3, "criterion": "movement"}}),
-        ("lstm", {}),
+        ("bert", {}, "adamw"),
+        ("bert", {"lora": {"rank": 2, "dropout": 0.2}}, "adamw"),
+        ("bert", {"ia3": {"variant": "study"}}, "adamw"),
+        ("bert", {"qlora": {"rank": 2, "dropout": 0.2}}, "adamw"),
+        ("bert", {"qlora": {"rank": 2, "double_quantisation": False}}, "paged_adamw_32bit"),
+        ("bert", {"lora_int8": {"rank": 2}}, "adamw"),
+        ("bert", {"static_prune": {"density": 0.3, "criterion": "smp_s"}}, "adamw"),
+        ("bert", {"static_prune": {"density": 0.3, "criterion": "movement"}}, "adamw"),
+        ("lstm", {}, "adamw"),
+        ("bert", {}, "adamw_8bit"),
+        ("bert", {}, "paged_adamw_32bit"),
+        ("bert", {}, "paged_adamw_8bit"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 def test_a_killed_and_resumed_trial_ends_with_the_same_bits(
-    family, methods, small_squad, cache_dir, tmp_path
+    family, methods, optimizer, small_squad, cache_dir, tmp_path
 ):
-    changes = {"model": {"family": family}, "train": {"rungs": [40, 88]}, "methods": methods}
+    train_changes = {"rungs": [40, 88], "optimizer": optimizer}
+    changes = {"model": {"family": family}, "train": train_changes, "methods": methods}
     config = _recipe(small_squad, **changes)
     model, task = _task(config, cache_dir)
     undisturbed = train(model, task, hooks=_kill_at(10**9), checkpoint_folder=tmp_path / "a")

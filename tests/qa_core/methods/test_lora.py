@@ -5,10 +5,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qa_core import registry
+from qa_core import artifact, registry
 from qa_core.config import ModelConfig, RunConfig, from_dict
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.lora import Lora
+from tests.contracts.adapter import (
+    ADAPTER_FILE,
+    BASE_FILE,
+    KeptAdapterContract,
+    adapter_file_bytes,
+    full_size,
+    tensor_names,
+)
 from tests.contracts.method import MethodContract
 
 TOKENIZER = SimpleNamespace(pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3)
@@ -39,39 +47,61 @@ def _batch(rows: int = 3, length: int = 20) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.facts
 @pytest.mark.parametrize(
-    ("family", "model_class", "config", "rank", "expected"),
+    ("family", "targets", "rank", "expected"),
     [
-        ("distilbert", "DistilBertForQuestionAnswering", "DistilBertConfig", 1, 19_970),
-        ("distilbert", "DistilBertForQuestionAnswering", "DistilBertConfig", 16, 296_450),
-        ("distilbert", "DistilBertForQuestionAnswering", "DistilBertConfig", 64, 1_181_186),
-        ("bert", "BertForQuestionAnswering", "BertConfig", 8, 296_450),
-        ("bert", "BertForQuestionAnswering", "BertConfig", 16, 591_362),
+        ("distilbert", "attention", 1, 19_970),
+        ("distilbert", "attention", 2, 38_402),
+        ("distilbert", "attention", 4, 75_266),
+        ("distilbert", "attention", 8, 148_994),
+        ("distilbert", "attention", 16, 296_450),
+        ("distilbert", "attention", 32, 591_362),
+        ("distilbert", "attention", 64, 1_181_186),
+        ("distilbert", "attention_all", 16, 591_362),
+        ("distilbert", "all_linear", 16, 1_328_642),
+        ("bert", "attention", 8, 296_450),  # the same as DistilBERT at rank 16
+        ("bert", "attention", 16, 591_362),
+        ("t5", "attention", 2, 221_184),
+        ("t5", "attention", 4, 442_368),
+        ("t5", "attention", 8, 884_736),
+        ("t5", "attention", 16, 1_769_472),
+        ("mamba", "attention", 8, 737_280),
+        ("mamba", "all_linear", 8, 1_047_552),
     ],
 )
-def test_the_trainable_count_of_full_size_models_equals_the_published_one(
-    family, model_class, config, rank, expected
-):
-    import transformers
-
-    with torch.device("meta"):
-        model = getattr(transformers, model_class)(getattr(transformers, config)())
-    family_object = registry.family_class(family)(ModelConfig(family))
-    model = Lora.from_options({"rank": rank}).attach(model, family_object)
+def test_the_trainable_count_of_full_size_models_equals_the_published_one(family, targets, rank, expected):
+    family_object, model = full_size(family)
+    model = Lora.from_options({"rank": rank, "targets": targets}).attach(model, family_object)
     assert sum(item.numel() for item in model.parameters() if item.requires_grad) == expected
 
 
-def test_t5_base_rank_8_adapters_count_884736():
-    from transformers import T5Config, T5ForConditionalGeneration
+@pytest.mark.facts
+def test_16_ranks_are_0_4447_percent_of_distilbert():
+    family, model = full_size("distilbert")
+    assert sum(item.numel() for item in model.parameters()) == 66_364_418
+    model = Lora.from_options({"rank": 16}).attach(model, family)
+    trainable = sum(item.numel() for item in model.parameters() if item.requires_grad)
+    head = 768 * 2 + 2  # the study's count has it twice: as it was, frozen, and as a copy that is trained
+    total = sum(item.numel() for item in model.parameters()) + head
+    assert total == 66_660_868
+    assert 100 * trainable / total == pytest.approx(0.4447, abs=5e-5)
 
-    sizes = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64, "vocab_size": 32128}
-    with torch.device("meta"):
-        model = T5ForConditionalGeneration(T5Config(**sizes))
-    family = registry.family_class("t5")(ModelConfig("t5", head="generate"))
+
+def test_t5_base_has_144_adapter_matrices():
+    family, model = full_size("t5")
     model = Lora.from_options({"rank": 8}).attach(model, family)
-    adapters = [item.numel() for name, item in model.named_parameters() if ".lora_" in name]
-    assert len(adapters) == 144
-    assert sum(adapters) == 884_736
+    assert len([name for name, _ in model.named_parameters() if ".lora_" in name]) == 144
+
+
+@pytest.mark.facts
+@pytest.mark.parametrize(
+    ("family", "rank", "expected"), [("distilbert", 16, 1_189_496), ("t5", 8, 3_558_888)]
+)
+def test_the_kept_adapter_of_a_full_size_model_has_the_published_file_size(family, rank, expected, tmp_path):
+    family_object, model = full_size(family)
+    method = Lora.from_options({"rank": rank, "merge": False})
+    assert adapter_file_bytes(method, family_object, model, tmp_path) == expected
 
 
 def test_the_output_is_unchanged_before_the_first_step():
@@ -170,3 +200,54 @@ class TestLoraContract(MethodContract):
     name = "lora"
     options = {"rank": 4, "targets": "all_linear"}
     refused = {("lstm", "span")}
+
+
+class TestKeptLoraContract(MethodContract):
+    name = "lora"
+    options = {"rank": 4, "targets": "all_linear", "merge": False}
+    refused = {("lstm", "span")}
+
+
+class TestKeptLoraFolder(KeptAdapterContract):
+    name = "lora"
+    options = {"rank": 3, "rank_stabilised": True, "targets": "attention_all", "merge": False}
+    pairs = [("distilbert", "span"), ("bert", "span"), ("t5", "span"), ("t5", "generate")]
+
+
+class TestKeptLoraFolderOfMamba(KeptAdapterContract):
+    name = "lora"
+    options = {"rank": 3, "targets": "all_linear", "merge": False}
+    pairs = [("mamba", "span"), ("mamba", "generate")]
+
+
+def test_modules_trained_in_full_go_with_the_kept_adapter_and_share_no_copy_with_the_base(
+    small_squad, cache_dir, tmp_path
+):
+    """T5's word table is shared: with it in the adapter's file, the base's file holds none of its names."""
+
+    class Kept(KeptAdapterContract):
+        name = "lora"
+        options = {"rank": 2, "also_train": ["shared", "final_layer_norm"], "merge": False}
+
+    family, batch, expected, base = Kept().ship(("t5", "generate"), small_squad, cache_dir, tmp_path / "a")
+    table = base.get_input_embeddings().weight
+    in_adapter = tensor_names(tmp_path / "a" / ADAPTER_FILE)
+    assert "base_model.model.shared.weight" in in_adapter
+    assert len([name for name in in_adapter if "final_layer_norm" in name]) == 2
+    assert not [name for name in tensor_names(tmp_path / "a" / BASE_FILE) if "embed_tokens" in name]
+    assert (tmp_path / "a" / BASE_FILE).stat().st_size + table.nbytes < 4 * sum(
+        item.numel() for item in base.parameters()
+    ) + 20_000
+    with torch.no_grad():
+        found = family.logits(artifact.load(tmp_path / "a").model, batch)
+    assert torch.equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("part", ["bias", "attention"])
+def test_what_peft_could_not_store_beside_the_adapter_is_refused_when_it_is_kept_apart(part):
+    family, model = _bert()
+    Lora.from_options({"also_train": [part]}).attach(model, family)
+    family, model = _bert()
+    method = Lora.from_options({"also_train": [part], "merge": False})
+    with pytest.raises(ConfigError, match=r"methods\.lora\.also_train: '.*' would be trained in full"):
+        method.attach(model, family)

@@ -1,0 +1,114 @@
+"""(IA)3: learned vectors, 1 at the start, that scale the inputs or outputs of a few layers.
+
+Source: Liu et al. 2022, arXiv 2205.05638, section 3.3: keys, values and the activations inside the feed-forward are
+scaled. Those activations are the inputs of its second layer, so the vector stands on that layer's input side. A count
+of parameters cannot tell the two sides of a square layer apart; the shapes can: [1, C] on inputs, [R, 1] on outputs.
+
+The study scaled more: queries, which is redundant, as attention sees only the product of queries and keys; the
+attention's output; and the input of the first feed-forward layer, which is the residual stream and not an activation.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, unknown
+from qa_core.families.base import Family
+from qa_core.methods.base import Method, OwnFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which roles of a family's Linear layers (fields of `LinearRoles`) are scaled, on which side."""
+
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+VARIANTS = {
+    "canonical": Variant(outputs=("keys", "values"), inputs=("feed_forward_out",)),
+    "study": Variant(
+        outputs=("queries", "keys", "values", "attention_outputs"),
+        inputs=("feed_forward_in", "feed_forward_out"),
+    ),
+    # What PEFT's table makes of BERT: "output.dense" also ends the name of the attention's output layer.
+    "library": Variant(outputs=("keys", "values"), inputs=("attention_outputs", "feed_forward_out")),
+}
+
+
+@dataclass(frozen=True)
+class Ia3Options:
+    """Options of `ia3`."""
+
+    variant: str = "canonical"
+    merge: bool = True  # False: the artifact keeps base and vectors apart
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.variant not in VARIANTS:
+            raise ConfigError(f"methods.ia3.variant: {unknown('variant', self.variant, VARIANTS)}")
+
+
+class Ia3(Method):
+    """(IA)3 on the layers of a named variant; the head is trained in full."""
+
+    name = "ia3"
+    stage = 1
+    needs = frozenset(
+        {"linear_layers", "attention"}
+    )  # without keys and values there is nothing that it could mean
+    excludes = frozenset({"few_shot", "lora", "lora_int8", "qlora", "static_prune"})
+    Options = Ia3Options
+
+    def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
+        """Freeze the model, put a vector beside every layer of the variant, leave the head trainable.
+
+        Raises:
+            ConfigError: the model has no layer of a role that the variant scales.
+        """
+        from peft import IA3Config
+
+        from qa_core.models import adapters
+
+        setting = "methods.ia3.variant"
+        variant, roles = VARIANTS[self.options.variant], family.linear_roles()
+        outputs = adapters.layers_with_roles(model, roles, variant.outputs, setting)
+        inputs = adapters.layers_with_roles(model, roles, variant.inputs, setting)
+        # Whole names: PEFT compares the ends of names, and one end may fit layers of two roles.
+        targets: dict[str, Any] = {"target_modules": [*outputs, *inputs], "feedforward_modules": inputs}
+        model = adapters.attach(model, IA3Config(**targets), [*outputs, *inputs], setting)
+        adapters.train_adapters(model, family.head_modules)
+        self._form = {"scaled_outputs": outputs, "scaled_inputs": inputs}
+        self._in_full = adapters.modules_in_full(model, family.head_modules, setting)
+        config = IA3Config(**targets, modules_to_save=list(self._in_full))
+        self._document = adapters.peft_document(config, family.checkpoint_name)
+        return model
+
+    def deployed_form(self, model: "nn.Module") -> dict[str, Any] | None:
+        """Return where the vectors stand when they are kept apart; None when they are merged."""
+        return None if self.options.merge else self._form
+
+    def export(self, model: "nn.Module") -> "nn.Module":
+        """Merge each vector into rows (and bias) or columns of its layer, or keep the two side by side."""
+        from qa_core.models import adapters
+
+        return adapters.merge(model) if self.options.merge else adapters.separate(model, self._form)
+
+    def own_folder(self, model: "nn.Module") -> OwnFolder | None:
+        """Return the vectors' folder, which PEFT loads onto the base; None when they are merged."""
+        from qa_core.models import adapters
+
+        if self.options.merge:
+            return None
+        return OwnFolder(**adapters.peft_folder(model, self._in_full, self._document))
+
+    @classmethod
+    def restore(cls, model: "nn.Module", form: "Mapping[str, Any]") -> "nn.Module":
+        """Put the vectors beside their layers again, unmerged."""
+        from qa_core.models import adapters
+
+        return adapters.with_adapters(model, form)

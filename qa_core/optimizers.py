@@ -1,0 +1,31 @@
+"""The optimisers that a recipe can name: AdamW of torch, and bitsandbytes' with smaller or paged state.
+
+Sources: Loshchilov and Hutter 2019, arXiv 1711.05101; 8-bit state: Dettmers et al. 2022, arXiv 2110.02861; paging:
+Dettmers et al. 2023, arXiv 2305.14314, section 3. The state of a parameter with fewer than 4,096 elements stays in
+float32 in the 8-bit ones too. Which names there are: `OPTIMIZERS` in `config.py`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+def optimizer_of(
+    name: str, groups: Sequence[dict[str, Any]], *, learning_rate: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """Return the optimiser of a name over parameter groups.
+
+    Paging lets the state move between GPU and host memory. On a CPU there is nowhere to move it to: bitsandbytes then
+    warns once and computes the same without paging. State restored from a checkpoint is not paged either.
+    """
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=device.type in ("cpu", "cuda"))
+    import bitsandbytes
+
+    optimizer_class = {
+        "adamw_8bit": bitsandbytes.optim.AdamW8bit,
+        "paged_adamw_32bit": bitsandbytes.optim.PagedAdamW32bit,
+        "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit,
+    }[name]
+    return optimizer_class(groups, lr=learning_rate)
