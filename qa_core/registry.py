@@ -24,6 +24,7 @@ FAMILIES = {
 }
 
 METHODS = {
+    "few_shot": "qa_core.methods.few_shot:FewShot",
     "lora": "qa_core.methods.lora:Lora",
 }
 

@@ -75,7 +75,14 @@ def run(
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
 
     model, forms = _export(model, methods)
-    artifact.write(folder / "artifact", model, config=config, tokenizer=data.tokenizer, forms=forms)
+    artifact.write(
+        folder / "artifact",
+        model,
+        config=config,
+        tokenizer=data.tokenizer,
+        forms=forms,
+        prompting=family.prompting,
+    )
     del model, hooks
     loaded = artifact.load(folder / "artifact")
     reader = Reader(loaded.model.to(device), protocol)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig, from_dict
 from qa_core.errors import ConfigError, unknown
+from qa_core.schema import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,6 +56,15 @@ class WindowLayout:
 
 
 @dataclass(frozen=True)
+class Prompting:
+    """How a network that is not trained is shown its task: solved questions before each prompt."""
+
+    shots: int
+    max_tokens: int  # of one demonstration
+    demonstrations: tuple[Example, ...] = ()  # drawn when the data is prepared; an artifact carries them
+
+
+@dataclass(frozen=True)
 class GeneratedAnswer:
     """One generated answer. Log-probabilities are sums over the answer's tokens and its end token, natural log."""
 
@@ -75,6 +85,7 @@ class Family(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, int]]]  # named tiny configurations, trained from scratch
     head_modules: ClassVar[tuple[str, ...]] = ("qa_outputs",)  # trained in full beside any adapter
     Options: ClassVar[type] = NoOptions
+    prompting: Prompting | None = None  # None: the network learns its task by training
 
     def __init__(self, model: ModelConfig) -> None:
         """Check the head and the options.
@@ -107,6 +118,14 @@ class Family(ABC):
     @abstractmethod
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return how windows are laid out for this tokenizer and head."""
+
+    def prompted(self, layout: WindowLayout, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
+        """Return the layout with the demonstrations of `prompting`, if any, before every window."""
+        if self.prompting is None:
+            return layout
+        from qa_core.data.demonstrations import with_demonstrations
+
+        return with_demonstrations(layout, self.prompting.demonstrations, tokenizer)
 
     @abstractmethod
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
@@ -162,6 +181,10 @@ class Family(ABC):
 
         Empty when the body has no Linear layers (the family then lacks the trait `linear_layers`).
         """
+
+    def compute_path(self, model: "nn.Module") -> str | None:
+        """Name what computes the network where it stands, if the family has several ways; None when it has one."""
+        return None
 
     def is_decay_free(self, name: str, shape: tuple[int, ...]) -> bool:
         """Tell whether weight decay must leave this parameter alone; default: biases and norms."""

@@ -49,7 +49,9 @@ class T5(Family):
 
         end = (special_token_id(tokenizer, "eos", family=self.name),)
         layout = WindowLayout(prefix=(), middle=end, suffix=end, null_at="last")
-        return layout if self.head == "span" else replace(layout, null_text=NULL_TEXT, target_end=end)
+        if self.head == "span":
+            return layout
+        return self.prompted(replace(layout, null_text=NULL_TEXT, target_end=end), tokenizer)
 
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
@@ -116,7 +118,7 @@ class T5(Family):
 
         from qa_core.models.target_scores import repeat_target, token_log_probabilities, until_end
 
-        layout = self.layout(tokenizer)
+        end_id = tokenizer.eos_token_id
         network: Any = model
         with torch.no_grad():
             encoded = network.get_encoder()(
@@ -129,9 +131,9 @@ class T5(Family):
                 do_sample=False,
                 num_beams=1,
             )[:, 1:]  # without the decoder's start token
-            answers = until_end(generated, layout.target_end[-1])
+            answers = until_end(generated, end_id)
             null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
-            nulls = repeat_target([*null_ids, *layout.target_end], generated)
+            nulls = repeat_target([*null_ids, end_id], generated)
             scores = [
                 token_log_probabilities(
                     self._target_logits(model, targets, batch, encoded=encoded), targets

@@ -131,7 +131,7 @@ class FamilyContract:
         family_class = registry.family_class(self.name)
         assert family_class.name == self.name
         assert self.head in family_class.heads
-        assert set(family_class.presets) == {"micro", "tiny", "mini"}
+        assert {"micro", "tiny", "mini"} <= set(family_class.presets)
         code = f"import sys; from qa_core import registry; registry.family_class({self.name!r}); "
         code += "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from qa_core.scores import normalize_answer
 def test_negatives_are_real_questions_on_paragraphs_without_their_answers(
     many: QaTable, ratio: float
 ) -> None:
-    extended = add_negatives(many, ratio, seed=4)
+    extended, _ = add_negatives(many, ratio, seed=4)
     assert len(extended) == len(many) + round(ratio * len(many))
     assert extended.take(range(len(many))).data_hash == many.data_hash
     originals = {example.question_id: example for example in many.examples()}
@@ -33,25 +33,25 @@ def test_negatives_are_real_questions_on_paragraphs_without_their_answers(
 
 
 def test_no_question_is_used_twice_before_all_were_used_once(many: QaTable) -> None:
-    extended = add_negatives(many, 0.4, seed=4)
+    extended, _ = add_negatives(many, 0.4, seed=4)
     new = [identity.rsplit("-negative-", 1) for identity in extended.question_ids[len(many) :]]
     assert len({identity for identity, _ in new}) == len(new) == 160
     assert {number for _, number in new} == {"1"}
 
 
 def test_negatives_follow_the_seed(many: QaTable) -> None:
-    first, again, other = (add_negatives(many, 0.3, seed=seed).data_hash for seed in (4, 4, 5))
+    first, again, other = (add_negatives(many, 0.3, seed=seed)[0].data_hash for seed in (4, 4, 5))
     assert first == again != other
 
 
 def test_a_negative_carries_the_title_of_its_paragraph(many: QaTable) -> None:
     titles = {example.context: example.title for example in many.examples()}
-    extended = add_negatives(many, 0.3, seed=4)
+    extended, _ = add_negatives(many, 0.3, seed=4)
     assert all(example.title == titles[example.context] for example in extended.examples())
 
 
 def test_no_ratio_changes_nothing(table: QaTable) -> None:
-    assert add_negatives(table, 0.0, seed=0) is table
+    assert add_negatives(table, 0.0, seed=0) == (table, {"random": 0, "same_article": 0})
 
 
 def one_answer(answer: str, *contexts: str) -> QaTable:
@@ -68,7 +68,7 @@ def one_answer(answer: str, *contexts: str) -> QaTable:
 def test_a_paragraph_that_holds_the_answer_however_written_is_never_used(other: str) -> None:
     table = one_answer("Paris", "Paris is old.", other, "Rome is older.")
     for seed in range(10):
-        extended = add_negatives(table, 1 / 3, seed=seed)
+        extended, _ = add_negatives(table, 1 / 3, seed=seed)
         assert [extended.example(index).context for index in range(3, len(extended))] == ["Rome is older."]
 
 
@@ -76,13 +76,13 @@ def test_a_paragraph_that_holds_the_answer_however_written_is_never_used(other: 
 def test_an_answer_that_normalises_to_nothing_is_looked_for_as_written(answer: str, other: str) -> None:
     table = one_answer(answer, f"{answer} is odd.", other, "Rome is older.")
     for seed in range(10):
-        assert add_negatives(table, 1 / 3, seed=seed).example(-1).context == "Rome is older."
+        assert add_negatives(table, 1 / 3, seed=seed)[0].example(-1).context == "Rome is older."
 
 
 def test_fewer_come_out_where_no_paragraph_is_left() -> None:
     table = one_answer("Paris", "Paris is old.", "In Paris.", "Rome is older.")
-    assert len(add_negatives(table, 2.0, seed=0)) == len(table) + 1
-    assert add_negatives(one_answer("Paris", "Paris is old.", "In Paris."), 2.0, seed=0).question_ids == [
+    assert len(add_negatives(table, 2.0, seed=0)[0]) == len(table) + 1
+    assert add_negatives(one_answer("Paris", "Paris is old.", "In Paris."), 2.0, seed=0)[0].question_ids == [
         "q",
         "e0",
     ]
@@ -90,7 +90,7 @@ def test_fewer_come_out_where_no_paragraph_is_left() -> None:
 
 def test_ids_that_are_taken_already_are_passed_over(document: dict) -> None:
     document["data"][0]["paragraphs"][0]["qas"][1]["id"] = "r1-negative-1"
-    extended = add_negatives(read_squad(document, "small"), 1.0, seed=0)
+    extended, _ = add_negatives(read_squad(document, "small"), 1.0, seed=0)
     assert len(set(extended.question_ids)) == len(extended) == 12
 
 

@@ -23,6 +23,7 @@ def family(vocab_size: int = 500) -> Any:
         model=ModelConfig(family="any", vocab_size=vocab_size),
         is_preset=True,
         tokenizer_kind="wordpiece",
+        prompting=None,
         layout=lambda tokenizer: WindowLayout((2,), (3,), (3,), "first"),
     )
 
