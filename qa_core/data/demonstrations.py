@@ -45,27 +45,27 @@ def draw_demonstrations(
         DataError: the table has too few that are short enough.
     """
     generator = numpy_generator(seed, "demonstrations")
+    order = generator.permutation(len(table))
     unanswerable = int(table.has_unanswerable and prompting.shots >= 2)
-    wanted = {True: unanswerable, False: prompting.shots - unanswerable}
     chosen: list[Example] = []
     used: set[int] = set()
-    for index in generator.permutation(len(table)).tolist():
-        kind, paragraph = bool(table.is_unanswerable[index]), int(table.context_index[index])
-        if not any(wanted.values()):
-            break
-        if not wanted[kind] or paragraph in used:
-            continue
-        example = table.example(index)
-        if len(_token_ids([example], tokenizer, layout)) <= prompting.max_tokens:
-            chosen.append(example)
-            used.add(paragraph)
-            wanted[kind] -= 1
-    if any(wanted.values()):
-        raise DataError(
-            f"{table.source}: found {len(chosen)} demonstrations of at most {prompting.max_tokens} tokens, "
-            f"each on a paragraph of its own; allowed: {prompting.shots}, {unanswerable} of them unanswerable "
-            "(methods.few_shot.shots; methods.few_shot.max_demonstration_tokens)"
-        )
+    # The rarer kind first, or the others might take all of its paragraphs.
+    for kind, count in ((True, unanswerable), (False, prompting.shots)):
+        for index in order[table.is_unanswerable[order] == kind].tolist():
+            paragraph = int(table.context_index[index])
+            if len(chosen) == count:
+                break
+            if paragraph not in used:
+                example = table.example(index)
+                if len(_token_ids([example], tokenizer, layout)) <= prompting.max_tokens:
+                    chosen.append(example)
+                    used.add(paragraph)
+        if len(chosen) < count:
+            raise DataError(
+                f"{table.source}: found {len(chosen)} demonstrations of at most {prompting.max_tokens} tokens, "
+                f"each on a paragraph of its own; allowed: {prompting.shots}, {unanswerable} of them "
+                "unanswerable (methods.few_shot.shots, methods.few_shot.max_demonstration_tokens)"
+            )
     return tuple(chosen[place] for place in generator.permutation(len(chosen)).tolist())
 
 

@@ -114,11 +114,12 @@ class FamilyContract:
     has_attention_dropout: ClassVar[bool] = True
     checkpointing: ClassVar[bool] = True
     decay_free_matrices: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[dict[str, Any]] = {}  # of the family
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         cache = tmp_path_factory.mktemp(self.name)
-        model = ModelConfig(family=self.name, checkpoint="micro", head=self.head, dropout=0.0)
+        model = ModelConfig(self.name, "micro", head=self.head, dropout=0.0, options=self.options)
         family = registry.family_class(self.name)(model)
         table = eight_questions()
         tokenizer = trained_tokenizer(family.tokenizer_kind, table, vocab_size=400, cache_dir=cache)
