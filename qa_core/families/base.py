@@ -170,9 +170,18 @@ class Family(ABC):
         raise ConfigError(f"family {self.name!r} with head {self.head!r} has no span logits")
 
     def generate(
-        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+        self,
+        model: "nn.Module",
+        batch: Batch,
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        max_new_tokens: int,
+        min_new_tokens: int = 0,
     ) -> list[GeneratedAnswer]:
-        """Return one answer for each window of the batch; only for the head `generate`."""
+        """Return one answer for each window of the batch; only for the head `generate`.
+
+        Both limits count the tokens of the answer and its end, never the prompt's; the lower one is for measuring.
+        """
         raise ConfigError(f"family {self.name!r} with head {self.head!r} does not generate")
 
     @abstractmethod

@@ -140,7 +140,13 @@ class Mamba(Family):
         return start_logits, mask_span_logits(end_logits, batch["span_mask"])
 
     def generate(
-        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+        self,
+        model: "nn.Module",
+        batch: Batch,
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        max_new_tokens: int,
+        min_new_tokens: int = 0,
     ) -> list[GeneratedAnswer]:
         """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
         if self.head != "generate":
@@ -163,6 +169,7 @@ class Mamba(Family):
                 input_ids=prompts,
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
+                min_new_tokens=min_new_tokens,
                 do_sample=False,
                 num_beams=1,
                 eos_token_id=stops,

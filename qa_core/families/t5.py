@@ -109,7 +109,13 @@ class T5(Family):
         return start_logits, mask_span_logits(end_logits, batch["span_mask"])
 
     def generate(
-        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+        self,
+        model: "nn.Module",
+        batch: Batch,
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        max_new_tokens: int,
+        min_new_tokens: int = 0,
     ) -> list[GeneratedAnswer]:
         """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
         if self.head != "generate":
@@ -128,6 +134,7 @@ class T5(Family):
                 encoder_outputs=encoded,
                 attention_mask=batch["attention_mask"],
                 max_new_tokens=max_new_tokens,
+                min_new_tokens=min_new_tokens,
                 do_sample=False,
                 num_beams=1,
             )[:, 1:]  # without the decoder's start token

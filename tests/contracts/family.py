@@ -404,6 +404,17 @@ class GenerateContract(FamilyContract):
         assert whole.text.startswith(cut.text)
         assert whole.log_probability < cut.log_probability < 0
 
+    def test_the_lower_limit_makes_it_write_on_so_that_memory_can_be_measured(
+        self, setting: Setting, trained: tuple[Family, torch.nn.Module]
+    ) -> None:
+        family, model = trained
+        options: dict[str, Any] = {"tokenizer": setting.tokenizer, "max_new_tokens": 16}
+        plain = family.generate(model, setting.batch([0]), **options)[0]
+        longer = family.generate(model, setting.batch([0]), min_new_tokens=16, **options)[0]
+        assert plain.text == "Mira Wick"
+        assert longer.text != plain.text
+        assert longer.log_probability < plain.log_probability - 1  # it was taught to end
+
     def test_it_has_no_span_logits(self, setting: Setting) -> None:
         family, model = setting.build()
         with pytest.raises(ConfigError, match="no span logits"):
