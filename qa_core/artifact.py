@@ -1,6 +1,7 @@
 """Write, verify and load what ships: the folder that a finished trial leaves.
 
-    manifest.json         format, family, architecture, deployed forms, null threshold, SHA-256 and size of every file
+    manifest.json         format, family, architecture, deployed forms, demonstrations of a prompted network, null
+                          threshold, SHA-256 and size of every file
     recipe.json           the recipe, every default filled in
     model.safetensors     the weights in their deployed form
     tokenizer.json ...    the tokenizer
@@ -26,7 +27,7 @@ from qa_core import registry
 from qa_core.checkpoint import written_folder
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.errors import ArtifactError, ConfigError, StorageError
-from qa_core.families.base import Family
+from qa_core.families.base import Family, Prompting
 from qa_core.methods.base import OwnFolder
 
 FORMAT_VERSION = 1
@@ -62,6 +63,7 @@ def write(
     tokenizer: Any,
     forms: Mapping[str, Any],
     own_folders: Sequence[OwnFolder] = (),
+    prompting: Prompting | None = None,
 ) -> None:
     """Write the artifact of a trained, exported model; the folder appears whole or not at all.
 
@@ -69,6 +71,7 @@ def write(
         forms: method name -> what its `restore` needs, for the methods whose deployed form is not the plain network,
             in the order in which they acted.
         own_folders: weights that are written into folders of their own instead.
+        prompting: the demonstrations of a network that was prompted instead of trained.
 
     Raises:
         StorageError: the folder exists already, or the disk is full.
@@ -91,6 +94,7 @@ def write(
             "head": family.head,
             "architecture": family.architecture(model),
             "forms": dict(forms),
+            "prompting": None if prompting is None else to_dict(prompting),
             "null_threshold": None,
             "weight_files": [WEIGHTS, *renamed],
             "renamed": renamed,
@@ -143,6 +147,8 @@ def load(folder: Path) -> LoadedArtifact:
     try:
         config = from_dict(RunConfig, json.loads((folder / RECIPE).read_text()))
         family = registry.make_family(config)
+        if manifest.get("prompting") is not None:
+            family.prompting = from_dict(Prompting, manifest["prompting"], path="prompting")
         model = family.restore(manifest["architecture"])
         for name, form in manifest["forms"].items():
             model = registry.method_class(name).restore(model, form)

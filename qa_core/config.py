@@ -53,7 +53,9 @@ class DataConfig:
     stride: int = 128
     window: str | None = None  # "LENGTH/STRIDE", such as 384/128: decides the two above together
     max_question_length: int = 64
+    unanswerable_share: float = 1.0  # of the training data's own unanswerable questions: how many are kept
     negatives_ratio: float = 0.0  # synthetic unanswerable questions for each training question
+    negatives_same_article_share: float = 0.0  # of these: on another paragraph of the article, not on any
     skip_bad_examples: bool = False
     split_seed: int = 13  # of subsets and splits: the same for all trials of a sweep
 
@@ -245,6 +247,9 @@ def _check_data(data: DataConfig) -> None:
     )
     _require(0 <= data.stride < room, "data.stride", data.stride, f"0 <= overlap < {room} tokens of context")
     _require(data.negatives_ratio >= 0, "data.negatives_ratio", data.negatives_ratio, "0 or more")
+    for name in ("unanswerable_share", "negatives_same_article_share"):
+        value = getattr(data, name)
+        _require(0.0 <= value <= 1.0, f"data.{name}", value, "0 <= share <= 1")
 
 
 def _check_train(train: TrainConfig) -> None:

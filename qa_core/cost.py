@@ -40,8 +40,13 @@ class Protocol:
     evaluation: EvaluationConfig
     device: torch.device
 
-    def step(self, model: torch.nn.Module, batch: Batch) -> None:
-        """Run one inference step, as the evaluator does."""
+    def step(self, model: torch.nn.Module, batch: Batch, *, whole_length: bool = False) -> None:
+        """Run one inference step, as the evaluator does.
+
+        Args:
+            whole_length: write answers of `max_new_tokens`, whatever the weights would say: memory must not depend
+                on when a network stops.
+        """
         dtype = autocast_dtype(self.evaluation.precision, self.device)
         with (
             torch.inference_mode(),
@@ -51,7 +56,13 @@ class Protocol:
                 self.family.span_logits(model, batch)
             else:
                 limit = self.evaluation.max_new_tokens
-                self.family.generate(model, batch, self.tokenizer, max_new_tokens=limit)
+                self.family.generate(
+                    model,
+                    batch,
+                    self.tokenizer,
+                    max_new_tokens=limit,
+                    min_new_tokens=limit if whole_length else 0,
+                )
 
     def batch(self, device: torch.device | str, *, rows: int = PROTOCOL_BATCH) -> Batch:
         """Return `rows` windows of random tokens at the maximum length, the same in every run."""
@@ -191,13 +202,13 @@ def inference_peak_bytes(model: torch.nn.Module, protocol: Protocol) -> int:
             torch.cuda.synchronize(device)
             other = torch.cuda.memory_allocated(device) - weights_bytes(model)
             torch.cuda.reset_peak_memory_stats(device)
-            protocol.step(model, batch)
+            protocol.step(model, batch, whole_length=True)
             torch.cuda.synchronize(device)
             peak = torch.cuda.max_memory_allocated(device) - max(0, other)
         else:
             batch = protocol.batch("cpu")
             held = [*held_tensors(model), *batch.values()]
-            peak = tracked_step_peak_bytes(lambda: protocol.step(model, batch), held)
+            peak = tracked_step_peak_bytes(lambda: protocol.step(model, batch, whole_length=True), held)
     model.train(was_training)
     return peak
 
@@ -211,7 +222,7 @@ def predicted_inference_peak_bytes(skeleton: torch.nn.Module, protocol: Protocol
     batch = tracker.know(protocol.batch("cpu"))
     try:
         with tracker:
-            protocol.step(skeleton.eval(), batch)
+            protocol.step(skeleton.eval(), batch, whole_length=True)
     except UnknownValue:
         return None
     return tracker.peak_bytes

@@ -115,4 +115,5 @@ def measured_cost(
             autocast_dtype(reader.protocol.evaluation.precision, reader.protocol.device) or torch.float32
         ),
         threads=torch.get_num_threads(),
+        compute_path=reader.protocol.family.compute_path(reader.model),
     )

@@ -25,13 +25,13 @@ FAMILIES = {
 
 METHODS = {
     "distill": "qa_core.methods.distill:Distill",
-    "lora": "qa_core.methods.lora:Lora",
-    "static_prune": "qa_core.methods.static_prune:StaticPrune",
+    "few_shot": "qa_core.methods.few_shot:FewShot",
     "ia3": "qa_core.methods.ia3:Ia3",
     "lora": "qa_core.methods.lora:Lora",
     "lora_int8": "qa_core.methods.qlora:LoraInt8",
     "qlora": "qa_core.methods.qlora:Qlora",
     "quantize": "qa_core.methods.quantize:Quantize",
+    "static_prune": "qa_core.methods.static_prune:StaticPrune",
 }
 
 

@@ -84,6 +84,7 @@ def run(
         tokenizer=data.tokenizer,
         forms=forms,
         own_folders=own_folders,
+        prompting=family.prompting,
     )
     del model, hooks
     loaded = artifact.load(folder / "artifact")

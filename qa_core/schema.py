@@ -108,6 +108,9 @@ class Cost:
     device: str
     precision: str
     threads: int
+    compute_path: str | None = (
+        None  # which of several implementations the network runs on; None: there is one
+    )
 
     @property
     def memory_mb(self) -> float:

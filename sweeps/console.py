@@ -57,10 +57,11 @@ class SweepConsole:
 
     def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
         """Show a rung: a `Progress` as plain values."""
+        loss = progress["train_loss"]
         text = (
             f"{progress['examples_seen']}/{progress['budget_examples']} examples, "
-            f"loss {progress['train_loss']:.3f}, selection EM {progress['selection_em_percent']:.1f}, "
-            f"{progress['memory_mb']:.1f} MB"
+            f"{'' if loss is None else f'loss {loss:.3f}, '}"
+            f"selection EM {progress['selection_em_percent']:.1f}, {progress['memory_mb']:.1f} MB"
         )
         self._line("rung", text, trial_id)
 

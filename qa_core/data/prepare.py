@@ -1,21 +1,22 @@
 """From a recipe to the data of its trial: the one place where reading, splitting and windowing are put in
 order.
 
-Everything follows from the data settings, the family's tokenizer and `data.split_seed`, never from the
-trial's own seed, so that the trials of a sweep share data and cache.
+Everything follows from the data settings, the family's tokenizer and `data.split_seed`, so that the trials of a
+sweep share data and cache; only the demonstrations of a prompted network are drawn by the trial's own seed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core.config import DataConfig, RunConfig
-from qa_core.data.negatives import add_negatives
+from qa_core.data.demonstrations import draw_demonstrations
+from qa_core.data.negatives import add_negatives, keep_unanswerable
 from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
 from qa_core.data.tokenizers import prepare_tokenizer, tokenizer_hash
-from qa_core.data.windows import WindowLengths, WindowSet, build_windows
+from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family, WindowLayout
 
@@ -29,7 +30,9 @@ class TrialData:
 
     `facts` are JSON values for the record: for each of `train`, `selection`, `evaluation` and the
     `cross_domain` sources its source, data hash, and counts of questions, paragraphs, unanswerable and skipped
-    questions and windows. The windows of an evaluation or cross-domain set are None until they are asked for.
+    questions and windows; beside them how many unanswerable questions of each kind are trained on, and the
+    demonstrations. The windows of an evaluation or cross-domain set are None until they are asked for; a prompted
+    network has no training windows.
     """
 
     tokenizer: "PreTrainedTokenizerFast"
@@ -65,8 +68,9 @@ class TrialData:
 def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
     """Read, split and window the data of a recipe.
 
-    The training source is cut to `data.train_questions`, then split into train and selection part by article;
-    synthetic unanswerable questions join the train part alone.
+    The training source is cut to `data.train_questions`, then split into train and selection part by article.
+    The train part alone loses unanswerable questions and gains synthetic ones, as the recipe says; from it come
+    the demonstrations of a prompted network, which the family gets here.
 
     Args:
         config: the recipe.
@@ -87,19 +91,29 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
     }
     source_table = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
     chosen = select_questions(source_table, data.train_questions, seed=data.split_seed)
-    answered_table, selection_table = split_selection(
+    split_table, selection_table = split_selection(
         chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
     )
-    # Trained before negatives come in: trials that differ in their ratio share one tokenizer.
-    tokenizer = prepare_tokenizer(family, answered_table, cache_dir)
+    # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
+    tokenizer = prepare_tokenizer(family, split_table, cache_dir)
     family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
-    train_table = add_negatives(answered_table, data.negatives_ratio, seed=data.split_seed)
+    own_table = keep_unanswerable(split_table, data.unanswerable_share, seed=data.split_seed)
+    train_table, negatives = add_negatives(
+        own_table,
+        data.negatives_ratio,
+        same_article_share=data.negatives_same_article_share,
+        seed=data.split_seed,
+    )
+    if family.prompting is not None:
+        _draw_demonstrations(family, train_table, tokenizer, seed=config.seed)
     layout = family.layout(tokenizer)
     lengths = WindowLengths(data.max_length, data.stride, data.max_question_length)
-    train, selection = (
-        build_windows(table, tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
-        for table in (train_table, selection_table)
-    )
+
+    def windows(table: QaTable) -> WindowSet:
+        return build_windows(table, tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
+
+    train = windows(train_table) if family.prompting is None else no_windows()  # nobody trains on them
+    selection = windows(selection_table)
     facts = {
         "train": {**_table_facts(train_table), "windows": len(train)},
         "selection": {**_table_facts(selection_table), "windows": len(selection)},
@@ -112,7 +126,10 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
             }
             for source, table in cross_domain_tables.items()
         },
-        "synthetic_unanswerable": len(train_table) - len(answered_table),
+        "synthetic_unanswerable": sum(negatives.values()),
+        "unanswerable_by_kind": {"real": int(own_table.is_unanswerable.sum()), **negatives},
+        "unanswerable_left_out": len(split_table) - len(own_table),
+        "demonstrations": _demonstration_facts(family, layout),
         "evaluation_contexts_in_train": _shared_contexts(evaluation_table, source_table),
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "split_seed": data.split_seed,
@@ -132,6 +149,25 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         facts,
         cross_domain_tables,
     )
+
+
+def _draw_demonstrations(
+    family: Family, table: QaTable, tokenizer: "PreTrainedTokenizerFast", *, seed: int
+) -> None:
+    assert family.prompting is not None
+    prompting = replace(family.prompting, demonstrations=())
+    family.prompting = prompting
+    layout = family.layout(tokenizer)
+    drawn = draw_demonstrations(table, tokenizer, layout, prompting=prompting, seed=seed)
+    family.prompting = replace(prompting, demonstrations=drawn)
+
+
+def _demonstration_facts(family: Family, layout: WindowLayout) -> dict[str, Any] | None:
+    """Return which questions stand before every prompt, and their tokens; None for a network that is trained."""
+    if family.prompting is None:
+        return None
+    shown = family.prompting.demonstrations
+    return {"question_ids": [example.question_id for example in shown], "tokens": len(layout.prefix)}
 
 
 def _evaluation_table(data: DataConfig) -> QaTable:

@@ -28,7 +28,7 @@ from qa_core.families.base import WindowLayout
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["WindowLengths", "WindowSet", "build_windows"]
+__all__ = ["WindowLengths", "WindowSet", "build_windows", "no_windows"]
 
 FORMAT = 1  # raise it when the file's columns or their meaning change: older cache files are then left alone
 
@@ -126,6 +126,12 @@ class WindowSet:
 
     def _column(self, name: str) -> np.ndarray:
         return self._batch.column(name).to_numpy()
+
+
+def no_windows() -> WindowSet:
+    """Return an empty set, for a part of the data that nobody reads."""
+    arrays = [pa.array([], field.type) for field in SCHEMA]
+    return WindowSet(pa.record_batch(arrays, schema=SCHEMA))
 
 
 def build_windows(

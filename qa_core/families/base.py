@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import DataConfig, ModelConfig, from_dict
 from qa_core.errors import ConfigError, unknown
+from qa_core.schema import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,6 +83,15 @@ class LinearRoles:
 
 
 @dataclass(frozen=True)
+class Prompting:
+    """How a network that is not trained is shown its task: solved questions before each prompt."""
+
+    shots: int
+    max_tokens: int  # of one demonstration
+    demonstrations: tuple[Example, ...] = ()  # drawn when the data is prepared; an artifact carries them
+
+
+@dataclass(frozen=True)
 class GeneratedAnswer:
     """One generated answer. Log-probabilities are sums over the answer's tokens and its end token, natural log."""
 
@@ -104,6 +114,7 @@ class Family(ABC):
     # Ends of the names of Linear layers whose weight the network reads itself: bitsandbytes' cannot take their place.
     weights_read_directly: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = NoOptions
+    prompting: Prompting | None = None  # None: the network learns its task by training
 
     def __init__(self, model: ModelConfig) -> None:
         """Check the head and the options.
@@ -161,6 +172,14 @@ class Family(ABC):
         """
         return {}
 
+    def prompted(self, layout: WindowLayout, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
+        """Return the layout with the demonstrations of `prompting`, if any, before every window."""
+        if self.prompting is None:
+            return layout
+        from qa_core.data.demonstrations import with_demonstrations
+
+        return with_demonstrations(layout, self.prompting.demonstrations, tokenizer)
+
     @abstractmethod
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network in float32: weights of the checkpoint, or random ones for a preset.
@@ -204,9 +223,18 @@ class Family(ABC):
         raise ConfigError(f"family {self.name!r} with head {self.head!r} has no span logits")
 
     def generate(
-        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+        self,
+        model: "nn.Module",
+        batch: Batch,
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        max_new_tokens: int,
+        min_new_tokens: int = 0,
     ) -> list[GeneratedAnswer]:
-        """Return one answer for each window of the batch; only for the head `generate`."""
+        """Return one answer for each window of the batch; only for the head `generate`.
+
+        Both limits count the tokens of the answer and its end, never the prompt's; the lower one is for measuring.
+        """
         raise ConfigError(f"family {self.name!r} with head {self.head!r} does not generate")
 
     def blocks(self, model: "nn.Module") -> Sequence[Block]:
@@ -226,6 +254,10 @@ class Family(ABC):
     def linear_roles(self) -> LinearRoles:
         """Return what the Linear layers of the body do; none where there is no attention (trait `attention`)."""
         return LinearRoles()
+
+    def compute_path(self, model: "nn.Module") -> str | None:
+        """Name what computes the network where it stands, if the family has several ways; None when it has one."""
+        return None
 
     def is_decay_free(self, name: str, shape: tuple[int, ...]) -> bool:
         """Tell whether weight decay must leave this parameter alone; default: biases and norms."""

@@ -4,11 +4,15 @@ Head `generate` reads context, then question, and writes the answer; the loss is
 only, and "I don't know." stands for no answer. Head `span` reads the question first, so that the states of
 the context know what is asked. Weights are float32: bfloat16 weights would not feel a step of a small
 learning rate.
+
+The preset `hybrid`, or the option `attention_layer` on any checkpoint, adds one block of causal self-attention.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qa_core.config import ModelConfig
 from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, WindowLayout
 
 if TYPE_CHECKING:
@@ -16,6 +20,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 NULL_TEXT = " I don't know."  # the space belongs to its first token, as to every answer's
+
+
+@dataclass(frozen=True)
+class MambaOptions:
+    """Options of `mamba`."""
+
+    attention_layer: int | None = (
+        None  # the Mamba block, from 0, that attention stands before; None: the preset's
+    )
+    attention_heads: int = 4
 
 
 class Mamba(Family):
@@ -33,7 +47,22 @@ class Mamba(Family):
         "micro": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
         "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8},
         "mini": {"hidden_size": 192, "num_hidden_layers": 3, "state_size": 16},
+        "hybrid": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8, "attention_layer": 1},
     }
+    Options = MambaOptions
+
+    def __init__(self, model: ModelConfig) -> None:
+        """Check the recipe; see `Family`."""
+        super().__init__(model)
+        if self.attention_layer is not None:  # adapters alone could not wake a block that starts silent
+            self.head_modules = (*Family.head_modules, "self_attention")
+
+    @property
+    def attention_layer(self) -> int | None:
+        """The Mamba block that the self-attention block stands before; None: there is no such block."""
+        if self.options.attention_layer is not None or not self.is_preset:
+            return self.options.attention_layer
+        return self.presets[self.model.checkpoint].get("attention_layer")
 
     def default_head(self) -> str:
         """Return `span` for a preset, which is too small to learn to write, else `generate`."""
@@ -46,25 +75,28 @@ class Mamba(Family):
         def ids(text: str) -> tuple[int, ...]:
             return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        end = (special_token_id(tokenizer, "eos", family=self.name),)
         if self.head == "span":
+            end = (special_token_id(tokenizer, "eos", family=self.name),)
             return WindowLayout(prefix=(), middle=ids("\n\n"), suffix=end, null_at="last")
-        return WindowLayout(
+        layout = WindowLayout(
             prefix=(),
             middle=ids("\n\nQ: "),
             suffix=ids("\nA:"),
             null_at="last",
             question_first=False,
             null_text=NULL_TEXT,
-            target_end=end,
+            target_end=self._target_end(tokenizer),
         )
+        return self.prompted(layout, tokenizer)
 
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
         from qa_core.models.mamba import use_project_scan
 
         body = self._build_body(tokenizer)
-        return use_project_scan(self._with_head(body))
+        body.config.attention_layer = self.attention_layer
+        body.config.attention_heads = self.options.attention_heads
+        return use_project_scan(self._completed(body, starts_silent=not self.is_preset))
 
     def architecture(self, model: "nn.Module") -> dict[str, Any]:
         """Return the configuration of transformers."""
@@ -81,7 +113,7 @@ class Mamba(Family):
 
         body = build_uninitialised(self._body_class(), architecture)
         with torch.random.fork_rng(devices=[]):
-            return use_project_scan(self._with_head(body))
+            return use_project_scan(self._completed(body, starts_silent=False))
 
     def logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", ...]:
         """Return start and end logits, or the logits of the target tokens."""
@@ -109,7 +141,13 @@ class Mamba(Family):
         return start_logits, mask_span_logits(end_logits, batch["span_mask"])
 
     def generate(
-        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+        self,
+        model: "nn.Module",
+        batch: Batch,
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        max_new_tokens: int,
+        min_new_tokens: int = 0,
     ) -> list[GeneratedAnswer]:
         """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
         if self.head != "generate":
@@ -123,7 +161,8 @@ class Mamba(Family):
             until_end,
         )
 
-        end = self.layout(tokenizer).target_end
+        end = self._target_end(tokenizer)
+        stops = self._stops(tokenizer)
         network: Any = model
         prompts, mask = left_padded(batch["input_ids"], batch["attention_mask"])
         with torch.no_grad():
@@ -131,12 +170,13 @@ class Mamba(Family):
                 input_ids=prompts,
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
+                min_new_tokens=min_new_tokens,
                 do_sample=False,
                 num_beams=1,
-                eos_token_id=end[-1],
-                pad_token_id=end[-1],
+                eos_token_id=stops,
+                pad_token_id=stops[0],
             )[:, prompts.shape[1] :]
-            answers = until_end(generated, end[-1])
+            answers = until_end(generated, *stops)
             null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
             nulls = repeat_target([*null_ids, *end], generated)
             scores = [
@@ -167,21 +207,47 @@ class Mamba(Family):
         """
         return {"attention": ("in_proj",), "all_linear": ("in_proj", "x_proj")}
 
+    def compute_path(self, model: "nn.Module") -> str | None:
+        """Return what computes the scan: "mamba-ssm", "project-scan" or "transformers"."""
+        from qa_core.models.mamba import scan_path
+
+        return scan_path(model)
+
     def is_decay_free(self, name: str, shape: tuple[int, ...]) -> bool:
         """Spare what sets the time scales too: A_log is a matrix; D and dt's bias have one dimension."""
         return len(shape) < 2 or name.endswith("A_log")
+
+    def _target_end(self, tokenizer: "PreTrainedTokenizerFast") -> tuple[int, ...]:
+        """Return what ends a target: the end token, or a line break for a network that was never taught it."""
+        from qa_core.models.tokens import special_token_id
+
+        if self.prompting is None:
+            return (special_token_id(tokenizer, "eos", family=self.name),)
+        return tuple(tokenizer("\n", add_special_tokens=False)["input_ids"])
+
+    def _stops(self, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+        """Return the tokens that end an answer, the end token first; for a prompted network all line breaks too."""
+        from qa_core.models.tokens import line_break_ids, special_token_id
+
+        end_id = special_token_id(tokenizer, "eos", family=self.name)
+        return [end_id] if self.prompting is None else [end_id, *line_break_ids(tokenizer)]
 
     def _body_class(self) -> Any:
         from transformers import MambaForCausalLM, MambaModel
 
         return MambaForCausalLM if self.head == "generate" else MambaModel
 
-    def _with_head(self, body: Any) -> "nn.Module":
+    def _completed(self, body: Any, *, starts_silent: bool) -> "nn.Module":
+        """Add the attention block and the head to a network of transformers."""
         from qa_core.models.mamba import CausalSpanHead
+        from qa_core.models.mamba_attention import add_attention
         from qa_core.models.span_heads import SpanReader
 
+        blocks = body if self.head == "span" else body.backbone
+        add_attention(blocks, dropout=self.model.attention_dropout, starts_silent=starts_silent)
         if self.head != "span":
             return body
+        body.config.use_cache = False
         return SpanReader(body, CausalSpanHead(body.config.hidden_size, self.model.dropout))
 
     def _build_body(self, tokenizer: "PreTrainedTokenizerFast") -> Any:
@@ -200,7 +266,8 @@ class Mamba(Family):
             check_vocabulary(body, tokenizer, self.model.checkpoint)
             return body
         end_id = special_token_id(tokenizer, "eos", family=self.name)
-        sizes: dict[str, Any] = dict(self.presets[self.model.checkpoint])
+        preset = self.presets[self.model.checkpoint]
+        sizes: dict[str, Any] = {name: size for name, size in preset.items() if name != "attention_layer"}
         config = MambaConfig(
             vocab_size=len(tokenizer),
             pad_token_id=special_token_id(tokenizer, "pad", family=self.name),

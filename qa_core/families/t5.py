@@ -50,7 +50,9 @@ class T5(Family):
 
         end = (special_token_id(tokenizer, "eos", family=self.name),)
         layout = WindowLayout(prefix=(), middle=end, suffix=end, null_at="last")
-        return layout if self.head == "span" else replace(layout, null_text=NULL_TEXT, target_end=end)
+        if self.head == "span":
+            return layout
+        return self.prompted(replace(layout, null_text=NULL_TEXT, target_end=end), tokenizer)
 
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
@@ -108,7 +110,13 @@ class T5(Family):
         return start_logits, mask_span_logits(end_logits, batch["span_mask"])
 
     def generate(
-        self, model: "nn.Module", batch: Batch, tokenizer: "PreTrainedTokenizerFast", *, max_new_tokens: int
+        self,
+        model: "nn.Module",
+        batch: Batch,
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        max_new_tokens: int,
+        min_new_tokens: int = 0,
     ) -> list[GeneratedAnswer]:
         """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
         if self.head != "generate":
@@ -117,7 +125,7 @@ class T5(Family):
 
         from qa_core.models.target_scores import repeat_target, token_log_probabilities, until_end
 
-        layout = self.layout(tokenizer)
+        end_id = tokenizer.eos_token_id
         network: Any = model
         with torch.no_grad():
             encoded = network.get_encoder()(
@@ -127,12 +135,13 @@ class T5(Family):
                 encoder_outputs=encoded,
                 attention_mask=batch["attention_mask"],
                 max_new_tokens=max_new_tokens,
+                min_new_tokens=min_new_tokens,
                 do_sample=False,
                 num_beams=1,
             )[:, 1:]  # without the decoder's start token
-            answers = until_end(generated, layout.target_end[-1])
+            answers = until_end(generated, end_id)
             null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
-            nulls = repeat_target([*null_ids, *layout.target_end], generated)
+            nulls = repeat_target([*null_ids, end_id], generated)
             scores = [
                 token_log_probabilities(
                     self._target_logits(model, targets, batch, encoded=encoded), targets

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from qa_core.models.selective_scan import selective_scan
+from qa_core.models.selective_scan import selective_scan, selective_scan_and_state
 
 
 class ScanMixer(MambaMixer):
-    """transformers' mixer with the project's scan where neither a cache nor a CUDA kernel is in play."""
+    """transformers' mixer with the project's scan: where no CUDA kernel fits, for all but single steps.
+
+    Generation fills a cache from the prompt with the scan and then goes on token by token with transformers' own step.
+    """
 
     def forward(
         self,
@@ -28,24 +31,36 @@ class ScanMixer(MambaMixer):
         **kwargs: Any,
     ) -> Tensor:
         """Return the mixed states [B, L, D] of `hidden_states` [B, L, D]; the mask is [B, L] or None."""
-        if cache_params is not None or (hidden_states.is_cuda and _kernels_fit(self)):
+        is_ours = cache_params is None or self._can_fill(cache_params)
+        if not is_ours or (hidden_states.is_cuda and _kernels_fit(self)):
             return super().forward(hidden_states, cache_params, attention_mask, **kwargs)
         mask = None if attention_mask is None else attention_mask[:, :, None]
         projected = self.in_proj(_masked(hidden_states, mask))  # [B, L, 2E]
         inputs, gate = projected.chunk(2, dim=-1)
+        if cache_params is not None:
+            before = inputs.transpose(1, 2)
+            cache_params.update_conv_state(before, self.layer_idx, conv_kernel_size=self.conv_kernel_size)
         inputs = _masked(self._convolve(inputs), mask)
         widths = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         low_rank_steps, input_gates, output_gates = self.x_proj(inputs).split(widths, dim=-1)
         steps = F.linear(low_rank_steps, self.dt_proj.weight).float() + self.dt_proj.bias.float()
-        scanned = selective_scan(
-            inputs.float(),
-            F.softplus(steps),
-            decay=-torch.exp(self.A_log.float()),
-            input_gates=input_gates.float(),
-            output_gates=output_gates.float(),
-        )
+        arguments = {
+            "decay": -torch.exp(self.A_log.float()),
+            "input_gates": input_gates.float(),
+            "output_gates": output_gates.float(),
+        }
+        if cache_params is None:
+            scanned = selective_scan(inputs.float(), F.softplus(steps), **arguments)
+        else:
+            scanned, state = selective_scan_and_state(inputs.float(), F.softplus(steps), **arguments)
+            cache_params.update_recurrent_state(state, self.layer_idx)
         gated = (scanned + inputs * self.D.float()) * F.silu(gate)
         return self.out_proj(gated.to(hidden_states.dtype))
+
+    def _can_fill(self, cache: Any) -> bool:
+        """Tell whether the cache is empty, so that the scan starts from nothing, and no gradient is wanted."""
+        is_empty = cache.get_recurrent_state(self.layer_idx, state_idx=0) is None
+        return is_empty and not torch.is_grad_enabled()
 
     def _convolve(self, inputs: Tensor) -> Tensor:
         padded = F.conv1d(

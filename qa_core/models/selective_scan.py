@@ -38,18 +38,30 @@ def selective_scan(
         input_gates: B, [B, L, N].
         output_gates: C, [B, L, N].
     """
-    tensors = (
-        inputs.transpose(0, 1).contiguous(),
-        steps.transpose(0, 1).contiguous(),
-        decay.T.contiguous(),
-        input_gates.transpose(0, 1).contiguous(),
-        output_gates.transpose(0, 1).contiguous(),
-    )
+    tensors = _arranged(inputs, steps, decay, input_gates, output_gates)
     if torch.is_grad_enabled() and any(item.requires_grad for item in tensors):
         outputs = _SelectiveScan.apply(*tensors)
     else:
-        outputs, _ = _scan(*tensors, keep_states=False)
+        outputs, _, _ = _scan(*tensors, keep_states=False)
     return outputs.transpose(0, 1)
+
+
+@torch.no_grad()
+def selective_scan_and_state(
+    inputs: Tensor,
+    steps: Tensor,
+    *,
+    decay: Tensor,
+    input_gates: Tensor,
+    output_gates: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return y, [B, L, D], and the state after the last token, [B, D, N], both without gradients.
+
+    The arguments are those of `selective_scan`; generation goes on from the state.
+    """
+    tensors = _arranged(inputs, steps, decay, input_gates, output_gates)
+    outputs, _, state = _scan(*tensors, keep_states=False)
+    return outputs.transpose(0, 1), state.transpose(1, 2)
 
 
 def selective_scan_reference(
@@ -71,10 +83,27 @@ def selective_scan_reference(
     return torch.stack(outputs, dim=1)
 
 
+def _arranged(
+    inputs: Tensor, steps: Tensor, decay: Tensor, input_gates: Tensor, output_gates: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return u, dt [L, B, D]; a [N, D]; b, c [L, B, N]."""
+    return (
+        inputs.transpose(0, 1).contiguous(),
+        steps.transpose(0, 1).contiguous(),
+        decay.T.contiguous(),
+        input_gates.transpose(0, 1).contiguous(),
+        output_gates.transpose(0, 1).contiguous(),
+    )
+
+
 def _scan(
     u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *, keep_states: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Walk forward: u, dt [L, B, D]; a [N, D]; b, c [L, B, N] -> y [L, B, D], states [L, B, N, D] or None."""
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Walk forward over the tensors of `_arranged`.
+
+    Returns:
+        y [L, B, D]; the states [L, B, N, D], None unless kept; the last state [B, N, D].
+    """
     length, batch, width = u.shape
     state_width = a.shape[0]
     outputs = torch.empty_like(u)
@@ -91,7 +120,7 @@ def _scan(
             previous = part[t]
         rows = part.view(-1, state_width, width)
         outputs[chunk] = torch.bmm(c[chunk].reshape(-1, 1, state_width), rows).view_as(outputs[chunk])
-    return outputs, states
+    return outputs, states, previous
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -99,7 +128,7 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        outputs, states = _scan(u, dt, a, b, c, keep_states=True)
+        outputs, states, _ = _scan(u, dt, a, b, c, keep_states=True)
         ctx.save_for_backward(u, dt, a, b, c, states)
         return outputs
 

@@ -43,9 +43,9 @@ def repeat_target(token_ids: Sequence[int], batch: Tensor) -> Tensor:
     return torch.tensor(list(token_ids), dtype=torch.int64, device=batch.device).repeat(len(batch), 1)
 
 
-def until_end(generated_ids: Tensor, end_id: int) -> Tensor:
-    """Return generated ids [B, T] as targets: all that follows a row's first `end_id` becomes padding."""
-    is_end = generated_ids == end_id
+def until_end(generated_ids: Tensor, *end_ids: int) -> Tensor:
+    """Return generated ids [B, T] as targets: all that follows a row's first of `end_ids` becomes padding."""
+    is_end = torch.isin(generated_ids, torch.tensor(end_ids, device=generated_ids.device))
     is_after = is_end.cumsum(dim=1) - is_end.long() > 0
     return generated_ids.masked_fill(is_after, IGNORED)
 

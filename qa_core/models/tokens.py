@@ -8,6 +8,8 @@ from qa_core.families.base import WindowLayout
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+LINE_BREAK = "\u010a"  # how byte-level vocabularies write the byte 10
+
 
 def special_token_id(tokenizer: "PreTrainedTokenizerFast", role: str, *, family: str) -> int:
     """Return the id of a special token.
@@ -26,6 +28,11 @@ def special_token_id(tokenizer: "PreTrainedTokenizerFast", role: str, *, family:
             f"model.tokenizer: family {family!r} needs a {role} token; this one lacks it (it has: {present})"
         )
     return token_id
+
+
+def line_break_ids(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+    """Return the tokens of a byte-level vocabulary whose text holds a line break, rising."""
+    return sorted(index for piece, index in tokenizer.get_vocab().items() if LINE_BREAK in piece)
 
 
 def cls_sep_layout(tokenizer: "PreTrainedTokenizerFast", *, family: str) -> WindowLayout:

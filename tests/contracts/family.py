@@ -112,16 +112,16 @@ class FamilyContract:
 
     name: ClassVar[str]
     head: ClassVar[str]
-    model_options: ClassVar[dict[str, Any]] = {}
     has_attention_dropout: ClassVar[bool] = True
     checkpointing: ClassVar[bool] = True
     decay_free_matrices: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[dict[str, Any]] = {}  # of the family
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         cache = tmp_path_factory.mktemp(self.name)
         model = ModelConfig(
-            family=self.name, checkpoint="micro", head=self.head, dropout=0.0, options=self.model_options
+            family=self.name, checkpoint="micro", head=self.head, dropout=0.0, options=self.options
         )
         family = registry.family_class(self.name)(model)
         table = eight_questions()
@@ -426,6 +426,17 @@ class GenerateContract(FamilyContract):
         assert 0 < len(cut.text) < len(whole.text)
         assert whole.text.startswith(cut.text)
         assert whole.log_probability < cut.log_probability < 0
+
+    def test_the_lower_limit_makes_it_write_on_so_that_memory_can_be_measured(
+        self, setting: Setting, trained: tuple[Family, torch.nn.Module]
+    ) -> None:
+        family, model = trained
+        options: dict[str, Any] = {"tokenizer": setting.tokenizer, "max_new_tokens": 16}
+        plain = family.generate(model, setting.batch([0]), **options)[0]
+        longer = family.generate(model, setting.batch([0]), min_new_tokens=16, **options)[0]
+        assert plain.text == "Mira Wick"
+        assert longer.text != plain.text
+        assert longer.log_probability < plain.log_probability - 1  # it was taught to end
 
     def test_it_has_no_span_logits(self, setting: Setting) -> None:
         family, model = setting.build()

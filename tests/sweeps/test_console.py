@@ -157,3 +157,11 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(monkeypatch: pytest.Monke
     assert "bert [full]" in text  # brackets are text, not markup
     assert "\x1b[?25h" in text  # the cursor is back
     assert "sweep  1 finished in " in text.rstrip().splitlines()[-1]
+
+
+def test_a_rung_at_which_nothing_was_trained_has_no_loss() -> None:
+    output = io.StringIO()
+    SweepConsole(output).trial_reported("t0000", {**PROGRESS, "train_loss": None})
+    assert output.getvalue().split("rung", 1)[1].split() == (
+        ["2000/18000", "examples,", "selection", "EM", "23.5,", "12.5", "MB"]
+    )

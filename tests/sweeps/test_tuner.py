@@ -1,6 +1,7 @@
 """A real sweep on an embedded Ray: every trial recorded once, statuses true, a failing trial ends nothing."""
 
 import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import yaml
 
 from qa_core.errors import ConfigError, StorageError
 from sweeps import records
+from sweeps.commands.sweep import write_front
+from sweeps.console import SweepConsole
 from sweeps.place import Place
 from sweeps.spec import load_spec
+from sweeps.tracking import Tracker
 from sweeps.tuner import RECORDS_FILE, create_run_folder, run_sweep
 
 
@@ -117,6 +121,80 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     # Grid order and seeds are those of the spec, whatever Ray does first.
     seeds = {record.trial_id: record.seed for record in found}
     assert len(set(seeds.values())) == 8
+
+
+@pytest.fixture(scope="module")
+def mamba_checkpoint(small_squad: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random small Mamba and its tokenizer."""
+    from qa_core import registry
+    from qa_core.config import ModelConfig
+    from qa_core.data.squad import load_table
+    from qa_core.data.tokenizers import trained_tokenizer
+
+    folder = tmp_path_factory.mktemp("mamba")
+    table = load_table(str(small_squad), split="train")
+    tokenizer = trained_tokenizer("bytes", table, vocab_size=300, cache_dir=folder / "cache")
+    model = registry.family_class("mamba")(ModelConfig("mamba", "micro", head="generate")).build(tokenizer)
+    for part in (model, tokenizer):
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_a_prompted_recipe_stands_on_the_front_of_the_trained_ones(
+    small_squad, mamba_checkpoint, cache_dir, tmp_path, monkeypatch
+):
+    """It reports once, after 0 examples: the scheduler, the console, MLflow and the front must take that."""
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        budget={"trials": 8, "examples": 64},
+        scheduler={"name": "asha", "options": {"grace_examples": 32, "eta": 2}},
+        recipe={
+            "model": {"family": "mamba", "checkpoint": str(mamba_checkpoint)},
+            "data": {
+                "train": str(small_squad),
+                "evaluation": str(small_squad),
+                "evaluation_questions": 12,
+                "selection_questions": 6,
+                "max_length": 192,
+                "stride": 8,
+                "max_question_length": 24,
+            },
+            "train": {"precision": "float32", "batch_size": 8, "learning_rate": 0.003},
+            "evaluation": {"precision": "float32", "latency_runs": 2, "max_new_tokens": 4},
+            "methods": {"few_shot": {"shots": 1, "max_demonstration_tokens": 100}},
+        },
+        space=[{"set": "methods", "choice": ["few_shot", "full", "few_shot+lora"]}],
+    )
+    folder, output = tmp_path / "run", io.StringIO()
+    create_run_folder(folder)
+    console = SweepConsole(output)
+    tracker = Tracker.start(
+        spec.as_dict(), run_folder=folder, tracking_uri=None, experiment="t", notify=pytest.fail
+    )
+    outcome = run_sweep(spec, folder=folder, place=Place(), console=console, tracker=tracker)
+    console.finish(outcome.counts)
+    write_front(outcome.front, folder)
+    tracker.finish("finished")
+
+    found = {
+        "+".join(item.config["methods"]) or "full": item
+        for item in records.load(folder / RECORDS_FILE).records
+    }
+    assert found.keys() == {"few_shot", "full"}
+    prompted, trained = found["few_shot"], found["full"]
+    assert (prompted.status, prompted.examples_seen, prompted.budget_examples) == ("ok", 0, 0)
+    assert (trained.status, trained.examples_seen, trained.budget_examples) == ("ok", 64, 64)
+    assert len(prompted.curve) == 1
+    assert prompted.curve[0]["train_loss"] is None
+    assert prompted.cost["train_peak_bytes"] is None
+    assert prompted.cost["compute_path"] == trained.cost["compute_path"] == "project-scan"
+    assert len(prompted.data["demonstrations"]["question_ids"]) == 1
+    points = {point.trial_id for point in outcome.front.points}
+    assert points == {prompted.trial_id, trained.trial_id}
+    assert f"{prompted.trial_id}  finished" in output.getvalue()
+    assert tracker.failures == 0
 
 
 def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):

@@ -24,6 +24,7 @@ def family(vocab_size: int = 500) -> Any:
         model=ModelConfig(family="any", vocab_size=vocab_size),
         is_preset=True,
         tokenizer_kind="wordpiece",
+        prompting=None,
         layout=lambda tokenizer: WindowLayout((2,), (3,), (3,), "first"),
     )
 
@@ -119,6 +120,25 @@ def test_negatives_join_the_train_part_alone_and_leave_tokenizer_and_split_as_th
     assert extended.facts["synthetic_unanswerable"] == count
     assert extended.facts["selection"] == plain.facts["selection"]
     assert extended.facts["tokenizer_hash"] == plain.facts["tokenizer_hash"]
+
+
+def test_the_train_part_is_a_mixture_of_unanswerable_questions_counted_by_kind(
+    get: Callable[..., TrialData],
+) -> None:
+    plain = get()
+    mixed = get(unanswerable_share=0.5, negatives_ratio=0.4, negatives_same_article_share=0.25)
+    real = plain.facts["unanswerable_by_kind"]["real"]
+    assert plain.facts["unanswerable_by_kind"] == {"real": real, "random": 0, "same_article": 0}
+    assert plain.facts["train"]["unanswerable"] == real > 20
+    left_out = round(0.5 * real)
+    count = round(0.4 * (len(plain.train_table) - left_out))
+    near = round(0.25 * count)
+    by_kind = {"real": real - left_out, "random": count - near, "same_article": near}
+    assert mixed.facts["unanswerable_by_kind"] == by_kind
+    assert mixed.facts["unanswerable_left_out"] == left_out
+    assert mixed.facts["train"]["unanswerable"] == sum(by_kind.values())
+    for part in ("selection", "evaluation", "tokenizer_hash"):
+        assert mixed.facts[part] == plain.facts[part]
 
 
 def test_the_record_states_sources_hashes_counts_and_overlap(

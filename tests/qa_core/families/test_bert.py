@@ -30,7 +30,7 @@ class TestBert(SpanContract):
 
 class TestBertWithTheLanguageModelsHead(SpanContract):
     name = "bert"
-    model_options = {"span_head": "lm_rows"}
+    options = {"span_head": "lm_rows"}
 
     def test_the_head_holds_the_transform_and_two_rows_and_is_no_head_to_train(
         self, setting: Setting

@@ -7,10 +7,14 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
-from qa_core.config import ModelConfig
-from qa_core.families.base import Family
+from qa_core.config import ModelConfig, TrainConfig
+from qa_core.cost import weights_bytes
+from qa_core.families.base import Family, Prompting
 from qa_core.families.mamba import Mamba
+from qa_core.methods.lora import Lora
 from qa_core.models.mamba import scan_path
+from qa_core.models.tokens import line_break_ids
+from qa_core.train import TrainTask, make_optimizer
 from tests.contracts.family import GenerateContract, Setting, SpanContract
 
 
@@ -26,7 +30,7 @@ class TestMambaSpan(SpanContract):
 
     def test_training_runs_on_the_projects_scan(self, setting: Setting) -> None:
         family, model = setting.build()
-        assert scan_path(model) == "project-scan"
+        assert scan_path(model) == family.compute_path(model) == "project-scan"
         assert scan_path(family.restore(family.architecture(model))) == "project-scan"
 
 
@@ -76,6 +80,60 @@ class TestMambaGenerate(GenerateContract):
             assert answers[index].text == ("" if text == self.null_text else text)
             assert answers[index].log_probability == pytest.approx(total, abs=1e-3)
 
+    def test_a_long_prompt_gets_its_whole_answer(
+        self, setting: Setting, trained: tuple[Family, torch.nn.Module]
+    ) -> None:
+        """The study limited prompt and answer together, so that four prompts in five got one token."""
+        family, model = trained
+        prompt = setting.alone(0)
+        question = prompt["input_ids"]
+        assert question.shape[1] > 20
+        answer = family.generate(model, prompt, setting.tokenizer, max_new_tokens=20)[0]
+        assert answer.text == "Mira Wick"
+
+    def test_an_untrained_network_is_cut_at_the_first_line_break(self, setting: Setting) -> None:
+        family, model = setting.build(seed=3)
+        family.prompting = Prompting(shots=0, max_tokens=64)
+        breaks = line_break_ids(setting.tokenizer)
+        assert breaks
+        assert all("\n" in setting.tokenizer.decode([index]) for index in breaks)
+        stops = [setting.tokenizer.eos_token_id, *breaks]
+        assert family.layout(setting.tokenizer).target_end[0] in breaks
+        written = setting.tokenizer(" Kolsk", add_special_tokens=False)["input_ids"]
+        junk = setting.tokenizer(" and more", add_special_tokens=False)["input_ids"]
+        batch = setting.batch([0, 1])
+        for stop in stops:
+            model.generate = _writes([*written, stop, *junk], [*written, *junk])
+            first, second = family.generate(model, batch, setting.tokenizer, max_new_tokens=20)
+            assert first.text == "Kolsk"
+            assert second.text == "Kolsk and more"
+            targets = torch.tensor([[*written, stop]])
+            logits = family._target_logits(model, setting.alone(0), targets)[0].log_softmax(dim=-1)
+            expected = sum(float(logits[place, token]) for place, token in enumerate(targets[0]))
+            assert first.log_probability == pytest.approx(expected, abs=1e-3)
+
+
+class TestHybridSpan(TestMambaSpan):
+    options = {"attention_layer": 1}
+    has_attention_dropout = True
+
+
+class TestHybridGenerate(TestMambaGenerate):
+    options = {"attention_layer": 0, "attention_heads": 2}
+    has_attention_dropout = True
+
+
+def _writes(*rows: list[int]) -> Any:
+    """Return a stand-in for `generate` that writes the given tokens behind the prompts, each row to its end."""
+    width = max(map(len, rows))
+
+    def generate(input_ids: torch.Tensor, pad_token_id: int, **options: Any) -> torch.Tensor:
+        assert set(options["eos_token_id"]) >= {pad_token_id}
+        written = [[*row, *[pad_token_id] * (width - len(row))] for row in rows]
+        return torch.cat([input_ids, torch.tensor(written)], dim=1)
+
+    return generate
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -109,9 +167,106 @@ def test_a_checkpoint_gives_the_states_of_transformers_own_class(checkpoint: Pat
     assert "pretrained" in family.traits
 
 
-def test_mamba_130m_counts_129135360_parameters() -> None:
-    config = MambaConfig(vocab_size=50_280, hidden_size=768, num_hidden_layers=24)
+def _on_meta(hidden_size: int, layers: int) -> Any:
+    config = MambaConfig(vocab_size=50_280, hidden_size=hidden_size, num_hidden_layers=layers)
     with torch.device("meta"):
-        model = Mamba(ModelConfig(family="mamba", head="generate")).restore(config.to_dict())
-    assert sum(item.numel() for item in model.backbone.parameters()) == 129_135_360
-    assert sum(item.numel() for item in model.parameters()) == 129_135_360  # the output layer is tied
+        return Mamba(ModelConfig(family="mamba", head="generate")).restore(config.to_dict())
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(item.numel() for item in module.parameters())
+
+
+@pytest.mark.facts
+def test_mamba_130m_counts_129135360_parameters_in_492_6_mib() -> None:
+    model = _on_meta(768, 24)
+    parts = (
+        *map(_count, model.backbone.layers),
+        _count(model.backbone.embeddings),
+        _count(model.backbone.norm_f),
+    )
+    assert parts == (*[3_771_648] * 24, 38_615_040, 768)
+    assert _count(model) == sum(parts) == 129_135_360  # the output layer is tied
+    assert weights_bytes(model) == 4 * 129_135_360
+    assert round(weights_bytes(model) / 2**20, 1) == 492.6
+    assert round(weights_bytes(model.bfloat16()) / 2**20, 1) == 246.3
+
+
+@pytest.mark.facts
+def test_mamba_790m_counts_793204224_parameters() -> None:
+    assert _count(_on_meta(1536, 48)) == 793_204_224
+
+
+@pytest.mark.facts
+@pytest.mark.parametrize(("learning_rate", "share"), [(1e-5, 0.84), (5e-5, 0.43), (5e-4, 0.0)])
+def test_bfloat16_weights_do_not_feel_a_small_step_so_masters_are_float32(
+    learning_rate: float, share: float
+) -> None:
+    """Adam's first steps have the size of the learning rate; one below half a unit in the last place is lost."""
+    generator = torch.Generator().manual_seed(0)
+    weights = 0.02 * torch.randn(1_000_000, generator=generator)
+    signs = torch.randint(2, weights.shape, generator=generator) * 2.0 - 1
+    stored = weights.bfloat16()
+    unmoved = (stored.float() + learning_rate * signs).bfloat16() == stored
+    assert float(unmoved.float().mean()) == pytest.approx(share, abs=0.01)
+    moved = (weights + learning_rate * signs) != weights
+    assert bool(moved.all())
+
+
+def test_time_scales_feel_no_weight_decay(checkpoint: Path) -> None:
+    family = Mamba(ModelConfig(family="mamba", checkpoint=str(checkpoint)))
+    model: Any = family.build(range(400))  # type: ignore[arg-type]
+    config = TrainConfig(weight_decay=0.3)
+    windows: Any = range(8)
+    task = TrainTask(family, [], windows, 0, config, seed=0, device=torch.device("cpu"))
+    groups = make_optimizer(model, task).param_groups
+    decays = {id(item): group["weight_decay"] for group in groups for item in group["params"]}
+    assert len(decays) == len(list(model.parameters()))
+    spared = {
+        name.rpartition("mixer.")[2] for name, item in model.named_parameters() if decays[id(item)] == 0
+    }
+    assert {"A_log", "D", "dt_proj.bias"} <= spared
+    assert not spared & {"in_proj.weight", "x_proj.weight", "dt_proj.weight", "out_proj.weight"}
+
+
+def test_the_preset_hybrid_is_tiny_with_one_attention_block_more() -> None:
+    counts = {}
+    for preset in ("tiny", "hybrid"):
+        family = Mamba(ModelConfig(family="mamba", checkpoint=preset, head="generate"))
+        counts[preset] = _count(family.build(_Tokens()))  # type: ignore[arg-type]
+    assert counts["hybrid"] - counts["tiny"] == 4 * 128 * 128 + 128
+
+
+@pytest.mark.parametrize("head", ["span", "generate"])
+def test_a_checkpoint_given_an_attention_block_computes_what_it_did_and_trains_the_block_beside_adapters(
+    checkpoint: Path, head: str
+) -> None:
+    options = {"attention_layer": 1, "attention_heads": 3}
+    batch = _batch()
+    found = []
+    for more in ({}, options):
+        family = Mamba(ModelConfig("mamba", str(checkpoint), head=head, dropout=0.0, options=more))
+        torch.manual_seed(0)
+        model = family.build(_Tokens())  # type: ignore[arg-type]
+        network: Any = model.body if head == "span" else model.backbone  # type: ignore[union-attr]
+        with torch.no_grad():
+            found.append(network.eval()(batch["input_ids"], use_cache=False).last_hidden_state)
+    assert torch.equal(*found)
+    trained = Lora.from_options({}).attach(model, family)
+    names = {name for name, item in trained.named_parameters() if item.requires_grad and "lora" not in name}
+    parts = {name.split(".")[-2] for name in names if "self_attention" in name}
+    assert parts == {"norm", "qkv_proj", "o_proj"}
+
+
+class _Tokens:
+    """Stands in for a tokenizer of 400 tokens."""
+
+    eos_token_id, pad_token_id, special_tokens_map = 0, 0, {}
+
+    def __len__(self) -> int:
+        return 400
+
+
+def _batch() -> dict[str, torch.Tensor]:
+    ids = torch.randint(1, 400, (2, 13), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from qa_core.config import ModelConfig
+from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.cost import weights_bytes
+from qa_core.errors import ConfigError
 from qa_core.families.base import Family
 from qa_core.families.t5 import T5
-from tests.contracts.family import GenerateContract, Setting, SpanContract
+from tests.contracts.family import GenerateContract, Setting, SpanContract, fit
 
 SIZES: dict[str, Any] = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2}
 
@@ -109,8 +111,62 @@ class TestT5Checkpoint:
         assert family.restore(family.architecture(model)).config.scale_decoder_outputs is False
 
 
-def test_t5_base_counts_222903552_parameters() -> None:
-    sizes: dict[str, Any] = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
+def _on_meta(**sizes: int) -> T5ForConditionalGeneration:
     with torch.device("meta"):
-        model = T5(ModelConfig(family="t5", head="generate")).restore(T5Config(**sizes).to_dict())
-    assert sum(item.numel() for item in model.parameters()) == 222_903_552
+        return T5(ModelConfig(family="t5", head="generate")).restore(T5Config(**sizes).to_dict())  # type: ignore
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(item.numel() for item in module.parameters())
+
+
+@pytest.mark.facts
+def test_t5_base_counts_222903552_parameters_and_its_parts() -> None:
+    model = _on_meta(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
+    assert _count(model) == 222_903_552
+    assert _count(model.shared) == 24_674_304
+    linear = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    ]
+    assert len(linear) == 192
+    assert sum(map(_count, linear)) == 198_180_864
+    assert 222_903_552 - 24_674_304 - 198_180_864 == 48_384  # norms and position biases
+    assert round(weights_bytes(model) / 2**20, 2) == 850.31
+
+
+@pytest.mark.facts
+def test_t5_small_counts_60506624_parameters() -> None:
+    assert _count(_on_meta(d_model=512, d_ff=2048, num_layers=6, num_heads=8)) == 60_506_624
+
+
+@pytest.mark.parametrize("section", ["train", "evaluation"])
+def test_float16_is_refused_by_name(section: str) -> None:
+    """T5's activations overflow it; bfloat16 has float32's range."""
+    values = {"model": {"family": "t5"}, section: {"precision": "float16"}}
+    with pytest.raises(
+        ConfigError, match=rf"{section}\.precision: found 'float16'; allowed: auto, float32, bfloat16"
+    ):
+        from_dict(RunConfig, values)
+
+
+class TestT5Scoring:
+    """Answers are scored as they are generated: what the gold answer is cannot help."""
+
+    @pytest.fixture(scope="class")
+    def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        return SpanContract.setting.__wrapped__(TestT5Generate(), tmp_path_factory)  # type: ignore[attr-defined]
+
+    def test_targets_have_no_part_in_an_answer(self, setting: Setting) -> None:
+        family, model = setting.build(seed=2)
+        fit(family, model, setting.batch(), steps=5)
+        model.eval()
+        batch = setting.batch()
+        other = {**batch, "target_ids": batch["target_ids"].flip(0)}
+        without = {name: item for name, item in batch.items() if name != "target_ids"}
+        answers = [
+            family.generate(model, item, setting.tokenizer, max_new_tokens=12)
+            for item in (batch, other, without)
+        ]
+        assert answers[0] == answers[1] == answers[2]

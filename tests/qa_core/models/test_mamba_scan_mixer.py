@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM, MambaModel
+from transformers.models.mamba import modeling_mamba
 
 from qa_core.models.mamba import CausalSpanHead, ScanMixer, scan_path, use_project_scan
 
@@ -35,6 +36,58 @@ def test_outputs_and_gradients_equal_those_of_transformers(settings: dict[str, A
     for (name, one), (_, two) in zip(theirs.named_parameters(), ours.named_parameters(), strict=True):
         scale = one.grad.abs().max()
         torch.testing.assert_close(two.grad / scale, one.grad / scale, atol=1e-5, rtol=0, msg=name)
+
+
+def test_a_mixer_equals_the_plain_loop_over_a_whole_window_in_outputs_and_every_gradient() -> None:
+    """384 tokens: what rounding adds up to there stays below 1e-5 of each tensor's largest value, in float32."""
+    theirs, ours = (model.layers[0].mixer for model in _models())
+    generator = torch.Generator().manual_seed(4)
+    states = torch.randn(2, 384, 24, generator=generator)
+    weights = torch.randn(2, 384, 24, generator=generator)
+    found = []
+    for mixer in (theirs.train(), ours.train()):
+        inputs = states.clone().requires_grad_()
+        outputs = mixer(inputs)
+        (outputs * weights).sum().backward()
+        gradients = {name: item.grad for name, item in mixer.named_parameters()}
+        found.append({"outputs": outputs.detach(), "inputs": inputs.grad, **gradients})
+    assert len(found[0]) == 2 + 9
+    for name, expected in found[0].items():
+        difference = (found[1][name] - expected).abs().max() / expected.abs().max()
+        assert float(difference) < 1e-5, name
+
+
+def test_a_prompt_fills_the_cache_as_in_transformers_and_the_next_token_follows_from_it() -> None:
+    theirs, ours = _models()
+    ids = torch.randint(1, 90, (3, 12), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, :5] = 0
+    following = torch.tensor([[7], [8], [9]])
+    found = []
+    for model in (theirs.eval(), ours.eval()):
+        with torch.no_grad():
+            first = model(ids, attention_mask=mask, use_cache=True)
+            cache = first.cache_params
+            states = [
+                state.clone()
+                for layer in range(2)
+                for state in (cache.get_conv_state(layer), cache.get_recurrent_state(layer))
+            ]
+            second = model(following, cache_params=cache, use_cache=True)
+        found.append([first.last_hidden_state, *states, second.last_hidden_state])
+    assert len(found[0]) == 6
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+
+
+def test_the_default_loop_of_transformers_runs_for_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds [B, L, E, N] three times over in memory, the project's scan a chunk of it."""
+    monkeypatch.setattr(modeling_mamba, "mamba_selective_scan", lambda *a, **k: pytest.fail("it ran"))
+    _, ours = _models()
+    ids = torch.randint(1, 90, (2, 6), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for use_cache in (True, False):
+            ours.eval()(ids, use_cache=use_cache)
 
 
 def test_weights_and_their_names_stay_as_they_were() -> None:
