@@ -174,6 +174,8 @@ def score_differences(first: np.ndarray, second: np.ndarray, *, seed: int) -> di
         name: paired_bootstrap_difference(100.0 * first[:, column], 100.0 * second[:, column], seed=seed)
         for column, name in enumerate(SCORE_NAMES)
     }
+
+
 def index_accuracy(
     model: nn.Module,
     family: Family,

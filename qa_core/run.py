@@ -200,9 +200,7 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
 
     # The state dict too: it has the scales of bitsandbytes' layers.
     networks = [network, *(companion for method in task.methods for companion in method.companions())]
-    held = [
-        tensor for item in networks for tensor in (*cost.held_tensors(item), *item.state_dict().values())
-    ]
+    held = [tensor for item in networks for tensor in (*cost.held_tensors(item), *item.state_dict().values())]
     return cost.tracked_step_peak_bytes(step, [*held, *batch.values()])
 
 
