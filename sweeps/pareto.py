@@ -140,13 +140,16 @@ def _front_mask_many(array: Losses) -> NDArray[np.bool_]:
 
 def _reached(array: Losses, by: Losses) -> NDArray[np.bool_]:
     if len(array) * len(by) * array.shape[1] <= SMALL_COMPARISON:
-        return (by[:, None] <= array[None]).all(axis=2).any(axis=0)  # [m, n, k] -> [n]
+        is_reached: NDArray[np.bool_] = (
+            (by[:, None] <= array[None]).all(axis=2).any(axis=0)
+        )  # [m, n, k] -> [n]
+        return is_reached
     if array.shape[1] == 1:
-        return array[:, 0] >= by[:, 0].min()
+        return np.greater_equal(array[:, 0], by[:, 0].min())
     if array.shape[1] == 2:
         by = by[np.argsort(by[:, 0], kind="stable")]
         best = np.concatenate([[np.inf], np.minimum.accumulate(by[:, 1])])
-        return best[np.searchsorted(by[:, 0], array[:, 0], side="right")] <= array[:, 1]
+        return np.less_equal(best[np.searchsorted(by[:, 0], array[:, 0], side="right")], array[:, 1])
     last = np.concatenate([array[:, -1], by[:, -1]])
     pivot = np.partition(last, len(last) // 2)[len(last) // 2]
     if pivot == last.max():

@@ -7,7 +7,7 @@ at one objective alone, so in a sweep that also counts memory it stops small mod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError
 from sweeps.objectives import rung_field
@@ -75,7 +75,7 @@ class Asha(Scheduler):
             reduction_factor=self.options.eta,
             brackets=1,
         )
-        (bracket,) = scheduler._brackets
+        bracket: Any = scheduler._brackets[0]
         sign = 1.0 if objective.goal == "max" else -1.0  # Ray's: more is better
         for trial_id, curve in history.items():
             for report in curve:

@@ -50,7 +50,7 @@ def expected_places(scaled: np.ndarray, copies: list[int], net_points: int) -> l
 def test_the_order_of_a_hand_drawn_layer():
     points = [(0.0, 8.0), (1.0, 7.0), (3.0, 5.0), (4.0, 2.0), (8.0, 0.0)]
     layer = staircase(points, [1, 2, 1, 1, 1])
-    # Positions 0, 2, 6, 10, 16: both ends, then 6 and 10 are 6 from an end (6 stands first), 10, then 2 with two copies.
+    # Positions 0, 2, 6, 10, 16: both ends; 6, as far from its end as 10 and before it; 10; 2 with its two copies.
     assert places(layer, (1.0, 1.0)) == [0, 4, 2, 3, 1]
     # With the first column stretched: positions 0, 11, 33, 46, 88.
     assert places(layer, (0.1, 1.0)) == [0, 4, 3, 2, 1]
