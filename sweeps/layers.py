@@ -6,11 +6,12 @@ layer that does not dominate it; what it beats there moves down as one block, wh
 in turn. `Staircase` holds layers of two columns, `Antichain` those of any number. How places within a layer are
 given is in `sweeps/nets.py`; what a rung makes of both, in `sweeps/rungs.py`.
 
-Cost of an insertion for two columns: O(log n) comparisons to find the layer and O(log n) for each layer that the
-block then passes through, at most all of them. Ranks of points that may be inserted anywhere are a dynamic longest
-increasing subsequence; this cascade is the method of Chen, Chu and Pinsker 2013 (arXiv 1309.7724), on sorted lists in
-place of balanced trees, so that moved entries are copied, at memory speed. Random points touch O(sqrt n) layers.
-For more columns an insertion is O(n log^(k - 1) n) at worst.
+Cost of an insertion for two columns: O(log n) comparisons to find the layer, and O(log n) for each layer that the
+block then passes through, at most all r of them. Ranks under insertion anywhere are a dynamic longest increasing
+subsequence, for which Chen, Chu and Pinsker 2013 (arXiv 1309.7724) give O(r log(n / r)) on balanced trees; here layers
+are sorted lists, so that moved entries are also copied, at the speed of memory. Of n random points an insertion touches
+O(sqrt n) layers; where one column takes few values it may touch n / that many. For more columns it costs
+O(n log^(k - 1) n) at worst. `benchmarks/rung_decisions.py` measures it.
 """
 
 import math

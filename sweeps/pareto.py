@@ -140,10 +140,8 @@ def _front_mask_many(array: Losses) -> NDArray[np.bool_]:
 
 def _reached(array: Losses, by: Losses) -> NDArray[np.bool_]:
     if len(array) * len(by) * array.shape[1] <= SMALL_COMPARISON:
-        is_reached: NDArray[np.bool_] = (
-            (by[:, None] <= array[None]).all(axis=2).any(axis=0)
-        )  # [m, n, k] -> [n]
-        return is_reached
+        pairs = (by[:, None] <= array[None]).all(axis=2)  # [m, n]
+        return np.logical_or.reduce(pairs, axis=0)
     if array.shape[1] == 1:
         return np.greater_equal(array[:, 0], by[:, 0].min())
     if array.shape[1] == 2:

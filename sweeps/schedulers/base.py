@@ -59,7 +59,8 @@ class Scheduler(ABC):
 
         Args:
             history: reports of trials that ended in an earlier session of the sweep, which Ray does not keep. The
-                scheduler starts as if it had seen them; their order decides nothing.
+                scheduler starts as if it had seen them; their order decides nothing. Ids are the sweep's, which the
+                ids that Ray gives to new trials never equal.
 
         Raises:
             DataError: a report of the history cannot be compared.

@@ -31,9 +31,9 @@ class TestParetoAsha(SchedulerContract):
         }
 
 
-class TestParetoAshaWithAllOptions(SchedulerContract):
+class TestProgressiveParetoAsha(SchedulerContract):
     name = "pareto_asha"
-    options = {"grace_examples": 1000, "eta": 3, "memory_bins": 1, "progressive": True}
+    options = {"grace_examples": 1000, "eta": 3, "progressive": True}
 
 
 def report(em: float, memory: float, *, seen: int = 1000) -> dict[str, float]:
