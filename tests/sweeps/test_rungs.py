@@ -244,8 +244,13 @@ def test_a_ceiling_stands_at_the_first_rung_that_changes_nothing():
     one.judge("t3", 30, (-1.0, 1.0))
     assert one.ceiling() == 2
     assert one.judge("t2", 30, (-0.5, 1.0))  # behind t3, but within the best 1 / eta
-    assert one.judge("t3", 90, (-1.0, 1.0))
-    assert not one.judge("t2", 90, (-0.5, 1.0))  # at the ceiling the front alone goes on
+    for progressive in (True, False):
+        state = one.state()
+        copy = Halving.from_state({**state, "settings": {**state["settings"], "progressive": progressive}})
+        assert copy.judge("t3", 90, (-1.0, 1.0))
+        assert not copy.judge("t1", 90, (1.0, 1.0))
+        # Second of three, two of which may go on below the ceiling; at the ceiling the front alone does.
+        assert copy.judge("t2", 90, (-0.5, 1.0)) != progressive
 
 
 def test_a_change_of_places_between_neighbouring_layers_is_no_change():

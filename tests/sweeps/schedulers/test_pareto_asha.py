@@ -63,12 +63,14 @@ def test_memory_keeps_a_small_poor_model_whatever_the_order_of_objectives() -> N
 def test_memory_bins_are_bands_of_memory() -> None:
     reports = [report(90, 4), report(95, 64), report(30, 20), report(20, 21)]
     assert verdicts([EM, MEMORY], reports)[2:] == ["STOP", "STOP"]
-    assert verdicts([MEMORY, EM], reports, memory_bins=4)[2:] == ["CONTINUE", "STOP"]
+    for objectives in ([MEMORY, EM], [EM, MEMORY], [EM, F1, MEMORY]):
+        assert verdicts(objectives, reports, memory_bins=4)[2:] == ["CONTINUE", "STOP"]
 
 
 def test_the_final_report_and_one_before_the_first_rung_are_not_compared() -> None:
-    reports = [report(80, 4), report(10, 9, seen=999), report(10, 9, seen=BUDGET), report(10, 9)]
-    assert verdicts([EM, MEMORY], reports) == ["CONTINUE", "CONTINUE", "CONTINUE", "STOP"]
+    reports = [report(80, 4, seen=seen) for seen in (1000, BUDGET)]
+    reports += [report(10, 9, seen=seen) for seen in (999, BUDGET, 1000)]
+    assert verdicts([EM, MEMORY], reports) == [*["CONTINUE"] * 4, "STOP"]
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), "12"])
