@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MAX_HYPERVOLUME_OBJECTIVES = 4
+SMALL_COMPARISON = 50_000  # values: up to here comparing all pairs at once is fastest
 
 Losses = NDArray[np.float64]
 
@@ -50,6 +51,18 @@ def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int64]:
         ranks[remaining[front_mask(array[remaining])]] = rank
         rank += 1
     return ranks
+
+
+def reached_mask(losses: ArrayLike, by: ArrayLike) -> NDArray[np.bool_]:
+    """Return [n], True where some point of `by` is at least as good in every column (equal points too).
+
+    Args:
+        losses: [n, k].
+        by: [m, k].
+
+    Method: divide and conquer over the last column (Bentley 1980), O((n + m) log^(k - 1) (n + m)).
+    """
+    return _reached(_finite(losses), _finite(by))
 
 
 def hypervolume(losses: ArrayLike, reference: ArrayLike) -> float:
@@ -122,6 +135,32 @@ def _front_mask_many(array: Losses) -> NDArray[np.bool_]:
         if not is_beaten:
             mask[index] = True
             kept = np.vstack([kept, point])
+    return mask
+
+
+def _reached(array: Losses, by: Losses) -> NDArray[np.bool_]:
+    if len(array) * len(by) * array.shape[1] <= SMALL_COMPARISON:
+        pairs = (by[:, None] <= array[None]).all(axis=2)  # [m, n]
+        return np.logical_or.reduce(pairs, axis=0)
+    if array.shape[1] == 1:
+        return np.greater_equal(array[:, 0], by[:, 0].min())
+    if array.shape[1] == 2:
+        by = by[np.argsort(by[:, 0], kind="stable")]
+        best = np.concatenate([[np.inf], np.minimum.accumulate(by[:, 1])])
+        return np.less_equal(best[np.searchsorted(by[:, 0], array[:, 0], side="right")], array[:, 1])
+    last = np.concatenate([array[:, -1], by[:, -1]])
+    pivot = np.partition(last, len(last) // 2)[len(last) // 2]
+    if pivot == last.max():
+        is_low = last < pivot
+        if not is_low.any():
+            return _reached(array[:, :-1], by[:, :-1])
+    else:
+        is_low = last <= pivot
+    low, by_low = is_low[: len(array)], is_low[len(array) :]
+    mask = np.empty(len(array), dtype=bool)
+    mask[low] = _reached(array[low], by[by_low])
+    mask[~low] = _reached(array[~low], by[~by_low])
+    mask[~low] |= _reached(array[~low, :-1], by[by_low, :-1])
     return mask
 
 

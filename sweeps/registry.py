@@ -21,6 +21,7 @@ SEARCHERS = {
 SCHEDULERS = {
     "asha": "sweeps.schedulers.asha:Asha",
     "fifo": "sweeps.schedulers.fifo:Fifo",
+    "pareto_asha": "sweeps.schedulers.pareto_asha:ParetoAsha",
 }
 
 

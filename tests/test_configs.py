@@ -33,7 +33,7 @@ def test_a_config_compiles_and_every_proposal_is_a_valid_recipe(path):
 def test_the_quickstart_proposes_all_five_families_full_and_lora():
     spec = load_spec(next(path for path in CONFIGS if path.stem == "quickstart"))
     assert spec.budget.trials >= 20
-    assert spec.scheduler.name == "asha"
+    assert spec.scheduler.name == "pareto_asha"
     space = compile_space(spec)
     searcher = make_searcher(spec, space)
     proposals = [searcher.propose().assignment for _ in range(spec.budget.trials)]

@@ -4,14 +4,14 @@ Source: Li et al. 2018, arXiv 1810.05934, algorithm 2, in the stopping variant t
 at one objective alone, so in a sweep that also counts memory it stops small models that belong to the front.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError
 from sweeps.objectives import rung_field
-from sweeps.schedulers.base import TIME_ATTRIBUTE, Scheduler
+from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler, check_report, geometric_rungs
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -54,28 +54,33 @@ class Asha(Scheduler):
 
         Ray decides on the first report at or above a milestone grace * eta^k, so one at its ceiling is exact.
         """
-        if self.options.grace_examples >= max_examples:
-            raise ConfigError(
-                f"scheduler.options.grace_examples: found {self.options.grace_examples}; allowed: below "
-                f"budget.examples = {max_examples}"
-            )
-        rungs = []
-        milestone = float(self.options.grace_examples)
-        while milestone < max_examples:
-            rungs.append(math.ceil(milestone))
-            milestone = self.options.grace_examples * self.options.eta ** len(rungs)
-        return tuple(rung for rung in sorted(set(rungs)) if rung < max_examples)
+        return geometric_rungs(self.options.grace_examples, self.options.eta, max_examples)
 
-    def ray_scheduler(self, objectives: Sequence["Objective"], max_examples: int) -> "TrialScheduler":
-        """Return Ray's scheduler; a report of the whole budget ends its trial without a comparison."""
+    def ray_scheduler(
+        self, objectives: Sequence["Objective"], max_examples: int, history: Curves = NO_CURVES
+    ) -> "TrialScheduler":
+        """Return Ray's scheduler; a report of the whole budget ends its trial without a comparison.
+
+        Ray keeps no rungs across sessions and has no way to fill them: the history goes into its bracket directly.
+        """
         from ray.tune.schedulers import AsyncHyperBandScheduler
 
-        return AsyncHyperBandScheduler(
+        objective = objectives[0]
+        scheduler = AsyncHyperBandScheduler(
             time_attr=TIME_ATTRIBUTE,
-            metric=rung_field(objectives[0].name),
-            mode=objectives[0].goal,
+            metric=rung_field(objective.name),
+            mode=objective.goal,
             max_t=max_examples,
             grace_period=self.options.grace_examples,
             reduction_factor=self.options.eta,
             brackets=1,
         )
+        bracket: Any = scheduler._brackets[0]
+        sign = 1.0 if objective.goal == "max" else -1.0  # Ray's: more is better
+        for trial_id, curve in history.items():
+            for report in curve:
+                check_report(report, [objective.name])
+                if report[TIME_ATTRIBUTE] < max_examples:
+                    value = sign * report[rung_field(objective.name)]
+                    bracket.on_result(SimpleNamespace(trial_id=trial_id), report[TIME_ATTRIBUTE], value)
+        return scheduler

@@ -7,10 +7,11 @@ It does not run trials (`sweeps/tuner.py`) nor propose them (`sweeps/searchers/`
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from qa_core.config import from_dict
-from qa_core.errors import DataError
+from qa_core.errors import ConfigError, DataError
 from sweeps.objectives import measure, rung_field
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sweeps.spec import Objective
 
 TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the whole budget
+
+Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # trial id -> its reports, as in a record's `curve`
+NO_CURVES: Curves = MappingProxyType({})
 
 
 class Scheduler(ABC):
@@ -48,8 +52,38 @@ class Scheduler(ABC):
         """
 
     @abstractmethod
-    def ray_scheduler(self, objectives: Sequence["Objective"], max_examples: int) -> "TrialScheduler":
-        """Return the Ray scheduler that decides on the reports, a fresh one at each call."""
+    def ray_scheduler(
+        self, objectives: Sequence["Objective"], max_examples: int, history: Curves = NO_CURVES
+    ) -> "TrialScheduler":
+        """Return the Ray scheduler that decides on the reports, a fresh one at each call.
+
+        Args:
+            history: reports of trials that ended in an earlier session of the sweep, which Ray does not keep. The
+                scheduler starts as if it had seen them; their order decides nothing. Ids are the sweep's, which the
+                ids that Ray gives to new trials never equal.
+
+        Raises:
+            DataError: a report of the history cannot be compared.
+        """
+
+
+def geometric_rungs(grace_examples: int, eta: float, max_examples: int) -> tuple[int, ...]:
+    """Return grace * eta^k below the budget, rounded up to whole examples.
+
+    Raises:
+        ConfigError: the first rung does not lie below the budget.
+    """
+    if grace_examples >= max_examples:
+        raise ConfigError(
+            f"scheduler.options.grace_examples: found {grace_examples}; allowed: below "
+            f"budget.examples = {max_examples}"
+        )
+    rungs = []
+    milestone = float(grace_examples)
+    while milestone < max_examples:
+        rungs.append(math.ceil(milestone))
+        milestone = grace_examples * eta ** len(rungs)
+    return tuple(rung for rung in sorted(set(rungs)) if rung < max_examples)
 
 
 def check_report(report: Mapping[str, Any], objectives: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError
-from sweeps.schedulers.base import Scheduler
+from sweeps.schedulers.base import NO_CURVES, Curves, Scheduler
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -37,8 +37,10 @@ class Fifo(Scheduler):
         points = {round(max_examples * part / parts) for part in range(1, parts)}
         return tuple(sorted(point for point in points if 0 < point < max_examples))
 
-    def ray_scheduler(self, objectives: Sequence["Objective"], max_examples: int) -> "TrialScheduler":
-        """Return Ray's FIFO scheduler."""
+    def ray_scheduler(
+        self, objectives: Sequence["Objective"], max_examples: int, history: Curves = NO_CURVES
+    ) -> "TrialScheduler":
+        """Return Ray's FIFO scheduler, which compares nothing and needs no history."""
         from ray.tune.schedulers import FIFOScheduler
 
         return FIFOScheduler()

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,8 +39,14 @@ def reports(quality: float, rungs: tuple[int, ...]) -> Iterator[dict[str, float]
 
 def decide(scheduler: Scheduler, qualities: list[float]) -> dict[str, list[str]]:
     """Send trials through a fresh Ray scheduler, all at one pace; return their decisions by trial id."""
-    ray_scheduler = scheduler.ray_scheduler([EM, MEMORY], BUDGET)
-    trials = {FakeTrial(f"t{index}"): quality for index, quality in enumerate(qualities)}
+    return run_through(scheduler.ray_scheduler([EM, MEMORY], BUDGET), scheduler, qualities)
+
+
+def run_through(
+    ray_scheduler: Any, scheduler: Scheduler, qualities: list[float], *, first: int = 0
+) -> dict[str, list[str]]:
+    """Send trials through a Ray scheduler, all at one pace, numbered from `first`."""
+    trials = {FakeTrial(f"t{index}"): quality for index, quality in enumerate(qualities, start=first)}
     streams = {trial: reports(quality, scheduler.rungs(BUDGET)) for trial, quality in trials.items()}
     decisions: dict[str, list[str]] = {trial.trial_id: [] for trial in trials}
     for trial in trials:
@@ -121,6 +128,22 @@ class SchedulerContract:
             report = next(reports(quality, self.make().rungs(BUDGET)))
             found.append(scheduler.on_trial_result(None, trial, report))
         assert found == [decisions[0] for decisions in decide(self.make(), qualities).values()]
+
+    def test_a_history_counts_as_if_its_trials_had_just_reported(self) -> None:
+        rng = np.random.default_rng(3)
+        for _ in range(10):
+            earlier, later = rng.permutation(np.arange(10.0, 34.0)).tolist(), rng.uniform(10, 34, 12).tolist()
+            scheduler = self.make()
+            going_on = scheduler.ray_scheduler([EM, MEMORY], BUDGET)
+            decisions = run_through(going_on, scheduler, earlier)
+            curves = {  # as records keep them: up to the report at which the trial was stopped
+                trial: list(islice(reports(quality, scheduler.rungs(BUDGET)), len(decisions[trial])))
+                for trial, quality in zip(decisions, earlier, strict=True)
+            }
+            resumed = scheduler.ray_scheduler([EM, MEMORY], BUDGET, history=curves)
+            assert run_through(resumed, scheduler, later, first=24) == run_through(
+                going_on, scheduler, later, first=24
+            )
 
     def test_an_unknown_option_is_refused_with_its_path(self) -> None:
         with pytest.raises(ConfigError, match=r"scheduler\.options\.colour: unknown setting 'colour'"):

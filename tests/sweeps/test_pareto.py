@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sweeps.pareto import front_mask, hypervolume, knee, non_dominated_ranks, to_losses
+from sweeps import pareto
+from sweeps.pareto import front_mask, hypervolume, knee, non_dominated_ranks, reached_mask, to_losses
 
 CASES = [(columns, seed) for columns in (1, 2, 3, 4) for seed in range(12)]
 
@@ -48,6 +49,18 @@ def test_ranks_of_a_hand_drawn_set() -> None:
 def test_the_front_agrees_with_comparing_all_pairs(columns: int, seed: int) -> None:
     losses = random_points(columns, seed)
     assert front_mask(losses).tolist() == brute_force_mask(losses)
+
+
+@pytest.mark.parametrize(("columns", "seed"), CASES)
+@pytest.mark.parametrize("small", [0, 20, pareto.SMALL_COMPARISON])  # 0: divided down to the last pair
+def test_what_other_points_reach_agrees_with_comparing_all_pairs(columns, seed, small, monkeypatch) -> None:
+    monkeypatch.setattr(pareto, "SMALL_COMPARISON", small)
+    losses = np.vstack([random_points(columns, seed), random_points(columns, seed + 100)])
+    by = np.vstack([random_points(columns, seed + 200) + 1, random_points(columns, seed + 300) + 1])
+    assert reached_mask(losses, by).tolist() == [bool((by <= point).all(axis=1).any()) for point in losses]
+    assert reached_mask(losses, losses).all()
+    assert not reached_mask(losses, by[:0]).any()
+    assert reached_mask(losses[:0], by).tolist() == []
 
 
 @pytest.mark.parametrize(("columns", "seed"), CASES)

@@ -98,7 +98,7 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             "name: asha",
             "name: ahsa",
             8,
-            "unknown scheduler 'ahsa'; did you mean 'asha'? (allowed: asha, fifo)",
+            "unknown scheduler 'ahsa'; did you mean 'asha'? (allowed: asha, fifo, pareto_asha)",
         ),
         (
             "name: optuna",

@@ -29,6 +29,17 @@ class TestAsha(SchedulerContract):
             found.append(scheduler.on_trial_result(None, trial, {"examples_seen": 1000, "memory_mb": memory}))
         assert found == ["CONTINUE", "CONTINUE", "STOP"]
 
+    def test_a_history_of_a_goal_to_be_minimised_keeps_the_smallest(self) -> None:
+        history = {
+            f"t{memory}": [{"examples_seen": 1000, "memory_mb": memory}] for memory in (10.0, 20.0, 30.0)
+        }
+        for memory, expected in ((9.0, "CONTINUE"), (31.0, "STOP")):
+            scheduler = self.make().ray_scheduler([MEMORY], BUDGET, history=history)
+            trial = FakeTrial("new")
+            scheduler.on_trial_add(None, trial)
+            report = {"examples_seen": 1000, "memory_mb": memory}
+            assert scheduler.on_trial_result(None, trial, report) == expected
+
     def test_the_final_report_ends_a_trial_without_comparing_it(self) -> None:
         decisions = decide(self.make(), [60.0])
         assert decisions["t0"] == ["CONTINUE", "CONTINUE", "STOP"]  # Ray's word for "reached the end"

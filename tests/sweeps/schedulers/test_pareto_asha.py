@@ -1,0 +1,212 @@
+"""Halving on all objectives: the contract, who is stopped, and a real sweep in which the front survives."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from qa_core.errors import ConfigError, DataError
+from sweeps import records, tuner
+from sweeps.place import Place
+from sweeps.schedulers.pareto_asha import ParetoAsha
+from sweeps.spec import Objective
+from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
+from tests.sweeps.test_tuner import _spec, _Told
+
+F1 = Objective(name="f1_percent", goal="max", reference=0)
+
+
+class TestParetoAsha(SchedulerContract):
+    name = "pareto_asha"
+    options = {"grace_examples": 1000, "eta": 3}
+
+    def test_with_equal_memory_the_best_third_goes_on(self) -> None:
+        assert decide(self.make(), [30.0, 60.0, 45.0, 10.0, 50.0, 55.0]) == {
+            "t0": ["CONTINUE"] * 3,  # the first at each rung
+            "t1": ["CONTINUE"] * 3,
+            "t2": ["STOP"],  # second of 3
+            "t3": ["STOP"],
+            "t4": ["STOP"],  # second of 5
+            "t5": ["CONTINUE", "STOP"],  # second of 6, then second of 3
+        }
+
+
+class TestProgressiveParetoAsha(SchedulerContract):
+    name = "pareto_asha"
+    options = {"grace_examples": 1000, "eta": 3, "progressive": True}
+
+
+def report(em: float, memory: float, *, seen: int = 1000) -> dict[str, float]:
+    return {
+        "examples_seen": seen,
+        "selection_em_percent": em,
+        "selection_f1_percent": em,
+        "memory_mb": memory,
+    }
+
+
+def verdicts(objectives: list[Objective], reports: list[dict[str, float]], **options: object) -> list[str]:
+    scheduler = ParetoAsha.from_options({"grace_examples": 1000, **options})
+    ray_scheduler = scheduler.ray_scheduler(objectives, BUDGET)
+    return [ray_scheduler.on_trial_result(None, FakeTrial(f"t{i}"), item) for i, item in enumerate(reports)]
+
+
+def test_memory_keeps_a_small_poor_model_whatever_the_order_of_objectives() -> None:
+    reports = [report(80, 100), report(70, 90), report(20, 4), report(19, 5), report(60, 95)]
+    expected = ["CONTINUE", "CONTINUE", "CONTINUE", "STOP", "STOP"]
+    assert verdicts([EM, MEMORY], reports) == expected
+    assert verdicts([MEMORY, EM], reports) == expected
+    assert verdicts([EM, F1, MEMORY], reports) == expected
+    assert verdicts([EM], reports) == ["CONTINUE", *["STOP"] * 4]
+
+
+def test_memory_bins_are_bands_of_memory() -> None:
+    reports = [report(90, 4), report(95, 64), report(30, 20), report(20, 21)]
+    assert verdicts([EM, MEMORY], reports)[2:] == ["STOP", "STOP"]
+    for objectives in ([MEMORY, EM], [EM, MEMORY], [EM, F1, MEMORY]):
+        assert verdicts(objectives, reports, memory_bins=4)[2:] == ["CONTINUE", "STOP"]
+
+
+def test_the_final_report_and_one_before_the_first_rung_are_not_compared() -> None:
+    reports = [report(80, 4, seen=seen) for seen in (1000, BUDGET)]
+    reports += [report(10, 9, seen=seen) for seen in (999, BUDGET, 1000)]
+    assert verdicts([EM, MEMORY], reports) == [*["CONTINUE"] * 4, "STOP"]
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), "12"])
+def test_a_report_that_slips_through_stops_its_trial_and_leaves_no_trace(bad: object) -> None:
+    scheduler = ParetoAsha.from_options({"grace_examples": 1000}).ray_scheduler([EM, MEMORY], BUDGET)
+    good = report(50, 10)
+    assert scheduler.on_trial_result(None, FakeTrial("bad"), {**good, "memory_mb": bad}) == "STOP"
+    assert scheduler.on_trial_result(None, FakeTrial("bad2"), {"examples_seen": 1000}) == "STOP"
+    assert scheduler.halving.seen() == [0, 0]
+    assert scheduler.on_trial_result(None, FakeTrial("good"), good) == "CONTINUE"
+    assert "1000: 1" in scheduler.debug_string()
+
+
+def test_a_pickled_scheduler_knows_its_results() -> None:
+    scheduler = ParetoAsha.from_options({"grace_examples": 1000}).ray_scheduler([EM, MEMORY], BUDGET)
+    scheduler.on_trial_result(None, FakeTrial("a"), report(50, 10))
+    copy = pickle.loads(pickle.dumps(scheduler))
+    assert copy.halving.state() == scheduler.halving.state()
+    assert copy.on_trial_result(None, FakeTrial("b"), report(40, 10)) == "STOP"
+
+
+def test_a_history_that_cannot_be_compared_is_refused() -> None:
+    scheduler = ParetoAsha.from_options({"grace_examples": 1000})
+    with pytest.raises(DataError, match="memory_mb: found nothing"):
+        scheduler.ray_scheduler(
+            [EM, MEMORY], BUDGET, history={"t0": [{"examples_seen": 1000, "selection_em_percent": 1.0}]}
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "grace_examples: missing"),
+        ({"grace_examples": 0}, "grace_examples: found 0; allowed: 1 or more"),
+        ({"grace_examples": 10, "eta": 1}, "eta: found 1.0; allowed: a number above 1"),
+        ({"grace_examples": 10, "memory_bins": 0}, "memory_bins: found 0; allowed: 1 or more"),
+        ({"grace_examples": 10, "memory_bins": 1.5}, "memory_bins: expected int"),
+        ({"grace_examples": 10, "progressive": "yes"}, "progressive: expected bool"),
+        ({"grace_examples": 10, "max_budget": 100}, "unknown setting 'max_budget'"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: dict[str, object], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        ParetoAsha.from_options(options)
+
+
+def test_it_refuses_what_it_could_not_compare() -> None:
+    options = {"grace_examples": 1000, "memory_bins": 3, "progressive": True}
+    every = ParetoAsha.from_options(options)
+    every.check([EM, MEMORY], BUDGET)
+    late = Objective(name="latency_p50_ms", goal="min", reference=100)
+    with pytest.raises(ConfigError, match="'latency_p50_ms' is measured only on the finished artifact"):
+        every.check([EM, late], BUDGET)
+    with pytest.raises(ConfigError, match="memory_bins: found 3; allowed: 1, unless memory_mb"):
+        every.check([EM, F1], BUDGET)
+    with pytest.raises(ConfigError, match=r"progressive: found True; .* 2000 \(found 1000\)"):
+        every.check([EM, MEMORY], 2000)
+    with pytest.raises(ConfigError, match=r"below budget\.examples = 1000"):
+        every.check([EM, MEMORY], 1000)
+
+
+MODELS = {  # a learning rate of the grid stands for a model: EM and memory
+    0.001: (60.0, 6.0),
+    0.002: (70.0, 6.1),
+    0.003: (40.0, 6.2),  # behind the first two
+    0.004: (20.0, 3.0),
+    0.005: (10.0, 2.0),  # the poorest and the smallest
+}
+
+
+def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch):
+    """Run a sweep whose trials look up in `MODELS` what training would find; returns records by learning rate."""
+    models = dict(MODELS)
+
+    def toy_trial(task: dict) -> None:  # defined in here, so that it travels to the worker by value
+        from ray import tune
+
+        train = task["recipe"]["train"]
+        em, memory = models[train["learning_rate"]]
+        curve = [
+            {
+                "examples_seen": seen,
+                "budget_examples": train["budget_examples"],
+                "train_loss": 1.0,
+                "train_seconds": 0.0,
+                "selection_em_percent": em * seen / train["budget_examples"],
+                "selection_f1_percent": em,
+                "memory_mb": memory,
+            }
+            for seen in (*train["rungs"], train["budget_examples"])
+        ]
+        for progress in curve[:-1]:
+            tune.report({**progress, "final": False})
+        result = {
+            "quality": {"em_percent": em},
+            "cost": {"inference_peak_bytes": memory * 1e6, "device": "toy"},
+            "curve": curve,
+            "cross_domain": {},
+            "data": {"evaluation": {"data_hash": "toy"}},
+            "artifact": task["folder"],
+        }
+        tune.report({**curve[-1], "final": True, "result": result})
+
+    monkeypatch.setattr(tuner, "run_trial", toy_trial)
+    spec = _spec(
+        folder.parent,
+        small_squad,
+        scheduler={"name": scheduler, "options": {"grace_examples": 50, "eta": 2}},
+        budget={"trials": 5, "examples": 120, "concurrent": 1},
+        space=[
+            {"set": "model.family", "choice": ["lstm"]},
+            {"set": "train.learning_rate", "choice": list(models)},
+        ],
+    )
+    outcome = tuner.run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
+    found = records.load(folder / tuner.RECORDS_FILE).records
+    front = {point.trial_id for point in outcome.front.front}
+    return {
+        record.config["train"]["learning_rate"]: (record.status, record.trial_id in front) for record in found
+    }
+
+
+def test_in_a_real_sweep_asha_stops_the_small_models_of_the_front_and_pareto_asha_does_not(
+    small_squad, tmp_path, monkeypatch
+):
+    assert _run_toys(tmp_path / "asha", small_squad, "asha", monkeypatch) == {
+        0.001: ("ok", True),
+        0.002: ("ok", True),
+        0.003: ("stopped", False),
+        0.004: ("stopped", False),
+        0.005: ("stopped", False),
+    }
+    assert _run_toys(tmp_path / "pareto", small_squad, "pareto_asha", monkeypatch) == {
+        0.001: ("ok", True),
+        0.002: ("ok", True),
+        0.003: ("stopped", False),
+        0.004: ("ok", True),
+        0.005: ("ok", True),
+    }
