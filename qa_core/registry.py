@@ -25,6 +25,7 @@ FAMILIES = {
 
 METHODS = {
     "lora": "qa_core.methods.lora:Lora",
+    "static_prune": "qa_core.methods.static_prune:StaticPrune",
 }
 
 

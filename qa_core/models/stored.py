@@ -21,6 +21,8 @@ from qa_core.errors import ArtifactError, unknown
 
 ENCODINGS = {
     "half": "qa_core.models.half:HalfMatrix",
+    "plain": "qa_core.models.plain:PlainMatrix",
+    "sparse": "qa_core.models.sparse:SparseMatrix",
 }
 
 
@@ -59,6 +61,16 @@ class StoredMatrix(nn.Module, ABC):
     def product(self, inputs: Tensor) -> Tensor:
         """Return inputs [..., C] times the matrix transposed, [..., R], in the dtype of the inputs."""
         return F.linear(inputs, self.dense().to(inputs.dtype))
+
+    def recoded(self, form: Mapping[str, Any]) -> "StoredMatrix":
+        """Return the decoded matrix in the encoding that a form names; a packed matrix recodes its values alone."""
+        return encoding(form["encoding"]).encode(self.dense(), form["settings"])
+
+    @classmethod
+    def recoded_form(cls, form: Mapping[str, Any], encoding_form: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the form that `recoded(encoding_form)` of a matrix of this form has, to plan it without data."""
+        settings = dict(encoding_form["settings"])
+        return {"encoding": encoding_form["encoding"], "shape": list(form["shape"]), "settings": settings}
 
 
 class StoredLinear(nn.Module):

@@ -61,7 +61,14 @@ def _kill_at(examples: int) -> RungHooks:
 
 
 @pytest.mark.parametrize(
-    ("family", "methods"), [("bert", {}), ("bert", {"lora": {"rank": 2, "dropout": 0.2}}), ("lstm", {})]
+    ("family", "methods"),
+    [
+        ("bert", {}),
+        ("bert", {"lora": {"rank": 2, "dropout": 0.2}}),
+        ("bert", {"static_prune": {"density": 0.3, "criterion": "smp_s"}}),
+        ("bert", {"static_prune": {"density": 0.3, "criterion": "movement"}}),
+        ("lstm", {}),
+    ],
 )
 def test_a_killed_and_resumed_trial_ends_with_the_same_bits(
     family, methods, small_squad, cache_dir, tmp_path

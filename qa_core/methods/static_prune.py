@@ -1,0 +1,275 @@
+"""Static model pruning: learn which weights of a fixed network to keep, then store only those.
+
+Source: arXiv 2210.06210 (SMP): every weight is frozen, each Linear layer of the body gets a score for every weight,
+and the network computes with M * W, M the top share of the scores. Baselines under the same schedule: movement pruning
+(Sanh et al. 2020, arXiv 2005.07683), which trains weights beside scores, and magnitude pruning, which has no scores.
+
+The studies train scores at `train.learning_rate` 2e-2 without warm-up and decay it linearly; that stays the recipe's to
+set. Soft movement pruning (keep where sigmoid(S) exceeds a threshold) is not here: what it keeps, and so its memory,
+is not known before training.
+
+What is masked is the family's set `all_linear`. On Mamba these are in_proj and x_proj. dt_proj and out_proj could be
+masked too, although the time steps read dt_proj's weight directly: a masked layer's `weight` carries gradients. They
+are left alone so that all methods treat the same matrices; dt_proj is also small, and sets the time scales.
+
+Stored and resident are two things. The artifact holds positions and values of the kept weights, packed. In memory,
+`resident: dense` unpacks each matrix once after loading (fast, as large as the unpruned model with values of 32
+bits), and `resident: packed` keeps it packed and unpacks one matrix at a time (small, slower).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, unknown
+from qa_core.families.base import Batch, Family
+from qa_core.methods.base import Method, ParameterGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from qa_core.models.masked import MaskedLinear
+
+MOVEMENT_SCORE_LEARNING_RATE = 1e-2
+VALUE_FORMS: Mapping[int, Mapping[str, Any]] = {  # bits of a kept value -> how it is stored
+    32: {"encoding": "plain", "settings": {}},
+    16: {"encoding": "half", "settings": {"dtype": "float16"}},
+}
+RESIDENT = ("dense", "packed")
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What decides which weights are kept."""
+
+    scored: bool  # trained scores decide; False: the magnitude of the weights
+    within: str  # the kept share is fixed within each "matrix", each "type" of matrix, or "all" of them
+    trains_weights: bool
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "smp_l": Criterion(scored=True, within="matrix", trains_weights=False),
+    "smp_s": Criterion(scored=True, within="type", trains_weights=False),
+    "global": Criterion(scored=True, within="all", trains_weights=False),
+    "movement": Criterion(scored=True, within="matrix", trains_weights=True),
+    "magnitude": Criterion(scored=False, within="matrix", trains_weights=True),
+}
+
+
+@dataclass(frozen=True)
+class StaticPruneOptions:
+    """Options of `static_prune`. Shares are shares of the training budget."""
+
+    density: float = 0.1  # of the masked matrices; embeddings, norms, biases and head stay whole
+    criterion: str = "smp_l"
+    dense_share: float = 0.0  # nothing is pruned before this
+    hold_share: float = 5000 / 27670  # the density is final for this long at the end
+    penalty: float = 400.0  # final weight of the mean score in the loss; for frozen weights only
+    temperature: float = 1.0  # p of smp_s: a larger one makes the densities of layers more alike
+    score_learning_rate: float | None = None  # None: train.learning_rate, or the study's with trained weights
+    value_bits: int = 32
+    resident: str = "dense"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.criterion not in CRITERIA:
+            wrong = unknown("criterion", self.criterion, CRITERIA)
+            raise ConfigError(f"methods.static_prune.criterion: {wrong}")
+        rate = self.score_learning_rate
+        rate_allowed = "a number above 0, or null"
+        if not CRITERIA[self.criterion].scored:
+            rate_allowed = f"null, since criterion {self.criterion!r} has no scores"
+        for name, valid, allowed in (
+            ("density", 0 < self.density <= 1, "0 < share <= 1"),
+            ("dense_share", 0 <= self.dense_share < 1, "0 <= share < 1"),
+            (
+                "hold_share",
+                0 <= self.hold_share < 1 - self.dense_share,
+                f"0 <= share < 1 - dense_share = {1 - self.dense_share:g}",
+            ),
+            ("penalty", self.penalty >= 0, "0 or more"),
+            ("temperature", self.temperature > 0, "a number above 0"),
+            (
+                "score_learning_rate",
+                rate is None or (rate > 0 and CRITERIA[self.criterion].scored),
+                rate_allowed,
+            ),
+            ("value_bits", self.value_bits in VALUE_FORMS, ", ".join(map(str, VALUE_FORMS))),
+            ("resident", self.resident in RESIDENT, ", ".join(RESIDENT)),
+        ):
+            if not valid:
+                found = getattr(self, name)
+                raise ConfigError(f"methods.static_prune.{name}: found {found!r}; allowed: {allowed}")
+
+
+def density_at(share_done: float, density: float, *, dense_share: float, hold_share: float) -> float:
+    """Return v_t = v + (1 - v) (1 - x)^3, x the share of the ramp that is done, from 1 down to v = `density`."""
+    ramp = (share_done - dense_share) / (1 - dense_share - hold_share)
+    return density + (1 - density) * (1 - min(1.0, max(0.0, ramp))) ** 3
+
+
+def penalty_at(share_done: float, penalty: float) -> float:
+    """Return lambda_t = lambda (1 - (1 - t / T)^3), the weight of the mean score in the loss."""
+    return penalty * (1 - (1 - share_done) ** 3)
+
+
+def allocated(density: float, levels: Sequence[float]) -> list[float]:
+    """Return the densities v_l = L v r_l / sum r_l of the L matrices of one type, at most 1 each.
+
+    Args:
+        levels: r_l, the mean of sigmoid(S_l / p), for each matrix.
+    """
+    total = sum(levels)
+    return [min(1.0, len(levels) * density * level / total) for level in levels]
+
+
+def matrix_type(name: str) -> str:
+    """Return a module's name without its layer numbers: what the matrices of one kind share."""
+    return ".".join(part for part in name.split(".") if not part.isdigit())
+
+
+class StaticPrune(Method):
+    """Masks on every Linear layer of the body; packed on export."""
+
+    name = "static_prune"
+    stage = 2
+    needs = frozenset({"linear_layers"})
+    excludes = frozenset({"lora", "ia3", "qlora", "few_shot"})
+    Options = StaticPruneOptions
+
+    def __init__(self, options: StaticPruneOptions) -> None:
+        super().__init__(options)
+        self._criterion = CRITERIA[options.criterion]
+        self._names: tuple[str, ...] = ()  # of the masked modules
+        self._penalty = 0.0  # now
+
+    def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
+        """Mask every Linear layer of the family's body; freeze all but scores and head, unless weights are trained.
+
+        Raises:
+            ConfigError: a target of the family matches no Linear layer.
+        """
+        from torch import nn
+
+        from qa_core.models.masked import MaskedLinear
+        from qa_core.models.stored import set_module
+
+        self._names = tuple(_target_names(model, family.adapter_targets()["all_linear"]))
+        if not self._criterion.trains_weights:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad = bool(set(name.split(".")) & set(family.head_modules))
+        for name in self._names:
+            layer = model.get_submodule(name)
+            assert isinstance(layer, nn.Linear)
+            set_module(model, name, MaskedLinear(layer, scored=self._criterion.scored))
+        return model
+
+    def parameter_group(self, name: str) -> ParameterGroup | None:
+        """Return the scores' own rate, and no weight decay: a score of 0 means nothing in particular."""
+        if name.rpartition(".")[2] != "scores":
+            return None
+        rate = self.options.score_learning_rate
+        if rate is None and self._criterion.trains_weights:
+            rate = MOVEMENT_SCORE_LEARNING_RATE
+        return ParameterGroup(learning_rate=rate, weight_decay=0.0)
+
+    def progress(self, model: "nn.Module", share_done: float) -> None:
+        """Set every mask to what the schedule's density and the present scores (or weights) say."""
+        from qa_core.models.masked import keep_within_all, keep_within_each, masked_layers, score_levels
+
+        schedule = {name: getattr(self.options, name) for name in ("dense_share", "hold_share")}
+        density = density_at(share_done, self.options.density, **schedule)
+        self._penalty = 0.0
+        if not self._criterion.trains_weights:
+            self._penalty = penalty_at(share_done, self.options.penalty)
+        layers = masked_layers(model)
+        if self._criterion.within == "all":
+            keep_within_all(list(layers.values()), density)
+            return
+        if self._criterion.within == "matrix":
+            keep_within_each(layers.values(), [density] * len(layers))
+            return
+        for _, group in groupby(sorted(layers, key=matrix_type), key=matrix_type):
+            members = [layers[name] for name in group]
+            keep_within_each(members, allocated(density, score_levels(members, self.options.temperature)))
+
+    def loss(
+        self, task_loss: "Tensor", model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...]"
+    ) -> "Tensor":
+        """Return the loss plus lambda_t R, R the mean over matrices of the mean of sigmoid(S)."""
+        if self._penalty == 0:
+            return task_loss
+        from qa_core.models.masked import masked_layers, mean_score
+
+        return task_loss + self._penalty * mean_score(list(masked_layers(model).values()))
+
+    def deployed_form(self, model: "nn.Module") -> dict[str, Any]:
+        """Return how each matrix is packed: planned at the recipe's density, or counted on the trained masks."""
+        from qa_core.models.masked import MaskedLinear, kept_count
+        from qa_core.models.sparse import sparse_form
+
+        layers: dict[str, Any] = {name: model.get_submodule(name) for name in self._names}
+        if any(isinstance(layer, MaskedLinear) for layer in layers.values()):
+            self.progress(model, 1.0)  # where nothing was trained, nothing has followed the schedule either
+        matrices = {}
+        for name, layer in layers.items():
+            shape = (layer.out_features, layer.in_features)
+            if isinstance(layer, MaskedLinear):
+                kept = int(layer.mask.sum())
+            else:
+                kept = kept_count(self.options.density, shape[0] * shape[1])
+            matrices[name] = sparse_form(shape, kept, VALUE_FORMS[self.options.value_bits])
+        return {"resident": self.options.resident, "matrices": matrices}
+
+    def export(self, model: "nn.Module") -> "nn.Module":
+        """Pack every masked layer: positions and values of what it keeps; scores and masks are dropped."""
+        from qa_core.models.masked import masked_layers
+        from qa_core.models.sparse import SparseMatrix
+        from qa_core.models.stored import StoredLinear, set_module
+
+        self.progress(model, 1.0)
+        for name, layer in masked_layers(model).items():
+            values = VALUE_FORMS[self.options.value_bits]
+            matrix = SparseMatrix.pack(layer.base_layer.weight, layer.mask, values)
+            set_module(model, name, StoredLinear(matrix, layer.bias))
+        for parameter in model.parameters():
+            parameter.requires_grad = True
+        return model
+
+    @classmethod
+    def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
+        """Put an empty packed layer in the place of each pruned one."""
+        from qa_core.models.stored import StoredLinear, empty_matrix, set_module
+
+        for name, matrix in form["matrices"].items():
+            layer: Any = model.get_submodule(name)
+            set_module(model, name, StoredLinear(empty_matrix(matrix), layer.bias))
+        return model
+
+    @classmethod
+    def settle(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
+        """Unpack each layer that is still packed, unless it is to stay so."""
+        from qa_core.models.sparse import SparseMatrix, unpacked_linear
+        from qa_core.models.stored import StoredLinear, set_module
+
+        if form["resident"] == "packed":
+            return model
+        for name in form["matrices"]:
+            layer = model.get_submodule(name)
+            if isinstance(layer, StoredLinear) and isinstance(layer.matrix, SparseMatrix):
+                set_module(model, name, unpacked_linear(layer))
+        return model
+
+
+def _target_names(model: "nn.Module", suffixes: Iterable[str]) -> list[str]:
+    from torch import nn
+
+    found = []
+    for suffix in suffixes:
+        matches = [name for name, _ in model.named_modules() if f".{name}".endswith(f".{suffix}")]
+        if not matches or not all(isinstance(model.get_submodule(name), nn.Linear) for name in matches):
+            raise ConfigError(f"methods.static_prune: no Linear layer of the model is named {suffix}")
+        found += matches
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    return sorted(set(found), key=order.__getitem__)
