@@ -73,7 +73,7 @@ class Family(ABC):
         str
     ]  # trained on the data when the checkpoint brings none: wordpiece, unigram, bytes, word
     presets: ClassVar[Mapping[str, Mapping[str, int]]]  # named tiny configurations, trained from scratch
-    head_modules: ClassVar[tuple[str, ...]] = ("qa_outputs",)  # trained in full beside any adapter
+    head_modules: tuple[str, ...] = ("qa_outputs",)  # trained in full beside any adapter
     Options: ClassVar[type] = NoOptions
 
     def __init__(self, model: ModelConfig) -> None:

@@ -1,16 +1,35 @@
 """BERT as a span reader: Devlin et al. 2018, arXiv 1810.04805, sections 4.2 and 4.3.
 
-"No answer" points at [CLS].
+"No answer" points at [CLS]. The head is a new linear layer, or two rows of the checkpoint's language-model decoder: see
+`qa_core/models/lm_rows.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qa_core.config import ModelConfig
+from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Batch, Family, WindowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerFast
+
+
+SPAN_HEADS = ("linear", "lm_rows")
+
+
+@dataclass(frozen=True)
+class BertOptions:
+    """Options of `bert`."""
+
+    span_head: str = "linear"  # lm_rows: frozen by adapters and masks, which otherwise leave the head trainable
+
+    def __post_init__(self) -> None:
+        """Check the head's name."""
+        if self.span_head not in SPAN_HEADS:
+            raise ConfigError(f"model.options.span_head: {unknown('head', self.span_head, SPAN_HEADS)}")
 
 
 def _sizes(*, width: int, layers: int, heads: int, feed_forward: int) -> dict[str, int]:
@@ -34,6 +53,13 @@ class Bert(Family):
         "tiny": _sizes(width=128, layers=2, heads=4, feed_forward=256),
         "mini": _sizes(width=192, layers=3, heads=6, feed_forward=512),
     }
+    Options = BertOptions
+
+    def __init__(self, model: ModelConfig) -> None:
+        """Check the recipe; see `Family`."""
+        super().__init__(model)
+        if self.options.span_head == "lm_rows":
+            self.head_modules = ()
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return `[CLS] question [SEP] context [SEP]`."""
@@ -43,10 +69,12 @@ class Bert(Family):
 
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build the network; see `Family.build`."""
-        from transformers import BertConfig, BertForQuestionAnswering
+        from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering
 
+        from qa_core.models.lm_rows import random_reader, reader_of_language_model
         from qa_core.models.pretrained import check_vocabulary, load_pretrained
 
+        reads_rows = self.options.span_head == "lm_rows"
         settings: dict[str, Any] = {
             "num_labels": 2,  # start and end; a checkpoint of a classifier may say otherwise
             "hidden_dropout_prob": self.model.dropout,
@@ -58,30 +86,37 @@ class Bert(Family):
             # gave an exact match of 37 % with it and of 56 % with this (one seed, no dropout).
             settings |= {**sizes, "initializer_range": sizes["hidden_size"] ** -0.5}
             config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **settings)
-            return BertForQuestionAnswering(config)
+            return random_reader(config) if reads_rows else BertForQuestionAnswering(config)
         model = load_pretrained(
-            BertForQuestionAnswering,
+            BertForMaskedLM if reads_rows else BertForQuestionAnswering,
             self.model.checkpoint,
             presets=self.presets,
             config_changes=settings,
             new_modules=self.head_modules,
         )
         check_vocabulary(model, tokenizer, self.model.checkpoint)
-        return model
+        return reader_of_language_model(model, tokenizer) if reads_rows else model
 
     def architecture(self, model: "nn.Module") -> dict[str, Any]:
-        """Return the configuration of transformers."""
+        """Return the configuration of transformers, and the head where it is not transformers' own."""
+        from qa_core.models.lm_rows import LmRowsHead
         from qa_core.models.pretrained import config_as_json
 
-        return config_as_json(model.config)  # type: ignore[arg-type]
+        reads_rows = isinstance(model.get_submodule("qa_outputs"), LmRowsHead)
+        config = config_as_json(model.config)  # type: ignore[arg-type]
+        return config | ({"span_head": "lm_rows"} if reads_rows else {})
 
     def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """Build the network from its configuration."""
         from transformers import BertForQuestionAnswering
 
+        from qa_core.models.lm_rows import uninitialised_reader
         from qa_core.models.pretrained import build_uninitialised
 
-        return build_uninitialised(BertForQuestionAnswering, architecture)
+        config = {name: value for name, value in architecture.items() if name != "span_head"}
+        if "span_head" in architecture:
+            return uninitialised_reader(config)
+        return build_uninitialised(BertForQuestionAnswering, config)
 
     def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
         """Return masked start and end logits, each [B, L] float32."""

@@ -29,7 +29,6 @@ from qa_core.methods.base import Method, ParameterGroup
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from qa_core.models.masked import MaskedLinear
 
 MOVEMENT_SCORE_LEARNING_RATE = 1e-2
 VALUE_FORMS: Mapping[int, Mapping[str, Any]] = {  # bits of a kept value -> how it is stored

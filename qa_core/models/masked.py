@@ -1,8 +1,8 @@
 """Linear layers behind a mask: the weight is M * W, and what M keeps is decided by trained scores or by |W|.
 
-Source: Static Model Pruning, arXiv 2210.06210, and Movement Pruning, Sanh et al. 2020, arXiv 2005.07683. Masks are buffers
-that change once per optimiser step, never within a forward pass. For the schedules and the choice of what to
-keep, see `qa_core/methods/static_prune.py`; for the packed form, `sparse.py`.
+Sources: static model pruning, arXiv 2210.06210; movement pruning, Sanh et al. 2020, arXiv 2005.07683. Masks are buffers
+that change once per optimiser step, never within a forward pass. For the schedules and what decides, see
+`qa_core/methods/static_prune.py`; for the packed form, `sparse.py`.
 
 Dimensions: R rows (outputs), C columns (inputs), n = R * C.
 """

@@ -117,8 +117,9 @@ def unpacked_linear(layer: StoredLinear) -> nn.Module:
     dense = matrix.dense()
     if matrix.values.name in DENSE_ENCODINGS:
         return StoredLinear(type(matrix.values).encode(dense, matrix.values.settings), layer.bias)
-    with torch.device("meta"):
-        linear = nn.Linear(layer.in_features, layer.out_features, bias=False)
+    with torch.device("meta"):  # both weights are replaced
+        linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
     linear.weight = nn.Parameter(dense)
-    linear.bias = layer.bias
+    if layer.bias is not None:
+        linear.bias = layer.bias
     return linear
