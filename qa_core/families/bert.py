@@ -24,7 +24,9 @@ SPAN_HEADS = ("linear", "lm_rows")
 class BertOptions:
     """Options of `bert`."""
 
-    span_head: str = "linear"  # lm_rows: frozen by adapters and masks, which otherwise leave the head trainable
+    span_head: str = (
+        "linear"  # lm_rows: frozen by adapters and masks, which otherwise leave the head trainable
+    )
 
     def __post_init__(self) -> None:
         """Check the head's name."""

@@ -29,7 +29,6 @@ from qa_core.methods.base import Method, ParameterGroup
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
 MOVEMENT_SCORE_LEARNING_RATE = 1e-2
 VALUE_FORMS: Mapping[int, Mapping[str, Any]] = {  # bits of a kept value -> how it is stored
     32: {"encoding": "plain", "settings": {}},
@@ -183,11 +182,11 @@ class StaticPrune(Method):
         if not self._criterion.trains_weights:
             self._penalty = penalty_at(share_done, self.options.penalty)
         layers = masked_layers(model)
+        if self._criterion.within == "matrix" or density == 1:
+            keep_within_each(layers.values(), [density] * len(layers))
+            return
         if self._criterion.within == "all":
             keep_within_all(list(layers.values()), density)
-            return
-        if self._criterion.within == "matrix":
-            keep_within_each(layers.values(), [density] * len(layers))
             return
         for _, group in groupby(sorted(layers, key=matrix_type), key=matrix_type):
             members = [layers[name] for name in group]

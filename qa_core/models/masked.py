@@ -72,7 +72,9 @@ def keep_within_each(layers: Iterable[MaskedLinear], shares: Iterable[float]) ->
 def keep_within_all(layers: Sequence[MaskedLinear], share: float) -> None:
     """Set all masks to the top floor(share * n) of the importance of all layers together."""
     values = torch.cat([layer.importance.flatten() for layer in layers])
-    masks = top_mask(values, kept_count(share, values.numel())).split([layer.mask.numel() for layer in layers])
+    masks = top_mask(values, kept_count(share, values.numel())).split(
+        [layer.mask.numel() for layer in layers]
+    )
     for layer, mask in zip(layers, masks, strict=True):
         layer.mask.copy_(mask.view_as(layer.mask))
 

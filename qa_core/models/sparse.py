@@ -71,7 +71,9 @@ class SparseMatrix(StoredMatrix):
     @property
     def settings(self) -> dict[str, Any]:
         """The number of kept weights, the code of their positions and the encoding of their values."""
-        return self.code.settings | {"values": {"encoding": self.values.name, "settings": self.values.settings}}
+        return self.code.settings | {
+            "values": {"encoding": self.values.name, "settings": self.values.settings}
+        }
 
     def dense(self) -> Tensor:
         """Return the matrix [R, C] float32, zeros where nothing is kept."""

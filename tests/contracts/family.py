@@ -111,6 +111,7 @@ class FamilyContract:
 
     name: ClassVar[str]
     head: ClassVar[str]
+    model_options: ClassVar[dict[str, Any]] = {}
     has_attention_dropout: ClassVar[bool] = True
     checkpointing: ClassVar[bool] = True
     decay_free_matrices: ClassVar[frozenset[str]] = frozenset()
@@ -118,7 +119,9 @@ class FamilyContract:
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         cache = tmp_path_factory.mktemp(self.name)
-        model = ModelConfig(family=self.name, checkpoint="micro", head=self.head, dropout=0.0)
+        model = ModelConfig(
+            family=self.name, checkpoint="micro", head=self.head, dropout=0.0, options=self.model_options
+        )
         family = registry.family_class(self.name)(model)
         table = eight_questions()
         tokenizer = trained_tokenizer(family.tokenizer_kind, table, vocab_size=400, cache_dir=cache)

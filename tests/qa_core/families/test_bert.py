@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertForQuestionAnswering
 
 from qa_core.config import ModelConfig
 from qa_core.errors import ConfigError
@@ -26,6 +26,26 @@ class TestBert(SpanContract):
         weight = model.bert.encoder.layer[0].attention.self.query.weight
         assert weight.shape == (width, width)
         assert weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
+
+
+class TestBertWithTheLanguageModelsHead(SpanContract):
+    name = "bert"
+    model_options = {"span_head": "lm_rows"}
+
+    def test_the_head_holds_the_transform_and_two_rows_and_is_no_head_to_train(
+        self, setting: Setting
+    ) -> None:
+        family, model = setting.build()
+        assert family.head_modules == ()
+        assert {name: tuple(item.shape) for name, item in model.qa_outputs.named_parameters()} == {
+            "transform.dense.weight": (64, 64),
+            "transform.dense.bias": (64,),
+            "transform.LayerNorm.weight": (64,),
+            "transform.LayerNorm.bias": (64,),
+            "rows.weight": (2, 64),
+            "rows.bias": (2,),
+        }
+        assert model.qa_outputs.rows.weight.std().item() == pytest.approx(64**-0.5, rel=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +93,67 @@ def test_real_weights_give_the_logits_of_transformers_own_class(shared: Path) ->
     assert sum(item.numel() for item in model.parameters()) == 22_565_376 + 2 * 384 + 2
     assert torch.equal(start_logits, expected.start_logits.masked_fill(~span_mask, MINIMUM))
     assert torch.equal(end_logits, expected.end_logits.masked_fill(~span_mask, MINIMUM))
+
+
+class _Words(_Tokens):
+    unk_token_id = 1
+
+    def __init__(self, words: dict[str, int]) -> None:
+        super().__init__(100)
+        self.words = words
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return self.words.get(token, self.unk_token_id)
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random small masked language model whose decoder has a bias of its own."""
+    folder = tmp_path_factory.mktemp("mlm")
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    model = BertForMaskedLM(BertConfig(vocab_size=100, max_position_embeddings=32, **sizes))
+    with torch.no_grad():
+        model.cls.predictions.bias.normal_()
+    model.save_pretrained(folder)
+    return folder
+
+
+def _language_model_reader(folder: Path, words: dict[str, int]) -> tuple[Bert, torch.nn.Module]:
+    family = Bert(ModelConfig(family="bert", checkpoint=str(folder), options={"span_head": "lm_rows"}))
+    return family, family.build(_Words(words))  # type: ignore[arg-type]
+
+
+def test_the_language_models_rows_of_yes_and_no_are_the_start_and_end_logits(language_model: Path) -> None:
+    family, model = _language_model_reader(language_model, {"yes": 37, "no": 12})
+    theirs = BertForMaskedLM.from_pretrained(language_model, dtype=torch.float32).eval()
+    ids = torch.randint(2, 100, (3, 20), generator=torch.Generator().manual_seed(0))
+    types = (torch.arange(20) > 7).long().expand(3, 20)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": types}
+    with torch.no_grad():
+        expected = theirs(**inputs).logits
+        start, end = family.span_logits(model.eval(), {**inputs, "span_mask": torch.ones(3, 20).bool()})
+    torch.testing.assert_close(start, expected[..., 37])
+    torch.testing.assert_close(end, expected[..., 12])
+    assert not torch.allclose(start, end)
+    assert not any(item.is_meta for item in model.state_dict().values())
+    body = sum(item.numel() for item in theirs.bert.parameters())
+    assert sum(item.numel() for item in model.parameters()) == body + 16 * 16 + 3 * 16 + 2 * 16 + 2
+
+
+def test_a_checkpoint_without_the_language_models_head_is_refused_by_name(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lacks \d+ weights of BertForMaskedLM.*'cls\.predictions"):
+        _language_model_reader(checkpoint, {"yes": 37, "no": 12})
+
+
+def test_a_tokenizer_without_the_two_words_is_refused(language_model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.options\.span_head.*'no'"):
+        _language_model_reader(language_model, {"yes": 37})
+
+
+def test_an_unknown_span_head_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.options\.span_head.*'lm_rows'"):
+        Bert(ModelConfig(family="bert", options={"span_head": "lm_row"}))
 
 
 def test_bert_base_counts_108893186_parameters() -> None:

@@ -124,7 +124,9 @@ def test_the_mean_score_and_its_gradient_are_those_of_autograd():
     torch.testing.assert_close(found, expected)
     for layer, copy in zip(layers, copies, strict=True):
         torch.testing.assert_close(layer.scores.grad, copy.grad)
-    assert score_levels(layers, 4.0) == pytest.approx([torch.sigmoid(item / 4).mean().item() for item in copies])
+    assert score_levels(layers, 4.0) == pytest.approx(
+        [torch.sigmoid(item / 4).mean().item() for item in copies]
+    )
 
 
 def test_mambas_mixers_compute_with_masks_on_every_matrix_though_they_read_the_weight_of_dt_proj():
