@@ -1,4 +1,4 @@
-"""Static pruning: the studies' schedules and counts, masks of exact size, agreement with torch's pruning, what ships."""
+"""Static pruning: the studies' schedules and counts, exact masks, agreement with torch's pruning, what ships."""
 
 import json
 import math
