@@ -90,9 +90,10 @@ def top_mask(values: Tensor, kept: int) -> Tensor:
     if kept <= 0 or kept >= len(flat):
         return torch.full_like(values, kept > 0, dtype=torch.bool)
     edge = _smallest_kept(flat, kept)
-    mask = flat > edge
-    equal = flat == edge
-    mask |= equal & (equal.cumsum(0, dtype=torch.int32) <= kept - mask.sum())
+    mask = flat >= edge
+    surplus = int(mask.count_nonzero()) - kept
+    if surplus > 0:
+        mask[(flat == edge).nonzero().view(-1)[-surplus:]] = False
     return mask.view_as(values)
 
 
