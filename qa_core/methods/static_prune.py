@@ -4,8 +4,9 @@ Source: arXiv 2210.06210 (SMP): every weight is frozen, each Linear layer of the
 and the network computes with M * W, M the top share of the scores. Baselines under the same schedule: movement pruning
 (Sanh et al. 2020, arXiv 2005.07683), which trains weights beside scores, and magnitude pruning, which has no scores.
 
-The studies train scores at `train.learning_rate` 2e-2 without warm-up and decay it linearly; that stays the recipe's to
-set. Soft movement pruning (keep where sigmoid(S) exceeds a threshold) is not here: what it keeps, and so its memory,
+The study trains scores alone, at `train.learning_rate` 2e-2 without warm-up, decayed linearly, with the head
+`model.options.span_head: lm_rows` of `bert`; both stay the recipe's to set. Where the head is trained too,
+`score_learning_rate` gives the scores a rate that would be too high for it. Soft movement pruning (keep where sigmoid(S) exceeds a threshold) is not here: what it keeps, and so its memory,
 is not known before training.
 
 What is masked is the family's set `all_linear`. On Mamba these are in_proj and x_proj. dt_proj and out_proj could be
