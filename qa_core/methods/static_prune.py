@@ -6,8 +6,8 @@ and the network computes with M * W, M the top share of the scores. Baselines un
 
 The study trains scores alone, at `train.learning_rate` 2e-2 without warm-up, decayed linearly, with the head
 `model.options.span_head: lm_rows` of `bert`; both stay the recipe's to set. Where the head is trained too,
-`score_learning_rate` gives the scores a rate that would be too high for it. Soft movement pruning (keep where sigmoid(S) exceeds a threshold) is not here: what it keeps, and so its memory,
-is not known before training.
+`score_learning_rate` gives the scores a rate that would be too high for it. Soft movement pruning (keep where
+sigmoid(S) exceeds a threshold) is not here: what it keeps, and so its memory, is not known before training.
 
 What is masked is the family's set `all_linear`. On Mamba these are in_proj and x_proj. dt_proj and out_proj could be
 masked too, although the time steps read dt_proj's weight directly: a masked layer's `weight` carries gradients. They
