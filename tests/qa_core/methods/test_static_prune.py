@@ -350,7 +350,8 @@ def test_what_is_exported_and_loaded_has_the_counted_density_and_the_masked_mode
 def test_a_recipe_that_trains_nothing_is_still_pruned_to_its_density_on_export():
     _, method, model = _attached(criterion="magnitude", density=0.3)
     form = method.deployed_form(model)
-    exported = method.export(model)
+    _, method, model = _attached(criterion="magnitude", density=0.3)
+    exported = method.export(model)  # one that no form was asked of
     for name, matrix in form["matrices"].items():
         layer = exported.get_submodule(name)
         assert matrix["settings"]["kept"] == math.floor(
