@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from qa_core.config import EvaluationConfig
 from qa_core.families.base import Batch, Family
 from qa_core.hardware import autocast_dtype
+from qa_core.models.stored import StoredMatrix
 
 PROTOCOL_BATCH = 8
 PROTOCOL_QUESTION_TOKENS = 16
@@ -187,8 +188,15 @@ def held_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def parameter_count(model: torch.nn.Module, *, trainable_only: bool = False) -> int:
-    """Return the number of parameters, shared ones counted once."""
-    return sum(item.numel() for item in model.parameters() if item.requires_grad or not trainable_only)
+    """Return the number of parameters, shared ones counted once; numbers of stored matrices count, zeros do not."""
+    count = sum(item.numel() for item in model.parameters() if item.requires_grad or not trainable_only)
+    if trainable_only:
+        return count
+    matrices = [module for module in model.modules() if isinstance(module, StoredMatrix)]
+    inner = [
+        matrix for matrix in matrices if not any(isinstance(item, StoredMatrix) for item in matrix.children())
+    ]
+    return count + sum(matrix.shape[0] * matrix.shape[1] for matrix in inner)
 
 
 def inference_peak_bytes(model: torch.nn.Module, protocol: Protocol) -> int:

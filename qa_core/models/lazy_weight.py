@@ -56,7 +56,9 @@ class LazyWeight(Tensor):
         return cls.__torch_dispatch__(func, types, args, kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Go on with the decoded tensor; torch asks for this method, most calls come from the one above."""
         args, kwargs = tree_map(_decoded, (args, kwargs or {}))
         return func(*args, **kwargs)

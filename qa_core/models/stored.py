@@ -77,13 +77,13 @@ class StoredMatrix(nn.Module, ABC):
 
     def product(self, inputs: Tensor) -> Tensor:
         """Return inputs [..., C] times the matrix transposed, [..., R], in the dtype of the inputs or of autocast."""
-        rows, step = self.shape[0], self.rows_at_once
+        rows, step, dtype = self.shape[0], self.rows_at_once, product_dtype(inputs)
         if step >= rows:
-            return F.linear(inputs, self.dense().to(inputs.dtype))
-        outputs = inputs.new_empty(*inputs.shape[:-1], rows, dtype=product_dtype(inputs))
+            return F.linear(inputs, self.dense().to(dtype))
+        outputs = inputs.new_empty(*inputs.shape[:-1], rows, dtype=dtype)
         for start in range(0, rows, step):
             stop = min(start + step, rows)
-            outputs[..., start:stop] = F.linear(inputs, self.dense_rows(start, stop).to(inputs.dtype))
+            outputs[..., start:stop] = F.linear(inputs, self.dense_rows(start, stop).to(dtype))
         return outputs
 
     def recoded(self, form: Mapping[str, Any]) -> "StoredMatrix":

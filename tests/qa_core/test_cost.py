@@ -9,6 +9,8 @@ from torch import nn
 from qa_core import cost, registry
 from qa_core.config import EvaluationConfig, ModelConfig
 from qa_core.cost import Protocol, StorageTracker
+from qa_core.models.half import HalfMatrix
+from qa_core.models.stored import StoredEmbedding, StoredLinear
 
 FLOAT = 4
 
@@ -54,6 +56,15 @@ def test_shared_storages_are_counted_once():
     shared = nn.Sequential(first, second)
     assert cost.weights_bytes(shared) == FLOAT * 900
     assert cost.parameter_count(shared) == 900
+
+
+def test_numbers_of_stored_matrices_count_as_parameters_and_shared_ones_once():
+    plain = nn.Linear(30, 20)
+    matrix = HalfMatrix.encode(plain.weight, {"dtype": "float16"})
+    stored = nn.ModuleList([StoredLinear(matrix, plain.bias), StoredEmbedding(matrix, None)])
+    assert cost.parameter_count(stored) == cost.parameter_count(plain) == 620
+    assert cost.parameter_count(stored, trainable_only=True) == 20
+    assert cost.weights_bytes(stored) == 2 * 600 + FLOAT * 20
 
 
 def test_buffers_outside_the_state_dict_count_as_weights():
