@@ -36,8 +36,8 @@ class Int8Matrix(StoredMatrix):
     Settings:
         granularity: "tensor" (absmax [1, 1]), "row" ([R, 1]), both float32, or "group": runs of `group_size` numbers,
             row by row, the last one may be short (absmax [groups] float16, as there are many).
-        group_size: None without groups.
-        dynamic: whether inputs are quantised too; for granularity "row".
+        group_size: None, or left out, without groups.
+        dynamic: whether inputs are quantised too, for granularity "row"; left out: not.
     """
 
     name = "int8"
@@ -48,8 +48,8 @@ class Int8Matrix(StoredMatrix):
         super().__init__()
         self.shape = (codes.shape[0], codes.shape[1])
         self.granularity: str = settings["granularity"]
-        self.group_size: int | None = settings["group_size"]
-        self.dynamic: bool = settings["dynamic"]
+        self.group_size: int | None = settings.get("group_size")
+        self.dynamic: bool = settings.get("dynamic", False)
         self.register_buffer("codes", codes)
         self.register_buffer("absmax", absmax)
 
@@ -57,8 +57,8 @@ class Int8Matrix(StoredMatrix):
     def encode(cls, matrix: Tensor, settings: Mapping[str, Any]) -> Self:
         """Round each number of a matrix [R, C] to the nearest of 255 steps."""
         matrix = matrix.detach().float()
-        group_size = settings["group_size"]
         if settings["granularity"] == "group":
+            group_size = settings["group_size"]
             absmax = stored_absmax(matrix.reshape(-1), group_size)
             steps = absmax.float() / LEVELS
             codes = rounded_codes(matrix.reshape(-1), steps, block=group_size, levels=LEVELS).view(
@@ -74,8 +74,8 @@ class Int8Matrix(StoredMatrix):
     def empty(cls, shape: tuple[int, int], settings: Mapping[str, Any]) -> Self:
         """Return zeros."""
         rows, columns = shape
-        group_size = settings["group_size"]
         if settings["granularity"] == "group":
+            group_size = settings["group_size"]
             absmax = torch.zeros(block_count(rows * columns, group_size), dtype=torch.float16)
         else:
             absmax = torch.zeros(rows if settings["granularity"] == "row" else 1, 1, dtype=torch.float32)
