@@ -34,7 +34,7 @@ class PositionReaderConfig:
     The three switches are True in the corrected form and False as the study coded it:
 
     `mask_padding`: padding is read by no layer. As coded, both texts are padded to their full lengths and the padding
-    goes through LSTMs, attention and pooling like words.
+    goes through LSTMs, attention and pooling like words; its vector stays zero.
 
     `null_slot`: place 0 means "no answer", and the text begins with the separator in front of the context. As coded,
     place 0 is the first word and is the label of unanswerable questions as well, without a loss: see
