@@ -21,6 +21,7 @@ class Measure:
     field: str
     divisor: float = 1.0
     rung_field: str | None = None  # of Progress; None: measured only on the finished artifact
+    nothing: float | None = None  # the value where the field is None; None: then the value is missing
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -30,7 +31,8 @@ MEASURES: Mapping[str, Measure] = {
     "artifact_bytes": Measure("bytes", "cost", "artifact_bytes"),
     "weights_bytes": Measure("bytes", "cost", "weights_bytes"),
     "inference_peak_bytes": Measure("bytes", "cost", "inference_peak_bytes"),
-    "train_peak_bytes": Measure("bytes", "cost", "train_peak_bytes"),
+    # None where nothing was trained, and that takes no memory.
+    "train_peak_bytes": Measure("bytes", "cost", "train_peak_bytes", nothing=0.0),
     "rss_peak_bytes": Measure("bytes", "cost", "rss_peak_bytes"),
     "latency_p50_ms": Measure("ms", "cost", "latency_p50_ms"),
     "latency_p95_ms": Measure("ms", "cost", "latency_p95_ms"),
@@ -79,6 +81,7 @@ def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, 
         found = (
             section.get(item.field) if isinstance(section, Mapping) else getattr(section, item.field, None)
         )
+        found = item.nothing if found is None else found
         if found is None:
             raise DataError(f"objective {name!r}: the result has no {item.section}.{item.field}")
         values[name] = found / item.divisor

@@ -97,13 +97,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
     tokenizer = prepare_tokenizer(family, split_table, cache_dir)
     family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
-    own_table = keep_unanswerable(split_table, data.unanswerable_share, seed=data.split_seed)
-    train_table, negatives = add_negatives(
-        own_table,
-        data.negatives_ratio,
-        same_article_share=data.negatives_same_article_share,
-        seed=data.split_seed,
-    )
+    train_table, mixture = _mixed(split_table, data)
     if family.prompting is not None:
         _draw_demonstrations(family, train_table, tokenizer, seed=config.seed)
     layout = family.layout(tokenizer)
@@ -126,9 +120,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
             }
             for source, table in cross_domain_tables.items()
         },
-        "synthetic_unanswerable": sum(negatives.values()),
-        "unanswerable_by_kind": {"real": int(own_table.is_unanswerable.sum()), **negatives},
-        "unanswerable_left_out": len(split_table) - len(own_table),
+        **mixture,
         "demonstrations": _demonstration_facts(family, layout),
         "evaluation_contexts_in_train": _shared_contexts(evaluation_table, source_table),
         "tokenizer_hash": tokenizer_hash(tokenizer),
@@ -149,6 +141,22 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         facts,
         cross_domain_tables,
     )
+
+
+def _mixed(table: QaTable, data: DataConfig) -> tuple[QaTable, dict[str, Any]]:
+    """Return the train part with the unanswerable questions that the recipe wants, and what it has of each kind."""
+    own = keep_unanswerable(table, data.unanswerable_share, seed=data.split_seed)
+    mixed, synthetic = add_negatives(
+        own,
+        data.negatives_ratio,
+        same_article_share=data.negatives_same_article_share,
+        seed=data.split_seed,
+    )
+    return mixed, {
+        "synthetic_unanswerable": sum(synthetic.values()),
+        "unanswerable_by_kind": {"real": int(own.is_unanswerable.sum()), **synthetic},
+        "unanswerable_left_out": len(table) - len(own),
+    }
 
 
 def _draw_demonstrations(

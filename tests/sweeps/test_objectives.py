@@ -58,3 +58,8 @@ def test_rungs_show_the_selection_split_never_the_evaluation_set() -> None:
 def test_an_unknown_objective_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'memory_mb'"):
         measure("memory_md")
+
+
+def test_training_that_did_not_happen_took_no_memory() -> None:
+    cost = {**COST, "train_peak_bytes": None}
+    assert final_values(["train_peak_bytes"], quality=QUALITY, cost=cost) == {"train_peak_bytes": 0.0}
