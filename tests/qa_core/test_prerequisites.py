@@ -23,6 +23,7 @@ from qa_core.errors import (
     OverMemoryBudget,
     PrerequisiteFailed,
 )
+from qa_core.methods.distill import Distill
 from qa_core.prerequisites import Prerequisite
 from qa_core.schema import RunResult, as_json
 
@@ -133,9 +134,12 @@ def test_trials_that_name_one_teacher_share_it_and_their_records_say_what_it_was
     assert sum(item.numel() for item in loaded.model.parameters()) == first.cost.parameters
 
 
-def test_the_teachers_memory_counts_in_training_and_nowhere_else(small_squad, tmp_path, finished):
+def test_the_teachers_memory_counts_in_training_and_nowhere_else(
+    small_squad, tmp_path, finished, monkeypatch
+):
     options = {"teacher_recipe": {**LARGER, "train": {"budget_examples": 8}}}
-    result = _run(_recipe(small_squad, methods={"distill": options}), tmp_path / "t", tmp_path / "cache")
+    config = _recipe(small_squad, methods={"distill": options})
+    result = _run(config, tmp_path / "t", tmp_path / "cache")
     teacher = result.prerequisites["distill"]["cost"]
     plain, cost = finished.cost, result.cost
     assert cost.train_peak_bytes >= plain.train_peak_bytes + teacher["weights_bytes"]
@@ -147,6 +151,12 @@ def test_the_teachers_memory_counts_in_training_and_nowhere_else(small_squad, tm
         "trainable_parameters",
     ):
         assert getattr(cost, name) == getattr(plain, name), name
+
+    companions = Distill.companions
+    idle = torch.nn.Linear(1000, 1000, bias=False)
+    monkeypatch.setattr(Distill, "companions", lambda self: (*companions(self), idle))
+    heavier = _run(config, tmp_path / "u", tmp_path / "cache").cost
+    assert heavier.train_peak_bytes == cost.train_peak_bytes + 4_000_000, "weights count, used or not"
 
 
 def test_a_killed_teacher_goes_on_from_its_own_checkpoint_to_the_same_bits(
