@@ -1,5 +1,6 @@
 """Every sweep that comes along is valid, and the quickstart shows what it promises."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,26 @@ from qa_core.registry import FAMILIES
 from sweeps.registry import make_scheduler, make_searcher
 from sweeps.space import compile_space
 from sweeps.spec import load_spec
+from sweeps.spec_source import scale_names
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "sweeps" / "configs").glob("*.yaml"))
 
 
 def test_all_configs_are_found():
-    assert [path.stem for path in CONFIGS] == ["minilm_v1", "quickstart"]
+    assert [path.stem for path in CONFIGS] == ["bert_to_mamba", "lora_vs_ia3", "minilm_v1", "quickstart"]
+    assert {path.stem: scales for path in CONFIGS if (scales := scale_names(path))} == {
+        "bert_to_mamba": ["smoke"],
+        "lora_vs_ia3": ["study_rates", "study_final", "smoke"],
+    }
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_compiles_and_every_proposal_is_a_valid_recipe(path):
-    spec = load_spec(path)
+@pytest.mark.parametrize(
+    ("path", "scales"),
+    [(path, scales) for path in CONFIGS for scales in ([], *([name] for name in scale_names(path)))],
+    ids=lambda value: value.stem if isinstance(value, Path) else "-".join(value) or "whole",
+)
+def test_a_config_compiles_and_every_proposal_is_a_valid_recipe(path, scales):
+    spec = load_spec(path, scales=scales)
     assert spec.name == path.stem
     space = compile_space(spec)
     rungs = make_scheduler(spec.scheduler.name, spec.scheduler.options).rungs(spec.budget.examples)
@@ -28,6 +38,45 @@ def test_a_config_compiles_and_every_proposal_is_a_valid_recipe(path):
         config = space.to_run_config(proposal.assignment, seed=seed, rungs=rungs)
         assert config.train.budget_examples == spec.budget.examples
         assert config.train.rungs == rungs
+
+
+def test_the_first_study_has_a_row_for_each_of_its_systems_and_the_factorial_of_pruning_and_teaching():
+    path = next(path for path in CONFIGS if path.stem == "bert_to_mamba")
+    spec = load_spec(path)
+    space = compile_space(spec)
+    recipes = [space.to_run_config(item, seed=0) for item in space.grid()]
+    assert len(recipes) == spec.budget.trials == 21
+    rows = Counter((recipe.model.family, "+".join(recipe.methods)) for recipe in recipes)
+    assert rows == {
+        ("bert", ""): 1,
+        ("bert", "distill"): 1,
+        ("bert", "static_prune"): 2,
+        ("bert", "static_prune+distill"): 2,
+        **{("t5", method): 1 for method in ("", "lora", "quantize", "qlora", "lora_int8")},
+        ("lstm", ""): 5,
+        ("mamba", ""): 1,
+        ("mamba", "few_shot"): 4,
+    }
+    smoke = compile_space(load_spec(path, scales=["smoke"]))
+    assert [item.assignment["methods.4"] for item in smoke.dropped] == ["few_shot"]  # nobody trained a preset
+
+
+def test_the_second_study_keeps_its_two_stages_as_scales():
+    path = next(path for path in CONFIGS if path.stem == "lora_vs_ia3")
+    stages = {name: load_spec(path, scales=[name]) for name in ("study_rates", "study_final")}
+    assert stages["study_final"].budget.examples == 3 * 96_487
+    for name, trials in (("study_rates", 6), ("study_final", 2)):
+        spec = stages[name]
+        space = compile_space(spec)
+        recipes = [space.to_run_config(item, seed=0) for item in space.grid()]
+        assert len(recipes) == spec.budget.trials == trials
+        for recipe in recipes:
+            if "lora" in recipe.methods:
+                found = {key: recipe.methods["lora"][key] for key in ("rank", "alpha", "dropout", "targets")}
+                assert found == {"rank": 16, "alpha": 32, "dropout": 0.1, "targets": "attention"}
+            else:
+                assert recipe.methods == {"ia3": {"variant": "study"}}
+        assert {recipe.train.batch_size for recipe in recipes} == {8}
 
 
 def test_the_quickstart_proposes_all_five_families_full_and_lora():

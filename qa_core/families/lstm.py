@@ -156,7 +156,12 @@ class Lstm(Family):
         return start_logits, mask_span_logits(end_logits, batch["span_mask"])
 
     def blocks(self, model: "nn.Module") -> Sequence[Block]:
-        """Return the two BiLSTMs; the first reads question and context in turn, and the context's states count."""
+        """Return the two BiLSTMs; the first reads question and context in turn, and the context's states count.
+
+        None for `model1` to `model4`, whose states stand at their own fixed places.
+        """
+        if _is_of_study(model):
+            return ()
         network: Any = model
         width = 2 * network.config.hidden_size
         return [Block(lstm, "context", width) for lstm in (network.reader, network.fusion)]

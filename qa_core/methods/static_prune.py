@@ -134,7 +134,7 @@ class StaticPrune(Method):
     name = "static_prune"
     stage = 2
     needs = frozenset({"linear_layers"})
-    excludes = frozenset({"lora", "ia3", "qlora", "few_shot"})
+    excludes = frozenset({"few_shot", "ia3", "lora", "lora_int8", "qlora"})
     Options = StaticPruneOptions
 
     def __init__(self, options: StaticPruneOptions) -> None:
