@@ -56,14 +56,16 @@ def add_attention(body: nn.Module, *, dropout: float, starts_silent: bool) -> nn
 class AttentionMambaBlock(MambaBlock):
     """transformers' block with a self-attention block before it."""
 
+    self_attention: "CausalSelfAttention"
+
     def forward(
         self,
         hidden_states: Tensor,
         cache_params: Any = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Any = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the states [B, L, D] after both blocks; the mask is [B, L] or None."""
+        """Return the states [B, L, D] after both blocks; the mask is a tensor [B, L] or None."""
         past = None if cache_params is None else _Past.of(cache_params, self.layer_idx)
         attended = self.self_attention(hidden_states, attention_mask, past)
         return super().forward(
