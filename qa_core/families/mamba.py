@@ -155,6 +155,7 @@ class Mamba(Family):
         import torch
 
         from qa_core.models.target_scores import (
+            IGNORED,
             left_padded,
             repeat_target,
             token_log_probabilities,
@@ -183,7 +184,8 @@ class Mamba(Family):
                 token_log_probabilities(self._target_logits(model, batch, targets), targets).sum(dim=1)
                 for targets in (answers, nulls)
             ]
-        texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+        written = answers.masked_fill(answers == IGNORED, stops[0])
+        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
             GeneratedAnswer(
                 "" if text.strip() == NULL_TEXT.strip() else text.strip(), float(own), float(null)

@@ -109,7 +109,7 @@ class TestMambaGenerate(GenerateContract):
             assert second.text == "Kolsk and more"
             targets = torch.tensor([[*written, stop]])
             logits = family._target_logits(model, setting.alone(0), targets)[0].log_softmax(dim=-1)
-            expected = sum(float(logits[place, token]) for place, token in enumerate(targets[0]))
+            expected = sum(logits[place, token].item() for place, token in enumerate(targets[0]))
             assert first.log_probability == pytest.approx(expected, abs=1e-3)
 
 
