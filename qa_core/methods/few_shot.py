@@ -36,11 +36,11 @@ class FewShotOptions:
 
 
 class FewShot(Method):
-    """Prompting of a pretrained network that generates; its budget is 0 examples."""
+    """Prompting of a network that writes; its budget is 0 examples. Random weights of a preset answer nothing."""
 
     name = "few_shot"
     stage = 0
-    needs = frozenset({"generates", "pretrained"})  # weights that nobody trained answer nothing
+    needs = frozenset({"generates"})
     excludes = frozenset({"lora", "ia3", "qlora", "lora_int8", "static_prune", "distill"})  # they train
     trains = False
     Options = FewShotOptions

@@ -55,22 +55,17 @@ def recipe(small_squad: Path, checkpoint: Path | str, shots: int = 2, **changes:
     return from_dict(RunConfig, {**values, **changes})
 
 
-def test_it_is_legal_where_pretrained_weights_write_and_refused_elsewhere(checkpoint: Path) -> None:
+def test_it_is_legal_where_a_family_writes_and_refused_elsewhere() -> None:
     assert len(HEADS) == 7
     legal = set()
-    for family_name, head in HEADS:
-        family_class = registry.family_class(family_name)
-        for source in ("micro", str(checkpoint)):
-            if family_name == "lstm" and source != "micro":
-                continue  # it has presets only
-            family = family_class(ModelConfig(family_name, source, head=head))
-            try:
-                registry.check_combination(family, [FewShot.from_options({})])
-            except IllegalCombination:
-                continue
-            else:
-                legal.add((family_name, head, source != "micro"))
-    assert legal == {("mamba", "generate", True), ("t5", "generate", True)}
+    for name, head in HEADS:
+        family = registry.family_class(name)(ModelConfig(name, "micro", head=head))
+        try:
+            registry.check_combination(family, [FewShot.from_options({})])
+        except IllegalCombination:
+            continue
+        legal.add((name, head))
+    assert legal == {("mamba", "generate"), ("t5", "generate")}
 
 
 def test_methods_that_train_are_refused_beside_it_and_storage_is_not(checkpoint: Path) -> None:
@@ -141,6 +136,19 @@ def test_a_trained_recipe_has_no_demonstrations(small_squad: Path, cache_dir: Pa
     assert (result.curve[-1].budget_examples, result.cost.train_peak_bytes) == (0, None)
     assert result.data["demonstrations"] is None
     assert artifact.load(Path(result.artifact)).family.prompting is None
+
+
+def test_t5_is_prompted_through_its_encoder(small_squad: Path, cache_dir: Path, tmp_path: Path) -> None:
+    model = {"family": "t5", "checkpoint": "micro", "head": "generate", "vocab_size": 300}
+    config = recipe(small_squad, "micro", 1, model=model)
+    result = run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir)
+    assert (result.curve[-1].examples_seen, result.cost.train_peak_bytes) == (0, None)
+    assert result.cost.compute_path is None
+    loaded = artifact.load(Path(result.artifact))
+    (shown,) = loaded.family.prompting.demonstrations
+    prefix = loaded.tokenizer.decode(loaded.family.layout(loaded.tokenizer).prefix)
+    assert prefix.startswith(f"{shown.question}</s>")
+    assert len(loaded.family.layout(loaded.tokenizer).prefix) == result.data["demonstrations"]["tokens"]
 
 
 def test_demonstrations_that_do_not_exist_are_refused_with_the_settings_named(
