@@ -41,8 +41,10 @@ class Reader:
             device=self.protocol.device,
         )
 
-    def index_accuracy(self, windows: WindowSet) -> tuple[float, float]:
-        """Return `evaluate.index_accuracy` and its baseline, in percent."""
+    def index_accuracy(self, windows: WindowSet) -> tuple[float, float] | None:
+        """Return `evaluate.index_accuracy` and its baseline, in percent; None where the family does not report it."""
+        if not self.protocol.family.reports_index_accuracy(self.model):
+            return None
         return evaluate.index_accuracy(
             self.model,
             self.protocol.family,
@@ -63,8 +65,8 @@ def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[floa
     windows = data.evaluation()
     predictions = reader.predict(windows, data.evaluation_table)
     quality = evaluate.quality(predictions, data.evaluation_table, threshold)
-    if reader.protocol.family.reports_index_accuracy(reader.model):
-        accuracy, constant_0 = reader.index_accuracy(windows)
+    if (found := reader.index_accuracy(windows)) is not None:
+        accuracy, constant_0 = found
         quality = replace(
             quality, index_accuracy_percent=accuracy, index_accuracy_constant_0_percent=constant_0
         )

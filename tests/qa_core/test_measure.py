@@ -37,6 +37,9 @@ class TableReader:
         self.asked.append(windows)
         return [Prediction(*self.answers[name], 0.0, name) for name in asked.question_ids]
 
+    def index_accuracy(self, windows: Any) -> tuple[float, float] | None:
+        return None
+
 
 SELECTION = table(s1="red", s2="green", s3=None, s4=None)
 EVALUATION = table(e1="red", e2="green", e3=None)
@@ -106,3 +109,15 @@ def test_cross_domain_sets_are_scored_each_under_the_given_threshold():
     )
     assert abroad.baseline_no_answer_em_percent == 75.0
     assert found["home"].quality == scored_quality(reader, trial_data())[0]
+
+
+def test_index_accuracy_stands_beside_exact_match_for_a_family_that_reports_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader: Any = TableReader(**ANSWERS)
+    plain, _ = scored_quality(reader, trial_data())
+    monkeypatch.setattr(reader, "index_accuracy", lambda windows: (30.0, 51.0))
+    quality, _ = scored_quality(reader, trial_data())
+    assert (plain.index_accuracy_percent, plain.index_accuracy_constant_0_percent) == (None, None)
+    assert (quality.index_accuracy_percent, quality.index_accuracy_constant_0_percent) == (30.0, 51.0)
+    assert quality.em_percent == plain.em_percent

@@ -14,6 +14,8 @@ from qa_core.config import DataConfig, ModelConfig, RunConfig, from_dict
 from qa_core.errors import ConfigError
 from qa_core.families.lstm import Lstm
 from qa_core.models.lstm_options import ATTENTIONS, STUDY_MODELS
+from qa_core.models.position_reader import answered_span_loss
+from qa_core.models.span_heads import span_loss
 from qa_core.run import run
 from qa_core.schema import as_json
 from tests.contracts.family import MINIMUM, Setting, SpanContract, fit
@@ -122,10 +124,22 @@ class StudyContract(TestLstm):
             torch.testing.assert_close(family.loss(model.eval(), setting.batch()), expected)
             assert (family.loss(model.train(), setting.batch()) - expected).abs() > 1e-4
 
-    def test_the_loss_given_logits_is_the_loss(self, setting: Setting) -> None:
+    def test_the_loss_is_that_of_the_spans_and_half_the_penalty(self, setting: Setting) -> None:
         family, model = setting.build()
+        network: Any = model
         batch = setting.batch()
-        assert torch.equal(family.loss(model, batch), family.loss(model, batch, family.logits(model, batch)))
+        logits = family.logits(model, batch)
+        loss = family.loss(model, batch, logits)
+        assert torch.equal(family.loss(model, batch), loss)
+        names = ["start_positions", "end_positions"]
+        spans = span_loss if network.config.null_slot else answered_span_loss
+        if spans is answered_span_loss:
+            names.append("null_positions")
+        penalty = network.kernel_penalty()
+        assert (penalty is None) == (STUDY_MODELS[self.checkpoint].kernel_l2 == 0)
+        expected = spans(*logits, **{name: batch[name] for name in names}) + (penalty or 0) / 2
+        torch.testing.assert_close(loss, expected)
+        assert penalty is None or penalty > 1e-3
 
 
 class TestModel1(StudyContract):
