@@ -31,7 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora_int8": {"rank": 2},
     "static_prune": {"density": 0.3},
     "distill": {},
-    "few_shot": {"shots": 1},
+    "few_shot": {"shots": 1, "max_demonstration_tokens": 160},
 }
 # Alone and together; bits multiply each.
 METHOD_SETS = (
@@ -55,29 +55,19 @@ class Product:
         """Its parts, joined."""
         return f"{self.family}-{self.head} {'+'.join(self.methods) or 'full'} {self.bits}"
 
-    @property
-    def is_prompted(self) -> bool:
-        """True when nothing is trained, so that the weights must come from somewhere."""
-        return "few_shot" in self.methods
-
-    def recipe(self, start: str = "./an/artifact") -> RunConfig:
-        """Return a recipe of seconds: the built-in corpus, 32 examples, the smallest preset.
-
-        Args:
-            start: folder of the artifact that is prompted.
-        """
-        checkpoint = start if self.is_prompted else "micro"
+    def recipe(self) -> RunConfig:
+        """Return a recipe of seconds: the smallest preset, the built-in corpus, 32 examples."""
         methods = {name: METHODS[name] for name in self.methods}
         if self.bits != 32:
             methods["quantize"] = {"bits": self.bits}
         values = {
-            "model": {"family": self.family, "head": self.head, "checkpoint": checkpoint, "vocab_size": 400},
+            "model": {"family": self.family, "head": self.head, "checkpoint": "micro", "vocab_size": 400},
             "methods": methods,
             "data": {
                 "train_questions": 120,
                 "evaluation_questions": 16,
                 "selection_questions": 16,
-                "max_length": 192,
+                "max_length": 256,
                 "stride": 16,
                 "max_question_length": 32,
             },
@@ -111,11 +101,7 @@ def legal_products() -> list[Product]:
 
 def run_product(product: Product, *, folder: Path, cache_dir: Path) -> RunResult:
     """Run one product from its recipe to its measured artifact."""
-    if not product.is_prompted:
-        return run(product.recipe(), lambda progress: None, folder=folder, cache_dir=cache_dir)
-    plain = Product(product.family, product.head, (), 32)
-    start = run_product(plain, folder=folder.with_name(f"{folder.name}-start"), cache_dir=cache_dir)
-    return run(product.recipe(start.artifact), lambda progress: None, folder=folder, cache_dir=cache_dir)
+    return run(product.recipe(), lambda progress: None, folder=folder, cache_dir=cache_dir)
 
 
 def main(
