@@ -39,7 +39,7 @@ def rows(full_artifact: str) -> dict[str, dict[str, Any]]:
         "int8": {**stored, "methods": {"quantize": {"bits": 8}}},
         "int8 dynamic": {**stored, "methods": {"quantize": {"bits": 8, "scheme": "dynamic"}}},
         "nf4": {**stored, "methods": {"quantize": {"bits": 4}}},
-        "nf4, embeddings int8": {**stored, "methods": {"quantize": {"bits": 4, "embedding_bits": 8}}},
+        "nf4 + embeddings int8": {**stored, "methods": {"quantize": {"bits": 4, "embedding_bits": 8}}},
         "lora": _adapter("lora"),
         "ia3": {"methods": {"ia3": {}}, "train": {"learning_rate": 5e-3}},
         "qlora": _adapter("qlora"),

@@ -26,13 +26,13 @@ class TestLstm(SpanContract):
     has_attention_dropout = False
     checkpointing = False
     checkpoint: ClassVar[str] = "micro"
-    options: ClassVar[dict[str, Any]] = {}
+    reader_options: ClassVar[dict[str, Any]] = {}
     question_effect: ClassVar[float] = 1e-4  # of one other word, on a logit, before training
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         made = SpanContract.setting.__wrapped__(self, tmp_path_factory)  # type: ignore[attr-defined]
-        model = ModelConfig(family="lstm", checkpoint=self.checkpoint, dropout=0.0, options=self.options)
+        model = ModelConfig(family="lstm", checkpoint=self.checkpoint, dropout=0.0, options=self.reader_options)
         return Setting(Lstm(model), made.tokenizer, made.table, made.windows)
 
     def test_a_missing_folder_is_refused_at_once_with_the_presets_named(self, setting: Setting) -> None:
@@ -58,7 +58,7 @@ class TestLstm(SpanContract):
 class TestLstmWithoutAttention(TestLstm):
     """The question reaches the context through its mean alone; words in common are not marked."""
 
-    options: ClassVar[dict[str, Any]] = {"attention": "none", "exact_match": False}
+    reader_options: ClassVar[dict[str, Any]] = {"attention": "none", "exact_match": False}
 
     def test_the_options_reach_the_network(self, setting: Setting) -> None:
         _, model = setting.build()
@@ -67,15 +67,15 @@ class TestLstmWithoutAttention(TestLstm):
 
 
 class TestLstmWithMultiHeadAttention(TestLstm):
-    options: ClassVar[dict[str, Any]] = {"attention": "multi_head"}
+    reader_options: ClassVar[dict[str, Any]] = {"attention": "multi_head"}
 
 
 class TestLstmWithSelfAttention(TestLstm):
-    options: ClassVar[dict[str, Any]] = {"attention": "self"}
+    reader_options: ClassVar[dict[str, Any]] = {"attention": "self"}
 
 
 class TestLstmWithHashedVectors(TestLstm):
-    options: ClassVar[dict[str, Any]] = {"vectors": "hashed", "buckets": 2048}
+    reader_options: ClassVar[dict[str, Any]] = {"vectors": "hashed", "buckets": 2048}
 
     def test_words_that_share_letters_share_vectors(self, setting: Setting) -> None:
         _, model = setting.build()
@@ -106,18 +106,18 @@ class StudyContract(TestLstm):
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         sizes = {"embedding_size": self.width, "hidden_size": self.width, "positions": 40}
-        type(self).options = {**sizes, "question_positions": 12, "head_dropout": 0.0, **self.switches}
+        type(self).reader_options = {**sizes, "question_positions": 12, "head_dropout": 0.0, **self.switches}
         return TestLstm.setting.__wrapped__(self, tmp_path_factory)  # type: ignore[attr-defined]
 
     def test_every_preset_builds_and_each_is_larger_than_the_last(self, setting: Setting) -> None:
         counts = []
         for hidden in (8, 16, 24):
-            _, model = setting.build(options={**self.options, "hidden_size": hidden})
+            _, model = setting.build(options={**self.reader_options, "hidden_size": hidden})
             counts.append(sum(item.numel() for item in model.parameters()))
         assert counts == sorted(set(counts))
 
     def test_the_dropout_before_the_heads_acts_in_training_alone(self, setting: Setting) -> None:
-        family, model = setting.build(options={**self.options, "head_dropout": 0.5})
+        family, model = setting.build(options={**self.reader_options, "head_dropout": 0.5})
         plain, plain_model = setting.build()
         with torch.no_grad():
             expected = plain.loss(plain_model.eval(), setting.batch())
@@ -365,6 +365,7 @@ def _with_vectors(setting: Setting, path: Path, folder: Path, **options: Any) ->
 class TestVectorsFromAFile:
     name = "lstm"
     head = "span"
+    options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
