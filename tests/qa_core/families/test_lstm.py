@@ -32,7 +32,9 @@ class TestLstm(SpanContract):
     @pytest.fixture(scope="class")
     def setting(self, tmp_path_factory: pytest.TempPathFactory) -> Setting:
         made = SpanContract.setting.__wrapped__(self, tmp_path_factory)  # type: ignore[attr-defined]
-        model = ModelConfig(family="lstm", checkpoint=self.checkpoint, dropout=0.0, options=self.reader_options)
+        model = ModelConfig(
+            family="lstm", checkpoint=self.checkpoint, dropout=0.0, options=self.reader_options
+        )
         return Setting(Lstm(model), made.tokenizer, made.table, made.windows)
 
     def test_a_missing_folder_is_refused_at_once_with_the_presets_named(self, setting: Setting) -> None:
@@ -99,6 +101,7 @@ class StudyContract(TestLstm):
     """
 
     has_dropout = False
+    has_blocks = False  # its states stand at fixed places
     question_effect = 1e-6  # Keras' first vectors are small
     width: ClassVar[int] = 16  # of words and of one direction's states
     switches: ClassVar[dict[str, bool]] = {}

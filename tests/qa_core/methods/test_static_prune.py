@@ -487,7 +487,7 @@ def test_a_family_without_linear_layers_and_adapters_beside_it_are_refused():
     both = from_dict(RunConfig, {"model": {"family": "bert"}, "methods": {"static_prune": {}, "lora": {}}})
     with pytest.raises(IllegalCombination, match=r"'lora' cannot be combined with static_prune"):
         registry.check_combination(registry.make_family(both), registry.make_methods(both))
-    assert StaticPrune.excludes == {"lora", "ia3", "qlora", "few_shot"}
+    assert StaticPrune.excludes == {"few_shot", "ia3", "lora", "lora_int8", "qlora"}
 
 
 @pytest.mark.parametrize(

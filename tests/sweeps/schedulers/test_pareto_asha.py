@@ -169,6 +169,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
             "cost": {"inference_peak_bytes": memory * 1e6, "device": "toy"},
             "curve": curve,
             "cross_domain": {},
+            "prerequisites": {},
             "data": {"evaluation": {"data_hash": "toy"}},
             "artifact": task["folder"],
         }
