@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertForQuestionAnswering
 
@@ -251,3 +252,30 @@ def test_a_tokenizer_without_cls_is_refused_by_name() -> None:
 
     with pytest.raises(ConfigError, match=r"'bert' needs a sep token.*eos_token"):
         Bert(ModelConfig(family="bert")).layout(Bytes())  # type: ignore[arg-type]
+
+
+@pytest.mark.facts
+def test_bert_base_counts_108893186_parameters_and_its_parts() -> None:
+    with torch.device("meta"):
+        model = BertForQuestionAnswering(BertConfig())
+    counts = {name: sum(item.numel() for item in part.parameters()) for name, part in _parts(model).items()}
+    assert counts == {
+        "all": 108_893_186,
+        "encoder": 85_054_464,
+        "embeddings": 23_837_184,
+        "head": 1_538,
+    }
+    assert 4 * counts["all"] == 435_572_744  # bytes in float32
+
+
+@pytest.mark.facts
+@pytest.mark.parametrize(("kind", "expected"), [("BertModel", 109_482_240), ("BertForMaskedLM", 109_514_298)])
+def test_bert_base_with_its_pooler_or_its_language_model_head_has_the_published_count(kind, expected) -> None:
+    with torch.device("meta"):
+        model = getattr(transformers, kind)(BertConfig())
+    assert sum(item.numel() for item in model.parameters()) == expected
+
+
+def _parts(model: BertForQuestionAnswering) -> dict[str, torch.nn.Module]:
+    bert = model.bert
+    return {"all": model, "encoder": bert.encoder, "embeddings": bert.embeddings, "head": model.qa_outputs}

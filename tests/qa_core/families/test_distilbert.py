@@ -68,3 +68,11 @@ def test_a_bert_folder_is_refused_not_converted(shared: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"model\.checkpoint.*'bert'.*'distilbert'"):
         family.build(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.facts
+def test_distilbert_base_counts_66364418_parameters_in_265457672_bytes() -> None:
+    with torch.device("meta"):
+        model = DistilBertForQuestionAnswering(DistilBertConfig())
+    count = sum(item.numel() for item in model.parameters())
+    assert (count, 4 * count) == (66_364_418, 265_457_672)
