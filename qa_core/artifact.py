@@ -50,6 +50,11 @@ class LoadedArtifact:
         return sum(self.manifest["files"][name]["bytes"] for name in self.manifest["weight_files"])
 
     @property
+    def weights_sha256(self) -> dict[str, str]:
+        """Weight file -> SHA-256 of it as written."""
+        return {name: self.manifest["files"][name]["sha256"] for name in self.manifest["weight_files"]}
+
+    @property
     def null_threshold(self) -> float | None:
         """Null odds above which the answer is "no answer"; None when the model always answers."""
         return self.manifest["null_threshold"]
@@ -166,8 +171,8 @@ def is_artifact(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def load_plain(folder: Path, family: Family) -> torch.nn.Module:
-    """Load an artifact as the network that a recipe starts from, in place of a pretrained checkpoint.
+def load_plain(folder: Path, family: Family) -> LoadedArtifact:
+    """Load an artifact that a recipe starts from, in place of a pretrained checkpoint.
 
     Raises:
         ArtifactError: a file is missing or altered.
@@ -185,7 +190,7 @@ def load_plain(folder: Path, family: Family) -> torch.nn.Module:
             f"model.checkpoint: {str(folder)!r} is compressed ({', '.join(loaded.manifest['forms'])}); allowed: an "
             "artifact with plain weights"
         )
-    return loaded.model
+    return loaded
 
 
 def copy(folder: Path, to: Path) -> None:

@@ -198,11 +198,10 @@ def _summary(result: RunResult) -> dict[str, Any]:
 
 
 def _facts(loaded: LoadedArtifact, training: dict[str, Any]) -> dict[str, Any]:
-    hashes = {name: loaded.manifest["files"][name]["sha256"] for name in loaded.manifest["weight_files"]}
     known = ("key", "versions", "examples_seen", "quality", "cost", "prerequisites")
     return {
         "recipe": to_dict(loaded.config),
-        "weights_sha256": hashes,
+        "weights_sha256": loaded.weights_sha256,
         **{name: training.get(name) for name in known},
     }
 

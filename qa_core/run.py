@@ -109,8 +109,10 @@ def run(
 
 def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: Protocol) -> torch.nn.Module:
     source = Path(config.model.checkpoint)
-    if artifact.is_artifact(source):
-        model = artifact.load_plain(source, protocol.family)
+    if not protocol.family.is_preset and artifact.is_artifact(source):
+        start = artifact.load_plain(source, protocol.family)
+        data.facts["start_weights_sha256"] = start.weights_sha256
+        model = start.model
     else:
         model = protocol.family.build(data.tokenizer)
     model = model.to(protocol.device)  # before the methods, of which some quantise where the weights are

@@ -213,6 +213,8 @@ def test_a_recipe_without_budget_measures_an_artifact_that_it_starts_from(small_
     assert again.cost.train_peak_bytes is None
     hashes = [artifact.verify(tmp_path / name / "artifact")["files"]["model.safetensors"] for name in "ab"]
     assert hashes[0] == hashes[1]
+    assert again.data["start_weights_sha256"] == {"model.safetensors": hashes[0]["sha256"]}
+    assert "start_weights_sha256" not in trained.data
 
 
 @pytest.mark.parametrize(
