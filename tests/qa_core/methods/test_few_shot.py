@@ -166,6 +166,6 @@ def test_an_artifact_of_a_prompted_network_is_a_starting_point_like_any_other(
         recipe(small_squad, checkpoint), lambda report: None, folder=tmp_path / "a", cache_dir=cache_dir
     )
     family: Family = registry.family_class("mamba")(ModelConfig("mamba", first.artifact))
-    model = artifact.load_plain(Path(first.artifact), family)
+    model = artifact.load_plain(Path(first.artifact), family).model
     assert family.prompting is None
     assert all(item.requires_grad for item in model.parameters())
