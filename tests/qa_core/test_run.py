@@ -217,31 +217,26 @@ def test_a_recipe_without_budget_measures_an_artifact_that_it_starts_from(small_
     assert "start_weights_sha256" not in trained.data
 
 
-@pytest.mark.parametrize(
-    ("model", "methods", "words"),
-    [
-        ({"family": "distilbert"}, {}, "holds family 'bert' with head 'span'; allowed: family 'distilbert'"),
-        ({"family": "bert"}, {"lora": {"rank": 2}}, None),
-    ],
-)
-def test_a_start_from_an_artifact_of_another_family_is_refused(
-    model, methods, words, small_squad, cache_dir, tmp_path
-):
-    trained = run(
-        _recipe(small_squad, methods={}, train={"budget_examples": 16}),
-        lambda r: None,
-        folder=tmp_path / "a",
-        cache_dir=cache_dir,
+def test_an_adapter_can_be_put_on_a_reader_that_is_trained_already(small_squad, cache_dir, tmp_path):
+    trained, config = _trained_then(
+        small_squad, cache_dir, tmp_path, family="bert", methods={"lora": {"rank": 2}}
     )
-    config = _recipe(
-        small_squad,
-        model={**model, "checkpoint": trained.artifact},
-        methods=methods,
-        train={"budget_examples": 16, "batch_size": 8},
-    )
-    if words is None:  # an adapter on a reader that is trained already
-        result = run(config, lambda r: None, folder=tmp_path / "b", cache_dir=cache_dir)
-        assert result.cost.trainable_parameters < result.cost.parameters
-        return
+    result = run(config, lambda r: None, folder=tmp_path / "b", cache_dir=cache_dir)
+    assert 0 < result.cost.trainable_parameters < trained.cost.trainable_parameters
+    assert result.data["start_weights_sha256"]
+
+
+def test_a_start_from_an_artifact_of_another_family_is_refused(small_squad, cache_dir, tmp_path):
+    _, config = _trained_then(small_squad, cache_dir, tmp_path, family="distilbert", methods={})
+    words = "holds family 'bert' with head 'span'; allowed: family 'distilbert'"
     with pytest.raises(ConfigError, match=words):
         run(config, lambda r: None, folder=tmp_path / "b", cache_dir=cache_dir)
+
+
+def _trained_then(small_squad, cache_dir, tmp_path, *, family, methods):
+    """Train a BERT for two steps; returns its result and a recipe that starts from its artifact."""
+    train = {"budget_examples": 16, "batch_size": 8}
+    first = _recipe(small_squad, methods={}, train=train)
+    trained = run(first, lambda r: None, folder=tmp_path / "a", cache_dir=cache_dir)
+    model = {"family": family, "checkpoint": trained.artifact}
+    return trained, _recipe(small_squad, model=model, methods=methods, train=train)
