@@ -65,7 +65,7 @@ class RungHooks:
     """What happens at a rung, in this order: `evaluate`, the checkpoint is written, `report`.
 
     `evaluate` may append to `state.curve`; the mean loss since the last rung is `loss_sum / loss_windows`. `report`
-    may end the process: the trial then resumes after this rung.
+    may end the process: the trial then resumes after this rung, which it reports again.
     """
 
     evaluate: Callable[[TrainState], None]
@@ -94,6 +94,8 @@ def train(
     optimizer = make_optimizer(model, task)
     model.train()
     state = checkpoint.restore(checkpoint_folder, model, optimizer) if checkpoint_folder else None
+    if state is not None:
+        hooks.report(state)  # the process may have ended after this rung's checkpoint and before its report
     state = state or TrainState()
     for method in task.methods:
         method.progress(model, state.examples_seen / task.budget_examples)

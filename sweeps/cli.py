@@ -62,6 +62,10 @@ def run(
         Path | None,
         typer.Option(help="The sweep's own folder; default: runs/NAME-TIME. Must be new or empty."),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", help="Go on with the sweep in this folder, where it was."),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: a Ray on this machine.")] = None,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server or database; default: mlflow.db beside the run folders.")
@@ -76,8 +80,10 @@ def run(
 
     if dry_run:
         return planning.plan(spec)
-    target = sweep.Target(out or sweep.default_folder(spec.name), address, tracking_uri, dashboard)
-    return sweep.run(spec, target)
+    if resume is not None and out is not None:
+        raise ConfigError("--out: not with --resume: the sweep stays in its folder")
+    target = sweep.Target(resume or out or sweep.default_folder(spec.name), address, tracking_uri, dashboard)
+    return sweep.run(spec, target, resume=resume is not None)
 
 
 @app.command()

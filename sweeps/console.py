@@ -40,10 +40,12 @@ class SweepConsole:
         self._front_text = ""
         self._started = time.monotonic()
 
-    def start(self, name: str, trials: int, folder: Path) -> None:
-        """Announce the sweep and show its bar."""
+    def start(self, name: str, trials: int, folder: Path, *, ended: int = 0) -> None:
+        """Announce the sweep and show its bar; `ended` trials of a resumed sweep are done already."""
         self._folder, self._trials, self._started = folder, trials, time.monotonic()
-        self._line("sweep", f"{name}: {trials} trials into {folder}")
+        self._ended = ended
+        before = f", {ended} of them ended before" if ended else ""
+        self._line("sweep", f"{name}: {trials} trials into {folder}{before}")
         if self._output.isatty():
             self._bar = _bar(self._output, trials)
             self._bar.start()

@@ -4,16 +4,16 @@ Lines are only ever appended. Everything else (tables, plots, the tracking serve
 a front makes of records is in `sweeps/front.py`.
 """
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from qa_core.errors import DataError, StorageError, unknown
+from qa_core.errors import DataError, unknown
 from qa_core.schema import as_json
+from sweeps import lines
 
+RECORDS_FILE = "records.jsonl"  # in the sweep's folder
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "stopped", "failed", "oom")
 
@@ -47,6 +47,10 @@ class Record:
         default_factory=dict
     )  # method -> its teacher: recipe, quality, cost
     artifact: str | None = None  # folder, relative to the run's folder
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the searcher's, given back to it when it is rebuilt
+    starts: int = 1  # times that a worker took the trial up: more than 1 when it went on from a checkpoint
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -75,18 +79,7 @@ def append(path: Path, record: Record) -> None:
         DataError: a value is not finite or not JSON.
         StorageError: the file cannot be written.
     """
-    try:
-        line = json.dumps(to_dict(record), allow_nan=False, ensure_ascii=False, sort_keys=True)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"record {record.trial_id}: cannot be stored: {error}") from error
-    try:
-        _cut_torn_line(path)
-        with path.open("ab") as file:
-            file.write(line.encode("utf-8") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
+    lines.append(path, to_dict(record), what=f"record {record.trial_id}")
 
 
 @dataclass(frozen=True)
@@ -103,25 +96,11 @@ def load(path: Path) -> Loaded:
     Raises:
         DataError: the file is missing, or a line is malformed or of an unknown schema version.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    *lines, tail = data.split(b"\n")
-    notes = (
-        (f"{path}:{len(lines) + 1}: left out a last line that was torn while it was written",) if tail else ()
-    )
-    records = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
-    return Loaded(tuple(records), notes)
+    found, notes = lines.read(path)
+    return Loaded(tuple(_record(values, place) for place, values in found), notes)
 
 
-def _parse(line: bytes, place: str) -> Record:
-    try:
-        values = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise DataError(f"{place}: not a JSON line: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{place}: expected a JSON object, found {type(values).__name__}")
+def _record(values: Mapping[str, Any], place: str) -> Record:
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(f"{place}: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}")
@@ -133,21 +112,3 @@ def _parse(line: bytes, place: str) -> Record:
         return Record(**{**values, "curve": tuple(values.get("curve", ()))})
     except (TypeError, DataError) as error:
         raise DataError(f"{place}: {error}") from error
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"found {name}; every number must be finite")
-
-
-def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        file.seek(size - 1)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)

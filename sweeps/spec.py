@@ -5,6 +5,7 @@ What the search space means for families and methods is checked by `sweeps/space
 mean, by `qa_core/config.py`.
 """
 
+import json
 import math
 import types
 import typing
@@ -24,9 +25,11 @@ from pydantic import (
 )
 
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
-from qa_core.errors import ConfigError, unknown
+from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from sweeps.objectives import MEASURES, final_values, measure
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
+
+SPEC_FILE = "spec.json"  # in the sweep's folder: the settings that it runs with
 
 # Settings of the recipe that the sweep itself decides.
 DECIDED_BY_THE_SWEEP = {
@@ -205,6 +208,39 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
     return spec
 
 
+def stored_spec(folder: Path) -> SweepSpec:
+    """Return the settings that a sweep's folder holds.
+
+    Raises:
+        DataError: there are none, or this version does not take them.
+    """
+    path = folder / SPEC_FILE
+    try:
+        values = json.loads(path.read_text())
+        spec = SweepSpec.model_validate(values)
+    except ValidationError as error:
+        raise DataError("\n".join(_refusals(error, Source(str(path), values)))) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: settings of the sweep cannot be read: {error}") from error
+    spec._source = Source(str(path), values)
+    _check_parts(spec)
+    return spec
+
+
+def store_spec(spec: SweepSpec, folder: Path) -> None:
+    """Write the settings into the sweep's folder; a crash in between leaves the former ones.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    temporary = folder / f".{SPEC_FILE}.tmp"
+    try:
+        temporary.write_text(json.dumps(spec.as_dict(), indent=2))
+        temporary.replace(folder / SPEC_FILE)
+    except OSError as error:
+        raise StorageError(f"{folder / SPEC_FILE}: cannot be written: {error}") from error
+
+
 def _check_choices(values: list[Any]) -> None:
     if not values:
         raise ValueError("choice: the list is empty")
@@ -309,4 +345,14 @@ def _sections_of(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections_of(inner)
 
 
-__all__ = ["Budget", "Objective", "Resources", "SpaceEntry", "SweepSpec", "entry_ids", "load_spec"]
+__all__ = [
+    "Budget",
+    "Objective",
+    "Resources",
+    "SpaceEntry",
+    "SweepSpec",
+    "entry_ids",
+    "load_spec",
+    "store_spec",
+    "stored_spec",
+]

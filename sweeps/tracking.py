@@ -53,7 +53,7 @@ class Tracker:
         self._notify = notify
         self._runs: _Runs | None = None
         self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
-        self._missed_front: tuple[Sequence[Path], float, set[str]] | None = None
+        self._missed_front: tuple[Sequence[Path], float, set[str], int] | None = None
         self._tracebacks: list[str] = []  # not written yet
         self._silent_until = 0.0
 
@@ -132,10 +132,19 @@ class Tracker:
             del self._missed[trial_id]
 
     def log_front(
-        self, front_files: Sequence[Path], hypervolume: float, front_trial_ids: Iterable[str]
+        self,
+        front_files: Sequence[Path],
+        hypervolume: float,
+        front_trial_ids: Iterable[str],
+        *,
+        spent_examples: int,
     ) -> None:
-        """Put the front's files and hypervolume on the parent and the tag `on_front` on its trials alone."""
-        front = (list(front_files), hypervolume, set(front_trial_ids))
+        """Put the front's files and hypervolume on the parent and the tag `on_front` on its trials alone.
+
+        Args:
+            spent_examples: training windows that all trials consumed: the step of the hypervolume.
+        """
+        front = (list(front_files), hypervolume, set(front_trial_ids), spent_examples)
         self._missed_front = None if self._guard("log_front", lambda runs: runs.log_front(*front)) else front
 
     def finish(self, status: str) -> None:
@@ -148,7 +157,8 @@ class Tracker:
         for record in list(self._missed.values()):
             self.log_trial(record)
         if self._missed_front:
-            self.log_front(*self._missed_front)
+            files, hypervolume, trial_ids, spent_examples = self._missed_front
+            self.log_front(files, hypervolume, trial_ids, spent_examples=spent_examples)
         self._guard("finish", lambda runs: runs.close(status))
         if self.failures:
             self._write_tracebacks()
@@ -270,11 +280,13 @@ class _Runs:
         for start in range(0, len(metrics), METRICS_PER_BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
 
-    def log_front(self, files: Sequence[Path], hypervolume: float, trial_ids: set[str]) -> None:
+    def log_front(
+        self, files: Sequence[Path], hypervolume: float, trial_ids: set[str], spent_examples: int
+    ) -> None:
         for path in files:
             self._client.log_artifact(self.parent, str(path), artifact_path="front")
         values = {"hypervolume": hypervolume, "front_size": len(trial_ids)}
-        self.log_numbers(self.parent, values, step=len(self._children))
+        self.log_numbers(self.parent, values, step=spent_examples)
         for trial_id in self._front - trial_ids:
             if trial_id in self._children:
                 self._client.delete_tag(self._children[trial_id], FRONT_TAG)

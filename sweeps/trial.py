@@ -6,17 +6,23 @@ so that torch is imported once; each trial starts with a look at what the last o
 
 import gc
 import json
+import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from qa_core.config import RunConfig, from_dict
+from qa_core.errors import StorageError
 from qa_core.schema import Progress, as_json
 from sweeps.schedulers.base import check_report
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
+FINAL_FILE = "final.json"  # in the trial's folder: its final report
+LOCK_FILE = "worker.lock"
+LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
 
 
@@ -31,32 +37,42 @@ class TrialTask:
     threads: int
     objectives: tuple[str, ...] = ()
     max_memory_mb: float | None = None
+    reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
     """Run one trial and report to Ray Tune; the entry point that `tuner` registers.
 
     Every report holds `examples_seen` and each objective's value so far; the last one holds `final` and the result.
-    An exception is written to the trial's folder with its traceback and raised again, so that Ray sees it too.
+    An exception is written to the trial's folder with its traceback and raised again, so that Ray sees it too. A trial
+    that had ended before, without its driver hearing of it, only sends its final report again.
     """
     from ray import tune
 
     task = TrialTask(**task_values)
     folder = Path(task.folder)
-    folder.mkdir(parents=True, exist_ok=True)
 
     def report(progress: Progress) -> None:
-        values = as_json(progress)
-        check_report(values, task.objectives)
-        tune.report({**values, "final": False})
+        if progress.examples_seen > task.reported_examples:
+            values = as_json(progress)
+            check_report(values, task.objectives)
+            tune.report({**values, "final": False})
 
-    try:
-        final = execute(task, report)
-        check_report(final, task.objectives)
-    except Exception as error:
-        outcome = {"status": status_of(error), "reason": _reason(error), "traceback": traceback.format_exc()}
-        _write_outcome(folder, outcome)
-        raise
+    with _held(folder):
+        final = read_final(folder)
+        if final is None:
+            try:
+                final = execute(task, report)
+                check_report(final, task.objectives)
+                _write(folder / FINAL_FILE, final)
+            except Exception as error:
+                outcome = {
+                    "status": status_of(error),
+                    "reason": _reason(error),
+                    "traceback": traceback.format_exc(),
+                }
+                _write(folder / OUTCOME_FILE, outcome)
+                raise
     tune.report(final)
 
 
@@ -116,16 +132,56 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _write_outcome(folder: Path, outcome: dict[str, Any]) -> None:
-    temporary = folder / f".{OUTCOME_FILE}.tmp"
-    temporary.write_text(json.dumps(outcome))
-    temporary.replace(folder / OUTCOME_FILE)
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the trial's folder against the worker of a killed driver, which may not have ended yet."""
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE, timeout=LOCK_SECONDS)
+        lock.acquire()
+    except Timeout as error:
+        raise StorageError(f"{folder}: another worker has held it for more than {LOCK_SECONDS} s") from error
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(values))
+    temporary.replace(path)
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """Return why a trial ended without a result, or None when it left no such note."""
     path = folder / OUTCOME_FILE
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_final(folder: Path) -> dict[str, Any] | None:
+    """Return the final report of a trial that has ended and whose artifact is there, or None."""
+    if not (folder / FINAL_FILE).exists() or not (folder / "artifact").is_dir():
+        return None
+    final = json.loads((folder / FINAL_FILE).read_text())
+    final["result"]["artifact"] = str(folder / "artifact")  # the sweep's folder may have moved
+    return final
+
+
+def forget_outcome(folder: Path) -> None:
+    """Remove the note of a trial that is to run again."""
+    (folder / OUTCOME_FILE).unlink(missing_ok=True)
+
+
+def default_cache_dir() -> Path:
+    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder."""
+    named = os.environ.get("QA_SWEEPS_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
 
 
 def as_values(task: TrialTask) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from pydantic import ValidationError
 
 from qa_core.errors import ConfigError, unknown
-from sweeps.spec import SweepSpec, load_spec
+from sweeps.spec import SweepSpec, load_spec, stored_spec
 
 DEFAULT_CONFIG = "quickstart"
+RESUMABLE = ("trials", "concurrent")  # may change when a sweep is resumed
 # parameter of `read_spec` -> the setting that it overrides
 SETTINGS = {
     "data": "recipe.data.train",
@@ -44,7 +46,10 @@ def read_spec(
         str | None, typer.Option(help="Training data: sample, a SQuAD or Parquet file, or a hub name.")
     ] = None,
     eval_data: Annotated[str | None, typer.Option(help="Evaluation data, named as --data.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials.")] = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Number of trials; with --resume also +N: so many more than now."),
+    ] = None,
     max_memory_mb: Annotated[
         float | None, typer.Option(help="Recipes that need more are refused before training.")
     ] = None,
@@ -59,7 +64,7 @@ def read_spec(
     given = {
         "data": data,
         "eval_data": eval_data,
-        "trials": trials,
+        "trials": None if trials is None else _whole_number(trials),
         "max_memory_mb": max_memory_mb,
         "concurrent": concurrent,
         "seed": seed,
@@ -72,13 +77,18 @@ def read_spec(
 
 
 def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `read_spec`; it is called with the finished `spec` and its own."""
+    """Give a command the options of `read_spec`; it is called with the finished `spec` and its own.
+
+    A command with an option `resume`, when that is given, gets the spec of the sweep in that folder.
+    """
     shared = inspect.signature(read_spec).parameters
     own = [item for name, item in inspect.signature(command).parameters.items() if name != "spec"]
 
     @functools.wraps(command)
     def with_options(**values: Any) -> Any:
-        spec = read_spec(**{name: values.pop(name) for name in shared})
+        given = {name: values.pop(name) for name in shared}
+        folder = values.get("resume")
+        spec = read_spec(**given) if folder is None else resumed_spec(folder, given)
         return command(spec=spec, **values)
 
     with_options.__signature__ = inspect.Signature([*shared.values(), *own])  # type: ignore[attr-defined]
@@ -87,6 +97,49 @@ def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:
         name: hint for name, hint in hints.items() if name not in ("spec", "return")
     }
     return with_options
+
+
+def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
+    """Return the spec of the sweep in a folder, with more trials or other concurrency where asked.
+
+    Args:
+        given: parameter of `read_spec` -> value.
+
+    Raises:
+        ConfigError: an option would make it another sweep.
+        DataError: the folder holds no sweep.
+    """
+    defaults = {name: item.default for name, item in inspect.signature(read_spec).parameters.items()}
+    for name, value in given.items():
+        if value != defaults[name] and name not in RESUMABLE:
+            allowed = ", ".join(f"--{item}" for item in RESUMABLE)
+            raise ConfigError(
+                f"--{name.strip('_').replace('_', '-')}: not with --resume: a sweep goes on as it was begun; "
+                f"allowed: {allowed}"
+            )
+    spec = stored_spec(folder)
+    budget = spec.budget.model_dump()
+    if (trials := given["trials"]) is not None:
+        more = trials.removeprefix("+")
+        budget["trials"] = _whole_number(more) + (spec.budget.trials if more != trials else 0)
+    if given["concurrent"] is not None:
+        budget["concurrent"] = given["concurrent"]
+    values = {**spec.as_dict(), "budget": {name: item for name, item in budget.items() if item is not None}}
+    try:
+        return SweepSpec.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(
+            f"budget.{problem['loc'][-1]}: found {problem['input']!r}: {problem['msg']}"
+        ) from error
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(
+            f"--trials: found {text!r}; allowed: a whole number, or with --resume +N for N more"
+        )
+    return int(text)
 
 
 def find_config(name: str) -> Path:

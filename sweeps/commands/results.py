@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.front import FrontResult, best_under, compute_front, table, write_csv
-from sweeps.records import load
+from sweeps.records import RECORDS_FILE, load
+from sweeps.spec import SPEC_FILE
 
 if TYPE_CHECKING:
     from sweeps.spec import Objective
-
-RECORDS_FILE, SPEC_FILE = "records.jsonl", "spec.json"
 
 
 def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:

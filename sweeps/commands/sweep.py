@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import StorageError
+from qa_core.errors import ConfigError, StorageError
 from sweeps.commands.planning import check_data
-from sweeps.commands.results import RECORDS_FILE
 from sweeps.console import SweepConsole
 from sweeps.place import Place
 from sweeps.space import compile_space
@@ -17,6 +16,7 @@ from sweeps.spec import SweepSpec
 
 if TYPE_CHECKING:
     from sweeps.front import FrontResult
+    from sweeps.journal import Past
     from sweeps.tracking import Tracker
     from sweeps.tuner import SweepOutcome
 
@@ -39,8 +39,8 @@ def default_folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def run(spec: SweepSpec, target: Target) -> int:
-    """Run the sweep and show what came out; returns 3 when some trials failed.
+def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
+    """Run the sweep, or go on with the one in the folder, and show what came out; returns 3 when some trials failed.
 
     Raises:
         QaError: space, data, folder or tracking store are refused; nothing was trained then.
@@ -49,36 +49,67 @@ def run(spec: SweepSpec, target: Target) -> int:
     check_data(spec)
     place = Place(target.address, target.dashboard)
     place.set_environment()  # before Ray is imported
+    from sweeps import journal
     from sweeps.tracking import Tracker
     from sweeps.tuner import create_run_folder, run_sweep
 
-    create_run_folder(target.folder)
+    past = journal.read(target.folder) if resume else None
+    if past is None:
+        create_run_folder(target.folder)
+    else:
+        _check_trials(spec, past)
+    tracking = _tracking(target, past)
     console = SweepConsole()
     tracker = Tracker.start(
-        spec.as_dict(),
-        run_folder=target.folder,
-        tracking_uri=target.tracking_uri,
-        experiment=EXPERIMENT,
-        notify=console.note,
+        spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
     )
     status = "failed"
     try:
-        outcome = run_sweep(spec, folder=target.folder, place=place, console=console, tracker=tracker)
+        outcome = run_sweep(
+            spec, folder=target.folder, place=place, console=console, tracker=tracker, past=past
+        )
         console.finish(outcome.counts)
         files = write_front(outcome.front, target.folder)
-        tracker.log_front(files, outcome.front.hypervolume, [point.trial_id for point in outcome.front.front])
+        tracker.log_front(
+            files,
+            outcome.front.hypervolume,
+            [point.trial_id for point in outcome.front.front],
+            spent_examples=outcome.spent_examples,
+        )
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
         console.close()
-        if (target.folder / RECORDS_FILE).exists():
-            console.note(f"trials that ended are kept; see them with: qa-sweep front {target.folder}")
+        if (target.folder / journal.JOURNAL_FILE).exists():
+            command = shlex.join(["qa-sweep", "run", "--resume", str(target.folder)])
+            console.note(f"trials that ended are kept, others go on from their last rung with: {command}")
         raise
     finally:
         console.close()
         tracker.finish(status)
     show(outcome, files, tracker)
+    if outcome.unfinished:
+        command = shlex.join(["qa-sweep", "run", "--resume", str(target.folder)])
+        print(
+            f"{outcome.unfinished} trials were cut short by budget.time_minutes; they go on with: {command}"
+        )
     return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
+
+
+def _check_trials(spec: SweepSpec, past: "Past") -> None:
+    if spec.budget.trials < len(past.trials):
+        raise ConfigError(
+            f"--trials: found {spec.budget.trials}; allowed: {len(past.trials)} or more, the trials that have started"
+        )
+
+
+def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:
+    """Return where the sweep is mirrored: as asked, or where it was before."""
+    found = past.tracking if past else {}
+    uri = found.get("tracking_uri")
+    if target.tracking_uri not in (None, uri) or uri is None:
+        return {"tracking_uri": target.tracking_uri}
+    return {"tracking_uri": uri, "parent_run_id": found["parent_run_id"]}
 
 
 def write_front(front: "FrontResult", folder: Path) -> list[Path]:

@@ -14,9 +14,10 @@ from sweeps import records
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
 from sweeps.place import Place
+from sweeps.records import RECORDS_FILE
 from sweeps.spec import load_spec
 from sweeps.tracking import Tracker
-from sweeps.tuner import RECORDS_FILE, create_run_folder, run_sweep
+from sweeps.tuner import create_run_folder, run_sweep
 
 
 class _Told:

@@ -187,7 +187,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
         ],
     )
     outcome = tuner.run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
-    found = records.load(folder / tuner.RECORDS_FILE).records
+    found = records.load(folder / records.RECORDS_FILE).records
     front = {point.trial_id for point in outcome.front.front}
     return {
         record.config["train"]["learning_rate"]: (record.status, record.trial_id in front) for record in found

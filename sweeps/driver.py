@@ -1,0 +1,290 @@
+"""The state of one sweep: what was proposed, what was reported, the records and the front. Knows nothing of Ray.
+
+`tuner.py` asks `Driver.propose` for trials and tells it what happens to them. Every event goes to the journal or to
+`records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qa_core.config import to_dict
+from qa_core.seeding import derive_seed
+from sweeps import provenance, records, registry
+from sweeps.front import compute_front
+from sweeps.journal import Journal, Past, PastTrial
+from sweeps.records import RECORDS_FILE, Record
+from sweeps.schedulers.base import Curves
+from sweeps.searchers.base import Proposal, Searcher
+from sweeps.space import Space
+from sweeps.spec import SweepSpec
+from sweeps.trial import TrialTask, default_cache_dir, forget_outcome, read_outcome
+
+PROGRESS = (
+    "examples_seen",
+    "budget_examples",
+    "train_loss",
+    "train_seconds",
+    "memory_mb",
+    "selection_em_percent",
+    "selection_f1_percent",
+)
+
+
+@dataclass
+class _Running:
+    """One trial between its proposal and its record."""
+
+    task: TrialTask
+    proposal: Proposal
+    started: float = field(default_factory=time.time)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    is_stopped: bool = False  # the scheduler's verdict on the last report
+    starts: int = 0
+
+
+class Driver:
+    """Every event of a sweep ends here."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        *,
+        space: Space,
+        searcher: Searcher,
+        folder: Path,
+        console: Any,
+        tracker: Any,
+        past: Past | None = None,
+    ) -> None:
+        """Take in what happened before.
+
+        Args:
+            folder: of the sweep; there.
+            console, tracker: told of each event; see `console.py` and `tracking.py`.
+            past: of a sweep that is resumed; trials that have not ended are proposed again, first.
+        """
+        self.spec, self.space, self.searcher = spec, space, searcher
+        # Absolute: a worker's current folder is not the driver's.
+        self.folder, self.console, self.tracker = folder.resolve(), console, tracker
+        self.scheduler = registry.make_scheduler(spec.scheduler.name, spec.scheduler.options)
+        self.rungs = self.scheduler.rungs(spec.budget.examples)
+        self.journal = Journal(self.folder)
+        self.records: list[Record] = []
+        self.running: dict[str, _Running] = {}
+        self.provenance = provenance.collect()
+        self._proposed = 0
+        self._again: deque[_Running] = deque()
+        self.spent_examples = 0  # by all trials, ended or not
+        for trial in (past or Past()).trials:
+            self._remember(trial)
+        self.front = compute_front(self.records, spec.objectives)
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that the budget still allows, those that go on included."""
+        return max(0, self.spec.budget.trials - self._proposed) + len(self._again)
+
+    def history(self) -> Curves:
+        """Return the reports of all former trials, ended or not, from which the scheduler is rebuilt."""
+        curves = {record.trial_id: record.curve for record in self.records}
+        return curves | {item.task.trial_id: list(item.curve) for item in self._again}
+
+    def propose(self) -> TrialTask | None:
+        """Return the next trial to run, or None when the searcher has no more."""
+        if self._again:
+            running = self._again.popleft()
+            self.running[running.task.trial_id] = running
+            return running.task
+        proposal = self.searcher.propose()
+        if proposal is None:
+            return None
+        trial_id = f"t{self._proposed:04d}"
+        self._proposed += 1
+        recipe = self.space.to_run_config(
+            proposal.assignment, seed=derive_seed(self.spec.seed, trial_id) % 2**31, rungs=self.rungs
+        )
+        task = self._task(trial_id, to_dict(recipe))
+        self.journal.proposed(
+            trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
+        )
+        self.running[trial_id] = _Running(task, proposal)
+        return task
+
+    def started(self, trial_id: str) -> None:
+        """Note that a worker took the trial up."""
+        running = self.running[trial_id]
+        self.journal.started(trial_id)
+        running.started = time.time()
+        running.starts += 1
+        self.tracker.trial_started(trial_id)
+        self.console.trial_started(trial_id, self.space.label(running.proposal.assignment))
+
+    def reported(self, trial_id: str, metrics: Mapping[str, Any], *, is_stopped: bool) -> None:
+        """Note a rung and the scheduler's verdict; the final report is left to `ended`.
+
+        A trial that went on from a checkpoint may report its rung again, which counts once.
+        """
+        running = self.running.get(trial_id)
+        if metrics.get("final") or running is None:
+            return
+        seen = running.curve[-1]["examples_seen"] if running.curve else 0
+        if metrics["examples_seen"] <= seen:
+            return
+        progress = {key: metrics[key] for key in PROGRESS}
+        self.journal.reported(trial_id, progress, is_stopped=is_stopped)
+        running.curve.append(progress)
+        running.is_stopped = is_stopped
+        self.spent_examples += progress["examples_seen"] - seen
+        self.tracker.log_progress(trial_id, progress)
+        self.console.trial_reported(trial_id, progress)
+
+    def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
+        """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
+
+        A trial that Ray ends without a result, an error or a verdict was cut short by the sweep's own end, such as
+        its time limit: it has no record and goes on when the sweep is resumed.
+        """
+        running = self.running.get(trial_id)
+        if running is None:
+            return
+        result = metrics.get("result") if metrics.get("final") and error is None else None
+        ending = (
+            {"status": "ok", "reason": None, "traceback": None} if result else self._ending(running, error)
+        )
+        if ending is None:
+            return
+        del self.running[trial_id]
+        record = self._record(running, metrics, result, ending)
+        self.records.append(record)
+        records.append(self.folder / RECORDS_FILE, record)
+        seen = running.curve[-1]["examples_seen"] if running.curve else 0
+        self.spent_examples += max(0, record.examples_seen - seen)
+        self.searcher.tell(running.proposal.id, record.status, self._values(record))
+        self.console.trial_ended(records.to_dict(record))
+        self.tracker.log_trial(records.to_dict(record))
+        if record.status == "ok":
+            self._renew_front()
+
+    def settle(self) -> None:
+        """Record the former trials that the scheduler had stopped when the sweep ended before their records."""
+        for running in [item for item in self._again if item.is_stopped]:
+            self._again.remove(running)
+            self.running[running.task.trial_id] = running
+            self.ended(running.task.trial_id, {}, None)
+
+    def counts(self) -> Counter[str]:
+        """Return how many trials ended in each status."""
+        return Counter(record.status for record in self.records)
+
+    def unfinished(self) -> int:
+        """Return how many trials were proposed and have no record."""
+        return self._proposed - len(self.records)
+
+    def _remember(self, trial: PastTrial) -> None:
+        self._proposed += 1
+        record = trial.record
+        status = None if record is None else record.status
+        values = None if record is None else self._values(record)
+        proposal = self.searcher.remember(trial.assignment, status, values, trial.notes)
+        if record is not None:
+            self.records.append(record)
+            self.spent_examples += record.examples_seen
+            return
+        reached = trial.curve[-1]["examples_seen"] if trial.curve else 0
+        self.spent_examples += reached
+        task = self._task(trial.trial_id, trial.recipe, reported_examples=reached)
+        forget_outcome(Path(task.folder))  # its record was not written: what happened then will happen again
+        running = _Running(task, proposal, curve=list(trial.curve), is_stopped=trial.is_stopped)
+        running.starts = trial.starts
+        self._again.append(running)
+
+    def _task(self, trial_id: str, recipe: Mapping[str, Any], *, reported_examples: int = 0) -> TrialTask:
+        return TrialTask(
+            trial_id=trial_id,
+            recipe=dict(recipe),
+            folder=str(self.folder / "trials" / trial_id),
+            cache_dir=str(default_cache_dir()),
+            threads=max(1, int(self.spec.resources.cpus_per_trial)),
+            objectives=tuple(objective.name for objective in self.spec.objectives),
+            max_memory_mb=self.spec.budget.max_memory_mb,
+            reported_examples=reported_examples,
+        )
+
+    def _values(self, record: Record) -> list[float] | None:
+        if record.status != "ok" or record.objectives is None:
+            return None
+        return [record.objectives[objective.name] for objective in self.spec.objectives]
+
+    def _renew_front(self) -> None:
+        before = {point.trial_id for point in self.front.front}
+        self.front = compute_front(self.records, self.spec.objectives)
+        now = {point.trial_id for point in self.front.front}
+        self.tracker.log_metric("hypervolume", self.front.hypervolume, step=self.spent_examples)
+        if now != before:
+            rows = [row for row in self.front.rows() if row["on_front"]]
+            self.console.front_changed(rows, self.front.hypervolume)
+
+    def _record(
+        self,
+        running: _Running,
+        metrics: Mapping[str, Any],
+        result: Mapping[str, Any] | None,
+        ending: Mapping[str, Any],
+    ) -> Record:
+        task = running.task
+        finished = time.time()
+        curve = list(result["curve"]) if result else running.curve
+        return Record(
+            trial_id=task.trial_id,
+            status=str(ending["status"]),
+            reason=ending["reason"],
+            traceback=ending["traceback"],
+            seed=task.recipe["seed"],
+            assignment=running.proposal.assignment,
+            config=dict(task.recipe),
+            examples_seen=curve[-1]["examples_seen"] if curve else 0,
+            # A recipe that trains nothing has a budget of 0, whatever the sweep allows.
+            budget_examples=curve[-1]["budget_examples"] if result else self.spec.budget.examples,
+            curve=curve,
+            objectives=self.spec.measured_objectives(result) if result else None,
+            quality=result["quality"] if result else None,
+            cost=result["cost"] if result else None,
+            cross_domain=result["cross_domain"] if result else {},
+            data=result["data"] if result else {},
+            prerequisites=result["prerequisites"] if result else {},
+            device=result["cost"]["device"] if result else None,
+            artifact=_relative(result["artifact"], self.folder) if result else None,
+            notes=running.proposal.notes,
+            starts=max(1, running.starts),
+            started_at=_utc(running.started),
+            finished_at=_utc(finished),
+            seconds=finished - running.started,
+            provenance={**self.provenance, "left_over_bytes": metrics.get("left_over_bytes")},
+        )
+
+    def _ending(self, running: _Running, error: str | None) -> dict[str, Any] | None:
+        """Return how a trial without a result ended; None when it was merely cut short."""
+        outcome = read_outcome(Path(running.task.folder))
+        if outcome is not None:
+            return outcome
+        if error is not None:
+            reason = error.strip().splitlines()[-1] if error.strip() else "the worker died without a message"
+            return {"status": "failed", "reason": reason, "traceback": error}
+        if not running.is_stopped:
+            return None
+        reached = running.curve[-1]["examples_seen"]
+        reason = f"stopped by scheduler {self.spec.scheduler.name!r} at {reached} examples"
+        return {"status": "stopped", "reason": reason, "traceback": None}
+
+
+def _relative(path: str, folder: Path) -> str:
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
