@@ -81,14 +81,16 @@ class Journal:
 
 
 def read(folder: Path) -> Past:
-    """Return what happened in a sweep so far.
+    """Return what happened so far in a folder with a sweep's settings; nothing, if it ended before its first trial.
 
     Raises:
-        DataError: there is no sweep that can be resumed, or a line of its files is malformed; the message names it.
+        DataError: there are records without a journal, or a line of the files is malformed; the message names it.
     """
     path = folder / JOURNAL_FILE
-    if not path.is_file():
-        raise DataError(f"{folder}: no sweep that can be resumed: it has no {JOURNAL_FILE}")
+    if not path.exists():
+        if (folder / RECORDS_FILE).exists():
+            raise DataError(f"{folder}: cannot be resumed: it has no {JOURNAL_FILE}")
+        return Past()
     found, notes = lines.read(path)
     trials: dict[str, PastTrial] = {}
     tracking: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from qa_core.errors import ConfigError, StorageError
 from sweeps import registry
 from sweeps.driver import Driver
 from sweeps.front import FrontResult
-from sweeps.journal import Past, held
+from sweeps.journal import LOCK_FILE, Past, held
 from sweeps.place import Place
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec, store_spec
@@ -212,7 +212,7 @@ def create_run_folder(folder: Path) -> None:
     Raises:
         StorageError: it holds something already, or it cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or {item.name for item in folder.iterdir()} - {LOCK_FILE}):
         raise StorageError(f"{folder}: exists already; choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)

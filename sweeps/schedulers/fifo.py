@@ -18,11 +18,14 @@ class FifoOptions:
     """Options of `fifo`."""
 
     reports: int = 3  # evenly spaced before the end; 0: none
+    at: tuple[int, ...] | None = None  # examples at which to report instead: the rungs of another scheduler, say
 
     def __post_init__(self) -> None:
-        """Check the range."""
+        """Check the ranges."""
         if self.reports < 0:
             raise ConfigError(f"scheduler.options.reports: found {self.reports}; allowed: 0 or more")
+        if self.at is not None and any(point < 1 for point in self.at):
+            raise ConfigError(f"scheduler.options.at: found {list(self.at)}; allowed: whole numbers from 1")
 
 
 class Fifo(Scheduler):
@@ -32,9 +35,10 @@ class Fifo(Scheduler):
     Options = FifoOptions
 
     def rungs(self, max_examples: int) -> tuple[int, ...]:
-        """Return the points that cut the budget into `reports + 1` equal parts, rounded."""
+        """Return the named points, or those that cut the budget into `reports + 1` equal parts, rounded."""
         parts = self.options.reports + 1
-        points = {round(max_examples * part / parts) for part in range(1, parts)}
+        evenly = (round(max_examples * part / parts) for part in range(1, parts))
+        points = set(evenly if self.options.at is None else self.options.at)
         return tuple(sorted(point for point in points if 0 < point < max_examples))
 
     def ray_scheduler(

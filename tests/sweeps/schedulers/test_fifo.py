@@ -28,3 +28,14 @@ def test_reports_cut_the_budget_into_equal_parts(
 def test_a_negative_number_of_reports_is_refused() -> None:
     with pytest.raises(ConfigError, match="reports: found -1; allowed: 0 or more"):
         Fifo.from_options({"reports": -1})
+
+
+def test_reports_at_named_points_are_kept_below_the_budget() -> None:
+    named = Fifo.from_options({"at": [900, 100, 300], "reports": 7})
+    assert named.rungs(900) == (100, 300)
+    assert named.rungs(901) == (100, 300, 900)
+
+
+def test_a_point_before_the_first_example_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"at: found \[0, 5\]; allowed: whole numbers from 1"):
+        Fifo.from_options({"at": [0, 5]})
