@@ -1,6 +1,6 @@
 """Names of searchers and schedulers, and where they live. Adding one is one file and one line here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from qa_core.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from sweeps.schedulers.base import Scheduler
     from sweeps.searchers.base import Searcher
-    from sweeps.space import Space
+    from sweeps.space import Assignment, Space
     from sweeps.spec import SweepSpec
 
 SEARCHERS = {
@@ -35,10 +35,15 @@ def scheduler_class(name: str) -> type["Scheduler"]:
     return _load(SCHEDULERS, "scheduler", name)
 
 
-def make_searcher(spec: "SweepSpec", space: "Space") -> "Searcher":
-    """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name or option."""
+def make_searcher(
+    spec: "SweepSpec", space: "Space", admits: "Callable[[Assignment], bool] | None" = None
+) -> "Searcher":
+    """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name or option.
+
+    A recipe for which `admits` is False is never proposed.
+    """
     kind = searcher_class(spec.searcher.name)
-    return kind(space, spec.objectives, seed=spec.seed, options=spec.searcher.options)
+    return kind(space, spec.objectives, seed=spec.seed, options=spec.searcher.options, admits=admits)
 
 
 def make_scheduler(name: str, options: Mapping[str, Any]) -> "Scheduler":

@@ -1,13 +1,17 @@
 """What a searcher is: it proposes assignments of a space and is told how they ended.
 
-It does not run trials (`sweeps/tuner.py`) nor stop them (`sweeps/schedulers/`). Every searcher only proposes
-what the space says is legal, and the same seed and the same answers give the same proposals.
+It does not run trials (`sweeps/tuner.py`) nor stop them (`sweeps/schedulers/`). Every searcher only proposes what the
+space says is legal and what `admits` lets through, and the same seed and the same answers give the same proposals.
+
+A searcher is lost with its process and rebuilt from what was proposed (`remember`). So proposal `i` depends on the
+seed, on `i`, on the earlier proposals with their notes and on the answers to them: never on the state of a generator,
+nor on the order in which the answers came.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import from_dict
@@ -17,26 +21,49 @@ if TYPE_CHECKING:
     from sweeps.spec import Objective
 
 STATUSES = ("ok", "stopped", "failed", "oom")
+REFUSED_NOTE = "refused"  # how many recipes came up and were refused before this one
+
+Fingerprint = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """One recipe to try; `id` counts from 0 within a searcher."""
+    """One recipe to try; `id` counts from 0 within a searcher.
+
+    `notes` are plain JSON values that belong into the trial's record: what `remember` must be given back.
+    """
 
     id: int
     assignment: Assignment
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Searcher(ABC):
-    """One searcher with checked options, over one space and its objectives."""
+    """One searcher with checked options, over one space and its objectives.
+
+    `refused` counts the recipes that came up and that `admits` refused, each time that they came up.
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type]
 
     def __init__(
-        self, space: Space, objectives: Sequence["Objective"], *, seed: int, options: Mapping[str, Any]
+        self,
+        space: Space,
+        objectives: Sequence["Objective"],
+        *,
+        seed: int,
+        options: Mapping[str, Any],
+        admits: Callable[[Assignment], bool] | None = None,
     ) -> None:
         """Check the options.
+
+        Args:
+            space: of the recipes.
+            objectives: in the order of the values that are told.
+            seed: of all that is random.
+            options: as in the spec.
+            admits: False for a recipe that must never be proposed, always the same for the same recipe; None: all may.
 
         Raises:
             ConfigError: an option is unknown, of the wrong type or out of range.
@@ -45,8 +72,11 @@ class Searcher(ABC):
         self.objectives = tuple(objectives)
         self.seed = seed
         self.options = self.check_options(options)
+        self.admits = admits
+        self.refused = 0
         self._open: dict[int, Assignment] = {}  # proposed, not yet told
         self._proposals = 0
+        self._verdicts: dict[Fingerprint, bool] = {}
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> Any:
@@ -55,13 +85,14 @@ class Searcher(ABC):
 
     def propose(self) -> Proposal | None:
         """Return the next recipe to try; None when nothing is left to propose."""
-        identity = self._proposals
-        assignment = self._next(identity)
-        if assignment is None:
+        identity, refused = self._proposals, self.refused
+        found = self._next(identity)
+        if found is None:
             return None
-        self._proposals += 1
-        self._open[identity] = assignment
-        return Proposal(identity, dict(assignment))
+        assignment, notes = found
+        if self.refused > refused:
+            notes = {**notes, REFUSED_NOTE: self.refused - refused}
+        return self._take(Proposal(identity, assignment, notes))
 
     def tell(self, proposal_id: int, status: str, values: Sequence[float] | None) -> None:
         """Say how a proposal ended, once.
@@ -79,17 +110,45 @@ class Searcher(ABC):
         checked = self._checked(status, values)
         self._learn(proposal_id, self._open.pop(proposal_id), status, checked)
 
-    def remember(self, assignment: Mapping[str, Any], status: str, values: Sequence[float] | None) -> None:
-        """Take in a trial of an earlier session, as if it had been proposed and told here.
+    def remember(
+        self,
+        assignment: Mapping[str, Any],
+        status: str | None,
+        values: Sequence[float] | None,
+        notes: Mapping[str, Any] = {},
+    ) -> Proposal:
+        """Take in a trial of an earlier session, as if it had been proposed here, and told unless it is open.
+
+        Trials must be remembered in the order in which they were proposed, before anything is proposed here. Then the
+        later proposals are those of a searcher that was never interrupted.
+
+        Args:
+            assignment: of the earlier proposal.
+            status: how it ended, as for `tell`; None: it is open, and `tell` comes later.
+            values: as for `tell`.
+            notes: of the earlier proposal.
+
+        Returns:
+            The proposal, under its id here.
 
         Raises:
-            ValueError: values and status do not fit together.
+            ValueError: values and status do not fit together, or the assignment is not of this space.
         """
-        self._recall(dict(assignment), status, self._checked(status, values))
+        if status is not None:
+            self._checked(status, values)
+        elif values is not None:
+            raise ValueError(f"an open trial has no final values, found {list(values)}")
+        proposal = Proposal(self._proposals, dict(assignment), dict(notes))
+        self._recall(proposal)
+        self.refused += notes.get(REFUSED_NOTE, 0)
+        self._take(proposal)
+        if status is not None:
+            self.tell(proposal.id, status, values)
+        return proposal
 
     @abstractmethod
-    def _next(self, identity: int) -> Assignment | None:
-        """Return the next assignment, or None when nothing is left."""
+    def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
+        """Return the assignment of a new proposal and its notes, or None when nothing is left."""
 
     def _learn(  # noqa: B027 - most searchers learn nothing
         self, identity: int, assignment: Assignment, status: str, values: list[float] | None
@@ -97,8 +156,22 @@ class Searcher(ABC):
         """React to the end of a proposal; by default, nothing is learnt."""
 
     @abstractmethod
-    def _recall(self, assignment: Assignment, status: str, values: list[float] | None) -> None:
-        """React to a trial of an earlier session."""
+    def _recall(self, proposal: Proposal) -> None:
+        """React to a proposal of an earlier session, so that the next `_next` is what it would have been."""
+
+    def _is_admitted(self, assignment: Assignment) -> bool:
+        """Ask `admits`, once for each recipe."""
+        if self.admits is None:
+            return True
+        key = fingerprint(assignment)
+        if key not in self._verdicts:
+            self._verdicts[key] = self.admits(dict(assignment))
+        return self._verdicts[key]
+
+    def _take(self, proposal: Proposal) -> Proposal:
+        self._proposals += 1
+        self._open[proposal.id] = dict(proposal.assignment)
+        return proposal
 
     def _checked(self, status: str, values: Sequence[float] | None) -> list[float] | None:
         if status not in STATUSES:
@@ -115,6 +188,6 @@ class Searcher(ABC):
         return [float(value) for value in values]
 
 
-def fingerprint(assignment: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def fingerprint(assignment: Mapping[str, Any]) -> Fingerprint:
     """Return a hashable stand-in: equal for assignments that give the same recipe."""
     return tuple(sorted((identity, repr(value)) for identity, value in assignment.items()))

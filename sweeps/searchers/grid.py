@@ -1,12 +1,12 @@
 """Grid search: every legal combination once, ranges cut to a few points."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError
 from qa_core.seeding import numpy_generator
-from sweeps.searchers.base import Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space import Assignment, Space
 
 if TYPE_CHECKING:
@@ -33,12 +33,18 @@ class GridSearcher(Searcher):
     Options = GridOptions
 
     def __init__(
-        self, space: Space, objectives: Sequence["Objective"], *, seed: int, options: Mapping[str, Any]
+        self,
+        space: Space,
+        objectives: Sequence["Objective"],
+        *,
+        seed: int,
+        options: Mapping[str, Any],
+        admits: Callable[[Assignment], bool] | None = None,
     ) -> None:
         """Start at the first point."""
-        super().__init__(space, objectives, seed=seed, options=options)
+        super().__init__(space, objectives, seed=seed, options=options, admits=admits)
         self._remaining: Iterator[Assignment] = self._walk()
-        self._done: set[tuple[tuple[str, str], ...]] = set()
+        self._done: set[Fingerprint] = set()
 
     def _walk(self) -> Iterator[Assignment]:
         if not self.options.shuffle:
@@ -48,8 +54,18 @@ class GridSearcher(Searcher):
         for index in numpy_generator(self.seed, "searcher", self.name).permutation(len(points)):
             yield points[index]
 
-    def _next(self, identity: int) -> Assignment | None:
-        return next((item for item in self._remaining if fingerprint(item) not in self._done), None)
+    def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
+        refused = 0
+        for item in self._remaining:
+            if fingerprint(item) in self._done:
+                refused = 0  # what was refused before a remembered point stands in that point's notes
+            elif self._is_admitted(item):
+                self.refused += refused
+                return item, {}
+            else:
+                refused += 1
+        self.refused += refused
+        return None
 
-    def _recall(self, assignment: Assignment, status: str, values: list[float] | None) -> None:
-        self._done.add(fingerprint(assignment))
+    def _recall(self, proposal: Proposal) -> None:
+        self._done.add(fingerprint(proposal.assignment))

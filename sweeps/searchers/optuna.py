@@ -2,32 +2,48 @@
 
 Each trial's parameters are suggested in the order of the space, so that a sampler only ever sees active ones.
 Optuna fixes the choices of a named parameter for a whole study; where legality narrows a choice, the narrowed
-one therefore gets a name of its own. Trials are told as what they are: COMPLETE for the whole budget only,
-PRUNED when a scheduler stopped them, FAIL otherwise.
+one therefore gets a name of its own.
+
+Trials are told as what they are: COMPLETE for the whole budget only, PRUNED when a scheduler stopped them, FAIL
+otherwise. A recipe that is refused before it runs is PRUNED with a violated constraint: it has no values, so COMPLETE
+would be made up, and Optuna's samplers never look at FAIL. TPE counts it to the bad ones. NSGA-II breeds from COMPLETE
+trials only, which are all feasible: there, a refused child is just not born.
+
+Rebuilding: each request has a sampler of its own, seeded by the proposal's id and the attempt. What Optuna writes down
+while a trial is requested depends on who was finished at that moment and cannot be rebuilt later: the generation
+that NSGA-II gives it, and the values that TPE drew for parameters not yet asked for, which keep concurrent proposals
+apart. These attributes go into the notes, and so do the refused recipes, which are trials of the study as well.
 
 Sources: TPE, Bergstra et al. 2011; its multi-objective form, Ozaki et al. 2022; NSGA-II, Deb et al. 2002.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError, unknown
-from qa_core.seeding import derive_seed
+from qa_core.seeding import derive_seed, numpy_generator
 from sweeps.domains import Choice, FloatRange, IntRange
-from sweeps.searchers.base import Searcher
+from sweeps.known_recipes import known_recipes
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
+from sweeps.searchers.random import draw
 from sweeps.space import Assignment, Parameter, Space
 
 if TYPE_CHECKING:
-    from optuna import Study
+    from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import TrialState
+    from optuna.trial import FrozenTrial, TrialState
 
     from sweeps.spec import Objective
 
 SAMPLERS = ("tpe", "nsga2", "random")
+# TPE takes a tenth of the trials for good ones, refused ones last. With at most 8 refused for each that ran, a refused
+# one never gets there while all that ran end well.
+ATTEMPTS = 8
+ATTRIBUTES_NOTE, REFUSED_RECIPES_NOTE = "optuna_attributes", "refused_recipes"
+VIOLATED = {"admitted": 1.0}  # above 0 is a violation
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class OptunaOptions:
     sampler: str = "tpe"
     startup_trials: int = 10  # random ones before TPE models anything
     population: int = 20  # of NSGA-II: trials in one generation
+    known: bool = False  # True: one known-good recipe of each family and methods first
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
@@ -51,49 +68,102 @@ class OptunaOptions:
 
 
 class OptunaSearcher(Searcher):
-    """One Optuna study in memory, asked and told."""
+    """One Optuna study in memory, asked and told.
+
+    With `admits`, a request is made again up to `ATTEMPTS` times, then the recipe is a random one. Nothing is left to
+    propose when the random draws and the grid of `random` hold no recipe that is admitted.
+    """
 
     name = "optuna"
     Options = OptunaOptions
 
     def __init__(
-        self, space: Space, objectives: Sequence["Objective"], *, seed: int, options: Mapping[str, Any]
+        self,
+        space: Space,
+        objectives: Sequence["Objective"],
+        *,
+        seed: int,
+        options: Mapping[str, Any],
+        admits: Callable[[Assignment], bool] | None = None,
     ) -> None:
         """Create the study; raises ConfigError for a wrong option."""
         import optuna
         from optuna.study import StudyDirection
 
-        super().__init__(space, objectives, seed=seed, options=options)
+        super().__init__(space, objectives, seed=seed, options=options, admits=admits)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         self.study: Study = optuna.create_study(
-            directions=[directions[objective.goal] for objective in self.objectives], sampler=self._sampler()
+            directions=[directions[objective.goal] for objective in self.objectives]
         )
         self._trial_numbers: dict[int, int] = {}  # of the study, by proposal
+        self._seen: set[Fingerprint] = set()
+        known = known_recipes(space, seed=seed) if self.options.known else []
+        self._known = [item for item in known if self._is_admitted(item)]
+        self.refused = len(known) - len(self._known)
 
-    def _sampler(self) -> "BaseSampler":
-        from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
+    def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
+        spare = None
+        if self.admits:
+            # Before the study is asked: what it learnt on the way to nothing would stand in no proposal's notes.
+            rng = numpy_generator(self.seed, "searcher", self.name, identity)
+            spare, draws = draw(self.space, rng, is_admitted=self._is_admitted, seen=self._seen)
+            if spare is None:
+                self.refused += draws
+                return None
+        known = next((item for item in self._known if fingerprint(item) not in self._seen), None)
+        asked, refused = self._ask(identity) if known is None else (None, [])
+        assignment = next(item for item in (asked, known, spare) if item is not None)
+        if asked is None:
+            self._enter(assignment)
+            self.study.sampler = self._sampler(identity, ATTEMPTS)
+            self.study.sampler.before_trial(self.study, self._latest())
+        self.refused += len(refused)
+        self._proposed(identity, assignment)
+        notes = {ATTRIBUTES_NOTE: dict(self._latest().system_attrs), REFUSED_RECIPES_NOTE: refused}
+        return assignment, {key: value for key, value in notes.items() if value}
 
-        seed = derive_seed(self.seed, "searcher", self.name) % 2**32
+    def _ask(self, identity: int) -> tuple[Assignment | None, list[Assignment]]:
+        """Return the first admitted recipe of the sampler, None if it took too long, and the refused ones."""
+        refused: list[Assignment] = []
+        for attempt in range(ATTEMPTS):
+            self.study.sampler = self._sampler(identity, attempt)
+            trial = self.study.ask()
+            assignment = self._suggest(trial)
+            if self._is_admitted(assignment):
+                return assignment, refused
+            for key, value in VIOLATED.items():
+                trial.set_constraint(key, value)
+            self.study.tell(trial, state=_state("stopped"))
+            refused.append(assignment)
+        return None, refused
+
+    def _sampler(self, identity: int, attempt: int) -> "BaseSampler":
+        """Return the sampler of one request: none before it has touched its generator."""
+        from optuna.samplers import RandomSampler, TPESampler
+
+        from sweeps.breeding import ConditionalNsga2
+
+        seed = derive_seed(self.seed, "searcher", self.name, identity, attempt) % 2**32
         if self.options.sampler == "random":
             return RandomSampler(seed=seed)
         if self.options.sampler == "nsga2":
-            return NSGAIISampler(seed=seed, population_size=self.options.population)
+            return ConditionalNsga2(population=self.options.population, seed=seed)
+        # Known and refused recipes are trials of the study, but not random ones.
+        refused = len(self.study.get_trials(deepcopy=False)) - len(self._trial_numbers)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # constant_liar and group count as experimental
+            warnings.simplefilter("ignore")  # group counts as experimental
             # Joint modelling of parameters needs groups in a conditional space, and one objective to pay off.
             joint = len(self.objectives) == 1
             return TPESampler(
                 seed=seed,
-                n_startup_trials=self.options.startup_trials,
+                n_startup_trials=self.options.startup_trials + len(self._known) + refused,
                 constant_liar=True,  # keep concurrent proposals apart
                 multivariate=joint,
                 group=joint,
             )
 
-    def _next(self, identity: int) -> Assignment:
-        trial = self.study.ask()
-        self._trial_numbers[identity] = trial.number
+    def _suggest(self, trial: "Trial") -> Assignment:
         assignment: Assignment = {}
         for parameter, name in self._steps(assignment):
             domain = parameter.domain
@@ -107,10 +177,24 @@ class OptunaSearcher(Searcher):
         return assignment
 
     def _learn(self, identity: int, assignment: Assignment, status: str, values: list[float] | None) -> None:
-        self.study.tell(self._trial_numbers.pop(identity), values, state=_state(status))
+        self.study.tell(self._trial_numbers[identity], values, state=_state(status))
 
-    def _recall(self, assignment: Assignment, status: str, values: list[float] | None) -> None:
-        from optuna.trial import create_trial
+    def _recall(self, proposal: Proposal) -> None:
+        for assignment in proposal.notes.get(REFUSED_RECIPES_NOTE, ()):
+            self._enter(assignment, state=_state("stopped"), constraints=VIOLATED)
+        self._enter(proposal.assignment, system_attrs=dict(proposal.notes.get(ATTRIBUTES_NOTE, {})))
+        self._proposed(proposal.id, proposal.assignment)
+
+    def _proposed(self, identity: int, assignment: Assignment) -> None:
+        self._trial_numbers[identity] = self._latest().number
+        self._seen.add(fingerprint(assignment))
+
+    def _latest(self) -> "FrozenTrial":
+        return self.study.get_trials(deepcopy=False)[-1]
+
+    def _enter(self, assignment: Assignment, **details: Any) -> None:
+        """Add a recipe that no sampler suggested to the study, as a trial that runs unless a state is given."""
+        from optuna.trial import TrialState, create_trial
 
         partial: Assignment = {}
         parameters: dict[str, Any] = {}
@@ -120,10 +204,8 @@ class OptunaSearcher(Searcher):
                 raise ValueError(f"the trial to remember has no value for {parameter.id}: {assignment}")
             distributions[name] = self._distribution(parameter, partial)
             partial[parameter.id] = parameters[name] = assignment[parameter.id]
-        trial = create_trial(
-            state=_state(status), values=values, params=parameters, distributions=distributions
-        )
-        self.study.add_trial(trial)
+        details = {"state": TrialState.RUNNING, **details}
+        self.study.add_trial(create_trial(params=parameters, distributions=distributions, **details))
 
     def _steps(self, assignment: Assignment) -> Iterator[tuple[Parameter, str]]:
         """Yield each active parameter and its name in the study; the caller adds its value in between."""

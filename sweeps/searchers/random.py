@@ -1,22 +1,29 @@
 """Random search: independent draws, without repeating a recipe while there are others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qa_core.seeding import numpy_generator
-from sweeps.searchers.base import Searcher, fingerprint
+from sweeps.known_recipes import known_recipes
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space import Assignment, Space
 
 if TYPE_CHECKING:
     from sweeps.spec import Objective
 
-DRAWS = 200  # before a finite space is searched for what is left
+DRAWS = 200  # before the grid is searched for what is left
+WALKED = 5000  # recipes of the grid that are looked at
 
 
 @dataclass(frozen=True)
 class RandomOptions:
-    """`random` has no options."""
+    """Options of `random`."""
+
+    known: bool = False  # True: one known-good recipe of each family and methods first, then chance
 
 
 class RandomSearcher(Searcher):
@@ -26,29 +33,58 @@ class RandomSearcher(Searcher):
     Options = RandomOptions
 
     def __init__(
-        self, space: Space, objectives: Sequence["Objective"], *, seed: int, options: Mapping[str, Any]
+        self,
+        space: Space,
+        objectives: Sequence["Objective"],
+        *,
+        seed: int,
+        options: Mapping[str, Any],
+        admits: Callable[[Assignment], bool] | None = None,
     ) -> None:
-        """Start with the generator of this seed."""
-        super().__init__(space, objectives, seed=seed, options=options)
-        self._rng = numpy_generator(seed, "searcher", self.name)
-        self._seen: set[tuple[tuple[str, str], ...]] = set()
+        """Start with nothing seen."""
+        super().__init__(space, objectives, seed=seed, options=options, admits=admits)
+        self._seen: set[Fingerprint] = set()
+        known = known_recipes(space, seed=seed) if self.options.known else []
+        self._known = [item for item in known if self._is_admitted(item)]
+        self.refused = len(known) - len(self._known)
 
-    def _next(self, identity: int) -> Assignment:
-        assignment = self.space.sample(self._rng)
-        for _ in range(DRAWS):
-            if fingerprint(assignment) not in self._seen:
-                break
-            assignment = self.space.sample(self._rng)
-        else:
-            assignment = self._unseen() or assignment
-        self._seen.add(fingerprint(assignment))
-        return assignment
-
-    def _unseen(self) -> Assignment | None:
-        if not self.space.is_finite:
+    def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
+        assignment = next((item for item in self._known if fingerprint(item) not in self._seen), None)
+        if assignment is None:
+            rng = numpy_generator(self.seed, "searcher", self.name, identity)
+            assignment, refused = draw(self.space, rng, is_admitted=self._is_admitted, seen=self._seen)
+            self.refused += refused
+        if assignment is None:
             return None
-        left = [item for item in self.space.grid() if fingerprint(item) not in self._seen]
-        return left[int(self._rng.integers(len(left)))] if left else None
-
-    def _recall(self, assignment: Assignment, status: str, values: list[float] | None) -> None:
         self._seen.add(fingerprint(assignment))
+        return assignment, {}
+
+    def _recall(self, proposal: Proposal) -> None:
+        self._seen.add(fingerprint(proposal.assignment))
+
+
+def draw(
+    space: Space,
+    rng: np.random.Generator,
+    *,
+    is_admitted: Callable[[Assignment], bool],
+    seen: Collection[Fingerprint],
+) -> tuple[Assignment | None, int]:
+    """Return a random recipe that is admitted, an unseen one where one is found, and how many draws were refused.
+
+    After `DRAWS` draws, the recipe is one of the grid, whose ranges are cut to three points: of its first `WALKED`
+    recipes, so that the search ends. The recipe is None when all these draws and recipes are refused.
+    """
+    refused, repeat = 0, None
+    for _ in range(DRAWS):
+        assignment = space.sample(rng)
+        if not is_admitted(assignment):
+            refused += 1
+        elif fingerprint(assignment) in seen:
+            repeat = assignment
+        else:
+            return assignment, refused
+    admitted = [item for item in islice(space.grid(), WALKED) if is_admitted(item)]
+    unseen = [item for item in admitted if fingerprint(item) not in seen]
+    left = unseen or ([repeat] if repeat else admitted)
+    return (left[int(rng.integers(len(left)))] if left else None), refused

@@ -1,6 +1,7 @@
 """What every searcher must do. A searcher's test inherits `SearcherContract` and names its class."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -11,8 +12,9 @@ from sweeps import registry
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space, method_names
 from sweeps.spec import Objective
-from tests.sweeps.toys import OBJECTIVES, toy_space
+from tests.sweeps.toys import OBJECTIVES, SPACE, toy_space
 
+REBUILT_TRIALS = 16
 GOALS = [Objective.model_validate(item) for item in OBJECTIVES]
 
 
@@ -27,19 +29,51 @@ def answers(proposal: Proposal) -> tuple[str, list[float] | None]:
 
 
 def run(searcher: Searcher, trials: int) -> list[Proposal]:
-    """Propose and tell, with two proposals open at a time."""
-    done: list[Proposal] = []
-    waiting: list[Proposal] = []
-    for _ in range(trials):
-        proposal = searcher.propose()
-        if proposal is None:
-            break
-        done.append(proposal)
-        waiting.append(proposal)
-        if len(waiting) == 2:
-            first = waiting.pop(0)
-            searcher.tell(first.id, *answers(first))
-    return done
+    """Propose and tell, with two proposals open at a time; the last one stays open."""
+    return Session(searcher, open_at_most=2).go_on(trials)
+
+
+class Session:
+    """Trials that are proposed and told by a fixed timetable, and what a record keeps of them."""
+
+    def __init__(self, searcher: Searcher, *, open_at_most: int) -> None:
+        self.searcher, self.open_at_most = searcher, open_at_most
+        self.proposals: list[Proposal] = []
+        self.open: list[Proposal] = []
+
+    def go_on(self, trials: int) -> list[Proposal]:
+        """Go on to so many proposals, or until none is left; the last `open_at_most` - 1 stay open."""
+        while len(self.proposals) < trials:
+            proposal = self.searcher.propose()
+            if proposal is None:
+                break
+            self.proposals.append(proposal)
+            self.open.append(proposal)
+            if len(self.open) == self.open_at_most:
+                self.tell(self.open[len(self.proposals) % len(self.open)])  # not always the oldest
+        return self.proposals
+
+    def tell(self, proposal: Proposal) -> None:
+        self.open.remove(proposal)
+        self.searcher.tell(proposal.id, *answers(proposal))
+
+    def rebuilt(self, searcher: Searcher) -> "Session":
+        """Return this session as another process finds it in its records, with a fresh searcher."""
+        session = Session(searcher, open_at_most=self.open_at_most)
+        for proposal in self.proposals:
+            assignment, notes = json.loads(json.dumps([proposal.assignment, proposal.notes]))
+            ending = (None, None) if proposal in self.open else answers(proposal)
+            remembered = searcher.remember(assignment, *ending, notes)
+            assert remembered == proposal
+            session.proposals.append(remembered)
+        session.open = [session.proposals[proposal.id] for proposal in self.open]
+        return session
+
+
+def small_rates(assignment: Mapping[str, Any]) -> bool:
+    """Admit 1 of about 3 recipes: a made-up budget over the learning rate and the batch."""
+    rate = next((value for name, value in assignment.items() if "learning_rate" in name), 0.0)
+    return rate < 3e-3 and assignment.get("train.batch_size", 8) == 8
 
 
 @pytest.mark.usefixtures("toy_registry")
@@ -50,9 +84,15 @@ class SearcherContract:
     options: ClassVar[Mapping[str, Any]] = {}
     depends_on_seed: ClassVar[bool] = True
 
-    def make(self, space: Space | None = None, *, seed: int = 0) -> Searcher:
+    def make(
+        self,
+        space: Space | None = None,
+        *,
+        seed: int = 0,
+        admits: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> Searcher:
         kind = registry.searcher_class(self.name)
-        return kind(space or toy_space(), GOALS, seed=seed, options=self.options)
+        return kind(space or toy_space(), GOALS, seed=seed, options=self.options, admits=admits)
 
     def test_it_is_registered_under_its_own_name(self) -> None:
         assert registry.searcher_class(self.name).name == self.name
@@ -124,15 +164,93 @@ class SearcherContract:
         with pytest.raises(ConfigError, match=r"searcher\.options\.colour: unknown setting 'colour'"):
             registry.searcher_class(self.name).check_options({"colour": 1})
 
-    def test_trials_of_an_earlier_session_can_be_remembered(self) -> None:
-        earlier = run(self.make(seed=1), 12)
-        searcher = self.make(seed=2)
-        for proposal in earlier:
-            searcher.remember(proposal.assignment, *answers(proposal))
-        later = run(searcher, 12)
-        assert [proposal.id for proposal in later] == list(range(12))
+    @pytest.mark.parametrize("admits", [None, small_rates], ids=["all admitted", "some refused"])
+    @pytest.mark.parametrize("open_at_most", [1, 3])
+    def test_a_searcher_rebuilt_at_any_point_goes_on_as_if_it_had_never_stopped(
+        self, open_at_most: int, admits: Callable[[Mapping[str, Any]], bool] | None
+    ) -> None:
+        undisturbed = Session(self.make(seed=5, admits=admits), open_at_most=open_at_most)
+        expected = undisturbed.go_on(REBUILT_TRIALS)
+        assert len(expected) == REBUILT_TRIALS
+        assert len({answers(proposal)[0] for proposal in expected}) == 4
+        for cut in range(REBUILT_TRIALS):
+            stopped = Session(self.make(seed=5, admits=admits), open_at_most=open_at_most)
+            stopped.go_on(cut)
+            assert len(stopped.open) == min(cut, open_at_most - 1)
+            later = stopped.rebuilt(self.make(seed=5, admits=admits))
+            assert later.go_on(REBUILT_TRIALS) == expected
+            assert later.searcher.refused == undisturbed.searcher.refused
+
+    def test_the_order_of_the_answers_decides_nothing(self) -> None:
+        later = []
+        for order in (range(12), reversed(range(12))):
+            searcher = self.make(seed=2)
+            proposals = [searcher.propose() for _ in range(12)]
+            for index in order:
+                proposal = proposals[index]
+                assert proposal is not None
+                searcher.tell(proposal.id, *answers(proposal))
+            later.append([searcher.propose() for _ in range(4)])
+        assert later[0] == later[1]
+
+    def test_an_open_trial_of_an_earlier_session_is_told_later_and_has_no_values_before(self) -> None:
+        proposal = self.make().propose()
+        assert proposal is not None
+        searcher = self.make()
+        with pytest.raises(ValueError, match="an open trial has no final values"):
+            searcher.remember(proposal.assignment, None, [1.0, 2.0])
+        with pytest.raises(ValueError, match="needs one finite value"):
+            searcher.remember(proposal.assignment, "ok", None)
+        remembered = searcher.remember(proposal.assignment, None, None, proposal.notes)
+        assert remembered == proposal
+        searcher.tell(remembered.id, "ok", [1.0, 2.0])
+        with pytest.raises(ValueError, match="is not open"):
+            searcher.tell(remembered.id, "ok", [1.0, 2.0])
+
+    def test_a_told_trial_of_an_earlier_session_is_not_open(self) -> None:
+        proposal = self.make().propose()
+        assert proposal is not None
+        searcher = self.make()
+        remembered = searcher.remember(proposal.assignment, "failed", None, proposal.notes)
+        with pytest.raises(ValueError, match="is not open"):
+            searcher.tell(remembered.id, "failed", None)
+
+    def test_a_refused_recipe_is_never_proposed_and_counted(self) -> None:
+        asked: list[tuple[bool, Mapping[str, Any]]] = []
+
+        def admits(assignment: Mapping[str, Any]) -> bool:
+            asked.append((small_rates(assignment), assignment))
+            return asked[-1][0]
+
+        searcher = self.make(admits=admits)
+        proposals = run(searcher, 30)
+        assert len(proposals) >= 20  # of the grid, 22 points are admitted
+        assert all(small_rates(proposal.assignment) for proposal in proposals)
+        assert searcher.refused > 10
+        assert sum(proposal.notes.get("refused", 0) for proposal in proposals) == searcher.refused
+        assert sum(not verdict for verdict, _ in asked) >= 10
+
+    def test_where_everything_is_refused_nothing_is_proposed(self) -> None:
+        for space in (toy_space(), toy_space(space=SPACE[:3])):
+            searcher = self.make(space, admits=lambda assignment: False)
+            assert searcher.propose() is None
+            assert searcher.propose() is None
+            assert searcher.refused > 0
+
+    def test_the_last_admitted_recipe_of_a_finite_space_is_found(self) -> None:
+        values = list(range(1, 2001))
+        space = toy_space(
+            space=[
+                {"set": "model.family", "choice": ["alpha"]},
+                {"set": "train.batch_size", "choice": values},
+            ]
+        )
+        proposal = self.make(space, admits=lambda item: item["train.batch_size"] == 1777).propose()
+        assert proposal is not None
+        assert proposal.assignment == {"model.family": "alpha", "train.batch_size": 1777}
 
     def test_a_space_without_choices_left_is_proposed_as_it_is(self) -> None:
         space = toy_space(space=[{"set": "model.family", "choice": ["gamma"]}])
         proposal = self.make(space).propose()
-        assert proposal == Proposal(0, {"model.family": "gamma"})
+        assert proposal is not None
+        assert (proposal.id, proposal.assignment) == (0, {"model.family": "gamma"})
