@@ -139,8 +139,8 @@ def _take_in(values: Mapping[str, Any], trials: dict[str, PastTrial], tracking: 
     elif event == "proposed":
         if values["trial_id"] in trials:
             raise DataError(f"trial {values['trial_id']} was proposed twice")
-        texts = [dict(values[name]) for name in ("assignment", "notes", "recipe")]
-        trials[values["trial_id"]] = PastTrial(values["trial_id"], *texts)
+        assignment, notes, recipe = (dict(values[name]) for name in ("assignment", "notes", "recipe"))
+        trials[values["trial_id"]] = PastTrial(values["trial_id"], assignment, notes, recipe)
     elif event == "started":
         trials[values["trial_id"]].starts += 1
     elif event == "reported":

@@ -18,7 +18,9 @@ class FifoOptions:
     """Options of `fifo`."""
 
     reports: int = 3  # evenly spaced before the end; 0: none
-    at: tuple[int, ...] | None = None  # examples at which to report instead: the rungs of another scheduler, say
+    at: tuple[int, ...] | None = (
+        None  # examples at which to report instead: the rungs of another scheduler, say
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -109,6 +109,24 @@ def test_a_killed_and_resumed_trial_ends_with_the_same_bits(
     assert any(not torch.equal(start.state_dict()[name], tensor) for name, tensor in expected.items())
 
 
+def test_a_restored_trial_reports_its_rung_again_before_it_trains_on(small_squad, cache_dir, tmp_path):
+    """The process may have ended after the checkpoint and before its report was heard."""
+    model, task = _task(_recipe(small_squad, train={"rungs": [40, 88]}), cache_dir)
+    with pytest.raises(_Killed):
+        train(model, task, hooks=_kill_at(40), checkpoint_folder=tmp_path / "c")
+    model, task = _task(_recipe(small_squad, train={"rungs": [40, 88]}), cache_dir)
+    reported: list[tuple[int, bool]] = []
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def report(state) -> None:
+        is_start = all(torch.equal(start[name], tensor) for name, tensor in model.state_dict().items())
+        reported.append((state.examples_seen, is_start))
+
+    train(model, task, hooks=RungHooks(lambda state: None, report), checkpoint_folder=tmp_path / "c")
+    assert [seen for seen, _ in reported] == [RUNG_1, RUNG_2]
+    assert not reported[0][1]  # the weights are those of the checkpoint
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(small_squad, cache_dir, tmp_path):
     model, task = _task(_recipe(small_squad, train={"rungs": [40]}), cache_dir)
     with pytest.raises(_Killed):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from qa_core.errors import ConfigError, StorageError
 from sweeps import cli
 from sweeps.commands import options, sweep
 from sweeps.front import compute_front
+from sweeps.journal import Journal
 from sweeps.place import Place
 from sweeps.records import Record, append
-from sweeps.spec import Objective, SweepSpec
+from sweeps.spec import Objective, SweepSpec, load_spec, store_spec
 
 PROJECT = Path(__file__).resolve().parents[2]
 OBJECTIVES = [
@@ -110,7 +112,12 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["plan", "--config", "absent.yaml"], "error: absent.yaml: cannot be read"),
         (["plan", "--set", "budget.trails=3"], "did you mean 'trials'?"),
         (["plan", "--trials", "0"], "budget.trials"),
-        (["plan", "--trials", "many"], "error: Invalid value for '--trials'"),
+        (["plan", "--trials", "many"], "error: --trials: found 'many'; allowed: a whole number"),
+        (["plan", "--trials", "+5"], "with --resume +N for N more"),
+        (["run", "--resume", "absent"], "error: absent/spec.json: settings of the sweep cannot be read"),
+        (["run", "--resume", "absent", "--seed", "4"], "error: --seed: not with --resume"),
+        (["run", "--resume", "absent", "--set", "seed=4"], "error: --set: not with --resume"),
+        (["run", "--resume", "absent", "--eval-data", "x"], "error: --eval-data: not with --resume"),
         (["plan", "--nonsense"], "error: No such option: --nonsense"),
         (["nonsense"], "error: No such command 'nonsense'"),
         (["export", "x"], "error: Missing option"),
@@ -170,12 +177,14 @@ class FakeTuner(types.ModuleType):
             raise StorageError(f"{folder}: exists already; choose another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, console: Any, tracker: Any) -> Any:
-        self.calls.append({"spec": spec, "folder": folder, "place": place})
+    def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, past: Any, **told: Any) -> Any:
+        self.calls.append({"spec": spec, "folder": folder, "place": place, "past": past})
         if isinstance(self.ends, BaseException):
             raise self.ends
         front = compute_front(RECORDS, OBJECTIVES)
-        return types.SimpleNamespace(folder=folder, counts=self.ends, front=front, seconds=1.0)
+        return types.SimpleNamespace(
+            folder=folder, counts=self.ends, front=front, seconds=1.0, unfinished=2, spent_examples=77
+        )
 
 
 class FakeTracker:
@@ -188,11 +197,13 @@ class FakeTracker:
         self.calls: list[Any] = []
 
     def start(self, spec: Any, **arguments: Any) -> "FakeTracker":
-        self.calls.append(("start", arguments["tracking_uri"]))
+        parent = arguments.get("parent_run_id")
+        self.calls.append(("start", arguments["tracking_uri"], *([parent] if parent else [])))
         return self
 
-    def log_front(self, files: Any, hypervolume: float, trial_ids: Any) -> None:
-        self.calls.append(("front", [path.name for path in files], hypervolume, sorted(trial_ids)))
+    def log_front(self, files: Any, hypervolume: float, trial_ids: Any, *, spent_examples: int) -> None:
+        names = [path.name for path in files]
+        self.calls.append(("front", names, hypervolume, sorted(trial_ids), spent_examples))
 
     def finish(self, status: str) -> None:
         self.calls.append(("finish", status))
@@ -223,7 +234,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     hypervolume = 40 * 80 + 10 * 15  # of t0 and t1 below memory 100, above exact match 0
     assert tracker.calls == [
         ("start", "http://x"),
-        ("front", names, hypervolume, ["t0", "t1"]),
+        ("front", names, hypervolume, ["t0", "t1"], 77),
         ("finish", "finished"),
     ]
     shown = capsys.readouterr().out
@@ -267,6 +278,65 @@ def test_a_folder_that_holds_something_is_refused_before_anything_starts(
     code, tuner, tracker = run_with(monkeypatch, Counter(ok=1), "--out", str(tmp_path))
     assert (code, tuner.calls, tracker.calls) == (2, [], [])
     assert f"{tmp_path}: exists already" in capsys.readouterr().err
+
+
+def begun_sweep(folder: Path) -> Path:
+    """Return a folder with the settings of the quickstart and two trials of it, one ended."""
+    folder.mkdir()
+    store_spec(load_spec(options.find_config("quickstart")), folder)
+    log = Journal(folder)
+    log.tracked("sqlite:////before/mlflow.db", "parent7")
+    for trial_id in ("t0000", "t0001"):
+        log.proposed(trial_id, assignment={}, notes={}, recipe={})
+    append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001"))
+    return folder
+
+
+def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun_sweep(tmp_path / "a")
+    more = ("--trials", "+6", "--concurrent", "1")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *more)
+    assert code == 0
+    (call,) = tuner.calls
+    assert (call["spec"].name, call["spec"].budget.trials, call["spec"].budget.concurrent) == (
+        "quickstart",
+        30,
+        1,
+    )
+    assert [(item.trial_id, item.record is None) for item in call["past"].trials] == [
+        ("t0000", True),
+        ("t0001", False),
+    ]
+    assert tracker.calls[0] == ("start", "sqlite:////before/mlflow.db", "parent7")
+    assert (
+        f"2 trials were cut short by budget.time_minutes; they go on with: qa-sweep run --resume {folder}"
+        in (capsys.readouterr().out)
+    )
+    elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
+    assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--trials", "1"], "--trials: found 1; allowed: 2 or more, the trials that have started"),
+        (["--concurrent", "0"], "budget.concurrent: found 0: Input should be greater than or equal to 1"),
+        (["--out", "elsewhere"], "--out: not with --resume"),
+    ],
+)
+def test_a_sweep_cannot_be_resumed_as_another_one(
+    changes: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = begun_sweep(tmp_path / "a")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *changes)
+    assert (code, tuner.calls, tracker.calls) == (2, [], [])
+    assert message in capsys.readouterr().err
 
 
 def test_a_dry_run_shows_the_plan_and_starts_nothing(

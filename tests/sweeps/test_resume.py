@@ -135,9 +135,7 @@ def test_a_killed_sweep_goes_on_and_can_be_extended(small_squad, cache_dir, tmp_
     undisturbed = Sweep(tmp_path / "undisturbed", options, cache_dir)
     undisturbed.finish()
     disturbed = Sweep(tmp_path / "disturbed", options, cache_dir)
-    kills = sum(
-        disturbed.kill(lines, then_seconds=0.2, at_most_seconds=60) for lines in (6, 5)[:SMALL_KILLS]
-    )
+    kills = sum(disturbed.kill(lines, then_seconds=0.2, at_most_seconds=60) for lines in (6, 5)[:SMALL_KILLS])
     assert kills == SMALL_KILLS
     output = disturbed.finish()
     assert "ended before" in output

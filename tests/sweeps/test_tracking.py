@@ -140,7 +140,7 @@ def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
 ) -> None:
     first = start(run_folder)
     first.log_trial(record("t0"))
-    first.log_front([], 0.5, ["t0"])
+    first.log_front([], 0.5, ["t0"], spent_examples=300)
     first.finish("interrupted")
     assert client.get_run(first.parent_run_id).info.status == "KILLED"
     second = start(run_folder, parent_run_id=first.parent_run_id)
@@ -148,7 +148,7 @@ def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
     assert client.get_run(first.parent_run_id).info.status == "RUNNING"
     second.log_trial(record("t0"))
     second.log_trial(record("t1"))
-    second.log_front([], 0.6, ["t1"])
+    second.log_front([], 0.6, ["t1"], spent_examples=300)
     runs = children(client, second)
     assert sorted(runs) == ["t0", "t1"]
     assert points(client, runs["t0"], "em_percent") == [(400, 40.0)]
@@ -161,8 +161,8 @@ def test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials(run_folder
         tracker.log_trial(record(trial_id))
     plot = run_folder / "front.html"
     plot.write_text("<html>plot</html>")
-    tracker.log_front([plot], 0.25, ["t0", "t1"])
-    tracker.log_front([plot], 0.5, ["t1", "late"])
+    tracker.log_front([plot], 0.25, ["t0", "t1"], spent_examples=300)
+    tracker.log_front([plot], 0.5, ["t1", "late"], spent_examples=300)
     tracker.log_trial(record("late"))
     tags = {name: run.data.tags.get(FRONT_TAG) for name, run in children(client, tracker).items()}
     assert tags == {"t0": None, "t1": "true", "t2": None, "late": "true"}
@@ -264,7 +264,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     monkeypatch.setattr(tracking._Runs, "log_record", log_record)
     tracker.log_trial(record("t0"))
     tracker.log_trial(record("t1"))  # during the pause: not even tried
-    tracker.log_front([], 0.5, ["t0"])
+    tracker.log_front([], 0.5, ["t0"], spent_examples=300)
     assert (calls, no_sleep, tracker.failures) == ([1], [], 1)
     assert notes == ["MLflow: log_trial failed, the sweep goes on without it: database is locked"]
     tracker.finish("finished")
@@ -284,7 +284,7 @@ def test_a_broken_embedded_store_leaves_a_tracker_that_only_counts(run_folder: P
     tracker = start(run_folder, notify=notes.append)
     tracker.log_progress("t0", progress(100, 20.0))
     tracker.log_trial(record("t0"))
-    tracker.log_front([], 0.5, ["t0"])
+    tracker.log_front([], 0.5, ["t0"], spent_examples=300)
     tracker.log_metric("x", 1.0)
     tracker.finish("finished")
     assert (tracker.parent_run_id, tracker.failures) == (None, 1)

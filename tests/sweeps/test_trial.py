@@ -1,11 +1,15 @@
 """A trial in its worker: the final report, recorded failures, nothing left over."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
+from qa_core.errors import StorageError
 from sweeps import trial
 from sweeps.trial import TrialTask
 
@@ -87,3 +91,44 @@ def test_out_of_memory_is_told_from_other_failures(error, status):
 
 def test_a_trial_without_a_note_has_none(tmp_path):
     assert trial.read_outcome(tmp_path) is None
+
+
+def _reports_of(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    from ray import tune
+
+    reports: list[dict] = []
+    monkeypatch.setattr(tune, "report", reports.append)
+    trial.run_trial(trial.as_values(task))
+    return reports
+
+
+def test_a_trial_that_ended_unheard_sends_its_final_report_again_without_training(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    task = _task(tmp_path / "t", cache_dir, small_squad)
+    first = _reports_of(task, monkeypatch)
+    assert [report["examples_seen"] for report in first] == [32, 60]
+    monkeypatch.setattr(trial, "execute", lambda *_: pytest.fail("trained again"))
+    assert _reports_of(task, monkeypatch) == first[1:]
+    moved = tmp_path / "moved"
+    (tmp_path / "t").rename(moved)
+    (again,) = _reports_of(replace(task, folder=str(moved)), monkeypatch)
+    assert again["result"]["artifact"] == str(moved / "artifact")
+    shutil.rmtree(moved / "artifact")
+    assert trial.read_final(moved) is None
+
+
+def test_reports_that_the_driver_has_are_not_sent_again(small_squad, cache_dir, tmp_path, monkeypatch):
+    task = _task(tmp_path / "t", cache_dir, small_squad, reported_examples=32)
+    assert [report["examples_seen"] for report in _reports_of(task, monkeypatch)] == [60]
+
+
+def test_a_folder_that_another_worker_holds_is_waited_for_and_then_refused(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    task = _task(tmp_path / "t", cache_dir, small_squad)
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(trial, "LOCK_SECONDS", 0.2)
+    with FileLock(tmp_path / "t" / trial.LOCK_FILE), pytest.raises(StorageError, match="another worker"):
+        trial.run_trial(trial.as_values(task))
+    assert trial.read_outcome(tmp_path / "t") is None

@@ -23,6 +23,8 @@ from sweeps.tuner import create_run_folder, run_sweep
 class _Told:
     """Stands in for console and tracker: keeps every call, and where Ray's processes listen meanwhile."""
 
+    parent_run_id = None
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple]] = []
         self.listening: set[str] = set()

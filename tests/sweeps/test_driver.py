@@ -1,0 +1,147 @@
+"""The state of a sweep without Ray: what a resumed one takes over, and what is told to whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import journal, records
+from sweeps.driver import Driver
+from sweeps.registry import make_searcher
+from sweeps.trial import OUTCOME_FILE
+from tests.sweeps.test_tuner import _Told
+from tests.sweeps.toys import toy_space, toy_spec
+
+pytestmark = pytest.mark.usefixtures("toy_registry")
+
+
+def _driver(folder: Path, **changes: Any) -> Driver:
+    folder.mkdir(exist_ok=True)
+    scheduler = {"name": "pareto_asha", "options": {"grace_examples": 100, "eta": 3}}
+    spec, space = toy_spec(scheduler=scheduler, **changes), toy_space()
+    past = journal.read(folder)
+    return Driver(
+        spec,
+        space=space,
+        searcher=make_searcher(spec, space),
+        folder=folder,
+        console=_Told(),
+        tracker=_Told(),
+        past=past,
+    )
+
+
+def _report(examples_seen: int, em: float = 10.0) -> dict[str, Any]:
+    return {
+        "examples_seen": examples_seen,
+        "budget_examples": 900,
+        "train_loss": 1.0,
+        "train_seconds": 1.0,
+        "selection_em_percent": em,
+        "selection_f1_percent": em,
+        "memory_mb": 8.0,
+        "final": False,
+    }
+
+
+def _final(folder: Path, em: float) -> dict[str, Any]:
+    result = {
+        "quality": {"em_percent": em},
+        "cost": {"inference_peak_bytes": 8e6, "device": "toy"},
+        "curve": [_report(900, em)],
+        "cross_domain": {},
+        "prerequisites": {},
+        "data": {"evaluation": {"data_hash": "toy"}},
+        "artifact": str(folder / "artifact"),
+    }
+    return {**_report(900, em), "final": True, "result": result}
+
+
+def test_open_trials_come_first_with_their_recipe_and_what_was_reported(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run")
+    tasks = [before.propose() for _ in range(3)]
+    for task in tasks:
+        before.started(task.trial_id)
+    before.reported("t0001", _report(100), is_stopped=False)
+    before.ended("t0000", _final(tmp_path / "run/trials/t0000", 40.0), None)
+
+    after = _driver(tmp_path / "run")
+    assert after.trials_left == 8 - 1
+    assert after.spent_examples == before.spent_examples == 900 + 100
+    assert {name: [point["examples_seen"] for point in curve] for name, curve in after.history().items()} == {
+        "t0000": [900],
+        "t0001": [100],
+        "t0002": [],
+    }
+    again = [after.propose() for _ in range(2)]
+    assert [(task.trial_id, task.recipe, task.folder) for task in again] == [
+        (task.trial_id, task.recipe, task.folder) for task in tasks[1:]
+    ]
+    assert [task.reported_examples for task in again] == [100, 0]
+    undisturbed = _driver(tmp_path / "other")
+    expected = [undisturbed.propose().recipe for _ in range(5)]
+    assert [after.propose().recipe for _ in range(2)] == expected[3:]
+
+
+def test_a_verdict_that_was_reached_before_the_sweep_ended_is_recorded_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    before = _driver(tmp_path / "run")
+    before.propose()
+    before.started("t0000")
+    before.reported("t0000", _report(300, 2.5), is_stopped=True)
+
+    after = _driver(tmp_path / "run")
+    after.settle()
+    (record,) = records.load(tmp_path / "run" / records.RECORDS_FILE).records
+    assert (record.status, record.examples_seen, record.starts) == ("stopped", 300, 1)
+    assert record.reason == "stopped by scheduler 'pareto_asha' at 300 examples"
+    assert after.propose().trial_id == "t0001"
+    assert after.counts() == {"stopped": 1}
+
+
+def test_a_trial_that_the_end_of_the_sweep_cut_short_has_no_record_and_goes_on(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run")
+    before.propose()
+    before.started("t0000")
+    before.reported("t0000", _report(100), is_stopped=False)
+    before.ended("t0000", {}, None)
+    assert (before.unfinished(), before.counts()) == (1, {})
+    assert not (tmp_path / "run" / records.RECORDS_FILE).exists()
+    assert _driver(tmp_path / "run").propose().trial_id == "t0000"
+
+
+def test_a_rung_that_is_reported_again_counts_once(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    driver.propose()
+    driver.started("t0000")
+    for seen in (100, 100, 300):
+        driver.reported("t0000", _report(seen), is_stopped=False)
+    assert [point["examples_seen"] for point in driver.running["t0000"].curve] == [100, 300]
+    assert driver.spent_examples == 300
+    assert len(journal.read(tmp_path / "run").trials[0].curve) == 2
+
+
+def test_what_a_trial_died_of_without_a_record_is_forgotten_because_it_runs_again(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run")
+    task = before.propose()
+    before.started("t0000")
+    Path(task.folder).mkdir(parents=True)
+    (Path(task.folder) / OUTCOME_FILE).write_text('{"status": "failed", "reason": "x", "traceback": "y"}')
+    after = _driver(tmp_path / "run")
+    assert not (Path(task.folder) / OUTCOME_FILE).exists()
+    after.propose()
+    after.started("t0000")
+    after.ended("t0000", _final(Path(task.folder), 12.0), None)
+    (record,) = after.records
+    assert (record.status, record.starts, record.artifact) == ("ok", 2, "trials/t0000/artifact")
+
+
+def test_more_trials_extend_a_sweep_that_had_all_of_its_own(tmp_path: Path) -> None:
+    budget = {"trials": 1, "examples": 900}
+    before = _driver(tmp_path / "run", budget=budget)
+    before.propose()
+    before.started("t0000")
+    before.ended("t0000", _final(tmp_path / "run/trials/t0000", 12.0), None)
+    assert _driver(tmp_path / "run", budget=budget).trials_left == 0
+    assert _driver(tmp_path / "run", budget={**budget, "trials": 3}).trials_left == 2
