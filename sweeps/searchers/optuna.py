@@ -142,13 +142,15 @@ class OptunaSearcher(Searcher):
         """Return the sampler of one request: none before it has touched its generator."""
         from optuna.samplers import RandomSampler, TPESampler
 
-        from sweeps.breeding import ConditionalNsga2
+        from sweeps.nsga2 import StatelessNsga2
 
-        seed = derive_seed(self.seed, "searcher", self.name, identity, attempt) % 2**32
+        names = ("searcher", self.name, identity, attempt)
+        seed = derive_seed(self.seed, *names) % 2**32
         if self.options.sampler == "random":
             return RandomSampler(seed=seed)
         if self.options.sampler == "nsga2":
-            return ConditionalNsga2(population=self.options.population, seed=seed)
+            draws = derive_seed(self.seed, *names, "draws") % 2**32
+            return StatelessNsga2(population=self.options.population, seed=seed, seed_of_draws=draws)
         # Known and refused recipes are trials of the study, but not random ones.
         refused = len(self.study.get_trials(deepcopy=False)) - len(self._trial_numbers)
         with warnings.catch_warnings():

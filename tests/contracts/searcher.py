@@ -18,14 +18,14 @@ REBUILT_TRIALS = 16
 GOALS = [Objective.model_validate(item) for item in OBJECTIVES]
 
 
-def answers(proposal: Proposal) -> tuple[str, list[float] | None]:
+def answers(proposal: Proposal, objectives: int = 2) -> tuple[str, list[float] | None]:
     """Say how a proposal ended: a made-up rule that uses every status."""
     if proposal.id % 5 == 3:
         return "stopped", None
     if proposal.id % 7 == 4:
         return ("oom" if proposal.id % 2 else "failed"), None
     rate = next(value for name, value in proposal.assignment.items() if "learning_rate" in name)
-    return "ok", [100 * rate**0.1, float(len(proposal.assignment["methods"]))]
+    return "ok", [100 * rate**0.1, float(len(proposal.assignment["methods"]))][:objectives]
 
 
 def run(searcher: Searcher, trials: int) -> list[Proposal]:
@@ -34,12 +34,13 @@ def run(searcher: Searcher, trials: int) -> list[Proposal]:
 
 
 class Session:
-    """Trials that are proposed and told by a fixed timetable, and what a record keeps of them."""
+    """Trials that are proposed and told by a fixed timetable, and what their records keep."""
 
     def __init__(self, searcher: Searcher, *, open_at_most: int) -> None:
         self.searcher, self.open_at_most = searcher, open_at_most
         self.proposals: list[Proposal] = []
-        self.open: list[Proposal] = []
+        self.open: list[int] = []
+        self.open_after: list[list[int]] = [[]]  # by the number of proposals
 
     def go_on(self, trials: int) -> list[Proposal]:
         """Go on to so many proposals, or until none is left; the last `open_at_most` - 1 stay open."""
@@ -48,26 +49,38 @@ class Session:
             if proposal is None:
                 break
             self.proposals.append(proposal)
-            self.open.append(proposal)
+            self.open.append(proposal.id)
             if len(self.open) == self.open_at_most:
-                self.tell(self.open[len(self.proposals) % len(self.open)])  # not always the oldest
+                told = self.open.pop(len(self.proposals) % len(self.open))  # not always the oldest
+                self.searcher.tell(told, *self.answers(self.proposals[told]))
+            self.open_after.append(list(self.open))
         return self.proposals
 
-    def tell(self, proposal: Proposal) -> None:
-        self.open.remove(proposal)
-        self.searcher.tell(proposal.id, *answers(proposal))
+    def answers(self, proposal: Proposal) -> tuple[str, list[float] | None]:
+        return answers(proposal, len(self.searcher.objectives))
 
-    def rebuilt(self, searcher: Searcher) -> "Session":
-        """Return this session as another process finds it in its records, with a fresh searcher."""
+    def rebuilt(self, cut: int, searcher: Searcher) -> "Session":
+        """Return the session after `cut` proposals, as another process finds it in its records."""
         session = Session(searcher, open_at_most=self.open_at_most)
-        for proposal in self.proposals:
+        session.open = list(self.open_after[cut])
+        for proposal in self.proposals[:cut]:
             assignment, notes = json.loads(json.dumps([proposal.assignment, proposal.notes]))
-            ending = (None, None) if proposal in self.open else answers(proposal)
-            remembered = searcher.remember(assignment, *ending, notes)
-            assert remembered == proposal
-            session.proposals.append(remembered)
-        session.open = [session.proposals[proposal.id] for proposal in self.open]
+            ending = (None, None) if proposal.id in session.open else self.answers(proposal)
+            session.proposals.append(searcher.remember(assignment, *ending, notes))
         return session
+
+
+def check_rebuilding(make: Callable[[], Searcher], *, open_at_most: int) -> None:
+    """Cut a session at every point, rebuild it from its records, and compare all that comes after."""
+    undisturbed = Session(make(), open_at_most=open_at_most)
+    expected = undisturbed.go_on(REBUILT_TRIALS)
+    assert len(expected) == REBUILT_TRIALS
+    assert len({answers(proposal)[0] for proposal in expected}) == 4
+    assert max(map(len, undisturbed.open_after)) == open_at_most - 1
+    for cut in range(REBUILT_TRIALS):
+        later = undisturbed.rebuilt(cut, make())
+        assert later.go_on(REBUILT_TRIALS) == expected
+        assert later.searcher.refused == undisturbed.searcher.refused
 
 
 def small_rates(assignment: Mapping[str, Any]) -> bool:
@@ -169,17 +182,8 @@ class SearcherContract:
     def test_a_searcher_rebuilt_at_any_point_goes_on_as_if_it_had_never_stopped(
         self, open_at_most: int, admits: Callable[[Mapping[str, Any]], bool] | None
     ) -> None:
-        undisturbed = Session(self.make(seed=5, admits=admits), open_at_most=open_at_most)
-        expected = undisturbed.go_on(REBUILT_TRIALS)
-        assert len(expected) == REBUILT_TRIALS
-        assert len({answers(proposal)[0] for proposal in expected}) == 4
-        for cut in range(REBUILT_TRIALS):
-            stopped = Session(self.make(seed=5, admits=admits), open_at_most=open_at_most)
-            stopped.go_on(cut)
-            assert len(stopped.open) == min(cut, open_at_most - 1)
-            later = stopped.rebuilt(self.make(seed=5, admits=admits))
-            assert later.go_on(REBUILT_TRIALS) == expected
-            assert later.searcher.refused == undisturbed.searcher.refused
+        space = toy_space()
+        check_rebuilding(lambda: self.make(space, seed=5, admits=admits), open_at_most=open_at_most)
 
     def test_the_order_of_the_answers_decides_nothing(self) -> None:
         later = []
@@ -223,11 +227,13 @@ class SearcherContract:
             return asked[-1][0]
 
         searcher = self.make(admits=admits)
+        refused = searcher.refused  # known recipes, if it has any
         proposals = run(searcher, 30)
         assert len(proposals) >= 20  # of the grid, 22 points are admitted
         assert all(small_rates(proposal.assignment) for proposal in proposals)
         assert searcher.refused > 10
-        assert sum(proposal.notes.get("refused", 0) for proposal in proposals) == searcher.refused
+        noted = sum(proposal.notes.get("refused", 0) for proposal in proposals)
+        assert noted == searcher.refused - refused
         assert sum(not verdict for verdict, _ in asked) >= 10
 
     def test_where_everything_is_refused_nothing_is_proposed(self) -> None:

@@ -2,32 +2,59 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from qa_core.errors import ConfigError
-from sweeps.searchers.optuna import OptunaSearcher
-from tests.contracts.searcher import GOALS, SearcherContract, answers, run
+from sweeps.known_recipes import known_recipes
+from sweeps.pareto import front_mask, to_losses
+from sweeps.searchers.optuna import ATTEMPTS, OptunaSearcher
+from tests.contracts.searcher import (
+    GOALS,
+    SearcherContract,
+    Session,
+    answers,
+    check_rebuilding,
+    run,
+    small_rates,
+)
 from tests.sweeps.toys import toy_space
+
+
+@pytest.mark.usefixtures("toy_registry")
+@pytest.mark.parametrize("options", [{"startup_trials": 5}, {"sampler": "nsga2", "population": 4}])
+def test_the_study_holds_every_trial_as_what_it_was(options: dict[str, object]) -> None:
+    searcher = OptunaSearcher(toy_space(), GOALS, seed=0, options=options, admits=small_rates)
+    proposals = run(searcher, 40)
+    words = {"ok": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL", "oom": "FAIL"}
+    expected: list[tuple[str, list[float] | None, dict[str, float]]] = []
+    for proposal in proposals:
+        expected += [("PRUNED", None, {"admitted": 1.0})] * proposal.notes.get("refused", 0)
+        status, values = answers(proposal)
+        expected.append((words[status], values, {}))
+    expected[-1] = ("RUNNING", None, {})  # the last one was never told
+    trials = searcher.study.trials
+    assert [(trial.state.name, trial.values, trial.constraints) for trial in trials] == expected
+    assert {state for state, *_ in expected} == {"COMPLETE", "PRUNED", "FAIL", "RUNNING"}
+    # What a trial of the study holds is the recipe: the active parameters, no others.
+    ran = [trial for trial in trials if not trial.constraints]
+    for trial, proposal in zip(ran, proposals, strict=True):
+        found = {name.partition(" of ")[0]: value for name, value in trial.params.items()}
+        assert found == proposal.assignment
+    on_front = [trial.number for trial in searcher.study.best_trials]
+    losses = to_losses([values for _, values, _ in expected if values], ["max", "min"])
+    finished = np.array([number for number, (_, values, _) in enumerate(expected) if values])
+    assert on_front == finished[front_mask(losses)].tolist()
 
 
 class TestTpe(SearcherContract):
     name = "optuna"
     options = {"startup_trials": 5}
-
-    def test_only_finished_trials_count_as_complete(self) -> None:
-        searcher = self.make()
-        assert isinstance(searcher, OptunaSearcher)
-        proposals = run(searcher, 30)
-        words = {"ok": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL", "oom": "FAIL"}
-        expected = [words[answers(proposal)[0]] for proposal in proposals]
-        expected[-1] = "RUNNING"  # the last one was never told
-        assert [trial.state.name for trial in searcher.study.trials] == expected
-        assert Counter(expected).keys() == {"COMPLETE", "PRUNED", "FAIL", "RUNNING"}
-        for trial, proposal in zip(searcher.study.trials, proposals, strict=True):
-            assert trial.values == (answers(proposal)[1] if trial.state == TrialState.COMPLETE else None)
 
     def test_the_study_optimises_each_objective_in_its_own_direction(self) -> None:
         searcher = self.make()
@@ -45,26 +72,123 @@ class TestTpe(SearcherContract):
         share = sum(item.assignment["model.family"] == "gamma" for item in latest if item) / 20
         assert share >= 0.6  # 1/3 by chance
 
-    def test_remembered_trials_keep_state_values_and_parameters(self) -> None:
-        earlier = self.make(seed=1)
-        proposals = run(earlier, 25)
-        searcher = self.make(seed=2)
-        assert isinstance(earlier, OptunaSearcher)
-        assert isinstance(searcher, OptunaSearcher)
-        for proposal in proposals[:-1]:
-            searcher.remember(proposal.assignment, *answers(proposal))
-        for old, new in zip(earlier.study.trials[:-1], searcher.study.trials, strict=True):
-            assert (new.state, new.values) == (old.state, old.values)
+    def test_a_rebuilt_study_is_the_same_trial_by_trial(self) -> None:
+        earlier = Session(self.make(seed=1, admits=small_rates), open_at_most=3)
+        earlier.go_on(25)
+        later = earlier.rebuilt(25, self.make(seed=2, admits=small_rates))
+        assert isinstance(earlier.searcher, OptunaSearcher)
+        assert isinstance(later.searcher, OptunaSearcher)
+        before, after = earlier.searcher.study.trials, later.searcher.study.trials
+        assert len(before) > 30  # refused ones stand between
+        for old, new in zip(before, after, strict=True):
+            assert (new.number, new.state, new.values) == (old.number, old.state, old.values)
             assert (new.params, new.distributions) == (old.params, old.distributions)
+            assert new.constraints == old.constraints
+            if new.state == TrialState.RUNNING:
+                assert new.system_attrs == old.system_attrs
 
     def test_a_trial_of_another_space_cannot_be_remembered(self) -> None:
         with pytest.raises(ValueError, match=r"no value for methods"):
             self.make().remember({"model.family": "gamma"}, "stopped", None)
 
+    def test_refused_recipes_are_no_random_start(self) -> None:
+        proposals = {}
+        for options in ({"startup_trials": 12}, {"sampler": "random"}):
+            searcher = OptunaSearcher(toy_space(), GOALS, seed=0, options=options, admits=small_rates)
+            found = [searcher.propose() for _ in range(12)]
+            assert searcher.refused > 12
+            for index in range(12):
+                searcher.tell(index, "ok", [float(index), float(index)])
+            proposals[len(options), options.get("sampler")] = [
+                *found,
+                *(searcher.propose() for _ in range(6)),
+            ]
+        by_tpe, by_chance = proposals.values()
+        assert by_tpe[:12] == by_chance[:12]
+        assert by_tpe[12:] != by_chance[12:]
+
+    def test_it_learns_where_recipes_are_refused(self) -> None:
+        def admits(assignment: Mapping[str, Any]) -> bool:
+            return assignment["model.family"] == "gamma"
+
+        refused = {}
+        for sampler in ("tpe", "random"):
+            searcher = OptunaSearcher(toy_space(), GOALS, seed=0, options={"sampler": sampler}, admits=admits)
+            proposals = run(searcher, 50)
+            refused[sampler] = sum(proposal.notes.get("refused", 0) for proposal in proposals[20:])
+        assert refused["random"] >= 45  # two of three draws
+        assert refused["tpe"] <= refused["random"] / 3
+
+    def test_a_sampler_that_finds_nothing_admitted_is_left_after_a_few_attempts(self) -> None:
+        entries = [
+            {"set": "model.family", "choice": ["alpha"]},
+            {"set": "train.batch_size", "choice": list(range(1, 2001))},
+        ]
+        searcher = self.make(toy_space(space=entries), admits=lambda item: item["train.batch_size"] == 1777)
+        assert isinstance(searcher, OptunaSearcher)
+        proposal = searcher.propose()
+        assert proposal is not None
+        assert proposal.notes["refused"] == ATTEMPTS == len(proposal.notes["refused_recipes"])
+        states = Counter(trial.state for trial in searcher.study.trials)
+        assert states == {TrialState.PRUNED: ATTEMPTS, TrialState.RUNNING: 1}
+
+    def test_a_study_learns_nothing_where_nothing_is_proposed(self) -> None:
+        searcher = self.make(admits=lambda assignment: False)
+        assert isinstance(searcher, OptunaSearcher)
+        assert searcher.propose() is None
+        assert searcher.study.trials == []
+
+
+@pytest.mark.usefixtures("toy_registry")
+@pytest.mark.parametrize("admits", [None, small_rates], ids=["all admitted", "some refused"])
+def test_the_joint_model_of_one_objective_is_rebuilt_with_the_values_it_had_drawn(admits: Any) -> None:
+    space = toy_space()
+
+    def make() -> OptunaSearcher:
+        return OptunaSearcher(space, GOALS[:1], seed=5, options={"startup_trials": 5}, admits=admits)
+
+    check_rebuilding(make, open_at_most=3)
+    proposals = Session(make(), open_at_most=1).go_on(12)
+    assert "optuna_attributes" not in proposals[0].notes  # one of the random ones
+    assert "tpe:relative_params:0" in proposals[-1].notes["optuna_attributes"]
+
 
 class TestNsga2(SearcherContract):
     name = "optuna"
     options = {"sampler": "nsga2", "population": 4}
+
+    def test_its_notes_hold_the_generation(self) -> None:
+        proposals = Session(self.make(), open_at_most=1).go_on(20)
+        generations = [item.notes["optuna_attributes"]["StatelessNsga2:generation"] for item in proposals]
+        assert generations == sorted(generations)
+        finished = [answers(item)[0] == "ok" for item in proposals]
+        for generation in range(max(generations)):
+            born = [ok for ok, of in zip(finished, generations, strict=True) if of == generation]
+            assert sum(born) == 4
+
+
+class TestNsga2FromKnownRecipes(SearcherContract):
+    name = "optuna"
+    options = {"sampler": "nsga2", "population": 4, "known": True}
+
+    def test_known_recipes_come_first_and_belong_to_generations(self) -> None:
+        space = toy_space()
+        proposals = Session(self.make(space, seed=3), open_at_most=1).go_on(15)
+        known = known_recipes(space, seed=3)
+        assert len(known) == 13
+        assert [item.assignment for item in proposals[:13]] == known
+        assert proposals[13].assignment not in known
+        for proposal in proposals:
+            assert "StatelessNsga2:generation" in proposal.notes["optuna_attributes"]
+
+    def test_known_recipes_that_are_refused_are_passed_over(self) -> None:
+        space = toy_space()
+        known = known_recipes(space, seed=0)
+        refused = known[:2] + known[6:7]
+        searcher = self.make(space, admits=lambda assignment: assignment not in refused)
+        found = [searcher.propose() for _ in range(10)]
+        assert [item.assignment for item in found if item] == known[2:6] + known[7:]
+        assert searcher.refused == 3
 
 
 class TestRandomSampler(SearcherContract):
