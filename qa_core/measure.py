@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from qa_core import cost, evaluate
+from qa_core.answer_file import write_answers
 from qa_core.artifact import LoadedArtifact
 from qa_core.checkpoint import TrainState
 from qa_core.cost import Protocol
@@ -55,8 +57,10 @@ class Reader:
         )
 
 
-def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[float, float]]:
-    """Return the quality on the evaluation set and (EM, F1) in percent on the selection split.
+def scored_quality(
+    reader: Reader, data: TrialData, *, answers_path: Path
+) -> tuple[Quality, tuple[float, float]]:
+    """Return the quality on the evaluation set and (EM, F1) in percent on the selection split; write the answers.
 
     The no-answer threshold is tuned on the selection split; the evaluation set is opened here and nowhere else.
     """
@@ -65,6 +69,8 @@ def scored_quality(reader: Reader, data: TrialData) -> tuple[Quality, tuple[floa
     windows = data.evaluation()
     predictions = reader.predict(windows, data.evaluation_table)
     quality = evaluate.quality(predictions, data.evaluation_table, threshold)
+    scores = evaluate.scores_by_question(predictions, data.evaluation_table, threshold)
+    write_answers(answers_path, predictions, data.evaluation_table, scores, threshold=threshold)
     if (found := reader.index_accuracy(windows)) is not None:
         accuracy, constant_0 = found
         quality = replace(

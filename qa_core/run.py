@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from qa_core import artifact, cost, evaluate, prerequisites, registry, seeding
+from qa_core.answer_file import ANSWERS_FILE
 from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig, to_dict
 from qa_core.cost import Protocol
@@ -41,8 +42,8 @@ def run(
     Args:
         config: the recipe.
         report: called at each rung with every objective; it may end the trial by raising.
-        folder: the trial's own folder: `checkpoint/` while it runs (resumed from if it is there), `artifact/` at the
-            end.
+        folder: the trial's own folder: `checkpoint/` while it runs (resumed from if it is there), `artifact/` and
+            `answers.parquet` at the end.
         cache_dir: tokenised windows, tokenizers, measured forms and teachers, shared by all trials of a machine.
         max_memory_mb: a recipe whose deployed form needs more is refused before it is trained; None for no limit.
 
@@ -89,7 +90,7 @@ def run(
     del model, hooks
     loaded = artifact.load(folder / "artifact")
     reader = Reader(loaded.model.to(device), protocol)
-    quality, selection = scored_quality(reader, data)
+    quality, selection = scored_quality(reader, data, answers_path=folder / ANSWERS_FILE)
     artifact.set_null_threshold(folder / "artifact", quality.null_threshold)
     cross_domain = cross_domain_scores(reader, data, quality.null_threshold)
     state.curve.append(_progress(state, task, memory, selection))

@@ -1,11 +1,13 @@
 """The final evaluation: the threshold comes from the selection split and is applied as it is everywhere else."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from qa_core import evaluate
+from qa_core.answer_file import read_scores
 from qa_core.data.squad import QaTable, read_squad
 from qa_core.decode import Prediction
 from qa_core.measure import cross_domain_scores, scored_quality
@@ -73,11 +75,14 @@ def trial_data(selection: QaTable = SELECTION) -> Any:
     )
 
 
-def test_the_threshold_of_the_selection_split_is_applied_to_the_evaluation_set_as_it_is():
+def test_the_threshold_of_the_selection_split_is_applied_to_the_evaluation_set_as_it_is(tmp_path: Path):
     reader: Any = TableReader(**ANSWERS)
-    quality, selection = scored_quality(reader, trial_data())
+    quality, selection = scored_quality(reader, trial_data(), answers_path=tmp_path / "a")
     own = evaluate.tune_threshold(reader.predict(None, EVALUATION), EVALUATION)
     assert (quality.null_threshold, own) == (2.0, 5.0)
+    ids, scores = read_scores(tmp_path / "a")
+    assert ids == ["e1", "e2", "e3"]
+    assert scores.tolist() == [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
     assert selection == (100.0, 100.0)
     assert quality.em_percent == pytest.approx(100 * 2 / 3)  # its own threshold would give 100
     assert (quality.has_ans_em_percent, quality.has_ans_questions) == (50.0, 2)
@@ -88,14 +93,14 @@ def test_the_threshold_of_the_selection_split_is_applied_to_the_evaluation_set_a
     )
 
 
-def test_a_selection_split_without_unanswerable_questions_lets_every_answer_stand():
+def test_a_selection_split_without_unanswerable_questions_lets_every_answer_stand(tmp_path: Path):
     reader: Any = TableReader(**ANSWERS)
-    quality, _ = scored_quality(reader, trial_data(SELECTION.take([0, 1])))
+    quality, _ = scored_quality(reader, trial_data(SELECTION.take([0, 1])), answers_path=tmp_path / "a")
     assert quality.null_threshold is None
     assert (quality.has_ans_em_percent, quality.no_ans_em_percent) == (100.0, 0.0)
 
 
-def test_cross_domain_sets_are_scored_each_under_the_given_threshold():
+def test_cross_domain_sets_are_scored_each_under_the_given_threshold(tmp_path: Path):
     reader: Any = TableReader(**ANSWERS)
     found = cross_domain_scores(reader, trial_data(), 2.0)
     assert list(found) == ["abroad.json", "home"]
@@ -108,16 +113,16 @@ def test_cross_domain_sets_are_scored_each_under_the_given_threshold():
         pytest.approx(100 / 3),
     )
     assert abroad.baseline_no_answer_em_percent == 75.0
-    assert found["home"].quality == scored_quality(reader, trial_data())[0]
+    assert found["home"].quality == scored_quality(reader, trial_data(), answers_path=tmp_path / "a")[0]
 
 
 def test_index_accuracy_stands_beside_exact_match_for_a_family_that_reports_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reader: Any = TableReader(**ANSWERS)
-    plain, _ = scored_quality(reader, trial_data())
+    plain, _ = scored_quality(reader, trial_data(), answers_path=tmp_path / "a")
     monkeypatch.setattr(reader, "index_accuracy", lambda windows: (30.0, 51.0))
-    quality, _ = scored_quality(reader, trial_data())
+    quality, _ = scored_quality(reader, trial_data(), answers_path=tmp_path / "a")
     assert (plain.index_accuracy_percent, plain.index_accuracy_constant_0_percent) == (None, None)
     assert (quality.index_accuracy_percent, quality.index_accuracy_constant_0_percent) == (30.0, 51.0)
     assert quality.em_percent == plain.em_percent
