@@ -68,6 +68,49 @@ def paired_bootstrap_difference(
     return bootstrap_mean(difference, seed=seed, confidence=confidence, resamples=resamples)
 
 
+def bootstrap_crossed(
+    first: np.ndarray,
+    second: np.ndarray | None = None,
+    *,
+    seed: int,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> Interval:
+    """Return the mean over seeds and questions, or the difference of two such means, with its percentile interval.
+
+    Seeds and questions are both resampled (the "pigeonhole" bootstrap: Owen 2007, doi 10.1214/07-AOAS122): questions
+    once for both systems, since they answered the same ones, seeds for each on its own. With few seeds it is rough: the
+    spread of 3 seeds is underestimated by about a fifth on average.
+
+    Args:
+        first: values, [S, Q].
+        second: [S', Q], to be subtracted; None for none.
+
+    Raises:
+        ValueError: a setting or a value is out of range, or the two differ in questions.
+    """
+    systems = [first] if second is None else [first, second]
+    for system in systems:
+        _checked(np.ravel(system), confidence, resamples)
+    if any(system.ndim != 2 or system.shape[1] != first.shape[1] for system in systems):
+        shapes = ", ".join(str(system.shape) for system in systems)
+        raise ValueError(f"values: found shapes {shapes}; allowed: [seeds, questions], the same questions")
+    rng = np.random.default_rng(seed)
+    questions = first.shape[1]
+    means = np.empty(resamples)
+    for index in range(resamples):
+        counts = np.bincount(rng.integers(questions, size=questions), minlength=questions)
+        drawn = [
+            float(system[rng.integers(len(system), size=len(system))].mean(axis=0) @ counts) / questions
+            for system in systems
+        ]
+        means[index] = drawn[0] - (drawn[1] if len(drawn) > 1 else 0.0)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail]).tolist()
+    estimate = first.mean() - (0.0 if second is None else second.mean())
+    return Interval(float(estimate), low, high, confidence)
+
+
 def _checked(values: Sequence[float] | np.ndarray, confidence: float, resamples: int) -> np.ndarray:
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qa_core import intervals
-from qa_core.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
+from qa_core.intervals import Interval, bootstrap_crossed, bootstrap_mean, paired_bootstrap_difference
 
 
 def test_equal_values_have_an_interval_of_no_width():
@@ -91,3 +91,42 @@ def test_bad_values_are_refused(values, options, message):
 def test_pairs_of_different_length_are_refused():
     with pytest.raises(ValueError, match="found 2 and 1"):
         paired_bootstrap_difference([1.0, 2.0], [1.0], seed=0)
+
+
+def test_one_seed_that_is_resampled_with_its_questions_is_a_bootstrap_of_the_questions():
+    values = np.random.default_rng(0).random((1, 400))
+    crossed = bootstrap_crossed(values, seed=1)
+    plain = bootstrap_mean(values[0], seed=2)
+    assert crossed.estimate == pytest.approx(plain.estimate)
+    assert crossed.low == pytest.approx(plain.low, abs=0.004)
+    assert crossed.high == pytest.approx(plain.high, abs=0.004)
+
+
+def test_resampled_seeds_of_equal_questions_have_the_27_means_of_three_seeds():
+    """Three seeds, each right on all or on none of the questions: only the seeds vary."""
+    values = np.repeat([[0.0], [3.0], [9.0]], 7, axis=1)
+    means = sorted(sum(drawn) / 3 for drawn in itertools.product((0.0, 3.0, 9.0), repeat=3))
+    found = bootstrap_crossed(values, seed=1, confidence=0.8, resamples=20_000)
+    assert (found.estimate, found.low, found.high) == (4.0, means[2], means[-3])
+
+
+def test_a_crossed_difference_pairs_the_questions_and_not_the_seeds():
+    rng = np.random.default_rng(3)
+    hardness = 100.0 * rng.random(300)
+    first = np.stack([hardness + 2.0, hardness + 1.0, hardness + 3.0])
+    second = np.stack([hardness, hardness + 1.0])
+    found = bootstrap_crossed(first, second, seed=4)
+    assert found.estimate == pytest.approx(1.5)
+    # Of paired seeds 0 - 1 is the least, of seeds on their own too: 1 - 1 = 0; the questions add nothing.
+    assert 0.0 <= found.low < 1.0
+    assert 2.0 < found.high <= 3.0
+    assert bootstrap_crossed(first, seed=4).high - bootstrap_crossed(first, seed=4).low > 5.0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(np.zeros((2, 3)), np.zeros((2, 4))), (np.zeros(3), None), (np.full((1, 2), np.nan), None)],
+)
+def test_crossed_values_of_the_wrong_shape_or_not_finite_are_refused(first, second):
+    with pytest.raises(ValueError, match="values: found shape"):
+        bootstrap_crossed(first, second, seed=0)

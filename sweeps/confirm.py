@@ -1,0 +1,156 @@
+"""Whether the points of a front hold with other seeds: their recipes run again, and compared question by question.
+
+A point came onto the front because its one seed was good: of many trials, the luckiest stand there. `plan` writes a
+sweep that runs each recipe of the front with new seeds and nothing else; `tuner.py` runs it like any other. `judge`
+reads what it found. The point's own score, which chose it, is shown beside and never averaged in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa_core.answer_file import ANSWERS_FILE, read_scores
+from qa_core.errors import DataError
+from qa_core.intervals import Interval, bootstrap_crossed
+from qa_core.seeding import derive_seed
+from sweeps import journal
+from sweeps.front import FrontResult, Point
+from sweeps.journal import Journal
+from sweeps.objectives import measure
+from sweeps.records import Record
+from sweeps.spec import SweepSpec, store_spec
+
+FOLDER = "confirm"  # in the sweep's folder
+NOTE = "confirms"  # in the notes of a trial: the trial whose recipe it repeats
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One point of a front after its recipe was run again.
+
+    Attributes:
+        point: as it stands on the front, from the seed that chose it.
+        em_percents: exact match of each new seed.
+        em: mean over new seeds and questions with a 95 % interval that resamples both; None without a finished seed.
+        memory_mb: least and greatest of the new seeds.
+        tied_with: trial of the next smaller point on the front, when the gain over it may be none.
+        gain: in exact match over that point, with its interval; None for the smallest point.
+    """
+
+    point: Point
+    em_percents: tuple[float, ...]
+    em: Interval | None
+    memory_mb: tuple[float, float] | None
+    tied_with: str | None
+    gain: Interval | None
+
+
+def confirming_spec(spec: SweepSpec, trials: int) -> SweepSpec:
+    """Return the settings of the sweep that confirms: every trial runs to its end, nothing is searched."""
+    values = spec.as_dict()
+    values["name"] = f"{spec.name}-confirm"
+    values["searcher"] = {"name": "random"}
+    values["scheduler"] = {"name": "fifo", "options": {"reports": 0}}
+    values["budget"] = {**values["budget"], "trials": trials}
+    return SweepSpec.model_validate(values)
+
+
+def plan(
+    spec: SweepSpec, front: FrontResult, records: Sequence[Record], folder: Path, *, seeds: int
+) -> SweepSpec:
+    """Write the sweep that confirms a front into `folder`, or add to it what it does not have yet.
+
+    Returns its settings; its trials are those that the journal proposes.
+
+    Raises:
+        DataError: the front is empty, or the folder holds something that cannot be read.
+    """
+    if not front.front:
+        raise DataError("the sweep has no front yet: no trial has finished")
+    recipes = {record.trial_id: record for record in records}
+    folder.mkdir(parents=True, exist_ok=True)
+    past = journal.read(folder)
+    there = {(trial.notes.get(NOTE), trial.recipe["seed"]) for trial in past.trials}
+    log, count = Journal(folder), len(past.trials)
+    wanted = [(point, number) for number in range(seeds) for point in front.front]
+    missing = [
+        (recipes[point.trial_id], seed)
+        for point, number in wanted
+        if (point.trial_id, seed := new_seed(spec.seed, point.trial_id, number)) not in there
+    ]
+    confirming = confirming_spec(spec, count + len(missing))
+    store_spec(confirming, folder)
+    for index, (record, seed) in enumerate(missing, start=count):
+        train = {**record.config["train"], "rungs": []}
+        log.proposed(
+            f"t{index:04d}",
+            assignment=record.assignment,
+            notes={NOTE: record.trial_id},
+            recipe={**record.config, "train": train, "seed": seed},
+        )
+    return confirming
+
+
+def new_seed(sweep_seed: int, trial_id: str, number: int) -> int:
+    """Return a seed for another run of a trial's recipe; no trial of the sweep itself has it but by chance."""
+    return derive_seed(sweep_seed, f"confirm {trial_id} {number}") % 2**31
+
+
+def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[Confirmed]:
+    """Return the points of a front, the smallest first, with what the sweep in `folder` found about them.
+
+    Args:
+        front: of the sweep that is confirmed.
+        records: of the sweep in `folder`.
+
+    Raises:
+        DataError: answers are missing, or trials answered other questions.
+    """
+    by_point: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "ok":
+            by_point.setdefault(record.notes[NOTE], []).append(record)
+    points = sorted(front.front, key=lambda item: (item.memory_mb or 0.0, item.trial_id))
+    scores = {point.trial_id: _exact_match(by_point.get(point.trial_id, []), folder) for point in points}
+    confirmed = []
+    smaller: Point | None = None
+    for point in points:
+        repeats, own = by_point.get(point.trial_id, []), scores[point.trial_id]
+        gain = None
+        if own is not None and smaller is not None:
+            gain = bootstrap_crossed(own, scores[smaller.trial_id], seed=BOOTSTRAP_SEED)
+        memory = [_memory_mb(record.cost or {}) for record in repeats]
+        confirmed.append(
+            Confirmed(
+                point=point,
+                em_percents=tuple(float((record.quality or {})["em_percent"]) for record in repeats),
+                em=None if own is None else bootstrap_crossed(own, seed=BOOTSTRAP_SEED),
+                memory_mb=(min(memory), max(memory)) if memory else None,
+                tied_with=smaller.trial_id if gain is not None and smaller and gain.low <= 0.0 else None,
+                gain=gain,
+            )
+        )
+        smaller = point if own is not None else smaller
+    return confirmed
+
+
+def _exact_match(repeats: Sequence[Record], folder: Path) -> np.ndarray | None:
+    """Return exact match in percent, [seeds, questions]; None where no seed has finished."""
+    rows, questions = [], None
+    for record in repeats:
+        path = folder / "trials" / record.trial_id / ANSWERS_FILE
+        ids, scores = read_scores(path)
+        if questions not in (None, ids):
+            raise DataError(f"{path}: its questions are not those of the other seeds of the same recipe")
+        questions = ids
+        rows.append(100.0 * scores[:, 0])
+    return np.stack(rows) if rows else None
+
+
+def _memory_mb(cost: Mapping[str, Any]) -> float:
+    memory = measure("memory_mb")
+    return float(cost[memory.field] / memory.divisor)
