@@ -1,4 +1,4 @@
-"""The command line: `qa-sweep run | validate | plan | front | export | evaluate | predict | score | doctor`.
+"""The command line: `qa-sweep run | validate | plan | confirm | front | export | evaluate | predict | score | doctor`.
 
 Names, options and exit codes only; what a command does is in `sweeps/commands/`, imported when it is called,
 so that `--help` needs neither Ray nor torch. Exit codes: 0 done; 2 bad input; 3 finished, but some trials
@@ -102,6 +102,23 @@ def plan(spec: SweepSpec) -> int:
     from sweeps.commands import planning
 
     return planning.plan(spec)
+
+
+@app.command()
+def confirm(
+    run_dir: RunFolder,
+    seeds: Annotated[int, typer.Option(help="New seeds for each recipe of the front.")] = 3,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; default: a Ray on this machine.")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server or database; default: mlflow.db in the sweep's folder.")
+    ] = None,
+) -> int:
+    """Run the recipes of a front again with new seeds and show which of its points hold."""
+    from sweeps.commands import confirm as confirmation
+    from sweeps.commands import sweep
+
+    target = sweep.Target(run_dir, address, tracking_uri, dashboard=False)
+    return confirmation.confirm(run_dir, seeds=seeds, target=target)
 
 
 @app.command()
