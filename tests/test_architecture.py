@@ -30,6 +30,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.registry",
     "sweeps.spec",
     "sweeps.space",
+    "sweeps.known_recipes",
     "sweeps.front",
     "sweeps.console",
     "sweeps.cli",

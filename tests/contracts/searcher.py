@@ -12,7 +12,7 @@ from sweeps import registry
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space, method_names
 from sweeps.spec import Objective
-from tests.sweeps.toys import OBJECTIVES, SPACE, toy_space
+from tests.sweeps.toys import OBJECTIVES, SPACE, toy_space, toy_spec
 
 REBUILT_TRIALS = 16
 GOALS = [Objective.model_validate(item) for item in OBJECTIVES]
@@ -242,6 +242,11 @@ class SearcherContract:
             assert searcher.propose() is None
             assert searcher.propose() is None
             assert searcher.refused > 0
+
+    def test_the_sweep_hands_over_what_it_admits(self) -> None:
+        spec = toy_spec(searcher={"name": self.name, "options": self.options})
+        assert registry.make_searcher(spec, toy_space()).propose() is not None
+        assert registry.make_searcher(spec, toy_space(), admits=lambda assignment: False).propose() is None
 
     def test_the_last_admitted_recipe_of_a_finite_space_is_found(self) -> None:
         values = list(range(1, 2001))

@@ -92,18 +92,15 @@ class TestTpe(SearcherContract):
             self.make().remember({"model.family": "gamma"}, "stopped", None)
 
     def test_refused_recipes_are_no_random_start(self) -> None:
-        proposals = {}
+        found = []
         for options in ({"startup_trials": 12}, {"sampler": "random"}):
             searcher = OptunaSearcher(toy_space(), GOALS, seed=0, options=options, admits=small_rates)
-            found = [searcher.propose() for _ in range(12)]
+            proposals = [searcher.propose() for _ in range(12)]
             assert searcher.refused > 12
             for index in range(12):
                 searcher.tell(index, "ok", [float(index), float(index)])
-            proposals[len(options), options.get("sampler")] = [
-                *found,
-                *(searcher.propose() for _ in range(6)),
-            ]
-        by_tpe, by_chance = proposals.values()
+            found.append([*proposals, *(searcher.propose() for _ in range(6))])
+        by_tpe, by_chance = found
         assert by_tpe[:12] == by_chance[:12]
         assert by_tpe[12:] != by_chance[12:]
 
