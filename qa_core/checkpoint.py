@@ -33,6 +33,9 @@ class TrainState:
     train_seconds: float = 0.0
     loss_sum: float = 0.0  # since the last rung
     loss_windows: int = 0
+    micro_batch_parts: int = (
+        1  # micro-batches are cut into so many: doubled each time that the device was full
+    )
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 

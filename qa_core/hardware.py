@@ -62,3 +62,9 @@ def _cpu_field(field: str) -> str:
         if name.strip() == field:
             return value.strip()
     return ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that a device, or the machine, has no memory left."""
+    says_so = any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+    return says_so or isinstance(error, MemoryError | torch.OutOfMemoryError)

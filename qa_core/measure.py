@@ -124,4 +124,5 @@ def measured_cost(
         ),
         threads=torch.get_num_threads(),
         compute_path=reader.protocol.family.compute_path(reader.model),
+        micro_batch_parts=state.micro_batch_parts,
     )

@@ -111,6 +111,7 @@ class Cost:
     compute_path: str | None = (
         None  # which of several implementations the network runs on; None: there is one
     )
+    micro_batch_parts: int = 1  # more than 1: the device was full, and micro-batches were cut into so many
 
     @property
     def memory_mb(self) -> float:

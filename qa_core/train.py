@@ -21,7 +21,7 @@ from qa_core.data.batches import collate, plan_training_batches
 from qa_core.data.windows import WindowSet
 from qa_core.errors import ConfigError, NonFiniteLoss
 from qa_core.families.base import Batch, Family
-from qa_core.hardware import autocast_dtype
+from qa_core.hardware import autocast_dtype, is_out_of_memory
 from qa_core.methods.base import Method
 from qa_core.optimizers import optimizer_of
 from qa_core.schedules import learning_rate_factor
@@ -114,7 +114,7 @@ def train(
             step = _cut(step, task.budget_examples - state.examples_seen)
             windows = sum(len(micro_batch) for micro_batch in step)
             set_learning_rate(optimizer, task, state.examples_seen, windows)
-            losses.add(accumulate(model, task, step), windows, state)
+            losses.add(accumulate_within_memory(model, task, step, state), windows, state)
             torch.nn.utils.clip_grad_norm_(parameters, task.config.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -200,6 +200,35 @@ def accumulate(model: torch.nn.Module, task: TrainTask, step: list[np.ndarray]) 
         loss.backward()
         total += loss.detach()
     return total
+
+
+def accumulate_within_memory(
+    model: torch.nn.Module, task: TrainTask, step: list[np.ndarray], state: TrainState
+) -> torch.Tensor:
+    """Do as `accumulate`, in micro-batches of half the rows when the device is full, as often as that is possible.
+
+    The effective batch stays the same, and but for rounding and the draws of dropout the gradient too. `state` keeps
+    the number of parts for the steps to come.
+
+    Raises:
+        MemoryError, RuntimeError: what torch raises of a device that is full with single rows.
+    """
+    while True:
+        parts = [part for rows in step for part in _parts(rows, state.micro_batch_parts)]
+        try:
+            return accumulate(model, task, parts)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or all(len(part) == 1 for part in parts):
+                raise
+        # Outside of the handler: its traceback holds the activations.
+        model.zero_grad(set_to_none=True)
+        if task.device.type == "cuda":
+            torch.cuda.empty_cache()
+        state.micro_batch_parts *= 2
+
+
+def _parts(rows: np.ndarray, count: int) -> list[np.ndarray]:
+    return [part for part in np.array_split(rows, min(count, len(rows))) if len(part)]
 
 
 def _rates(name: str, parameter: torch.nn.Parameter, task: TrainTask) -> tuple[float, float]:

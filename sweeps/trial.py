@@ -118,14 +118,12 @@ def leftover_tensor_bytes() -> int:
 
 def status_of(error: Exception) -> str:
     """Return the status a trial ends with for an exception: stopped (over the memory budget), oom or failed."""
-    import torch
-
     from qa_core.errors import OverMemoryBudget
+    from qa_core.hardware import is_out_of_memory
 
     if isinstance(error, OverMemoryBudget):
         return "stopped"
-    says_so = any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
-    return "oom" if says_so or isinstance(error, MemoryError | torch.OutOfMemoryError) else "failed"
+    return "oom" if is_out_of_memory(error) else "failed"
 
 
 def _reason(error: Exception) -> str:

@@ -7,11 +7,20 @@ import pytest
 import torch
 
 from qa_core import registry, seeding
+from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig, from_dict
 from qa_core.data.batches import plan_training_batches
 from qa_core.data.prepare import prepare
 from qa_core.errors import CheckpointError, ConfigError, NonFiniteLoss
-from qa_core.train import RungHooks, TrainTask, accumulate, make_optimizer, set_learning_rate, train
+from qa_core.train import (
+    RungHooks,
+    TrainTask,
+    accumulate,
+    accumulate_within_memory,
+    make_optimizer,
+    set_learning_rate,
+    train,
+)
 
 RUNG_1, RUNG_2 = 47, 94  # the first steps at or past the rungs 40 and 88: an epoch of 47 windows ends with 7
 SILENT = RungHooks(evaluate=lambda state: None, report=lambda state: None)
@@ -244,3 +253,67 @@ def test_gradient_checkpointing_changes_no_gradient_and_is_refused_where_it_cann
     lstm, task = _task(_recipe(small_squad, model={"family": "lstm"}), cache_dir)
     with pytest.raises(ConfigError, match=r"gradient_checkpointing: family 'lstm'"):
         task.family.enable_gradient_checkpointing(lstm)
+
+
+def _full_above(rows: int, monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[int]:
+    """Let the device be full when a micro-batch has more rows; returns the rows of those that went through."""
+    from qa_core import train as module
+
+    through: list[int] = []
+    original = module.forward_loss
+
+    def forward_loss(model, task, batch):
+        if len(batch["input_ids"]) > rows:
+            raise error
+        through.append(len(batch["input_ids"]))
+        return original(model, task, batch)
+
+    monkeypatch.setattr(module, "forward_loss", forward_loss)
+    return through
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    ],
+)
+def test_a_full_device_halves_the_micro_batches_and_keeps_the_effective_batch(
+    error, small_squad, cache_dir, monkeypatch
+):
+    """Dropout off; gradients are summed in another order, so equal to float32 rounding."""
+    config = _recipe(small_squad, model={"dropout": 0.0}, train={"budget_examples": 40})
+    undisturbed, task = _task(config, cache_dir)
+    step = plan_training_batches(
+        task.windows.lengths, batch_size=8, micro_batch_tokens=16384, seed=3, epoch=0
+    )[0]
+    expected_loss = accumulate(undisturbed.train(), task, step)
+    model, task = _task(config, cache_dir)
+    through = _full_above(3, monkeypatch, error)
+    state = TrainState()
+    loss = accumulate_within_memory(model.train(), task, step, state)
+    assert (state.micro_batch_parts, through) == (4, [2, 2, 2, 2])
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
+    gradients = {name: item.grad for name, item in undisturbed.named_parameters()}
+    for name, item in model.named_parameters():
+        torch.testing.assert_close(item.grad, gradients[name], rtol=1e-3, atol=1e-6)
+
+    through.clear()
+    state = train(model, task, hooks=SILENT, checkpoint_folder=None)
+    assert (state.examples_seen, state.micro_batch_parts, sum(through), max(through)) == (40, 4, 40, 2)
+
+
+def test_a_device_that_is_full_with_one_row_ends_the_trial(small_squad, cache_dir, monkeypatch):
+    model, task = _task(_recipe(small_squad), cache_dir)
+    assert _full_above(0, monkeypatch, torch.OutOfMemoryError("CUDA out of memory")) == []
+    with pytest.raises(torch.OutOfMemoryError):
+        train(model, task, hooks=SILENT, checkpoint_folder=None)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_another_error_is_not_taken_for_a_full_device(small_squad, cache_dir, monkeypatch):
+    model, task = _task(_recipe(small_squad), cache_dir)
+    _full_above(3, monkeypatch, RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(model, task, hooks=SILENT, checkpoint_folder=None)
