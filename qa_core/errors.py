@@ -63,3 +63,7 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
     """Word the refusal of an unknown name: what was found, the nearest name, what is allowed."""
     names = sorted(allowed)
     return f"unknown {kind} {name!r}{nearest(name, names)} (allowed: {', '.join(names) or 'none'})"
+
+
+class Paused(Exception):
+    """A trial was asked to stop for now: no fault, and no end. It goes on from its checkpoint."""

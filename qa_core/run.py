@@ -7,6 +7,7 @@ the finished artifact is scored and measured is in `qa_core/measure.py`.
 import copy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def run(
     folder: Path,
     cache_dir: Path,
     max_memory_mb: float | None = None,
+    is_to_pause: Callable[[], bool] = bool,
 ) -> RunResult:
     """Train, write, load back and measure one recipe.
 
@@ -46,6 +48,7 @@ def run(
             `answers.parquet` at the end.
         cache_dir: tokenised windows, tokenizers, measured forms and teachers, shared by all trials of a machine.
         max_memory_mb: a recipe whose deployed form needs more is refused before it is trained; None for no limit.
+        is_to_pause: asked after each step; True checkpoints the trial and raises `Paused`.
 
     Raises:
         QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
@@ -72,6 +75,7 @@ def run(
         "trainable_parameters": cost.parameter_count(model, trainable_only=True),
     }
     hooks = _rung_hooks(Reader(model, protocol), task, data, report=report, memory=memory)
+    hooks = replace(hooks, is_to_pause=is_to_pause)
     state = train(model, task, hooks=hooks, checkpoint_folder=folder / "checkpoint")
     if device.type == "cuda" and task.budget_examples:
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)

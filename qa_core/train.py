@@ -19,7 +19,7 @@ from qa_core.checkpoint import TrainState
 from qa_core.config import TrainConfig
 from qa_core.data.batches import collate, plan_training_batches
 from qa_core.data.windows import WindowSet
-from qa_core.errors import ConfigError, NonFiniteLoss
+from qa_core.errors import ConfigError, NonFiniteLoss, Paused
 from qa_core.families.base import Batch, Family
 from qa_core.hardware import autocast_dtype, is_out_of_memory
 from qa_core.methods.base import Method
@@ -70,6 +70,7 @@ class RungHooks:
 
     evaluate: Callable[[TrainState], None]
     report: Callable[[TrainState], None]
+    is_to_pause: Callable[[], bool] = bool  # asked after each step; never, unless it is given
 
 
 def train(
@@ -85,6 +86,7 @@ def train(
     Raises:
         NonFiniteLoss: the loss became NaN or infinite.
         ConfigError: there is nothing to train.
+        Paused: the hooks asked for it; the checkpoint is written.
     """
     if task.budget_examples == 0:
         return TrainState()
@@ -94,7 +96,7 @@ def train(
     optimizer = make_optimizer(model, task)
     model.train()
     state = checkpoint.restore(checkpoint_folder, model, optimizer) if checkpoint_folder else None
-    if state is not None:
+    if state is not None and state.curve:
         hooks.report(state)  # the process may have ended after this rung's checkpoint and before its report
     state = state or TrainState()
     for method in task.methods:
@@ -134,6 +136,12 @@ def train(
                 started = time.perf_counter() - state.train_seconds
             if state.examples_seen >= task.budget_examples:
                 break
+            if hooks.is_to_pause():
+                losses.settle(state)
+                state.train_seconds = time.perf_counter() - started
+                if checkpoint_folder:
+                    checkpoint.save(checkpoint_folder, model, optimizer, state)
+                raise Paused(f"paused after {state.examples_seen} of {task.budget_examples} examples")
         else:
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
     losses.settle(state)

@@ -4,6 +4,8 @@
 `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
 """
 
+import errno
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.config import to_dict
+from qa_core.errors import StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
+from sweeps.console import error_signature
 from sweeps.front import compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.records import RECORDS_FILE, Record
@@ -24,6 +28,8 @@ from sweeps.space import Space
 from sweeps.spec import SweepSpec
 from sweeps.trial import TrialTask, default_cache_dir, forget_outcome, read_outcome
 
+PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
+FULL_DISK = os.strerror(errno.ENOSPC)
 PROGRESS = (
     "examples_seen",
     "budget_examples",
@@ -77,6 +83,12 @@ class Driver:
         self.records: list[Record] = []
         self.running: dict[str, _Running] = {}
         self.provenance = provenance.collect()
+        self.pause_file = self.folder / PAUSE_FILE
+        self.pause_file.unlink(missing_ok=True)
+        self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
+        self.fault: StorageError | None = None  # the sweep cannot write its files any more
+        self._alike: list[str] = []  # trials that failed alike, in a row
+        self._signature: str | None = None  # of their error
         self._proposed = 0
         self._again: deque[_Running] = deque()
         self.spent_examples = 0  # by all trials, ended or not
@@ -95,7 +107,9 @@ class Driver:
         return curves | {item.task.trial_id: list(item.curve) for item in self._again}
 
     def propose(self) -> TrialTask | None:
-        """Return the next trial to run, or None when the searcher has no more."""
+        """Return the next trial to run, or None when the searcher has no more or the sweep is to end."""
+        if self.ended_by is not None:
+            return None
         if self._again:
             running = self._again.popleft()
             self.running[running.task.trial_id] = running
@@ -158,6 +172,9 @@ class Driver:
         )
         if ending is None:
             return
+        if FULL_DISK in (ending["reason"] or ""):
+            self.fail(StorageError(f"trial {trial_id}: {ending['reason']}"))
+            return
         del self.running[trial_id]
         record = self._record(running, metrics, result, ending)
         self.records.append(record)
@@ -169,6 +186,22 @@ class Driver:
         self.tracker.log_trial(records.to_dict(record))
         if record.status == "ok":
             self._renew_front()
+        self._watch_failures(record)
+
+    def end(self, why: str) -> None:
+        """Let the sweep end: nothing more is proposed, and running trials checkpoint and go on when it is resumed."""
+        if self.ended_by is None:
+            self.ended_by = why
+            self.console.note(f"{why}; running trials write checkpoints")
+            try:
+                self.pause_file.touch()
+            except OSError as error:
+                self.fail(StorageError(f"{self.pause_file}: cannot be written: {error}"))
+
+    def fail(self, fault: StorageError) -> None:
+        """Let the sweep end at once, because its files cannot be written; what they hold stays."""
+        self.fault = self.fault or fault
+        self.ended_by = self.ended_by or str(fault)
 
     def settle(self) -> None:
         """Record the former trials that the scheduler had stopped when the sweep ended before their records."""
@@ -184,6 +217,18 @@ class Driver:
     def unfinished(self) -> int:
         """Return how many trials were proposed and have no record."""
         return self._proposed - len(self.records)
+
+    def _watch_failures(self, record: Record) -> None:
+        """End the sweep when too many trials in a row fail in the same way: the next ones would too."""
+        signature = error_signature(record.reason or "") if record.status == "failed" else None
+        if signature != self._signature:
+            self._signature, self._alike = signature, []
+        if signature is not None:
+            self._alike.append(record.trial_id)
+        if len(self._alike) >= self.spec.budget.max_same_failures:
+            self.end(
+                f"{len(self._alike)} trials in a row failed alike (budget.max_same_failures): {record.reason}"
+            )
 
     def _remember(self, trial: PastTrial) -> None:
         self._proposed += 1
@@ -213,6 +258,7 @@ class Driver:
             objectives=tuple(objective.name for objective in self.spec.objectives),
             max_memory_mb=self.spec.budget.max_memory_mb,
             reported_examples=reported_examples,
+            pause_file=str(self.pause_file),
         )
 
     def _values(self, record: Record) -> list[float] | None:

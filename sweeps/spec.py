@@ -101,6 +101,7 @@ class Budget(_Section):
     concurrent: PositiveInt | None = None  # None: as many as the resources hold
     time_minutes: Annotated[float, Field(gt=0)] | None = None
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    max_same_failures: PositiveInt = 5  # so many trials in a row that fail alike end the sweep
 
 
 class Resources(_Section):

@@ -7,15 +7,16 @@ so that torch is imported once; each trial starts with a look at what the last o
 import gc
 import json
 import os
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from qa_core.config import RunConfig, from_dict
-from qa_core.errors import StorageError
+from qa_core.errors import Paused, StorageError
 from qa_core.schema import Progress, as_json
 from sweeps.schedulers.base import check_report
 
@@ -23,6 +24,7 @@ OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a r
 FINAL_FILE = "final.json"  # in the trial's folder: its final report
 LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
+PAUSE_LOOK_SECONDS = 1.0
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
 
 
@@ -38,6 +40,7 @@ class TrialTask:
     objectives: tuple[str, ...] = ()
     max_memory_mb: float | None = None
     reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
+    pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
@@ -65,6 +68,8 @@ def run_trial(task_values: dict[str, Any]) -> None:
                 final = execute(task, report)
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
+            except Paused:
+                return
             except Exception as error:
                 outcome = {
                     "status": status_of(error),
@@ -90,6 +95,7 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
         folder=Path(task.folder),
         cache_dir=Path(task.cache_dir),
         max_memory_mb=task.max_memory_mb,
+        is_to_pause=_pause_watch(task.pause_file),
     )
     last = result.curve[-1]
     return {
@@ -99,6 +105,20 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
         "left_over_bytes": left_over,
         "result": as_json(result),
     }
+
+
+def _pause_watch(pause_file: str | None) -> Callable[[], bool]:
+    """Return a look at the file, which may lie on slow storage, once a second at most."""
+    looked = time.monotonic()
+
+    def is_to_pause() -> bool:
+        nonlocal looked
+        if pause_file is None or time.monotonic() - looked < PAUSE_LOOK_SECONDS:
+            return False
+        looked = time.monotonic()
+        return Path(pause_file).exists()
+
+    return is_to_pause
 
 
 def leftover_tensor_bytes() -> int:

@@ -7,8 +7,11 @@ two thin objects through which Ray Tune talks to it. What a trial does on its wo
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,16 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import registry
+from sweeps import journal, registry
 from sweeps.driver import Driver
 from sweeps.front import FrontResult
-from sweeps.journal import LOCK_FILE, Past, held
+from sweeps.journal import LOCK_FILE, held
 from sweeps.place import Place
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial
 
+INTERRUPTED = "interrupted"
 RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
 
@@ -36,7 +40,8 @@ class SweepOutcome:
 
     folder: Path
     counts: Mapping[str, int]
-    unfinished: int  # trials cut short by the sweep's time limit; they go on when it is resumed
+    unfinished: int  # trials that were cut short; they go on when the sweep is resumed
+    ended_by: str | None  # why it ended before its budget was spent
     front: FrontResult
     spent_examples: int
     seconds: float
@@ -50,7 +55,10 @@ class _Proposals(RaySearcher):
         self.driver = driver
 
     def suggest(self, trial_id: str) -> Any:
-        task = self.driver.propose()
+        with _faults_noted(self.driver):
+            task = self.driver.propose()
+        if self.driver.ended_by is not None:
+            return RaySearcher.FINISHED
         return RaySearcher.FINISHED if task is None else as_values(task)
 
     def on_trial_complete(
@@ -81,41 +89,93 @@ class _Events(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.driver.started(trial.config["trial_id"])
+        with _faults_noted(self.driver):
+            self.driver.started(trial.config["trial_id"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         # Ray asks the scheduler first and marks a result that stops its trial.
-        self.driver.reported(trial.config["trial_id"], result, is_stopped=bool(result.get("done")))
+        with _faults_noted(self.driver):
+            self.driver.reported(trial.config["trial_id"], result, is_stopped=bool(result.get("done")))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.driver.ended(trial.config["trial_id"], trial.last_result or {}, None)
+        with _faults_noted(self.driver):
+            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_error()
-        self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error))
+        with _faults_noted(self.driver):
+            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error))
+
+
+class _Fault(tune.Stopper):
+    """Ray asks here whether everything must end at once."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.driver.fault is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+@contextmanager
+def _faults_noted(driver: Driver) -> Iterator[None]:
+    """Keep a disk that is full from ending Ray's loop in the middle: the driver ends the sweep instead."""
+    try:
+        yield
+    except StorageError as fault:
+        driver.fail(fault)
+
+
+@contextmanager
+def _signals_end(driver: Driver) -> Iterator[None]:
+    """Let Ctrl-C or SIGTERM end the sweep with checkpoints, and a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: Any) -> None:
+        if driver.ended_by is not None:
+            raise KeyboardInterrupt
+        driver.end(INTERRUPTED)
+
+    former = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def run_sweep(
-    spec: SweepSpec, *, folder: Path, place: Place, console: Any, tracker: Any, past: Past | None = None
+    spec: SweepSpec, *, folder: Path, place: Place, console: Any, tracker: Any, resume: bool = False
 ) -> SweepOutcome:
     """Run the trials of a sweep that have not run yet and return its front.
 
     Args:
         folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
         console, tracker: told of each event; see `console.py` and `tracking.py`.
-        past: what `journal.read` found in the folder of a sweep that is resumed; None for a new one.
+        resume: go on with the sweep in the folder.
 
     Raises:
         ConfigError: the space is empty, or the machine cannot give one trial what it asks for.
-        StorageError: the folder exists already, or another process runs this sweep.
+        StorageError: the folder exists already, another process runs this sweep, or the disk is full; what was written
+            until then can be read and resumed.
+        DataError: the files of a sweep that is resumed cannot be read.
     """
     started = time.perf_counter()
     space = compile_space(spec)
-    if past is None:
+    if not resume:
         create_run_folder(folder)
     with held(folder):
+        past = journal.read(folder) if resume else None
         store_spec(spec, folder)
         searcher = registry.make_searcher(spec, space)
         driver = Driver(
@@ -127,15 +187,20 @@ def run_sweep(
         driver.settle()
         if driver.trials_left:
             _run_trials(spec, driver, place)
+    if driver.fault is not None:
+        raise driver.fault
     spent = driver.spent_examples
     seconds = time.perf_counter() - started
-    return SweepOutcome(folder, driver.counts(), driver.unfinished(), driver.front, spent, seconds)
+    return SweepOutcome(
+        folder, driver.counts(), driver.unfinished(), driver.ended_by, driver.front, spent, seconds
+    )
 
 
 def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:
-        _fit(spec, driver, concurrent=concurrent_trials(spec))
+        with _signals_end(driver):
+            _fit(spec, driver, concurrent=concurrent_trials(spec))
     finally:
         ray.shutdown()
 
@@ -160,6 +225,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
             name=RAY_FOLDER,
             storage_path=str(driver.folder),
             callbacks=[_Events(driver)],
+            stop=_Fault(driver),
             verbose=0,
         ),
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sweeps.tuner import SweepOutcome
 
 EXPERIMENT = "qa-sweeps"
-SOME_FAILED = 3  # exit code
+SOME_FAILED, EXIT_INTERRUPTED = 3, 130  # exit codes
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def default_folder(name: str) -> Path:
 
 
 def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
-    """Run the sweep, or go on with the one in the folder, and show what came out; returns 3 when some trials failed.
+    """Run the sweep, or go on with the one in the folder, and show what came out.
+
+    Returns 3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints.
 
     Raises:
         QaError: space, data, folder or tracking store are refused; nothing was trained then.
@@ -51,7 +53,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     place.set_environment()  # before Ray is imported
     from sweeps import journal
     from sweeps.tracking import Tracker
-    from sweeps.tuner import create_run_folder, run_sweep
+    from sweeps.tuner import INTERRUPTED, create_run_folder, run_sweep
 
     past = journal.read(target.folder) if resume else None
     if past is None:
@@ -66,7 +68,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     status = "failed"
     try:
         outcome = run_sweep(
-            spec, folder=target.folder, place=place, console=console, tracker=tracker, past=past
+            spec, folder=target.folder, place=place, console=console, tracker=tracker, resume=resume
         )
         console.finish(outcome.counts)
         files = write_front(outcome.front, target.folder)
@@ -76,24 +78,28 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
             [point.trial_id for point in outcome.front.front],
             spent_examples=outcome.spent_examples,
         )
-        status = "finished"
+        status = "finished" if outcome.ended_by is None else "interrupted"
     except KeyboardInterrupt:
         status = "interrupted"
         console.close()
         if (target.folder / journal.JOURNAL_FILE).exists():
-            command = shlex.join(["qa-sweep", "run", "--resume", str(target.folder)])
-            console.note(f"trials that ended are kept, others go on from their last rung with: {command}")
+            console.note(f"trials that ended are kept, others go on with: {_resume_command(target.folder)}")
         raise
     finally:
         console.close()
         tracker.finish(status)
     show(outcome, files, tracker)
-    if outcome.unfinished:
-        command = shlex.join(["qa-sweep", "run", "--resume", str(target.folder)])
-        print(
-            f"{outcome.unfinished} trials were cut short by budget.time_minutes; they go on with: {command}"
-        )
+    if outcome.ended_by is not None:
+        print(f"the sweep ended early: {outcome.ended_by}")
+    if outcome.unfinished or outcome.ended_by is not None:
+        print(f"{outcome.unfinished} trials are unfinished; go on with: {_resume_command(target.folder)}")
+    if outcome.ended_by == INTERRUPTED:
+        return EXIT_INTERRUPTED
     return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
+
+
+def _resume_command(folder: Path) -> str:
+    return shlex.join(["qa-sweep", "run", "--resume", str(folder)])
 
 
 def _check_trials(spec: SweepSpec, past: "Past") -> None:

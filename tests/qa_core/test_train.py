@@ -1,6 +1,7 @@
 """The training loop: exact resume, the schedule's values, accumulation equal to one large batch, guards."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig, from_dict
 from qa_core.data.batches import plan_training_batches
 from qa_core.data.prepare import prepare
-from qa_core.errors import CheckpointError, ConfigError, NonFiniteLoss
+from qa_core.errors import CheckpointError, ConfigError, NonFiniteLoss, Paused
 from qa_core.train import (
     RungHooks,
     TrainTask,
@@ -134,6 +135,30 @@ def test_a_restored_trial_reports_its_rung_again_before_it_trains_on(small_squad
     train(model, task, hooks=RungHooks(lambda state: None, report), checkpoint_folder=tmp_path / "c")
     assert [seen for seen, _ in reported] == [RUNG_1, RUNG_2]
     assert not reported[0][1]  # the weights are those of the checkpoint
+
+
+@pytest.mark.parametrize("family", ["bert", "lstm"])
+def test_a_trial_that_was_paused_in_the_middle_ends_with_the_same_bits(
+    family, small_squad, cache_dir, tmp_path
+):
+    """After the first step, before any rung, and again between two rungs."""
+    config = _recipe(small_squad, model={"family": family}, train={"rungs": [40, 88]})
+    model, task = _task(config, cache_dir)
+    undisturbed = train(model, task, hooks=_kill_at(10**9), checkpoint_folder=tmp_path / "a")
+    expected = model.state_dict()
+    for steps in (1, 8):
+        left = iter([False] * (steps - 1) + [True])
+        model, task = _task(config, cache_dir)
+        hooks = replace(_kill_at(10**9), is_to_pause=lambda left=left: next(left))
+        with pytest.raises(Paused, match=r"paused after \d+ of 130 examples"):
+            train(model, task, hooks=hooks, checkpoint_folder=tmp_path / "b")
+    torch.manual_seed(999)
+    model, task = _task(config, cache_dir)
+    resumed = train(model, task, hooks=_kill_at(10**9), checkpoint_folder=tmp_path / "b")
+    assert [point["seen"] for point in resumed.curve] == [RUNG_1, RUNG_2]
+    assert (resumed.loss_sum, resumed.loss_windows) == (undisturbed.loss_sum, undisturbed.loss_windows)
+    for name, tensor in expected.items():
+        assert torch.equal(model.state_dict()[name], tensor), name
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(small_squad, cache_dir, tmp_path):

@@ -167,6 +167,9 @@ def test_help_comes_within_a_second_and_without_heavy_imports() -> None:
 class FakeTuner(types.ModuleType):
     """Stands for `sweeps.tuner`: the sweep itself is tested with Ray elsewhere."""
 
+    INTERRUPTED = "interrupted"
+    ended_by: str | None = None
+
     def __init__(self, ends: BaseException | Counter[str]) -> None:
         super().__init__("sweeps.tuner")
         self.ends = ends
@@ -177,13 +180,19 @@ class FakeTuner(types.ModuleType):
             raise StorageError(f"{folder}: exists already; choose another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, past: Any, **told: Any) -> Any:
-        self.calls.append({"spec": spec, "folder": folder, "place": place, "past": past})
+    def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, resume: bool, **told: Any) -> Any:
+        self.calls.append({"spec": spec, "folder": folder, "place": place, "resume": resume})
         if isinstance(self.ends, BaseException):
             raise self.ends
         front = compute_front(RECORDS, OBJECTIVES)
         return types.SimpleNamespace(
-            folder=folder, counts=self.ends, front=front, seconds=1.0, unfinished=2, spent_examples=77
+            folder=folder,
+            counts=self.ends,
+            front=front,
+            seconds=1.0,
+            unfinished=2,
+            spent_examples=77,
+            ended_by=self.ended_by,
         )
 
 
@@ -280,6 +289,21 @@ def test_a_folder_that_holds_something_is_refused_before_anything_starts(
     assert f"{tmp_path}: exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("why", "code"), [("interrupted", 130), ("5 trials in a row failed alike: RuntimeError: x", 3)]
+)
+def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
+    why: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeTuner, "ended_by", why)
+    ended, _, tracker = run_with(monkeypatch, Counter(ok=3, failed=5), "--out", str(tmp_path / "a"))
+    assert (ended, tracker.calls[-1]) == (code, ("finish", "interrupted"))
+    shown = capsys.readouterr().out
+    assert f"the sweep ended early: {why}" in shown
+    assert f"go on with: qa-sweep run --resume {tmp_path / 'a'}" in shown
+    assert "Front: 2 of" in shown
+
+
 def begun_sweep(folder: Path) -> Path:
     """Return a folder with the settings of the quickstart and two trials of it, one ended."""
     folder.mkdir()
@@ -305,15 +329,11 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
         30,
         1,
     )
-    assert [(item.trial_id, item.record is None) for item in call["past"].trials] == [
-        ("t0000", True),
-        ("t0001", False),
-    ]
+    assert call["resume"] is True
     assert tracker.calls[0] == ("start", "sqlite:////before/mlflow.db", "parent7")
-    assert (
-        f"2 trials were cut short by budget.time_minutes; they go on with: qa-sweep run --resume {folder}"
-        in (capsys.readouterr().out)
-    )
+    shown = capsys.readouterr().out
+    assert f"2 trials are unfinished; go on with: qa-sweep run --resume {folder}" in shown
+    assert "ended early" not in shown
     elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
     assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
 

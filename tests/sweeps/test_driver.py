@@ -145,3 +145,44 @@ def test_more_trials_extend_a_sweep_that_had_all_of_its_own(tmp_path: Path) -> N
     before.ended("t0000", _final(tmp_path / "run/trials/t0000", 12.0), None)
     assert _driver(tmp_path / "run", budget=budget).trials_left == 0
     assert _driver(tmp_path / "run", budget={**budget, "trials": 3}).trials_left == 2
+
+
+def _fail(driver: Driver, error: str) -> None:
+    task = driver.propose()
+    assert task is not None
+    driver.started(task.trial_id)
+    driver.ended(task.trial_id, {}, error)
+
+
+def test_trials_in_a_row_that_fail_alike_end_the_sweep_with_their_error(tmp_path: Path) -> None:
+    """Numbers and paths do not make errors differ; another ending in between starts the count anew."""
+    driver = _driver(tmp_path / "run", budget={"trials": 9, "examples": 900, "max_same_failures": 3})
+    _fail(driver, "Traceback\nRuntimeError: expected 3 at /a/b")
+    _fail(driver, "Traceback\nRuntimeError: expected 4 at /a/c")
+    _fail(driver, "Traceback\nValueError: other")
+    _fail(driver, "Traceback\nRuntimeError: expected 5 at /a/c")
+    _fail(driver, "Traceback\nRuntimeError: expected 6 at /a/c")
+    assert driver.ended_by is None
+    assert not driver.pause_file.exists()
+    _fail(driver, "Traceback\nRuntimeError: expected 7 at /a/c")
+    assert driver.ended_by == (
+        "3 trials in a row failed alike (budget.max_same_failures): RuntimeError: expected 7 at /a/c"
+    )
+    assert driver.pause_file.exists()
+    assert driver.propose() is None
+    again = _driver(tmp_path / "run", budget={"trials": 9, "examples": 900})
+    assert not again.pause_file.exists()
+    assert again.propose().trial_id == "t0006"
+
+
+def test_a_full_disk_ends_the_sweep_and_leaves_the_trial_open(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    driver.propose()
+    driver.started("t0000")
+    driver.ended(
+        "t0000", {}, "StorageError: x/checkpoint: cannot be written: [Errno 28] No space left on device"
+    )
+    assert driver.fault is not None
+    assert "trial t0000: StorageError: x/checkpoint" in str(driver.fault)
+    assert (driver.propose(), driver.records, driver.unfinished()) == (None, [], 1)
+    assert _driver(tmp_path / "run").propose().trial_id == "t0000"

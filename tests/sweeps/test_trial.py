@@ -132,3 +132,27 @@ def test_a_folder_that_another_worker_holds_is_waited_for_and_then_refused(
     with FileLock(tmp_path / "t" / trial.LOCK_FILE), pytest.raises(StorageError, match="another worker"):
         trial.run_trial(trial.as_values(task))
     assert trial.read_outcome(tmp_path / "t") is None
+
+
+def test_a_trial_that_is_to_pause_leaves_a_checkpoint_and_no_word_of_its_end(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trial, "PAUSE_LOOK_SECONDS", 0.0)
+    (tmp_path / "pause").touch()
+    task = _task(tmp_path / "t", cache_dir, small_squad, pause_file=str(tmp_path / "pause"))
+    assert _reports_of(task, monkeypatch) == []
+    assert (tmp_path / "t" / "checkpoint" / "state.json").exists()
+    assert (trial.read_outcome(tmp_path / "t"), trial.read_final(tmp_path / "t")) == (None, None)
+    (tmp_path / "pause").unlink()
+    assert [report["examples_seen"] for report in _reports_of(task, monkeypatch)] == [32, 60]
+
+
+def test_the_pause_file_is_looked_for_once_a_second_at_most(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(trial.time, "monotonic", lambda: now[0])
+    is_to_pause = trial._pause_watch(str(tmp_path / "pause"))
+    (tmp_path / "pause").touch()
+    assert is_to_pause() is False
+    now[0] += 1.0
+    assert is_to_pause() is True
+    assert trial._pause_watch(None)() is False
