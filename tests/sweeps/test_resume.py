@@ -15,7 +15,7 @@ import yaml
 
 from sweeps import journal, records
 
-SMALL_KILLS, MANY_KILLS = 2, 20
+KILLS = 20
 TIMED = ("started_at", "finished_at", "seconds", "starts", "provenance")
 TIMED_COSTS = (
     "latency_p50_ms",
@@ -62,17 +62,16 @@ class Sweep:
         assert process.returncode in (0, 3), output
         return output
 
-    def kill(self, after_lines: int, *, then_seconds: float, at_most_seconds: float) -> bool:
-        """Kill the driver once the journal has so many more lines; returns whether it still ran."""
+    def end_by(self, number: signal.Signals, *, after_lines: int, then_seconds: float) -> tuple[int, str]:
+        """Send the driver a signal once the journal has so many more lines; returns its exit code and output."""
         process = self.start()
-        wanted, deadline = self._lines() + after_lines, time.monotonic() + at_most_seconds
+        wanted, deadline = self._lines() + after_lines, time.monotonic() + 300
         while process.poll() is None and self._lines() < wanted and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(then_seconds)
-        ran = process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return ran
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=600)
+        return process.returncode, output
 
     def _lines(self) -> int:
         path = self.folder / journal.JOURNAL_FILE
@@ -135,8 +134,11 @@ def test_a_killed_sweep_goes_on_and_can_be_extended(small_squad, cache_dir, tmp_
     undisturbed = Sweep(tmp_path / "undisturbed", options, cache_dir)
     undisturbed.finish()
     disturbed = Sweep(tmp_path / "disturbed", options, cache_dir)
-    kills = sum(disturbed.kill(lines, then_seconds=0.2, at_most_seconds=60) for lines in (6, 5)[:SMALL_KILLS])
-    assert kills == SMALL_KILLS
+    code, _ = disturbed.end_by(signal.SIGKILL, after_lines=6, then_seconds=0.2)
+    assert code == -signal.SIGKILL
+    code, output = disturbed.end_by(signal.SIGINT, after_lines=5, then_seconds=0.2)
+    assert code == 130, output
+    assert f"go on with: qa-sweep run --resume {tmp_path / 'disturbed'}" in output
     output = disturbed.finish()
     assert "ended before" in output
     check_nothing_lost_or_doubled(tmp_path / "disturbed", tmp_path / "undisturbed", 6)
@@ -158,11 +160,10 @@ def test_twenty_kills_at_random_moments_of_a_sweep_like_the_quickstart(cache_dir
     seconds = time.monotonic() - began
     disturbed = Sweep(tmp_path / "disturbed", options, cache_dir)
     rng = random.Random(0)
-    kills = 0
-    while kills < MANY_KILLS:
+    for _ in range(KILLS):
         # From before Ray is up to the middle of any trial; the moments spread over the whole sweep.
-        pause = rng.uniform(0.0, 2 * seconds / MANY_KILLS)
-        kills += disturbed.kill(0, then_seconds=8.0 + pause, at_most_seconds=0)
-        assert kills, "the sweep ended before it was killed"
+        pause = 8.0 + rng.uniform(0.0, 2 * seconds / KILLS)
+        code, output = disturbed.end_by(signal.SIGKILL, after_lines=0, then_seconds=pause)
+        assert code == -signal.SIGKILL, f"the sweep ended before it was killed: {output}"
     disturbed.finish()
     check_nothing_lost_or_doubled(tmp_path / "disturbed", tmp_path / "undisturbed", 24)
