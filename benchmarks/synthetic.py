@@ -9,7 +9,8 @@ A recipe's final EM is a ceiling, set by its structure (family, size, method and
 for learning rate, batch size and weight decay. The penalties are a sum of separate terms, so the best recipe of a
 structure is the one with the least of each, and the front is that of the structures' best: `known_front`. Its EM after
 n examples is `final * s(n) / s(budget)` with `s(n) = n^h / (n^h + tau^h)`: it saturates after tau examples, and starts
-the later the larger h is. Noise is added to each report and to the final value; memory is exact.
+the later the larger h is; the option `crossing` scales both. Noise is added to each report and to the final value;
+memory is exact.
 """
 
 import itertools
@@ -80,6 +81,7 @@ class SyntheticOptions:
     learning_rates: int = 4  # evenly spaced on the logarithm
     batch_sizes: int = 1  # the first so many of BATCH_SIZES
     weight_decays: int = 1  # the first so many of WEIGHT_DECAYS
+    crossing: float = 0.3  # scales each family's saturation, and its lateness above 1
     rung_noise: float = 1.0  # standard deviation of EM at a rung, in points
     final_noise: float = 0.3
     seed: int = 0
@@ -87,7 +89,7 @@ class SyntheticOptions:
     @property
     def rates(self) -> list[float]:
         """The learning rates, three digits each."""
-        return [float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 1e-2, self.learning_rates)]
+        return [float(f"{rate:.3g}") for rate in np.geomspace(2e-4, 5e-3, self.learning_rates)]
 
     @property
     def sizes(self) -> list[int]:
@@ -102,7 +104,7 @@ class SyntheticOptions:
 
 SCALES: Mapping[str, SyntheticOptions] = {
     "hundred": SyntheticOptions(families=3, learning_rates=2),
-    "hundreds": SyntheticOptions(learning_rates=3),
+    "hundreds": SyntheticOptions(learning_rates=2),
     "thousand": SyntheticOptions(learning_rates=5, batch_sizes=2),
     "ten-thousand": SyntheticOptions(learning_rates=7, batch_sizes=2, weight_decays=4),
 }
@@ -184,15 +186,14 @@ def final_em(assignment: Mapping[str, Any]) -> float:
     return max(0.0, _ceiling(assignment) - penalty)
 
 
-def learnt_share(assignment: Mapping[str, Any], examples: float) -> float:
+def learnt_share(assignment: Mapping[str, Any], examples: float, *, crossing: float) -> float:
     """Return the share of the final EM that is there after so many examples."""
     family = FAMILIES[assignment["model.family"]]
     above_best = math.log10(assignment["train.learning_rate"]) - _best_rate(assignment)
-    tau = BUDGET * family.saturation * SIZES[assignment["model.checkpoint"]][0] ** 0.4
+    lateness = 1.0 + crossing * (family.lateness - 1.0)
+    tau = BUDGET * crossing * family.saturation * SIZES[assignment["model.checkpoint"]][0] ** 0.4
     tau *= _rank(assignment)[1] * 10 ** (-0.35 * above_best)
-    share, whole = (
-        at**family.lateness / (at**family.lateness + tau**family.lateness) for at in (examples, BUDGET)
-    )
+    share, whole = (at**lateness / (at**lateness + tau**lateness) for at in (examples, BUDGET))
     return share / whole
 
 
@@ -200,7 +201,7 @@ def _curve(
     trial_id: str, assignment: dict[str, Any], options: SyntheticOptions, rng: np.random.Generator
 ) -> Curve:
     final, memory = final_em(assignment), memory_mb(assignment)
-    clean = np.array([final * learnt_share(assignment, seen) for seen in REPORTS])
+    clean = np.array([final * learnt_share(assignment, seen, crossing=options.crossing) for seen in REPORTS])
     noisy = np.clip(clean + options.rung_noise * rng.standard_normal(len(REPORTS)), 0.0, 100.0)
     full_size = FAMILIES[assignment["model.family"]].memory_mb * SIZES[assignment["model.checkpoint"]][0]
     seconds = tuple(1e-3 * seen * full_size**0.6 for seen in REPORTS)

@@ -4,13 +4,14 @@ A searcher draws from ranges what was never trained. Its proposal is answered by
 to it: of the same structural combination always (everything that decides legality or that a condition names: family,
 checkpoint, methods, ...), with the fewest other choices that differ, and then the least Euclidean distance of the
 numbers. A range counts on its own scale, linear or logarithmic, from 0 to 1; a choice between numbers counts by
-position, also from 0 to 1. What was recorded exactly so is therefore always its own answer. Each recorded recipe is
-given out once. When its combination has none left, a proposal goes without an answer.
+position, also from 0 to 1. So what was recorded exactly answers for itself, the first time. Each recorded recipe is
+given out once as long as its combination has others. After that a proposal of the very same recipe is answered with it
+again, as a sweep would train it again; any other one of the combination goes without an answer.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,28 +27,40 @@ Key = tuple[tuple[str, str], ...]
 
 
 class RecordedSpace(Space):
-    """The combinations of a space of which something was recorded; remembers which choices are legal after which."""
+    """The combinations of a space of which something was recorded; remembers what `Space` works out at each call."""
 
     def __init__(self, space: Space, assignments: Sequence[Mapping[str, Any]]) -> None:
         """Keep the legal combinations that occur among the assignments."""
-        recorded = {structure(space, assignment) for assignment in assignments}
+        combinations = {structure(space, assignment) for assignment in assignments}
         super().__init__(
             space.parameters,
             recipe=space.recipe,
             budget_examples=space.budget_examples,
-            legal=[item for item in space.legal if fingerprint(item) in recorded],
+            legal=[item for item in space.legal if fingerprint(item) in combinations],
             structural=space.structural,
             dropped=space.dropped,
         )
+        self._recorded = {fingerprint(assignment) for assignment in assignments}
+        self._grid: list[Assignment] | None = None
         self._choices: dict[tuple[str, Key], tuple[Any, ...]] = {}
 
     def legal_choices(self, parameter: Parameter, assignment: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return what `Space.legal_choices` returns."""
-        given = {name: assignment[name] for name in self.structural if name in assignment}
-        key = (parameter.id, fingerprint(given))
+        if parameter.id not in self.structural:
+            return super().legal_choices(parameter, assignment)
+        key = (parameter.id, structure(self, assignment))
         if key not in self._choices:
             self._choices[key] = super().legal_choices(parameter, assignment)
         return self._choices[key]
+
+    def grid(self, points: int = 3) -> Iterator[Assignment]:
+        """Yield what `Space.grid` yields; of a finite space, what was recorded of it."""
+        if not self.is_finite:
+            yield from super().grid(points)
+            return
+        if self._grid is None:
+            self._grid = [item for item in super().grid() if fingerprint(item) in self._recorded]
+        yield from map(dict, self._grid)
 
 
 @dataclass
@@ -61,12 +74,13 @@ class _Group:
 
 
 class Recipes:
-    """Answers proposals with recorded recipes, each of them once."""
+    """Answers proposals with recorded recipes, each of them once while there are others."""
 
     def __init__(self, space: Space, curves: Sequence[Curve]) -> None:
         """Sort the curves by structural combination; see `check_assignment` for what is expected of them."""
         self._space = space
         self._groups: dict[Key, _Group] = {}
+        self._exact = {fingerprint(curve.assignment): index for index, curve in enumerate(curves)}
         members: dict[Key, list[int]] = defaultdict(list)
         for index, curve in enumerate(curves):
             members[structure(space, curve.assignment)].append(index)
@@ -76,10 +90,10 @@ class Recipes:
             self._groups[key] = _Group(indices, words, numbers, np.ones(len(indices), dtype=bool))
 
     def take(self, assignment: Mapping[str, Any]) -> int | None:
-        """Return the index of the nearest curve that was not yet taken; None when its combination has none left."""
+        """Return the index of the curve that answers a proposal; None when there is no answer."""
         group = self._groups.get(structure(self._space, assignment))
         if group is None or not group.is_free.any():
-            return None
+            return self._exact.get(fingerprint(assignment))
         words, numbers = self._place(assignment)
         differing = (group.words != words).sum(axis=1)
         distance = ((group.numbers - numbers) ** 2).sum(axis=1)

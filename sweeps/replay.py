@@ -12,7 +12,7 @@ What a replay assumes:
   comes after it: a finished trial occupies its worker for that long, a stopped one leaves at once.
 - Examples are counted as spent when a worker begins the stretch up to its next report, so that nothing that is still
   running is left out of a comparison at equal budget.
-- A proposal whose combination has no recorded recipe left ends as failed before it starts and costs nothing.
+- A proposal without an answer (`sweeps/recorded.py` says when) ends as failed before it starts and costs nothing.
 """
 
 import heapq
@@ -60,7 +60,7 @@ class ReplayOutcome:
     Attributes:
         trace: one step for each trial that ended, in order of time.
         trials: those trials, in the same order.
-        counts: trials by status; "failed" are proposals that nothing recorded was left for.
+        counts: trials by status; "failed" are proposals without an answer.
         front: indices of the curves on the front of the finished trials.
         examples: spent in all.
         most_running: the largest number of trials at one time.
