@@ -9,8 +9,8 @@ seed never reaches counts as infinite and is shown as "never". A replay ends whe
 table has recipes.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
-same proposals at equal seed, those of Syne Tune too, and are compared in pairs. On tables of more than SLOW_ABOVE recipes
-the rows of Optuna and Syne Tune are left out.
+same proposals at equal seed, those of Syne Tune too, and are compared in pairs. On tables of more than SLOW_ABOVE
+recipes the rows of Optuna and Syne Tune are left out.
 """
 
 import json

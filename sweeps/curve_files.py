@@ -1,9 +1,11 @@
 """Curve tables as Parquet: one compressed file that describes itself.
 
 One row is one curve. Settings, versions and what was left out stand as JSON in the file's metadata; assignments are
-JSON text, since each combination has other parameters. Pages carry checksums, so that a damaged file is noticed.
+JSON text, since each combination has other parameters. Pages carry checksums and the metadata a digest, so that a
+damaged file is noticed.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.curves import Curve, CurveTable, check_curve, parse_spec, rung_objectives
-from sweeps.recorded import check_assignment
+from sweeps.recorded import check_assignment, structure
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"qa_sweeps.curves"
+DIGEST_KEY = b"qa_sweeps.curves.sha256"
 
 
 def write_table(table: CurveTable, path: Path) -> None:
@@ -36,7 +39,7 @@ def write_table(table: CurveTable, path: Path) -> None:
         "left_out": dict(table.left_out),
         "provenance": dict(table.provenance),
     }
-    schema = _schema(table.spec).with_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
+    schema = _schema(table.spec).with_metadata(described(about))
     rows = [_row(curve) for curve in table.curves]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ def read_table(path: Path) -> CurveTable:
         rows = data.to_pylist()
     except (OSError, ValueError, ArrowException) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
-    about = _about((data.schema.metadata or {}).get(METADATA_KEY), path)
+    about = _about(data.schema.metadata or {}, path)
     try:
         spec = parse_spec(about["spec"])
     except ValueError as error:
@@ -78,6 +81,12 @@ def read_table(path: Path) -> CurveTable:
     table = CurveTable(spec, curves, about["left_out"], about["provenance"])
     _check_recipes(table, path)
     return table
+
+
+def described(about: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Return the file's metadata with their digest."""
+    text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
+    return {METADATA_KEY: text, DIGEST_KEY: hashlib.sha256(text).hexdigest().encode()}
 
 
 def _schema(spec: SweepSpec) -> "pyarrow.Schema":
@@ -111,9 +120,12 @@ def _row(curve: Curve) -> dict[str, Any]:
     }
 
 
-def _about(found: bytes | None, path: Path) -> dict[str, Any]:
+def _about(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any]:
+    found = metadata.get(METADATA_KEY)
     if found is None:
         raise DataError(f"{path}: metadata: found no {METADATA_KEY.decode()}; this is not a curve table")
+    if metadata.get(DIGEST_KEY) != hashlib.sha256(found).hexdigest().encode():
+        raise DataError(f"{path}: metadata: damaged; they do not have the digest that was written with them")
     try:
         about = json.loads(found)
     except ValueError as error:
@@ -154,10 +166,16 @@ def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
 
 
 def _check_recipes(table: CurveTable, path: Path) -> None:
-    space = _space(table, path)
+    space, budget = _space(table, path), table.spec.budget.examples
+    combinations = {structure(space, item) for item in space.legal}
     for number, curve in enumerate(table.curves):
+        if 0 < curve.budget_examples < budget:
+            raise DataError(
+                f"{path}: row {number}: examples_seen: found a budget of {curve.budget_examples}; allowed: "
+                f"{budget}, or 0 of a recipe that trains nothing"
+            )
         try:
-            check_assignment(space, curve.assignment)
+            check_assignment(space, curve.assignment, combinations)
         except DataError as error:
             raise DataError(f"{path}: row {number}: {error}") from error
 

@@ -11,7 +11,7 @@ again, as a sweep would train it again; any other one of the combination goes wi
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,8 @@ class Recipes:
         return group.indices[order[0]]
 
     def _place(self, assignment: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-        words, numbers = [], []
+        words: list[float] = []
+        numbers: list[float] = []
         for parameter in self._space.parameters:
             if parameter.id in assignment and parameter.id not in self._space.structural:
                 position = _position(parameter.domain, assignment[parameter.id])
@@ -115,8 +116,11 @@ def structure(space: Space, assignment: Mapping[str, Any]) -> Key:
     return fingerprint({name: assignment[name] for name in space.structural if name in assignment})
 
 
-def check_assignment(space: Space, assignment: Mapping[str, Any]) -> None:
+def check_assignment(space: Space, assignment: Mapping[str, Any], combinations: Collection[Key]) -> None:
     """Check that an assignment is one of the space.
+
+    Args:
+        combinations: `structure` of each of the space's legal combinations.
 
     Raises:
         DataError: an active parameter has no value, another one has, a value is not in its domain, or the combination
@@ -134,8 +138,7 @@ def check_assignment(space: Space, assignment: Mapping[str, Any]) -> None:
     for name in assignment:
         if name not in active:
             raise DataError(f"assignment: {name}: found a value; allowed: none, it does not apply here")
-    structural = structure(space, assignment)
-    if not any(fingerprint(item) == structural for item in space.legal):
+    if structure(space, assignment) not in combinations:
         raise DataError(
             f"assignment: found {dict(assignment)}; allowed: a legal combination of the sweep's space"
         )

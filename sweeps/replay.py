@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from sweeps import pareto
 from sweeps.curves import Curve, CurveTable, rung_objectives
 from sweeps.objectives import rung_field
@@ -201,15 +203,13 @@ class _Simulation:
         self.fill()
 
     def outcome(self) -> ReplayOutcome:
-        finished = [trial.curve for trial in self.ended if trial.status == "ok"]
-        losses = self.table.losses[finished]
-        mask = pareto.front_mask(losses) if finished else []
-        front = tuple(curve for curve, is_on in zip(finished, mask, strict=True) if is_on)
+        finished = np.array([trial.curve for trial in self.ended if trial.status == "ok"], dtype=np.int64)
+        front = finished[pareto.front_mask(self.table.losses[finished])].tolist()
         return ReplayOutcome(
             trace=tuple(self.trace),
             trials=tuple(self.ended),
             counts=dict(self.counts),
-            front=front,
+            front=tuple(front),
             examples=self.examples,
             most_running=self.most_running,
         )
