@@ -1,5 +1,6 @@
 """Replay: exact on paper, then what must hold for every scheduler, then agreement with a plain loop."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.synthetic import SyntheticOptions, synthetic_table
+from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
 from qa_core.errors import ConfigError
 from sweeps import pareto, registry
 from sweeps.curves import CurveTable
@@ -296,3 +297,15 @@ def test_a_sweep_over_ranges_is_replayed_with_every_recipe_once() -> None:
     assert outcome.counts["failed"] > 0
     refused = [searcher.proposed[key] for key, (status, _) in searcher.told.items() if status == "failed"]
     assert {proposal.assignment["methods"] for proposal in refused} == {"quantize"}
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_on_a_thousand_workers_take_less_than_two_minutes() -> None:
+    table = synthetic_table(SCALES["ten-thousand"])
+    assert len(table.curves) > 10_000
+    started = time.process_time()  # of this process alone: others on the machine count little
+    outcome = run(table, ("pareto_asha", {"grace_examples": 1000}), workers=1000)
+    assert time.process_time() - started < 120
+    assert outcome.most_running == 1000
+    assert len(outcome.trials) == len(table.curves)
+    assert outcome.counts["stopped"] > outcome.counts["ok"] > 0
