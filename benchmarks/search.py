@@ -150,7 +150,7 @@ def methods(table: CurveTable, parts: Sequence[int]) -> dict[str, Maker]:
         rows[f"random + Ray's ASHA on EM{rungs}"] = registered("random", {}, "asha", grace)
         if has_slow and moasha.is_installed():
             rows[f"random + Syne Tune's MOASHA{rungs}"] = syne_tune(grace, is_ranked=False)
-            rows[f"random + the same, ranks repaired{rungs}"] = syne_tune(grace, is_ranked=True)
+            rows[f"random + MOASHA, ranks repaired{rungs}"] = syne_tune(grace, is_ranked=True)
         rows[f"{OURS}{rungs}"] = registered("random", {}, "pareto_asha", grace)
         for bins in (4, 12):
             options = {**grace, "memory_bins": bins}
@@ -208,7 +208,7 @@ def print_results(name: str, table: CurveTable, rows: Mapping[str, Sequence[Run]
     """Print one row for each method, all in percent."""
     title = f"{name}: {len(table.curves)} recipes; in percent, median (10-90 %)"
     shown = Table(title=title)
-    shown.add_column("method")
+    shown.add_column("method", no_wrap=True)
     for share in REACH:
         shown.add_column(f"budget to {share:.0%} HV", justify="right")
     for share in SPEND:
