@@ -1,4 +1,4 @@
-"""The command line: `qa-sweep run | validate | plan | confirm | front | export | evaluate | predict | score | doctor`.
+"""The command line: `qa-sweep run | validate | plan | confirm | front | export | evaluate | predict | ...`.
 
 Names, options and exit codes only; what a command does is in `sweeps/commands/`, imported when it is called,
 so that `--help` needs neither Ray nor torch. Exit codes: 0 done; 2 bad input; 3 finished, but some trials
@@ -221,6 +221,37 @@ def score(
     )
     print(json.dumps(scores, indent=2))
     return DONE
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_DIR_OR_TABLE", help="Folder of a sweep, or a Parquet file of curves."),
+    ],
+    scheduler: Annotated[str | None, typer.Option(help="Default: the sweep's own.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the scheduler; may be given many times."),
+    ] = None,
+    searcher: Annotated[str | None, typer.Option(help="Default: the sweep's own.")] = None,
+    searcher_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the searcher; may be given many times."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Trials at a time; default: the sweep's budget.concurrent, else 1.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Replays, each with another order of proposals.")] = 20,
+    save: Annotated[
+        Path | None, typer.Option(help="Also write the curves here, as one Parquet file.")
+    ] = None,
+) -> int:
+    """Replay a recorded sweep: what another scheduler or searcher would have spent to find its front."""
+    from sweeps.commands.replay import Choices, show
+
+    choices = Choices(scheduler, option or (), searcher, searcher_option or (), workers=workers, seeds=seeds)
+    return show(source, choices, save=save)
 
 
 @app.command()

@@ -32,6 +32,11 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.space",
     "sweeps.known_recipes",
     "sweeps.front",
+    "sweeps.volume",
+    "sweeps.curves",
+    "sweeps.curve_files",
+    "sweeps.recorded",
+    "sweeps.replay",
     "sweeps.console",
     "sweeps.cli",
 )

@@ -1,0 +1,65 @@
+"""Small curve tables for the tests of replay."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sweeps.curves import Curve, CurveTable
+from sweeps.spec import SweepSpec
+
+BUDGET = 30
+OBJECTIVES = [
+    {"name": "em_percent", "goal": "max", "reference": 0},
+    {"name": "memory_mb", "goal": "min", "reference": 100},
+]
+
+
+def spec_of(space: Sequence[dict[str, Any]], **changes: Any) -> SweepSpec:
+    values: dict[str, Any] = {
+        "name": "toy",
+        "objectives": OBJECTIVES,
+        "searcher": {"name": "grid"},
+        "scheduler": {"name": "pareto_asha", "options": {"grace_examples": 10}},
+        "budget": {"trials": 3, "examples": BUDGET},
+        "recipe": {"model": {"family": "lstm", "checkpoint": "micro"}},
+        "space": list(space),
+    }
+    return SweepSpec.model_validate({**values, **changes})
+
+
+def curve(assignment: dict[str, Any], **changes: Any) -> Curve:
+    """Return a curve that reports after a third of its budget; it takes a second for each example."""
+    values: dict[str, Any] = {
+        "trial_id": "t0000",
+        "seed": 1,
+        "assignment": assignment,
+        "examples_seen": (10, 30),
+        "train_seconds": (10.0, 30.0),
+        "rung_values": {"em_percent": (20.0, 41.0), "memory_mb": (10.0, 10.0)},
+        "final": {"em_percent": 40.0, "memory_mb": 10.0},
+        "seconds": 33.0,
+    }
+    return Curve(**{**values, **changes})
+
+
+def three_recipes() -> CurveTable:
+    """Return A, good and small but slow; B, fast and worse; C, worse than A at the rung."""
+    rates = [0.001, 0.002, 0.003]
+    timed = (  # EM at the rung and at the end, memory, seconds at the rung, after training and in all
+        (50.0, 60.0, 10.0, 10.0, 30.0, 33.0),
+        (20.0, 40.0, 20.0, 4.0, 12.0, 14.0),
+        (30.0, 90.0, 15.0, 5.0, 15.0, 16.0),
+    )
+    curves = [
+        curve(
+            {"train.learning_rate": rate},
+            trial_id=f"r{index}",
+            train_seconds=(early, late),
+            rung_values={"em_percent": (rung, final), "memory_mb": (memory, memory)},
+            final={"em_percent": final, "memory_mb": memory},
+            seconds=seconds,
+        )
+        for index, (rate, (rung, final, memory, early, late, seconds)) in enumerate(
+            zip(rates, timed, strict=True)
+        )
+    ]
+    return CurveTable(spec_of([{"set": "train.learning_rate", "choice": rates}]), tuple(curves))
