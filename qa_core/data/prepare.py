@@ -15,7 +15,7 @@ from qa_core.config import DataConfig, RunConfig
 from qa_core.data.demonstrations import draw_demonstrations
 from qa_core.data.negatives import add_negatives, keep_unanswerable
 from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
-from qa_core.data.tokenizers import prepare_tokenizer, tokenizer_hash
+from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family, WindowLayout
@@ -89,11 +89,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)
         for source in data.cross_domain
     }
-    source_table = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
-    chosen = select_questions(source_table, data.train_questions, seed=data.split_seed)
-    split_table, selection_table = split_selection(
-        chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
-    )
+    source_table, split_table, selection_table = _split(data)
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
     tokenizer = prepare_tokenizer(family, split_table, cache_dir)
     family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
@@ -141,6 +137,26 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         facts,
         cross_domain_tables,
     )
+
+
+def recipe_tokenizer(config: RunConfig, family: Family, *, cache_dir: Path) -> "PreTrainedTokenizerFast":
+    """Return the tokenizer that `prepare` takes, by the same cache; the questions are read only to train one.
+
+    Raises:
+        ConfigError, DataError, StorageError: as for `prepare`.
+    """
+    found = ready_tokenizer(family)
+    return prepare_tokenizer(family, _split(config.data)[1], cache_dir) if found is None else found
+
+
+def _split(data: DataConfig) -> tuple[QaTable, QaTable, QaTable]:
+    """Return all questions of the training source, the train part and the selection part of those that are used."""
+    source = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
+    chosen = select_questions(source, data.train_questions, seed=data.split_seed)
+    train, selection = split_selection(
+        chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
+    )
+    return source, train, selection
 
 
 def _mixed(table: QaTable, data: DataConfig) -> tuple[QaTable, dict[str, Any]]:
