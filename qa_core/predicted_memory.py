@@ -64,9 +64,8 @@ class ShapeTensor(Tensor):
     @staticmethod
     def __new__(cls, on_meta: Tensor, known: Tensor | None = None) -> "ShapeTensor":
         """Wrap a tensor of the meta device."""
-        with torch.inference_mode(
-            on_meta.is_inference()
-        ):  # views of weights are no inference tensors: torch checks
+        # A view of a weight is no inference tensor, even under inference mode, and torch checks that it is none.
+        with torch.inference_mode(on_meta.is_inference()):
             wrapped = Tensor._make_wrapper_subclass(
                 cls,
                 on_meta.shape,
@@ -74,7 +73,6 @@ class ShapeTensor(Tensor):
                 storage_offset=on_meta.storage_offset(),
                 dtype=on_meta.dtype,
                 device=CPU,
-                requires_grad=on_meta.requires_grad,  # autocast keeps the casts of what has gradients
             )
         wrapped.on_meta, wrapped.known = on_meta, known
         return wrapped
@@ -151,6 +149,8 @@ class _ShapeTracker(StorageTracker):
 
     def _computed(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator on the meta device, or repeat what it gave for operands laid out alike."""
+        if _writes_in_place(func):
+            return args[0]
         operands = [leaf for leaf in _tensors((args, kwargs)) if isinstance(leaf, ShapeTensor)]
         layout_of = _signature(func, args, kwargs)
         if layout_of in self._layouts:
@@ -193,19 +193,17 @@ class _ShapeTracker(StorageTracker):
 
 def _with_shape_tensors(skeleton: torch.nn.Module) -> torch.nn.Module:
     """Replace parameters and buffers, shared ones by shared ones."""
-    replaced: dict[int, tuple[Tensor, ShapeTensor]] = {}
+    replaced: dict[int, tuple[Tensor, ShapeTensor]] = {}  # by identity, which holds while the tensor lives
     for module in skeleton.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is None:
                 continue
             if id(tensor) not in replaced:
-                inner = tensor.detach().requires_grad_(tensor.requires_grad)
-                shaped = ShapeTensor(inner)
+                shaped = ShapeTensor(tensor.detach())
                 shaped._is_param = isinstance(tensor, torch.nn.Parameter)
                 replaced[id(tensor)] = (tensor, shaped)
-            setattr(
-                module, name, replaced[id(tensor)][1]
-            )  # an LSTM keeps a list of its own and hears of it so
+            # Not into the dictionary: an LSTM keeps a list of its weights, which it renews when one is set.
+            setattr(module, name, replaced[id(tensor)][1])
     return skeleton
 
 
@@ -245,6 +243,13 @@ def _on_meta(leaf: Any) -> Any:
 @cache
 def _is_composite(func: Any) -> bool:
     return func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
+
+
+@cache
+def _writes_in_place(func: Any) -> bool:
+    """Tell whether an operator returns its first operand, written over but laid out as before."""
+    name = func._schema.name.partition("::")[2]
+    return name.endswith("_") and not name.endswith("__") and torch.Tag.inplace_view not in func.tags
 
 
 @cache

@@ -25,7 +25,7 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.front import FrontResult, compute_front
-from sweeps.place import Place
+from sweeps.place import Place, default_cache_dir
 from sweeps.records import Record
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space, compile_space
@@ -345,12 +345,6 @@ def create_run_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made: {error}") from error
-
-
-def default_cache_dir() -> Path:
-    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder."""
-    named = os.environ.get("QA_SWEEPS_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
 
 
 def _relative(path: str, folder: Path) -> str:
