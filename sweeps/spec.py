@@ -98,6 +98,9 @@ class Budget(_Section):
     concurrent: PositiveInt | None = None  # None: as many as the resources hold
     time_minutes: Annotated[float, Field(gt=0)] | None = None
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    price_per_hour: Annotated[float, Field(gt=0)] | None = (
+        None  # of one worker machine, in any currency; for `plan`
+    )
 
 
 class Resources(_Section):

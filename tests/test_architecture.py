@@ -31,6 +31,8 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.spec",
     "sweeps.space",
     "sweeps.front",
+    "sweeps.forecast",
+    "sweeps.estimate",
     "sweeps.console",
     "sweeps.cli",
 )

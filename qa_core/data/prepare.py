@@ -65,7 +65,13 @@ class TrialData:
         )
 
 
-def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
+def prepare(
+    config: RunConfig,
+    family: Family,
+    *,
+    cache_dir: Path,
+    tokenizer: "PreTrainedTokenizerFast | None" = None,
+) -> TrialData:
     """Read, split and window the data of a recipe.
 
     The training source is cut to `data.train_questions`, then split into train and selection part by article.
@@ -76,6 +82,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         config: the recipe.
         family: says which tokenizer and which layout.
         cache_dir: shared by all trials of the machine.
+        tokenizer: to take in place of the recipe's own; None for that.
 
     Raises:
         ConfigError: the evaluation data is not named and the training source has none, or the tokenizer
@@ -91,7 +98,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
     }
     source_table, split_table, selection_table = _split(data)
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
-    tokenizer = prepare_tokenizer(family, split_table, cache_dir)
+    tokenizer = prepare_tokenizer(family, split_table, cache_dir) if tokenizer is None else tokenizer
     family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
     train_table, mixture = _mixed(split_table, data)
     if family.prompting is not None:
