@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, BertConfig
 
 from qa_core import artifact, form_memory, registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
+from qa_core.data import prepare
 from qa_core.data.prepare import recipe_tokenizer
 from qa_core.run import run
 from sweeps.forecast import MemoryForecast
@@ -121,17 +122,25 @@ def test_recipes_of_the_same_form_are_predicted_once(small_squad, forecast, pred
     assert predictions == ["bert", "bert"]
 
 
-def test_a_tokenizer_is_trained_once_and_shared_with_the_workers(small_squad, tmp_path, monkeypatch):
+def test_the_questions_are_read_once_and_the_tokenizer_is_shared_with_the_workers(
+    small_squad, tmp_path, monkeypatch
+):
+    read, real = [], prepare.load_table
+
+    def load_table(source: str, **options: Any) -> Any:
+        read.append(source)
+        return real(source, **options)
+
+    monkeypatch.setattr(prepare, "load_table", load_table)
     forecast = MemoryForecast(cache_dir=tmp_path)
     short = recipe(small_squad)
     longer = replace(short, data=replace(short.data, max_length=64))
     assert None not in (forecast.predict(short), forecast.predict(longer))
-    assert len(list((tmp_path / "tokenizers").glob("*.json"))) == 1
-    monkeypatch.setattr(
-        "qa_core.data.trained_tokenizers.train_tokenizer",
-        lambda *args, **options: pytest.fail("trained again"),
-    )
-    recipe_tokenizer(short, registry.make_family(short), cache_dir=tmp_path)
+    assert read == [str(small_squad)]
+    (trained,) = (tmp_path / "tokenizers").glob("*.json")
+    written = trained.stat().st_mtime_ns
+    prepare.prepare(short, registry.make_family(short), cache_dir=tmp_path)
+    assert [item.stat().st_mtime_ns for item in (tmp_path / "tokenizers").glob("*.json")] == [written]
 
 
 def test_a_checkpoint_that_cannot_be_reached_is_asked_for_once_and_says_why(
