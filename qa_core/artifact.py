@@ -179,18 +179,33 @@ def load_plain(folder: Path, family: Family) -> LoadedArtifact:
         ConfigError: the artifact is of another family or head, or its weights are compressed.
     """
     loaded = load(folder)
-    found = (loaded.family.name, loaded.family.head)
+    _check_plain(folder, loaded.manifest, family)
+    return loaded
+
+
+def plain_architecture(folder: Path, family: Family) -> dict[str, Any]:
+    """Return what `family.restore` needs for an artifact that a recipe starts from; no weight is read or verified.
+
+    Raises:
+        ArtifactError, ConfigError: as for `load_plain`, but for the files beside the manifest.
+    """
+    manifest = _read_manifest(folder)
+    _check_plain(folder, manifest, family)
+    return dict(manifest["architecture"])
+
+
+def _check_plain(folder: Path, manifest: Mapping[str, Any], family: Family) -> None:
+    found = (manifest["family"], manifest["head"])
     if found != (family.name, family.head):
         raise ConfigError(
             f"model.checkpoint: {str(folder)!r} holds family {found[0]!r} with head {found[1]!r}; allowed: family "
             f"{family.name!r} with head {family.head!r}"
         )
-    if loaded.manifest["forms"]:
+    if manifest["forms"]:
         raise ConfigError(
-            f"model.checkpoint: {str(folder)!r} is compressed ({', '.join(loaded.manifest['forms'])}); allowed: an "
+            f"model.checkpoint: {str(folder)!r} is compressed ({', '.join(manifest['forms'])}); allowed: an "
             "artifact with plain weights"
         )
-    return loaded
 
 
 def copy(folder: Path, to: Path) -> None:

@@ -1,12 +1,12 @@
-"""The memory and latency protocol: what a recipe costs, measured, and predicted before it runs.
+"""The memory and latency protocol: what a recipe costs, measured.
 
 Protocol: batch of 8 windows at the recipe's maximum length, random token ids, the deployed precision. On a GPU the
 peak is the CUDA allocator's. On a CPU it is that of a tracker of live tensor storages: it counts every tensor that an
 operator returns, from its creation until its memory is given back, and is the same in every run; scratch memory
 inside one operator is not seen. The process's resident set is logged beside it.
 
-The prediction runs the same protocol on meta tensors, which have sizes and no memory, so that it needs neither the
-weights nor the time. Bytes are bytes; `memory_mb` divides by 10**6.
+The same protocol on tensors without memory is the prediction: see `predicted_memory.py`. Bytes are bytes; `memory_mb`
+divides by 10**6.
 """
 
 import resource
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from qa_core.config import EvaluationConfig
 from qa_core.families.base import Batch, Family
@@ -29,6 +29,7 @@ from qa_core.models.stored import StoredMatrix
 PROTOCOL_BATCH = 8
 PROTOCOL_QUESTION_TOKENS = 16
 LATENCY_WARMUP_RUNS = 3
+FORM_VERSION = 2  # raise it when the protocol or the prediction changes: what was stored before is left alone
 
 
 @dataclass(frozen=True)
@@ -125,57 +126,6 @@ class StorageTracker(TorchDispatchMode):
         self.current_bytes -= size
 
 
-# How a Python program reads a tensor's value; the composite two are seen under inference mode only.
-_LOOKS = (
-    torch.ops.aten._local_scalar_dense.default,
-    torch.ops.aten.is_nonzero.default,
-    torch.ops.aten.item.default,
-)
-
-
-class MetaStorageTracker(StorageTracker):
-    """The same on meta tensors, with index arithmetic done for real.
-
-    Networks look at values now and then (is the mask all ones, how long is the longest question). Integer and Boolean
-    tensors that follow from the known inputs therefore carry their values along; floating-point ones have none.
-    """
-
-    def know(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the tensors on the meta device, their values known to the tracker."""
-        known = {}
-        for name, tensor in tensors.items():
-            known[name] = tensor.to("meta")
-            known[name].known_values = tensor  # type: ignore[attr-defined]
-            self._see(known[name])
-        return known
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _LOOKS:
-            values = getattr(args[0], "known_values", None)
-            if values is None:
-                raise UnknownValue("the network looks at a value that only a real run knows")
-            return func(values)
-        result = super().__torch_dispatch__(func, types, args, kwargs)
-        if isinstance(result, torch.Tensor) and not result.is_floating_point():
-            operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-            if all(hasattr(leaf, "known_values") for leaf in operands):
-                real_args, real_kwargs = tree_map(_known, (args, kwargs))
-                result.known_values = func(*real_args, **real_kwargs)  # type: ignore[attr-defined]
-        return result
-
-
-class UnknownValue(Exception):
-    """A run on meta tensors needs a value that is not known."""
-
-
-def _known(leaf: Any) -> Any:
-    if isinstance(leaf, torch.Tensor):
-        return leaf.known_values  # type: ignore[attr-defined]
-    is_meta = isinstance(leaf, torch.device) and leaf.type == "meta"
-    return torch.device("cpu") if is_meta else leaf
-
-
 def weights_bytes(model: torch.nn.Module) -> int:
     """Return the bytes of all parameters and buffers, each storage counted once, quantisation state included."""
     storages = {id(item.untyped_storage()): item.untyped_storage().nbytes() for item in held_tensors(model)}
@@ -221,21 +171,6 @@ def inference_peak_bytes(model: torch.nn.Module, protocol: Protocol) -> int:
     return peak
 
 
-def predicted_inference_peak_bytes(skeleton: torch.nn.Module, protocol: Protocol) -> int | None:
-    """Return the peak that `inference_peak_bytes` will find, from a network on the meta device.
-
-    None where the step depends on computed values, as a generating head does: how far it generates is not known.
-    """
-    tracker = MetaStorageTracker(held_tensors(skeleton))
-    batch = tracker.know(protocol.batch("cpu"))
-    try:
-        with tracker:
-            protocol.step(skeleton.eval(), batch, whole_length=True)
-    except UnknownValue:
-        return None
-    return tracker.peak_bytes
-
-
 def latencies_ms(model: torch.nn.Module, protocol: Protocol, batches: Iterable[Batch]) -> list[float]:
     """Return the wall-clock milliseconds of one inference step for each batch, after a warm-up."""
     batches = list(batches)
@@ -270,10 +205,12 @@ def form_key(architecture: Mapping[str, Any], forms: Mapping[str, Any], protocol
         "architecture": dict(architecture),
         "forms": dict(forms),
         "max_length": protocol.max_length,
+        "max_new_tokens": protocol.evaluation.max_new_tokens if protocol.family.head == "generate" else None,
         "vocabulary": len(protocol.tokenizer),
         "precision": str(autocast_dtype(protocol.evaluation.precision, protocol.device)),
         "device": protocol.device.type,
         "torch": torch.__version__,
+        "version": FORM_VERSION,
     }
 
 

@@ -1,4 +1,4 @@
-"""The memory of a deployed form, known before training ends: predicted on meta tensors, measured once and cached.
+"""The memory of a deployed form, known before training ends: predicted without memory, measured once and cached.
 
 Memory depends on the recipe, not on what training does to the values. The form is therefore planned on a network
 without memory, built with arbitrary weights and measured by the protocol of `cost.py` before the first rung; all trials
@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 
-from qa_core import cost, registry
+from qa_core import artifact, cost, registry
+from qa_core.config import RunConfig
 from qa_core.cost import Protocol
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
+from qa_core.predicted_memory import NotPredictable, predicted_inference_peak_bytes
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,8 @@ def form_memory(
     if path.exists():
         return FormMemory(**json.loads(path.read_text())["memory"])
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            skeleton = _deployed(family, architecture, forms)
-        predicted = cost.predicted_inference_peak_bytes(skeleton, protocol)
-        network = _deployed(family, architecture, forms).to(protocol.device)
+        predicted = _predicted_or_none(family, architecture, forms, protocol=protocol)
+        network = deployed(family, architecture, forms).to(protocol.device)
         measured = cost.inference_peak_bytes(network, protocol)
     memory = FormMemory(measured_bytes=measured, predicted_bytes=predicted)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,37 @@ def form_memory(
     temporary.write_text(json.dumps({"memory": asdict(memory), "key": key}, sort_keys=True))
     temporary.replace(path)
     return memory
+
+
+@dataclass(frozen=True)
+class PlannedForm:
+    """The deployed form of a recipe, as JSON values: the network's architecture, and method -> what it makes of it."""
+
+    architecture: Mapping[str, Any]
+    forms: Mapping[str, Mapping[str, Any]]
+
+
+def planned_form(
+    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any
+) -> PlannedForm:
+    """Return what a recipe deploys, without weights: of a checkpoint only the configuration is read.
+
+    Args:
+        family, methods: of the recipe; `family.prepare` has been called.
+
+    Raises:
+        ConfigError, ArtifactError: the checkpoint or an option is at fault, as when the network is built.
+    """
+    source = Path(config.model.checkpoint)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        if not family.is_preset and artifact.is_artifact(source):
+            model = family.restore(artifact.plain_architecture(source, family))
+        else:
+            model = family.build(tokenizer)
+        for method in methods:
+            model = method.attach(model, family)
+    architecture = family.architecture(model)
+    return PlannedForm(architecture, planned_forms(family, architecture, methods))
 
 
 def planned_forms(
@@ -79,7 +110,31 @@ def planned_forms(
     return forms
 
 
-def _deployed(family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]) -> torch.nn.Module:
+def predicted_form_bytes(
+    family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any], *, protocol: Protocol
+) -> int:
+    """Return the predicted inference peak of a planned form, in bytes.
+
+    Raises:
+        NotPredictable: see `predicted_memory.py`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            skeleton = deployed(family, architecture, forms)
+        return predicted_inference_peak_bytes(skeleton, protocol)
+
+
+def _predicted_or_none(
+    family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any], *, protocol: Protocol
+) -> int | None:
+    try:
+        return predicted_form_bytes(family, architecture, forms, protocol=protocol)
+    except NotPredictable:
+        return None
+
+
+def deployed(family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]) -> torch.nn.Module:
+    """Build the network of a planned form with arbitrary weights, on torch's default device."""
     network = family.restore(architecture)
     for name, form in forms.items():
         network = registry.method_class(name).restore(network, form)

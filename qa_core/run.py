@@ -63,7 +63,7 @@ def run(
     protocol = Protocol(family, data.tokenizer, config.data.max_length, config.evaluation, device)
 
     seeding.seed_torch(config.seed)
-    model = _build(config, data, methods, protocol)
+    model = build_network(config, data, methods, protocol)
     memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir)
     _check_budget(memory, max_memory_mb)
     model, provided = _provide(model, config, methods, data=data, protocol=protocol, cache_dir=cache_dir)
@@ -112,7 +112,10 @@ def run(
     return result
 
 
-def _build(config: RunConfig, data: TrialData, methods: list[Method], protocol: Protocol) -> torch.nn.Module:
+def build_network(
+    config: RunConfig, data: TrialData, methods: list[Method], protocol: Protocol
+) -> torch.nn.Module:
+    """Return the network to train on the protocol's device, every method attached, none provided for yet."""
     source = Path(config.model.checkpoint)
     if not protocol.family.is_preset and artifact.is_artifact(source):
         start = artifact.load_plain(source, protocol.family)

@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+Calibrate = Annotated[
+    bool, typer.Option("--calibrate", help="Time a few training steps of each kind of recipe, to say hours.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a sweep.")]
 Artifact = Annotated[
     Path, typer.Argument(metavar="ARTIFACT", help="Folder of a trial's artifact, or an export.")
@@ -74,12 +77,15 @@ def run(
         bool, typer.Option("--dashboard", help="Start Ray's dashboard on the loopback.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    calibrate: Calibrate = False,
 ) -> int:
     """Run a sweep and show its front. Without options: the quickstart."""
-    from sweeps.commands import planning, sweep
+    from sweeps.commands import plan, sweep
 
     if dry_run:
-        return planning.plan(spec)
+        return plan.plan(spec, calibrate=calibrate)
+    if calibrate:
+        raise ConfigError("--calibrate: found without --dry-run; allowed: with it, or on `plan`")
     if resume is not None and out is not None:
         raise ConfigError("--out: not with --resume: the sweep stays in its folder")
     target = sweep.Target(resume or out or sweep.default_folder(spec.name), address, tracking_uri, dashboard)
@@ -97,11 +103,11 @@ def validate(spec: SweepSpec) -> int:
 
 @app.command()
 @takes_spec
-def plan(spec: SweepSpec) -> int:
-    """Show what a sweep would do: legal recipes, rungs and examples of recipes."""
-    from sweeps.commands import planning
+def plan(spec: SweepSpec, calibrate: Calibrate = False) -> int:
+    """Show what a sweep would do and need: legal recipes, rungs, predicted memory, hours and money."""
+    from sweeps.commands import plan
 
-    return planning.plan(spec)
+    return plan.plan(spec, calibrate=calibrate)
 
 
 @app.command()

@@ -21,12 +21,13 @@ from sweeps import provenance, records, registry
 from sweeps.console import error_signature
 from sweeps.front import compute_front
 from sweeps.journal import Journal, Past, PastTrial
+from sweeps.place import default_cache_dir
 from sweeps.records import RECORDS_FILE, Record
 from sweeps.schedulers.base import Curves
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
-from sweeps.trial import TrialTask, default_cache_dir, forget_outcome, read_outcome
+from sweeps.trial import TrialTask, forget_outcome, read_outcome
 
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
 FULL_DISK = os.strerror(errno.ENOSPC)

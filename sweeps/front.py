@@ -31,6 +31,7 @@ BASELINES = {
 }
 FULL_FINE_TUNING = "full"
 BUDGET = "budget in examples"
+PREDICTED_WITHIN = 0.02  # of the measured memory; a larger difference is an error to explain
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class FrontResult:
     hypervolume: float
     left_out: Mapping[str, int] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
+    prediction_note: str | None = None  # None: memory was as predicted
 
     @property
     def front(self) -> tuple[Point, ...]:
@@ -114,11 +116,12 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
         DataError: finished trials cannot be compared, see `points`.
         ValueError: an objective is not finite.
     """
-    given = points(records, objectives)
+    records = tuple(records)
+    given, note = points(records, objectives), prediction_note(records)
     goals = [objective.goal for objective in objectives]
     references = [[objective.reference for objective in objectives]]
     if not given.points:
-        return FrontResult(tuple(objectives), (), 0.0, given.left_out, given.baselines)
+        return FrontResult(tuple(objectives), (), 0.0, given.left_out, given.baselines, note)
     values = np.array([[point.values[item.name] for item in objectives] for point in given.points])
     losses = pareto.to_losses(values, goals)
     mask, knee = pareto.front_mask(losses), pareto.knee(losses)
@@ -127,7 +130,22 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
         for index, point in enumerate(given.points)
     )
     volume = pareto.hypervolume(losses, pareto.to_losses(references, goals)[0])
-    return FrontResult(tuple(objectives), marked, volume, given.left_out, given.baselines)
+    return FrontResult(tuple(objectives), marked, volume, given.left_out, given.baselines, note)
+
+
+def prediction_note(records: Iterable[Record]) -> str | None:
+    """Return in how many finished trials predicted and measured memory differ, and where most; None: in none."""
+    predicted, measured = "predicted_inference_peak_bytes", measure("memory_mb").field
+    costs = [(record.trial_id, record.cost) for record in records if record.status == "ok" and record.cost]
+    known = [(trial, cost[predicted], cost[measured]) for trial, cost in costs if cost.get(predicted)]
+    off = [item for item in known if abs(item[1] - item[2]) > PREDICTED_WITHIN * item[2]]
+    if not off:
+        return None
+    trial, foreseen, found = max(off, key=lambda item: abs(item[1] - item[2]) / item[2])
+    return (
+        f"memory was not as predicted in {len(off)} of {len(known)} trials, worst in {trial}: {foreseen / 1e6:.2f} MB "
+        f"predicted, {found / 1e6:.2f} MB measured ({100 * (foreseen / found - 1):+.0f} %)"
+    )
 
 
 def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
@@ -149,7 +167,7 @@ def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
 
 
 def table(result: FrontResult) -> "Table":
-    """Return the front as a terminal table: knee marked, baselines and what was left out below."""
+    """Return the front as a terminal table: knee marked; below it baselines, what was left out, wrong predictions."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -168,7 +186,7 @@ def table(result: FrontResult) -> "Table":
         for name, value in result.baselines.items():
             cells = [format_value(value) if item.name == "em_percent" else "" for item in result.objectives]
             front_table.add_row(*cells, "baseline", name, style="dim")
-    front_table.caption = summary(result)
+    front_table.caption = "\n".join(filter(None, (summary(result), result.prediction_note)))
     return front_table
 
 

@@ -6,6 +6,7 @@ imported; `tuner.start_ray` calls it again for what Ray reads later.
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,3 +36,9 @@ class Place:
         """Set what Ray reads from the environment; what the user has set stays."""
         for name, value in (RAY_ENVIRONMENT if self.address else RAY_ENVIRONMENT | LOOPBACK).items():
             os.environ.setdefault(name, value)
+
+
+def default_cache_dir() -> Path:
+    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder."""
+    named = os.environ.get("QA_SWEEPS_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"

@@ -102,6 +102,9 @@ class Budget(_Section):
     time_minutes: Annotated[float, Field(gt=0)] | None = None
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
     max_same_failures: PositiveInt = 5  # so many trials in a row that fail alike end the sweep
+    price_per_hour: Annotated[float, Field(gt=0)] | None = (
+        None  # of one worker machine, in any currency; for `plan`
+    )
 
 
 class Resources(_Section):

@@ -6,7 +6,6 @@ so that torch is imported once; each trial starts with a look at what the last o
 
 import gc
 import json
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -194,12 +193,6 @@ def read_final(folder: Path) -> dict[str, Any] | None:
 def forget_outcome(folder: Path) -> None:
     """Remove the note of a trial that is to run again."""
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
-
-
-def default_cache_dir() -> Path:
-    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder."""
-    named = os.environ.get("QA_SWEEPS_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
 
 
 def as_values(task: TrialTask) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,12 @@ from ray.tune.search import Searcher as RaySearcher
 from qa_core.errors import ConfigError, StorageError
 from sweeps import journal, registry
 from sweeps.driver import Driver
+from sweeps.forecast import MemoryForecast
 from sweeps.front import FrontResult
 from sweeps.journal import LOCK_FILE, held
 from sweeps.place import Place
-from sweeps.space import compile_space
+from sweeps.searchers.base import Searcher
+from sweeps.space import Assignment, Space, compile_space
 from sweeps.spec import SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial
 
@@ -177,7 +179,7 @@ def run_sweep(
     with held(folder):
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
-        searcher = registry.make_searcher(spec, space)
+        searcher = registry.make_searcher(spec, space, admits=_admission(spec, space))
         driver = Driver(
             spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker, past=past
         )
@@ -187,12 +189,36 @@ def run_sweep(
         driver.settle()
         if driver.trials_left:
             _run_trials(spec, driver, place)
+        _tell_refused(searcher, driver)
     if driver.fault is not None:
         raise driver.fault
     spent = driver.spent_examples
     seconds = time.perf_counter() - started
     return SweepOutcome(
         folder, driver.counts(), driver.unfinished(), driver.ended_by, driver.front, spent, seconds
+    )
+
+
+def _admission(spec: SweepSpec, space: Space) -> Callable[[Assignment], bool] | None:
+    """Return what tells whether a recipe is predicted to fit the memory budget; None without a budget."""
+    if spec.budget.max_memory_mb is None:
+        return None
+    forecast = MemoryForecast.of(spec)
+    return lambda assignment: forecast.admits(space.to_run_config(assignment, seed=0))
+
+
+def _tell_refused(searcher: Searcher, driver: Driver) -> None:
+    """Say how many recipes were refused; raise ConfigError where nothing else came up."""
+    if not searcher.refused:
+        return
+    limit = driver.spec.budget.max_memory_mb
+    if not driver.records and not driver.unfinished():
+        raise ConfigError(
+            f"budget.max_memory_mb: found {limit:g}; allowed: enough for a recipe of the space; "
+            f"{searcher.refused} that came up are predicted to need more (qa-sweep plan shows how much)"
+        )
+    driver.console.note(
+        f"{searcher.refused} recipes came up that are predicted to need more than {limit:g} MB; none was started"
     )
 
 

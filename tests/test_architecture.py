@@ -37,6 +37,8 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.curve_files",
     "sweeps.recorded",
     "sweeps.replay",
+    "sweeps.forecast",
+    "sweeps.estimate",
     "sweeps.console",
     "sweeps.cli",
 )

@@ -15,7 +15,7 @@ from qa_core.config import DataConfig, RunConfig
 from qa_core.data.demonstrations import draw_demonstrations
 from qa_core.data.negatives import add_negatives, keep_unanswerable
 from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
-from qa_core.data.tokenizers import prepare_tokenizer, tokenizer_hash
+from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family, WindowLayout
@@ -65,7 +65,13 @@ class TrialData:
         )
 
 
-def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
+def prepare(
+    config: RunConfig,
+    family: Family,
+    *,
+    cache_dir: Path,
+    tokenizer: "PreTrainedTokenizerFast | None" = None,
+) -> TrialData:
     """Read, split and window the data of a recipe.
 
     The training source is cut to `data.train_questions`, then split into train and selection part by article.
@@ -76,6 +82,7 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         config: the recipe.
         family: says which tokenizer and which layout.
         cache_dir: shared by all trials of the machine.
+        tokenizer: to take in place of the recipe's own; None for that.
 
     Raises:
         ConfigError: the evaluation data is not named and the training source has none, or the tokenizer
@@ -89,13 +96,9 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)
         for source in data.cross_domain
     }
-    source_table = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
-    chosen = select_questions(source_table, data.train_questions, seed=data.split_seed)
-    split_table, selection_table = split_selection(
-        chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
-    )
+    source_table, split_table, selection_table = _split(data)
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
-    tokenizer = prepare_tokenizer(family, split_table, cache_dir)
+    tokenizer = prepare_tokenizer(family, split_table, cache_dir) if tokenizer is None else tokenizer
     family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
     train_table, mixture = _mixed(split_table, data)
     if family.prompting is not None:
@@ -141,6 +144,26 @@ def prepare(config: RunConfig, family: Family, *, cache_dir: Path) -> TrialData:
         facts,
         cross_domain_tables,
     )
+
+
+def recipe_tokenizer(config: RunConfig, family: Family, *, cache_dir: Path) -> "PreTrainedTokenizerFast":
+    """Return the tokenizer that `prepare` takes, by the same cache; the questions are read only to train one.
+
+    Raises:
+        ConfigError, DataError, StorageError: as for `prepare`.
+    """
+    found = ready_tokenizer(family)
+    return prepare_tokenizer(family, _split(config.data)[1], cache_dir) if found is None else found
+
+
+def _split(data: DataConfig) -> tuple[QaTable, QaTable, QaTable]:
+    """Return all questions of the training source, the train part and the selection part of those that are used."""
+    source = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
+    chosen = select_questions(source, data.train_questions, seed=data.split_seed)
+    train, selection = split_selection(
+        chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
+    )
+    return source, train, selection
 
 
 def _mixed(table: QaTable, data: DataConfig) -> tuple[QaTable, dict[str, Any]]:

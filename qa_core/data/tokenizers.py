@@ -46,12 +46,25 @@ def prepare_tokenizer(family: "Family", table: QaTable, cache_dir: Path) -> "Pre
         ConfigError: a named tokenizer cannot be had or has no fast form.
         StorageError: the cache folder cannot be written to.
     """
+    found = ready_tokenizer(family)
+    if found is not None:
+        return found
+    vocab_size = family.model.vocab_size
+    return trained_tokenizer(family.tokenizer_kind, table, vocab_size=vocab_size, cache_dir=cache_dir)
+
+
+def ready_tokenizer(family: "Family") -> "PreTrainedTokenizerFast | None":
+    """Return the recipe's tokenizer where one is named or comes with the checkpoint; None: it is trained on the data.
+
+    Raises:
+        ConfigError: it cannot be had or has no fast form.
+    """
     model = family.model
     if model.tokenizer is not None:
         return load_tokenizer(model.tokenizer, setting="model.tokenizer")
     if not family.is_preset:
         return load_tokenizer(model.checkpoint, setting="model.checkpoint")
-    return trained_tokenizer(family.tokenizer_kind, table, vocab_size=model.vocab_size, cache_dir=cache_dir)
+    return None
 
 
 def trained_tokenizer(

@@ -35,7 +35,7 @@ def load_pretrained(
     config_changes: Mapping[str, Any],
     new_modules: tuple[str, ...] = (),
 ) -> PreTrainedModel:
-    """Load a checkpoint in float32.
+    """Load a checkpoint in float32; on the meta device only its configuration is read, and weights have no memory.
 
     Args:
         model_class: a class of transformers; a checkpoint of another model type is refused, never converted.
@@ -50,6 +50,10 @@ def load_pretrained(
     config = _read_config(model_class, checkpoint, presets)
     for name, value in config_changes.items():
         setattr(config, name, value)
+    if torch.get_default_device().type == "meta":
+        config.dtype = torch.float32
+        with no_init_weights():
+            return model_class(config)
     try:
         loaded: Any = model_class.from_pretrained(
             checkpoint,

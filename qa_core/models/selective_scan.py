@@ -115,9 +115,9 @@ def _scan(
         part = b[chunk, :, :, None] * scaled[chunk, :, None, :] if states is None else states[chunk]
         if states is not None:
             torch.mul(b[chunk, :, :, None], scaled[chunk, :, None, :], out=part)
-        for t in range(part.shape[0]):
-            part[t].addcmul_(decay[t], previous)
-            previous = part[t]
+        for state, kept in zip(part.unbind(), decay.unbind(), strict=True):
+            previous = state.addcmul_(kept, previous)
+        del kept  # a view of `decay`, which would live on while the next one is made
         rows = part.view(-1, state_width, width)
         outputs[chunk] = torch.bmm(c[chunk].reshape(-1, 1, state_width), rows).view_as(outputs[chunk])
     return outputs, states, previous

@@ -25,6 +25,7 @@ SETTINGS = {
     "eval_data": "recipe.data.evaluation",
     "trials": "budget.trials",
     "max_memory_mb": "budget.max_memory_mb",
+    "price_per_hour": "budget.price_per_hour",
     "concurrent": "budget.concurrent",
     "seed": "seed",
 }
@@ -53,6 +54,10 @@ def read_spec(
     max_memory_mb: Annotated[
         float | None, typer.Option(help="Recipes that need more are refused before training.")
     ] = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(help="Price of one worker machine; `plan --calibrate` then says what it costs."),
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
 ) -> SweepSpec:
@@ -66,6 +71,7 @@ def read_spec(
         "eval_data": eval_data,
         "trials": None if trials is None else _whole_number(trials),
         "max_memory_mb": max_memory_mb,
+        "price_per_hour": price_per_hour,
         "concurrent": concurrent,
         "seed": seed,
     }

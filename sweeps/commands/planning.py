@@ -1,6 +1,7 @@
-"""`validate` and `plan`: what a sweep would do, found out without training anything."""
+"""`validate`: a sweep's space and its data, checked without training. What it would do and spend is in `plan.py`."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any
 
 from qa_core.config import DataConfig, from_dict
@@ -8,37 +9,18 @@ from qa_core.errors import ConfigError
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
 
-EXAMPLES_SHOWN = 5
+COLUMNS = 100  # of the terminal
+# Names and paths in a line stay whole, longer or not.
+AS_IT_IS: Mapping[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def validate(spec: SweepSpec) -> int:
     """Check the space and read the data; print what is legal and what is dropped."""
     space = compile_space(spec)
     print(f"{spec.name}: valid")
-    _print_lines("data", check_data(spec))
-    _print_lines("dropped", [f"{_words(item.assignment)}: {item.reason}" for item in space.dropped])
+    print_lines("data", check_data(spec))
+    print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
     print(f"legal combinations: {len(space.legal)}, dropped: {len(space.dropped)}")
-    return 0
-
-
-def plan(spec: SweepSpec) -> int:
-    """Print objectives, budget, rungs, legal and dropped combinations, and a few recipes drawn at random."""
-    from qa_core.seeding import numpy_generator
-    from sweeps.registry import scheduler_class
-
-    space = compile_space(spec)
-    rungs = (
-        scheduler_class(spec.scheduler.name).from_options(spec.scheduler.options).rungs(spec.budget.examples)
-    )
-    goals = [f"{item.goal} {item.name} [{item.measured_unit}]" for item in spec.objectives]
-    print(f"{spec.name}: {spec.budget.trials} trials of at most {spec.budget.examples} examples")
-    print(f"objectives: {', '.join(goals)}")
-    print(f"searcher {spec.searcher.name}, scheduler {spec.scheduler.name}, seed {spec.seed}")
-    print(f"rungs at examples: {', '.join(map(str, [*rungs, spec.budget.examples]))}")
-    _print_lines("legal", [_words(item) for item in space.legal])
-    _print_lines("dropped", [f"{_words(item.assignment)}: {item.reason}" for item in space.dropped])
-    generator = numpy_generator(spec.seed, "plan")
-    _print_lines("examples", [_words(space.sample(generator)) for _ in range(EXAMPLES_SHOWN)])
     return 0
 
 
@@ -77,13 +59,15 @@ def _data_settings(spec: SweepSpec) -> Iterator[DataConfig]:
             yield from_dict(DataConfig, {**shared, **given}, path="recipe.data")
 
 
-def _print_lines(title: str, lines: list[str]) -> None:
+def print_lines(title: str, lines: list[str]) -> None:
+    """Print a title and the lines under it; nothing where there is no line."""
     if lines:
         print(f"{title}:")
         for line in lines:
-            print(f"  {line}")
+            print(fill(line, COLUMNS, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
 
 
-def _words(assignment: Mapping[str, Any]) -> str:
+def words(assignment: Mapping[str, Any]) -> str:
+    """Return an assignment as "model.family=bert, train.learning_rate=0.003"."""
     shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in assignment.items()}
     return ", ".join(f"{key}={value}" for key, value in shown.items()) or "the recipe as it stands"

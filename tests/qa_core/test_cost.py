@@ -1,4 +1,4 @@
-"""The memory protocol: exact bytes on networks small enough to count by hand, prediction equal to measurement."""
+"""The memory protocol: exact bytes on networks small enough to count by hand."""
 
 from types import SimpleNamespace
 
@@ -81,22 +81,6 @@ class _Tokenizer(SimpleNamespace):
 TOKENIZER = _Tokenizer(
     pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3, eos_token_id=1, bos_token_id=None
 )
-
-
-@pytest.mark.parametrize("name", sorted(registry.FAMILIES))
-def test_the_predicted_peak_equals_the_measured_one(name):
-    family = registry.family_class(name)(ModelConfig(name, checkpoint="micro", head="span"))
-    evaluation = EvaluationConfig(precision="float32")
-    protocol = Protocol(family, TOKENIZER, 96, evaluation, torch.device("cpu"))
-    model = family.build(TOKENIZER)
-    measured = cost.inference_peak_bytes(model, protocol)
-    with torch.device("meta"):
-        skeleton = family.restore(family.architecture(model))
-    predicted = cost.predicted_inference_peak_bytes(skeleton, protocol)
-    assert measured > cost.weights_bytes(model)
-    # Equal but for T5, whose attention with a position bias takes another kernel on the meta device.
-    assert predicted == pytest.approx(measured, rel=0.05 if name == "t5" else 0.001)
-    assert cost.inference_peak_bytes(model, protocol) == measured, "the tracker repeats exactly"
 
 
 def test_measuring_leaves_mode_and_random_state_alone():

@@ -48,3 +48,14 @@ def test_a_form_is_measured_once_and_another_length_or_size_is_another_form(tmp_
     model = family.build(TOKENIZER)
     again = form_memory.form_memory(family, model, [], protocol=protocol, cache_dir=tmp_path)
     assert again == first
+
+
+def test_forms_that_write_longer_answers_are_other_forms_and_span_readers_write_none():
+    def key(head, max_new_tokens):
+        family = registry.family_class("t5")(ModelConfig("t5", checkpoint="micro", head=head))
+        evaluation = EvaluationConfig(precision="float32", max_new_tokens=max_new_tokens)
+        protocol = cost.Protocol(family, TOKENIZER, 64, evaluation, torch.device("cpu"))
+        return cost.form_key({}, {}, protocol)
+
+    assert key("generate", 8) != key("generate", 32)
+    assert key("span", 8) == key("span", 32)

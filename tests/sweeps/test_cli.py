@@ -21,6 +21,7 @@ from sweeps.records import Record, append
 from sweeps.spec import Objective, SweepSpec, load_spec, store_spec
 
 PROJECT = Path(__file__).resolve().parents[2]
+SMALL = ["--set", "space.model.family.choice=[lstm]"]  # fewer recipes to predict
 OBJECTIVES = [
     Objective(name="em_percent", goal="max", reference=0),
     Objective(name="memory_mb", goal="min", reference=100),
@@ -62,6 +63,7 @@ RECORDS = [record("t0", 40.0, 20.0), record("t1", 10.0, 5.0), record("t2", 30.0,
     [
         (["--trials", "7"], "budget.trials", 7),
         (["--max-memory-mb", "12.5"], "budget.max_memory_mb", 12.5),
+        (["--price-per-hour", "0.5"], "budget.price_per_hour", 0.5),
         (["--concurrent", "1"], "budget.concurrent", 1),
         (["--seed", "9"], "seed", 9),
         (["--data", "a b: c#d.json"], "recipe.data.train", "a b: c#d.json"),
@@ -74,10 +76,10 @@ RECORDS = [record("t0", 40.0, 20.0), record("t1", 10.0, 5.0), record("t2", 30.0,
 def test_an_option_is_an_override_of_the_setting_that_it_names(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], path: str, value: object
 ) -> None:
-    from sweeps.commands import planning
+    from sweeps.commands import plan
 
     seen: list[SweepSpec] = []
-    monkeypatch.setattr(planning, "plan", lambda spec: seen.append(spec) or 0)
+    monkeypatch.setattr(plan, "plan", lambda spec, calibrate: seen.append(spec) or 0)
     assert cli.main(["plan", *arguments]) == 0
     found: Any = seen[0].as_dict()
     for part in path.split("."):
@@ -88,7 +90,7 @@ def test_an_option_is_an_override_of_the_setting_that_it_names(
 
 def test_every_option_of_the_spec_stands_on_run_plan_and_validate(capsys: pytest.CaptureFixture[str]) -> None:
     names = {"--config", "--set", *(f"--{name.replace('_', '-')}" for name in options.SETTINGS)}
-    assert len(names) == 8
+    assert len(names) == 9
     for command in ("run", "plan", "validate"):
         assert cli.main([command, "--help"]) == 0
         shown = capsys.readouterr().out
@@ -118,6 +120,8 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["run", "--resume", "absent", "--seed", "4"], "error: --seed: not with --resume"),
         (["run", "--resume", "absent", "--set", "seed=4"], "error: --set: not with --resume"),
         (["run", "--resume", "absent", "--eval-data", "x"], "error: --eval-data: not with --resume"),
+        (["plan", "--price-per-hour", "2"], "budget.price_per_hour: found 2 without --calibrate"),
+        (["run", "--calibrate"], "error: --calibrate: found without --dry-run"),
         (["plan", "--nonsense"], "error: No such option: --nonsense"),
         (["nonsense"], "error: No such command 'nonsense'"),
         (["export", "x"], "error: Missing option"),
@@ -362,7 +366,7 @@ def test_a_sweep_cannot_be_resumed_as_another_one(
 def test_a_dry_run_shows_the_plan_and_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, tuner, _ = run_with(monkeypatch, Counter(), "--dry-run", "--out", str(tmp_path / "a"))
+    code, tuner, _ = run_with(monkeypatch, Counter(), "--dry-run", "--out", str(tmp_path / "a"), *SMALL)
     assert (code, tuner.calls) == (0, [])
     assert "rungs at examples:" in capsys.readouterr().out
     assert not (tmp_path / "a").exists()
@@ -378,7 +382,7 @@ def test_the_default_folder_names_the_sweep_and_the_time_in_utc() -> None:
 
 @pytest.mark.parametrize("start_in", [PROJECT, Path("/")])
 def test_run_py_works_as_a_script_from_any_folder(start_in: Path) -> None:
-    command = [sys.executable, str(PROJECT / "sweeps" / "run.py"), "--dry-run"]
+    command = [sys.executable, str(PROJECT / "sweeps" / "run.py"), "--dry-run", *SMALL]
     done = subprocess.run(command, cwd=start_in, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("quickstart: ")
@@ -387,7 +391,7 @@ def test_run_py_works_as_a_script_from_any_folder(start_in: Path) -> None:
 def test_run_py_takes_its_own_folder_off_the_import_path() -> None:
     code = (
         "import runpy, sys\n"
-        f"sys.argv = [{str(PROJECT / 'sweeps' / 'run.py')!r}, '--dry-run']\n"
+        f"sys.argv = [{str(PROJECT / 'sweeps' / 'run.py')!r}, '--dry-run', *{SMALL}]\n"
         f"sys.path.insert(0, {str(PROJECT / 'sweeps')!r})\n"
         "try:\n"
         "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
@@ -402,11 +406,90 @@ def test_run_py_takes_its_own_folder_off_the_import_path() -> None:
 
 
 def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan"]) == 0
+    assert cli.main(["plan", "--set", "space.model.family.choice=[bert, lstm]"]) == 0
     shown = capsys.readouterr().out
     assert "model.family=bert, methods=lora" in shown
     assert "model.family=lstm, methods=lora: method 'lora' needs linear_layers" in shown
     assert "rungs at examples: 2400, 7200, 21600" in shown
+
+
+def plan_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """Run `plan` on the quickstart's LSTMs, or on what the arguments say; returns the lines that it prints."""
+    assert cli.main(["plan", *SMALL, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    return lines
+
+
+def row_of(lines: list[str], *words: str) -> list[str]:
+    """Return what follows the words in the one line that begins with them."""
+    (found,) = [line.split() for line in lines if line.split()[: len(words)] == [*words]]
+    return found[len(words) :]
+
+
+def test_the_plan_predicts_memory_by_family_methods_and_checkpoint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = plan_of(capsys, "--max-memory-mb", "4")
+    small, large = (row_of(lines, "lstm", "full", size) for size in ("micro", "tiny"))
+    assert small[-1] == "none"
+    assert large[-1] == "all"
+    low, dash, high = small[:3]  # without attention, and with it
+    assert dash == "-"
+    assert 1 < float(low) < float(high) < 4 < float(large[0])
+    some = plan_of(capsys, "--max-memory-mb", str((float(low) + float(high)) / 2))
+    assert row_of(some, "lstm", "full", "micro")[-1] == "some"
+    assert lines[-1].startswith("hours: not estimated; --calibrate")
+
+
+def test_the_plan_says_why_a_checkpoint_is_not_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "of a long name that leaves no room in a table of a hundred columns")
+    bert = ["--set", "space=[]", "--set", "recipe.model.family=bert"]
+    lines = plan_of(capsys, *bert, "--set", f"recipe.model.checkpoint={absent}", "--max-memory-mb", "4")
+    (row,) = [line.split() for line in lines if line.startswith("  bert") and "?" in line]
+    assert (row[1], row[-2:]) == ("full", ["?", "?"])
+    assert "not predicted:" in lines
+    assert "no such file or folder" in " ".join(lines)
+
+
+def test_hours_and_money_follow_from_timed_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core import calibration
+
+    def timed(config: Any, **options: Any) -> float:
+        return {"micro": 1.0, "tiny": 2.0}[config.model.checkpoint]
+
+    monkeypatch.setattr(calibration, "train_seconds_per_example", timed)
+    sizes = ["--set", "budget.examples=7200", "--trials", "8", "--concurrent", "1"]
+    lines = plan_of(capsys, "--calibrate", "--price-per-hour", "2", *sizes)
+    assert row_of(lines, "lstm", "full", "micro")[-2:] == ["2.0", "h"]
+    assert row_of(lines, "lstm", "full", "tiny")[-2:] == ["4.0", "h"]
+    assert "training of the whole sweep on one machine like this, 1 trial at a time:" in lines
+    most = row_of(lines, "at", "most,", "every", "trial", "to", "the", "full", "budget:")
+    assert float(most[0]) == pytest.approx(8 * 3.0, rel=0.05)  # half of the recipes are of each size
+    assert float(most[2]) == pytest.approx(2 * float(most[0]), rel=0.01)
+    least = row_of(lines, "at", "least,", "halving", "at", "each", "rung:")
+    assert float(least[0]) == pytest.approx(float(most[0]) * (2400 + 4800 / 3) / 7200, rel=0.02)
+
+
+def test_a_row_that_cannot_be_timed_says_why_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core import calibration
+
+    def timed(config: Any, **options: Any) -> float:
+        if config.model.checkpoint == "tiny":
+            raise RuntimeError("not enough memory\nand a traceback")
+        return 1.0
+
+    monkeypatch.setattr(calibration, "train_seconds_per_example", timed)
+    lines = plan_of(capsys, "--calibrate")
+    assert row_of(lines, "lstm", "full", "tiny")[-1] == "?"
+    assert "  lstm full tiny: not enough memory" in lines
+    assert any(line.startswith("  at most") for line in lines)
 
 
 def test_validate_reads_the_data_and_names_what_is_wrong_with_it(

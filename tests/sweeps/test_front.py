@@ -11,7 +11,16 @@ from rich.console import Console
 
 from qa_core.errors import DataError
 from sweeps import plots
-from sweeps.front import FrontResult, best_under, compute_front, points, table, write_csv, write_parquet
+from sweeps.front import (
+    FrontResult,
+    best_under,
+    compute_front,
+    points,
+    prediction_note,
+    table,
+    write_csv,
+    write_parquet,
+)
 from sweeps.records import Record
 from sweeps.spec import Objective
 
@@ -220,3 +229,33 @@ def test_an_empty_front_can_be_written(tmp_path: Path) -> None:
     plots.write_png(result, tmp_path / "front.png")
     assert (tmp_path / "front.csv").read_text().startswith("trial_id,em_percent,memory_mb,family")
     assert parquet.read_table(tmp_path / "front.parquet").num_rows == 0
+
+
+# Memory that was not as predicted
+
+
+def predicted(trial_id: str, foreseen: float | None, found: float, **changes: Any) -> Record:
+    cost = {"inference_peak_bytes": found, "predicted_inference_peak_bytes": foreseen}
+    return record(trial_id, cost=cost, **changes)
+
+
+def test_predictions_that_were_off_are_counted_and_the_worst_is_named() -> None:
+    records = [
+        predicted("t0", 3e6, 3e6),
+        predicted("t1", 1.02e6, 1e6),  # within 2 %
+        predicted("t2", 0.9e6, 1e6),
+        predicted("t3", 5e6, 4e6),
+        predicted("t4", None, 1e6),
+        predicted("t5", 9e6, 1e6, status="failed", reason="why", objectives=None),
+    ]
+    note = prediction_note(records)
+    assert note == (
+        "memory was not as predicted in 2 of 4 trials, worst in t3: 5.00 MB predicted, 4.00 MB measured (+25 %)"
+    )
+    assert note in " ".join(text_of(compute_front(records, BOTH)).split())  # the table wraps it
+
+
+def test_there_is_no_word_of_predictions_that_were_right() -> None:
+    records = [predicted("t0", 3e6, 3e6), predicted("t1", None, 1e6), record("t2")]
+    assert prediction_note(records) is None
+    assert "predicted" not in text_of(compute_front(records, BOTH))

@@ -13,8 +13,10 @@ from qa_core.errors import ConfigError, StorageError
 from sweeps import records
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
+from sweeps.forecast import MemoryForecast
 from sweeps.place import Place
 from sweeps.records import RECORDS_FILE
+from sweeps.space import compile_space
 from sweeps.spec import load_spec
 from sweeps.tracking import Tracker
 from sweeps.tuner import create_run_folder, run_sweep
@@ -214,3 +216,46 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     with pytest.raises(StorageError, match="exists already"):
         create_run_folder(tmp_path / "run")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def _memory_spec(tmp_path, small_squad, limit):
+    space = [
+        {"set": "model.family", "choice": ["bert", "lstm"]},
+        {"set": "train.learning_rate", "choice": [0.002, 0.004]},
+    ]
+    budget = {"trials": 8, "examples": 40, "max_memory_mb": limit}
+    return _spec(tmp_path, small_squad, space=space, budget=budget, scheduler={"name": "fifo"})
+
+
+def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    """BERT micro needs about 1.7 MB here, the BiLSTM about 1.5."""
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    forecast = MemoryForecast.of(_memory_spec(tmp_path, small_squad, 1000.0))
+    space = compile_space(_memory_spec(tmp_path, small_squad, 1000.0))
+    needed = {
+        item["model.family"]: forecast.predict(space.to_run_config(item, seed=0)) for item in space.grid()
+    }
+    assert needed["lstm"] < needed["bert"]
+    limit = (needed["lstm"] + needed["bert"]) / 2
+    console = _Told()
+    spec = _memory_spec(tmp_path, small_squad, limit)
+    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=_Told())
+    found = records.load(outcome.folder / RECORDS_FILE).records
+    assert [(item.config["model"]["family"], item.status) for item in found] == [("lstm", "ok")] * 2
+    assert len(console.named("trial_started")) == 2
+    assert any(
+        "2 recipes came up that are predicted to need more" in args[0] for args in console.named("note")
+    )
+    for item in found:
+        assert item.cost["predicted_inference_peak_bytes"] == item.cost["inference_peak_bytes"]
+
+    with pytest.raises(ConfigError, match=r"budget\.max_memory_mb: found 0\.5; allowed: enough for a recipe"):
+        run_sweep(
+            _memory_spec(tmp_path, small_squad, 0.5),
+            folder=tmp_path / "none",
+            place=Place(),
+            console=_Told(),
+            tracker=_Told(),
+        )

@@ -1,0 +1,102 @@
+"""How long a recipe trains for one example on this machine: a few steps of the real loop, of which nothing is kept.
+
+Data, network, methods and optimiser are those of a trial; the questions are few, and a network that a method needs
+trained before stands in untrained. What a trial does beside its steps (evaluation, export, measuring) is not timed.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qa_core import artifact, registry, seeding
+from qa_core.artifact import LoadedArtifact
+from qa_core.checkpoint import TrainState
+from qa_core.config import RunConfig
+from qa_core.cost import Protocol
+from qa_core.data.prepare import TrialData, prepare, recipe_tokenizer
+from qa_core.hardware import choose_device
+from qa_core.run import build_network
+from qa_core.train import RungHooks, TrainTask, train
+
+QUESTIONS = 240  # of the training data: their windows have the lengths of all
+STEPS_AT_MOST = 24
+WARM_UP_STEPS = 2  # the first ones choose kernels and fill caches
+
+
+def train_seconds_per_example(config: RunConfig, *, cache_dir: Path, limit_seconds: float) -> float:
+    """Return the seconds of training for one window, the first steps left out where there are enough others.
+
+    Args:
+        config: the recipe; 0.0 is returned for one that trains nothing.
+        cache_dir: the trials' cache, from which the tokenizer comes; everything else is made in a folder that is gone
+            afterwards.
+        limit_seconds: no step is begun after so many seconds of training; one step is always made.
+
+    Raises:
+        QaError: as `run.run` does before the first rung.
+    """
+    family, methods = registry.make_family(config), registry.make_methods(config)
+    registry.check_combination(family, methods)
+    for method in methods:
+        method.prepare_family(family)
+    device = choose_device(config.device)
+    tokenizer = recipe_tokenizer(config, family, cache_dir=cache_dir)
+    with tempfile.TemporaryDirectory(prefix="qa-calibration-") as scratch:
+        few = _few_questions(config)
+        data = prepare(few, family, cache_dir=Path(scratch), tokenizer=tokenizer)
+        protocol = Protocol(family, tokenizer, config.data.max_length, config.evaluation, device)
+        seeding.seed_torch(config.seed)
+        model = build_network(few, data, methods, protocol)
+        for method in methods:
+            needed = method.prerequisite(config)
+            if needed is not None:
+                model = method.provide(_stand_in(needed, data), model, family)
+        pad_id = tokenizer.pad_token_id
+        task = TrainTask(family, methods, data.train, pad_id, few.train, config.seed, device)
+        return _timed(model, task, limit_seconds=limit_seconds) if task.budget_examples else 0.0
+
+
+class _Enough(Exception):
+    """The time for calibration is over."""
+
+
+def _timed(model: Any, task: TrainTask, *, limit_seconds: float) -> float:
+    marks: list[tuple[int, float]] = []  # examples seen and seconds of training, after each step
+
+    def mark(state: TrainState) -> None:
+        marks.append((state.examples_seen, state.train_seconds))
+        if state.train_seconds > limit_seconds:
+            raise _Enough
+
+    try:
+        state = train(
+            model, task, hooks=RungHooks(evaluate=lambda state: None, report=mark), checkpoint_folder=None
+        )
+        marks.append((state.examples_seen, state.train_seconds))
+    except _Enough:
+        pass
+    first_examples, first_seconds = (
+        marks[min(WARM_UP_STEPS, len(marks) - 1) - 1] if len(marks) > 1 else (0, 0.0)
+    )
+    examples, seconds = marks[-1]
+    return (seconds - first_seconds) / (examples - first_examples)
+
+
+def _few_questions(config: RunConfig) -> RunConfig:
+    """Return the recipe with a report after each of a few steps, on few questions."""
+    questions = min(QUESTIONS, config.data.train_questions or QUESTIONS)
+    data = replace(config.data, train_questions=questions, evaluation_questions=1, cross_domain=())
+    budget = config.train.batch_size * STEPS_AT_MOST
+    rungs = tuple(range(config.train.batch_size, budget, config.train.batch_size))
+    schedule = replace(config.train, budget_examples=budget, epochs=None, rungs=rungs)
+    return replace(config, data=data, train=schedule)
+
+
+def _stand_in(needed: RunConfig | Path, data: TrialData) -> LoadedArtifact:
+    """Return the artifact that a method needs, or an untrained network in the place of one that would be trained."""
+    if isinstance(needed, Path):
+        return artifact.load(needed)
+    family = registry.make_family(needed)
+    family.prepare(data.tokenizer, needed.data, cache_dir=data.cache_dir)
+    return LoadedArtifact(family.build(data.tokenizer).eval(), family, data.tokenizer, needed, {})

@@ -1,0 +1,210 @@
+"""`plan`: what a sweep would do and what it would need, found out before anything is run.
+
+Memory is predicted for a few recipes of each legal combination. Hours are claimed only with `calibrate`, which times
+training on this machine; they are of training alone, a teacher's not included.
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from qa_core.errors import ConfigError, QaError
+from sweeps.commands.planning import print_lines, words
+from sweeps.estimate import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
+from sweeps.forecast import MemoryForecast
+from sweeps.space import compile_space
+from sweeps.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from qa_core.config import RunConfig
+    from sweeps.schedulers.base import Scheduler
+    from sweeps.space import Space
+
+EXAMPLES_SHOWN = 5
+WIDEST_TEXT = 28  # longer methods and checkpoints are cut: a row then fits into 100 columns
+SECONDS_PER_CELL = 20.0  # of training steps in a calibration
+
+
+def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
+    """Print what would be proposed, the memory that it needs and, calibrated, the hours and the money.
+
+    Raises:
+        ConfigError: the space is refused, or a price is given without a calibration.
+    """
+    _silence_libraries()
+    if spec.budget.price_per_hour is not None and not calibrate:
+        raise ConfigError(
+            f"budget.price_per_hour: found {spec.budget.price_per_hour:g} without --calibrate; without timed steps no "
+            "hours are known, and so no money"
+        )
+    from qa_core.seeding import numpy_generator
+    from sweeps.registry import make_scheduler
+
+    space = compile_space(spec)
+    scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
+    _print_search(spec, space, scheduler)
+    cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
+    trial_hours, notes = _calibrated(spec, cells) if calibrate else ({}, [])
+    _print_memory(cells, MemoryForecast.of(spec), trial_hours)
+    print_lines("not timed", notes)
+    if trial_hours:
+        _print_hours(spec, _hours(spec, space, scheduler, trial_hours))
+    elif not calibrate:
+        print("hours: not estimated; --calibrate times a few steps of each row on this machine")
+    return 0
+
+
+def _silence_libraries() -> None:
+    """Keep what libraries say of kernels that this machine lacks out of the plan; workers have logs for it."""
+    for name in ("bitsandbytes", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _print_search(spec: SweepSpec, space: "Space", scheduler: "Scheduler") -> None:
+    from qa_core.seeding import numpy_generator
+
+    goals = [f"{item.goal} {item.name} [{item.measured_unit}]" for item in spec.objectives]
+    print(f"{spec.name}: {spec.budget.trials} trials of at most {spec.budget.examples} examples")
+    print(f"objectives: {', '.join(goals)}")
+    print(f"searcher {spec.searcher.name}, scheduler {spec.scheduler.name}, seed {spec.seed}")
+    rungs = [*scheduler.rungs(spec.budget.examples), spec.budget.examples]
+    print(f"rungs at examples: {', '.join(map(str, rungs))}")
+    print_lines("legal", [words(item) for item in space.legal])
+    print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
+    generator = numpy_generator(spec.seed, "plan")
+    print_lines("examples", [words(space.sample(generator)) for _ in range(EXAMPLES_SHOWN)])
+
+
+def _print_memory(
+    cells: "Mapping[Cell, Sequence[RunConfig]]", forecast: MemoryForecast, trial_hours: Mapping[Cell, float]
+) -> None:
+    """Print a row for each cell, then why cells were not predicted."""
+    limit = forecast.max_memory_mb
+    headings = ["family", "methods", "checkpoint", "memory MB"]
+    headings += [f"over {limit:g} MB"] if limit is not None else []
+    headings += ["training"] if trial_hours else []
+    rows, reasons = [], []
+    for cell, recipes in cells.items():
+        row = [cell.family, cell.methods, cell.checkpoint, _memory(recipes, forecast)]
+        if limit is not None:
+            row.append(_over(recipes, forecast))
+        if trial_hours:
+            row.append(_duration(trial_hours[cell]) if cell in trial_hours else "?")
+        rows.append(row)
+        reasons += [f"{' '.join(row[:3])}: {why}" for why in {forecast.why(item) for item in recipes} if why]
+    print("predicted memory in use (inference peak), smallest to largest of recipes drawn at random:")
+    for line in table(headings, rows):
+        print(f"  {line}")
+    print_lines("not predicted", reasons)
+
+
+def _memory(recipes: "Sequence[RunConfig]", forecast: MemoryForecast) -> str:
+    found = span(forecast.predict(recipe) for recipe in recipes)
+    if found is None:
+        return "?"
+    low, high = (f"{value:.1f}" for value in found)
+    return low if low == high else f"{low} - {high}"
+
+
+def _over(recipes: "Sequence[RunConfig]", forecast: MemoryForecast) -> str:
+    refused = [not forecast.admits(recipe) for recipe in recipes]
+    if all(forecast.predict(recipe) is None for recipe in recipes):
+        return "?"
+    return "all" if all(refused) else "some" if any(refused) else "none"
+
+
+def _calibrated(
+    spec: SweepSpec, cells: "Mapping[Cell, Sequence[RunConfig]]"
+) -> tuple[dict[Cell, float], list[str]]:
+    """Time the first recipe of each cell; returns hours of a trial to the full budget, and what could not be timed."""
+    import torch
+
+    from qa_core.calibration import train_seconds_per_example
+    from sweeps.place import default_cache_dir
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(spec.resources.cpus_per_trial)))
+    hours, notes = {}, []
+    try:
+        for cell, (recipe, *_) in cells.items():
+            try:
+                seconds = train_seconds_per_example(
+                    recipe, cache_dir=default_cache_dir(), limit_seconds=SECONDS_PER_CELL
+                )
+                hours[cell] = seconds * spec.budget.examples / 3600
+            except (
+                QaError,
+                RuntimeError,
+                ValueError,
+            ) as error:  # memory and libraries included: one row lacks a time
+                notes.append(f"{cell.family} {cell.methods} {cell.checkpoint}: {str(error).splitlines()[0]}")
+    finally:
+        torch.set_num_threads(threads)
+    return hours, notes
+
+
+def _hours(
+    spec: SweepSpec, space: "Space", scheduler: "Scheduler", trial_hours: Mapping[Cell, float]
+) -> Hours:
+    from qa_core.seeding import numpy_generator
+
+    rungs = scheduler.rungs(spec.budget.examples)
+    eta = getattr(scheduler.options, "eta", None)
+    return sweep_hours(
+        trial_hours,
+        cell_shares(space, numpy_generator(spec.seed, "plan shares")),
+        trials=spec.budget.trials,
+        concurrent=_concurrent_here(spec),
+        least_share=None if eta is None else halving_share(rungs, eta, spec.budget.examples),
+        time_minutes=spec.budget.time_minutes,
+    )
+
+
+def _concurrent_here(spec: SweepSpec) -> int:
+    """Return how many trials this machine holds at a time; at least one."""
+    import torch
+
+    fits = [int((os.cpu_count() or 1) / spec.resources.cpus_per_trial)]
+    if spec.resources.gpus_per_trial > 0:
+        fits.append(int(torch.cuda.device_count() / spec.resources.gpus_per_trial))
+    return max(1, min([*fits, *([spec.budget.concurrent] if spec.budget.concurrent else [])]))
+
+
+def _print_hours(spec: SweepSpec, hours: Hours) -> None:
+    machine = f"one machine like this, {hours.concurrent} trial{'s' * (hours.concurrent > 1)} at a time"
+    print(f"training of the whole sweep on {machine}:")
+    price = spec.budget.price_per_hour
+    for label, value in (
+        ("at most, every trial to the full budget", hours.at_most),
+        ("at least, halving at each rung", hours.at_least),
+    ):
+        if value is not None:
+            money = "" if price is None else f", {value * price:.2f} at {price:g} an hour"
+            print(f"  {label}: {_duration(value)}{money}")
+
+
+def _duration(hours: float) -> str:
+    return f"{60 * hours:.1f} min" if hours < 1 else f"{hours:.1f} h"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows in columns, headings first; text is cut to `WIDEST_TEXT` characters, numbers never."""
+    texts = 3  # the first columns
+    shown = [[_cut(item) if place < texts else item for place, item in enumerate(row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *shown, strict=True)]
+    lines = []
+    for row in (headings, *shown):
+        cells = [
+            item.ljust(width) if place < texts else item.rjust(width)
+            for place, (item, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _cut(text: str) -> str:
+    """Return a text of at most `WIDEST_TEXT` characters; of a path the end says most."""
+    if len(text) <= WIDEST_TEXT:
+        return text
+    return "..." + text[3 - WIDEST_TEXT :] if "/" in text else text[: WIDEST_TEXT - 3] + "..."

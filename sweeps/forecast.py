@@ -1,0 +1,178 @@
+"""What a recipe will need, known on the driver before any worker starts it: its memory in the deployed form.
+
+The same prediction as the worker's (`qa_core/predicted_memory.py`), from the recipe alone: of a checkpoint only the
+configuration is read, and questions are read only where the tokenizer is trained on them, by the cache that workers
+share. What cannot be predicted is admitted: a worker measures every form before it trains it.
+
+Forms are predicted for a CPU, trials on a GPU too. Under precision `auto` a CPU is this machine's; a GPU that is not in
+this machine may compute in 32 or in 16 bits, and the larger of the two counts.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_core import registry
+from qa_core.config import RunConfig, to_dict
+from qa_core.errors import QaError
+
+if TYPE_CHECKING:
+    from qa_core.families.base import Family
+    from sweeps.spec import SweepSpec
+
+# Parts of a recipe that its memory can depend on.
+DECIDING = ("model", "methods", "data", "evaluation", "device")
+# Settings of `data` that decide which questions a tokenizer is trained on.
+OF_THE_TRAIN_PART = (
+    "train",
+    "train_questions",
+    "selection_share",
+    "selection_questions",
+    "skip_bad_examples",
+    "split_seed",
+)
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    memory_mb: float | None
+    why: str | None  # why there is no number
+
+
+class MemoryForecast:
+    """Predicts recipes, each deployed form once.
+
+    Args:
+        cache_dir: the workers' cache, for tokenizers and word vectors.
+        max_memory_mb: what a recipe may need, in 10^6 bytes; None: no limit.
+        on_gpu: whether recipes that leave the device open will run on a GPU.
+    """
+
+    def __init__(self, *, cache_dir: Path, max_memory_mb: float | None = None, on_gpu: bool = False) -> None:
+        self.max_memory_mb = max_memory_mb
+        self._cache_dir, self._on_gpu = cache_dir, on_gpu
+        self._by_recipe: dict[str, _Forecast] = {}
+        self._by_form: dict[str, _Forecast] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}  # model -> why it cannot be read: a hub is not asked for it twice
+
+    @classmethod
+    def of(cls, spec: "SweepSpec") -> "MemoryForecast":
+        """Return the forecast for the trials of a sweep."""
+        from sweeps.place import default_cache_dir
+
+        return cls(
+            cache_dir=default_cache_dir(),
+            max_memory_mb=spec.budget.max_memory_mb,
+            on_gpu=spec.resources.gpus_per_trial > 0,
+        )
+
+    def predict(self, config: RunConfig) -> float | None:
+        """Return the inference peak of the recipe's deployed form in 10^6 bytes; None where `why` says why not."""
+        return self._forecast(config).memory_mb
+
+    def why(self, config: RunConfig) -> str | None:
+        """Return why a recipe is not predicted, in one line; None when it is."""
+        return self._forecast(config).why
+
+    def admits(self, config: RunConfig) -> bool:
+        """Tell whether a recipe may start: it is predicted to fit the limit, or not predicted at all."""
+        if self.max_memory_mb is None:
+            return True
+        memory_mb = self.predict(config)
+        return memory_mb is None or memory_mb <= self.max_memory_mb
+
+    def _forecast(self, config: RunConfig) -> _Forecast:
+        values = to_dict(config)
+        key = _key({name: values[name] for name in DECIDING})
+        if key not in self._by_recipe:
+            self._by_recipe[key] = self._tried(config)
+        return self._by_recipe[key]
+
+    def _tried(self, config: RunConfig) -> _Forecast:
+        model = config.model
+        source = _key([model.family, model.head, model.checkpoint, model.tokenizer])
+        if source in self._failed:
+            return _Forecast(None, self._failed[source])
+        try:
+            return self._predicted(config)
+        except QaError as error:
+            why = str(error).splitlines()[0]
+            if why.startswith(("model.checkpoint:", "model.tokenizer:")):
+                self._failed[source] = why
+            return _Forecast(None, why)
+        except (
+            Exception
+        ) as error:  # of a library, on a recipe that fails alike, with its traceback, in its own trial
+            return _Forecast(None, f"{type(error).__name__}: {error}".splitlines()[0])
+
+    def _predicted(self, config: RunConfig) -> _Forecast:
+        from qa_core.form_memory import planned_form
+
+        family, methods = registry.make_family(config), registry.make_methods(config)
+        registry.check_combination(family, methods)
+        for method in methods:
+            method.prepare_family(family)
+        tokenizer = self._tokenizer(config, family)
+        family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
+        planned = planned_form(config, family, methods, tokenizer=tokenizer)
+        forecasts = [
+            self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision)
+            for precision in self._precisions(config)
+        ]
+        missing = [forecast for forecast in forecasts if forecast.memory_mb is None]
+        return missing[0] if missing else max(forecasts, key=lambda forecast: forecast.memory_mb or 0.0)
+
+    def _of_form(
+        self, family: "Family", planned: Any, *, tokenizer: Any, config: RunConfig, precision: str
+    ) -> _Forecast:
+        import torch
+
+        from qa_core.cost import Protocol, form_key
+        from qa_core.form_memory import predicted_form_bytes
+        from qa_core.predicted_memory import NotPredictable
+
+        evaluation = replace(config.evaluation, precision=precision)
+        protocol = Protocol(family, tokenizer, config.data.max_length, evaluation, torch.device("cpu"))
+        key = _key(form_key(planned.architecture, planned.forms, protocol))
+        if key not in self._by_form:
+            try:
+                size = predicted_form_bytes(family, planned.architecture, planned.forms, protocol=protocol)
+                self._by_form[key] = _Forecast(size / 1e6, None)
+            except NotPredictable as error:
+                self._by_form[key] = _Forecast(None, str(error))
+        return self._by_form[key]
+
+    def _tokenizer(self, config: RunConfig, family: "Family") -> Any:
+        """Return the recipe's tokenizer, loaded or trained once."""
+        from qa_core.data.prepare import recipe_tokenizer
+
+        model = config.model
+        if model.tokenizer is not None or not family.is_preset:
+            key = _key([model.tokenizer, model.checkpoint])
+        else:
+            questions = [getattr(config.data, name) for name in OF_THE_TRAIN_PART]
+            key = _key([family.tokenizer_kind, model.vocab_size, questions])
+        if key not in self._tokenizers:
+            self._tokenizers[key] = recipe_tokenizer(config, family, cache_dir=self._cache_dir)
+        return self._tokenizers[key]
+
+    def _precisions(self, config: RunConfig) -> tuple[str, ...]:
+        """Return the precisions that the recipe may be evaluated in."""
+        import torch
+
+        from qa_core.hardware import autocast_dtype
+
+        named = config.evaluation.precision
+        is_gpu = config.device == "cuda" or (config.device == "auto" and self._on_gpu)
+        if named != "auto":
+            return (named,)
+        if is_gpu and not torch.cuda.is_available():
+            return ("float32", "bfloat16")
+        dtype = autocast_dtype(named, torch.device("cuda" if is_gpu else "cpu"))
+        return ("float32" if dtype is None else "bfloat16",)
+
+
+def _key(values: Any) -> str:
+    return json.dumps(values, sort_keys=True)
