@@ -92,7 +92,7 @@ class Searcher(ABC):
         assignment, notes = found
         if self.refused > refused:
             notes = {**notes, REFUSED_NOTE: self.refused - refused}
-        return self._take(Proposal(identity, assignment, notes))
+        return self._take(Proposal(identity, dict(assignment), notes))
 
     def tell(self, proposal_id: int, status: str, values: Sequence[float] | None) -> None:
         """Say how a proposal ended, once.

@@ -6,8 +6,8 @@ one therefore gets a name of its own.
 
 Trials are told as what they are: COMPLETE for the whole budget only, PRUNED when a scheduler stopped them, FAIL
 otherwise. A recipe that is refused before it runs is PRUNED with a violated constraint: it has no values, so COMPLETE
-would be made up, and Optuna's samplers never look at FAIL. TPE counts it to the bad ones. NSGA-II breeds from COMPLETE
-trials only, which are all feasible: there, a refused child is just not born.
+would be made up, and Optuna's samplers never look at FAIL. TPE counts it among the bad ones. NSGA-II breeds from
+COMPLETE trials only, which are all feasible: there, a refused child is just not born.
 
 Rebuilding: each request has a sampler of its own, seeded by the proposal's id and the attempt. What Optuna writes down
 while a trial is requested depends on who was finished at that moment and cannot be rebuilt later: the generation

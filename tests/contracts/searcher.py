@@ -154,6 +154,19 @@ class SearcherContract:
         searcher.tell(proposal.id, "failed", None)
         assert learnt == [before]
 
+    def test_what_its_receiver_does_to_a_proposal_changes_no_later_one(self) -> None:
+        space, found = toy_space(), []
+        for is_careless in (False, True):
+            searcher, seen = self.make(space), []
+            for _ in range(6):
+                proposal = searcher.propose()
+                assert proposal is not None
+                seen.append(dict(proposal.assignment))
+                if is_careless:
+                    proposal.assignment.clear()
+            found.append(seen)
+        assert found[0] == found[1]
+
     def test_an_answer_that_makes_no_sense_is_refused_and_the_proposal_stays_open(self) -> None:
         searcher = self.make()
         proposal = searcher.propose()
