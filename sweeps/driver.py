@@ -27,7 +27,7 @@ from sweeps.schedulers.base import Curves
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
-from sweeps.trial import TrialTask, forget_outcome, read_outcome
+from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
 
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
 FULL_DISK = os.strerror(errno.ENOSPC)
@@ -318,7 +318,7 @@ class Driver:
         """Return how a trial without a result ended; None when it was merely cut short."""
         outcome = read_outcome(Path(running.task.folder))
         if outcome is not None:
-            return outcome
+            return None if outcome["status"] == PAUSED else outcome
         if error is not None:
             reason = error.strip().splitlines()[-1] if error.strip() else "the worker died without a message"
             return {"status": "failed", "reason": reason, "traceback": error}

@@ -20,6 +20,7 @@ from qa_core.schema import Progress, as_json
 from sweeps.schedulers.base import check_report
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
+PAUSED = "paused"  # an outcome that is no end
 FINAL_FILE = "final.json"  # in the trial's folder: its final report
 LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
@@ -67,8 +68,9 @@ def run_trial(task_values: dict[str, Any]) -> None:
                 final = execute(task, report)
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
-            except Paused:
-                return
+            except Paused as pause:
+                _write(folder / OUTCOME_FILE, {"status": PAUSED, "reason": str(pause), "traceback": None})
+                raise  # Ray refuses a trial that returns without a report
             except Exception as error:
                 outcome = {
                     "status": status_of(error),

@@ -1,5 +1,6 @@
 """The state of a sweep without Ray: what a resumed one takes over, and what is told to whom."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,19 @@ def test_a_verdict_that_was_reached_before_the_sweep_ended_is_recorded_when_it_g
     assert after.counts() == {"stopped": 1}
 
 
-def test_a_trial_that_the_end_of_the_sweep_cut_short_has_no_record_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_with", [None, "Traceback\n  x\nqa_core.errors.Paused: paused after 110"])
+def test_a_trial_that_the_end_of_the_sweep_cut_short_has_no_record_and_goes_on(
+    ended_with: str | None, tmp_path: Path
+) -> None:
     before = _driver(tmp_path / "run")
-    before.propose()
+    task = before.propose()
+    if ended_with is not None:
+        Path(task.folder).mkdir(parents=True)
+        note = {"status": "paused", "reason": "paused after 110", "traceback": None}
+        (Path(task.folder) / OUTCOME_FILE).write_text(json.dumps(note))
     before.started("t0000")
     before.reported("t0000", _report(100), is_stopped=False)
-    before.ended("t0000", {}, None)
+    before.ended("t0000", {}, ended_with)
     assert (before.unfinished(), before.counts()) == (1, {})
     assert not (tmp_path / "run" / records.RECORDS_FILE).exists()
     assert _driver(tmp_path / "run").propose().trial_id == "t0000"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from qa_core.errors import StorageError
+from qa_core.errors import Paused, StorageError
 from sweeps import trial
 from sweeps.trial import TrialTask
 
@@ -140,9 +140,12 @@ def test_a_trial_that_is_to_pause_leaves_a_checkpoint_and_no_word_of_its_end(
     monkeypatch.setattr(trial, "PAUSE_LOOK_SECONDS", 0.0)
     (tmp_path / "pause").touch()
     task = _task(tmp_path / "t", cache_dir, small_squad, pause_file=str(tmp_path / "pause"))
-    assert _reports_of(task, monkeypatch) == []
+    with pytest.raises(Paused, match=r"paused after \d+ of 60 examples"):
+        _reports_of(task, monkeypatch)
     assert (tmp_path / "t" / "checkpoint" / "state.json").exists()
-    assert (trial.read_outcome(tmp_path / "t"), trial.read_final(tmp_path / "t")) == (None, None)
+    note = trial.read_outcome(tmp_path / "t")
+    assert note is not None
+    assert (note["status"], trial.read_final(tmp_path / "t")) == ("paused", None)
     (tmp_path / "pause").unlink()
     assert [report["examples_seen"] for report in _reports_of(task, monkeypatch)] == [32, 60]
 
