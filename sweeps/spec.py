@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from qa_core import registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from sweeps.objectives import MEASURES, final_values, measure
@@ -281,9 +282,20 @@ def _check_recipe(spec: SweepSpec) -> None:
                 from_dict(RECIPE_SECTIONS[name], value, path=name)
             elif name == "methods" and not isinstance(value, Mapping):
                 raise ConfigError(f"{name}: expected a mapping of methods to their options, found {value!r}")
+            elif name == "methods":
+                _check_method_names(value)
     except ConfigError as error:
         location = ("recipe", *str(error).split(":", 1)[0].split("."))
         raise ConfigError(f"{spec._source.place(location)}: recipe.{error}") from error
+
+
+def _check_method_names(methods: Mapping[str, Any]) -> None:
+    """Refuse unknown methods here: where the space chooses among others, nothing else would look at them."""
+    for name, options in methods.items():
+        if name not in registry.METHODS:
+            raise ConfigError(f"methods.{name}: {unknown('method', str(name), registry.METHODS)}")
+        if options is not None and not isinstance(options, Mapping):
+            raise ConfigError(f"methods.{name}: expected a mapping of options, found {options!r}")
 
 
 def _check_parts(spec: SweepSpec) -> None:

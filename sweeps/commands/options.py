@@ -19,6 +19,7 @@ from sweeps.spec import SweepSpec, load_spec, stored_spec
 
 DEFAULT_CONFIG = "quickstart"
 RESUMABLE = ("trials", "concurrent")  # may change when a sweep is resumed
+MOST_DIGITS = 9  # of a number of trials
 # parameter of `read_spec` -> the setting that it overrides
 SETTINGS = {
     "data": "recipe.data.train",
@@ -135,7 +136,7 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
 
 
 def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
         raise ConfigError(
             f"--trials: found {text!r}; allowed: a whole number, or with --resume +N for N more"
         )
