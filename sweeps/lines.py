@@ -5,6 +5,7 @@ when the next line is appended. What the lines mean is said by their owners: `re
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ def read(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]
 
 def _parse(line: bytes, place: str) -> dict[str, Any]:
     try:
-        values = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        values = json.loads(line.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not a JSON line: {error}") from error
     if not isinstance(values, dict):
@@ -65,8 +66,11 @@ def _parse(line: bytes, place: str) -> dict[str, Any]:
     return values
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"found {name}; every number must be finite")
+def _finite(text: str) -> float:
+    number = float(text)  # of 1e999 too, which Python reads as infinity
+    if not math.isfinite(number):
+        raise ValueError(f"found {text}; every number must be finite")
+    return number
 
 
 def _cut_torn_line(path: Path) -> None:

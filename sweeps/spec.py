@@ -222,7 +222,7 @@ def stored_spec(folder: Path) -> SweepSpec:
         spec = SweepSpec.model_validate(values)
     except ValidationError as error:
         raise DataError("\n".join(_refusals(error, Source(str(path), values)))) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: settings of the sweep cannot be read: {error}") from error
     spec._source = Source(str(path), values)
     _check_parts(spec)

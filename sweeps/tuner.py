@@ -106,7 +106,7 @@ class _Events(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_error()
         with _faults_noted(self.driver):
-            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error))
+            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error or ""))
 
 
 class _Fault(tune.Stopper):

@@ -127,12 +127,14 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
         budget["concurrent"] = given["concurrent"]
     values = {**spec.as_dict(), "budget": {name: item for name, item in budget.items() if item is not None}}
     try:
-        return SweepSpec.model_validate(values)
+        resumed = SweepSpec.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(
             f"budget.{problem['loc'][-1]}: found {problem['input']!r}: {problem['msg']}"
         ) from error
+    resumed._source = spec._source  # the places in its file, for messages
+    return resumed
 
 
 def _whole_number(text: str) -> int:

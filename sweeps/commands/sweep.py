@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import ConfigError, StorageError
+from qa_core.config import RunConfig, from_dict
+from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.commands.planning import check_data
 from sweeps.console import SweepConsole
 from sweeps.place import Place
@@ -59,7 +60,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     if past is None:
         create_run_folder(target.folder)
     else:
-        _check_trials(spec, past)
+        _check_past(spec, past, target.folder)
     tracking = _tracking(target, past)
     console = SweepConsole()
     tracker = Tracker.start(
@@ -102,11 +103,28 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["qa-sweep", "run", "--resume", str(folder)])
 
 
-def _check_trials(spec: SweepSpec, past: "Past") -> None:
+def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
+    """Refuse a past that this sweep cannot go on from, before anything is written.
+
+    Raises:
+        ConfigError: more trials have started than the budget allows.
+        DataError: a trial is not of this sweep's space, or its recipe or reports cannot be used.
+    """
+    from sweeps.journal import JOURNAL_FILE
+    from sweeps.schedulers.base import check_report
+
     if spec.budget.trials < len(past.trials):
         raise ConfigError(
             f"--trials: found {spec.budget.trials}; allowed: {len(past.trials)} or more, the trials that have started"
         )
+    objectives = [objective.name for objective in spec.objectives]
+    for trial in past.trials:
+        try:
+            from_dict(RunConfig, trial.recipe)
+            for report in (*trial.curve, *(trial.record.curve if trial.record else ())):
+                check_report(report, objectives)
+        except (ConfigError, DataError) as error:
+            raise DataError(f"{folder / JOURNAL_FILE}: trial {trial.trial_id}: {error}") from error
 
 
 def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:

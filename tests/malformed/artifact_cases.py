@@ -5,7 +5,6 @@ its hash, the manifest is written anew after the damage, as somebody would who h
 """
 
 import json
-import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -397,14 +396,7 @@ CASES = [
 ]
 
 
-def make_all(case: Case, artifact: Path, folder: Path) -> None:
-    """Put the valid artifact in its place, and the data beside it; the case damages it then."""
+def make_all(artifact: Path, folder: Path) -> None:
+    """Put a whole artifact into `bad`, for a case to damage, and valid data beside it."""
     write_good(folder)
     shutil.copytree(artifact, folder / "bad")
-
-
-def drop_links(folder: Path) -> None:
-    """Take away links that lead out of a folder that is to be removed."""
-    for path in folder.rglob("*"):
-        if path.is_symlink():
-            os.unlink(path)
