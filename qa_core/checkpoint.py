@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qa_core.errors import CheckpointError, StorageError
-from qa_core.schema import Progress
 
 FORMAT_VERSION = 1
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of an optimiser's state: one number for each weight
@@ -136,8 +135,8 @@ def _train_state(values: Mapping[str, Any]) -> TrainState:
         is_low = kind is int and value < (1 if name == "micro_batch_parts" else 0)
         if is_low or (kind is float and not math.isfinite(value)):
             raise ValueError(f"state.{name}: found {value!r}; allowed: a finite number of at least {default}")
-    for point in state.curve:
-        Progress(**point)
+    if not all(isinstance(point, dict) for point in state.curve):
+        raise TypeError(f"state.curve: found {state.curve!r}; allowed: a list of reports")
     return state
 
 

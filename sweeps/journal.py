@@ -54,7 +54,7 @@ class Journal:
         self._path = folder / JOURNAL_FILE
 
     def tracked(self, tracking_uri: str, parent_run_id: str) -> None:
-        """Note where the sweep is mirrored."""
+        """Note where the sweep is mirrored; a password in the address is masked, as every secret in these lines."""
         self._write("tracked", tracking_uri=tracking_uri, parent_run_id=parent_run_id)
 
     def proposed(

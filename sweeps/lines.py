@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.errors import DataError, StorageError
+from sweeps.masking import masked_values
 
 
 def append(path: Path, values: Mapping[str, Any], *, what: str) -> None:
-    """Append one object and force it to the disk; a line torn by an earlier crash is cut off first.
+    """Append one object, secrets masked, and force it to the disk; a line torn by an earlier crash is cut off first.
 
     Args:
         what: the object's name in errors, such as "record t0003".
@@ -25,7 +26,7 @@ def append(path: Path, values: Mapping[str, Any], *, what: str) -> None:
         StorageError: the file cannot be written.
     """
     try:
-        line = json.dumps(values, allow_nan=False, ensure_ascii=False, sort_keys=True)
+        line = json.dumps(masked_values(values), allow_nan=False, ensure_ascii=False, sort_keys=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"{what}: cannot be stored: {error}") from error
     try:

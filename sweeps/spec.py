@@ -27,6 +27,7 @@ from pydantic import (
 from qa_core import registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
+from sweeps.masking import has_secret, masked_text
 from sweeps.objectives import MEASURES, final_values, measure
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 
@@ -200,6 +201,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
         ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
     """
     source = read_source(path, overrides, scales)
+    _refuse_secrets(source.values, source, ())
     try:
         spec = SweepSpec.model_validate(source.values)
     except ValidationError as error:
@@ -241,6 +243,23 @@ def store_spec(spec: SweepSpec, folder: Path) -> None:
         temporary.replace(folder / SPEC_FILE)
     except OSError as error:
         raise StorageError(f"{folder / SPEC_FILE}: cannot be written: {error}") from error
+
+
+def _refuse_secrets(values: Any, source: Source, location: Location) -> None:
+    """Refuse tokens and passwords: settings are stored and shown as they are, so that a sweep can be repeated."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            _refuse_secrets(str(name), source, location)
+            _refuse_secrets(value, source, (*location, name))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            _refuse_secrets(value, source, (*location, index))
+    elif isinstance(values, str) and has_secret(values):
+        raise ConfigError(
+            f"{masked_text(source.place(location))}: {masked_text(dotted(location))}: found what looks like a token or "
+            "password; allowed: settings without secrets, which are stored with every result. Libraries read theirs "
+            "from the environment (HF_TOKEN, MLFLOW_TRACKING_PASSWORD)"
+        )
 
 
 def _check_choices(values: list[Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import DataError, Paused, StorageError
 from qa_core.schema import Progress, as_json
+from sweeps.masking import masked_values
 from sweeps.schedulers.base import check_report
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
@@ -171,9 +172,9 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON that appears whole or not at all."""
+    """Write JSON, secrets masked, that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values))
+    temporary.write_text(json.dumps(masked_values(values)))
     temporary.replace(path)
 
 

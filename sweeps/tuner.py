@@ -203,6 +203,8 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
             _fit(spec, driver, concurrent=concurrent_trials(spec))
     finally:
         ray.shutdown()
+        # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
+        shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)
 
 
 def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
