@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from qa_core import registry
@@ -30,6 +29,7 @@ from qa_core.errors import ArtifactError, ConfigError, StorageError
 from qa_core.families.base import Family, Prompting
 from qa_core.manifest import FORMAT_VERSION, MANIFEST, RECIPE, WEIGHTS, fingerprint, read_manifest, verify
 from qa_core.methods.base import OwnFolder
+from qa_core.weight_file import check_dtypes, check_numbers
 
 __all__ = [
     "MANIFEST",
@@ -44,20 +44,6 @@ __all__ = [
     "verify",
     "write",
 ]
-
-# A weight file's name of a dtype -> torch's.
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
 
 
 @dataclass(frozen=True)
@@ -176,6 +162,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
         )
     if manifest.get("prompting") is not None:
         family.prompting = from_dict(Prompting, manifest["prompting"], path="prompting")
+    check_numbers(folder, manifest)
     model = family.restore(manifest["architecture"])
     for name, form in manifest["forms"].items():
         model = registry.method_class(name).restore(model, form)
@@ -266,11 +253,11 @@ def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> d
 def _load_weights(folder: Path, model: torch.nn.Module, renamed: Mapping[str, Mapping[str, str]]) -> None:
     """Fill a network from all weight files; every tensor must come from exactly one of them."""
     state = model.state_dict()
-    _check_dtypes(folder / WEIGHTS, {name: name for name in state}, state)
+    check_dtypes(folder / WEIGHTS, {name: name for name in state}, state)
     lacking, unexpected = load_model(model, str(folder / WEIGHTS), strict=False)
     missing = set(lacking)
     for file, names in renamed.items():
-        _check_dtypes(folder / file, names, state)
+        check_dtypes(folder / file, names, state)
         tensors = load_file(folder / file)
         unexpected += sorted(tensors.keys() - set(names.values()))
         here = {name: tensors[there] for name, there in names.items()}
@@ -278,19 +265,6 @@ def _load_weights(folder: Path, model: torch.nn.Module, renamed: Mapping[str, Ma
         missing -= _with_shared(model, names)
     if missing or unexpected:
         raise ArtifactError(f"{folder}: weights that are missing {sorted(missing)} or too many {unexpected}")
-
-
-def _check_dtypes(path: Path, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse tensors of another dtype than the network's: they would be cast, and their bytes not be the file's."""
-    here = {there: name for name, there in names.items()}
-    with safe_open(path, "pt") as file:
-        for there in file.keys():  # noqa: SIM118 - it has no other way to be walked
-            if here.get(there) in state:
-                found, wanted = file.get_slice(there).get_dtype(), state[here[there]].dtype
-                if DTYPES.get(found) != wanted:
-                    raise ArtifactError(
-                        f"{path}: {there}: found {DTYPES.get(found, found)}; allowed: {wanted}, as the network has it"
-                    )
 
 
 def _with_shared(model: torch.nn.Module, names: Collection[str]) -> set[str]:

@@ -329,7 +329,17 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     (
         "a huge architecture",
         entry(MANIFEST, "architecture", "hidden_size", to=2**40),
-        ("bad", "cannot be loaded"),
+        ("architecture.hidden_size", "found 1099511627776"),
+    ),
+    (
+        "endless layers",
+        entry(MANIFEST, "architecture", "num_hidden_layers", to=10**30),
+        ("manifest.json", "architecture.num_hidden_layers", "allowed: at most"),
+    ),
+    (
+        "an adapter of a huge rank",
+        entry(MANIFEST, "forms", to={"lora": {"low_rank": ["qa_outputs"], "rank": 10**9, "scale": 1}}),
+        ("manifest.json", "forms.lora.rank", "found 1000000000"),
     ),
     ("another architecture", entry(MANIFEST, "architecture", "num_hidden_layers", to=3), ("bad", "missing")),
     (

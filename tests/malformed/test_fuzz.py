@@ -154,7 +154,7 @@ def test_a_damaged_journal_is_taken_whole_or_refused_by_line(
     from sweeps.commands.sweep import _check_past
     from sweeps.spec import stored_spec
 
-    refused = 0
+    messages = []
     write_run(tmp_path)
     run, spec = tmp_path / "run", stored_spec(tmp_path / "run")
     for seed in range(first, first + count):
@@ -166,9 +166,9 @@ def test_a_damaged_journal_is_taken_whole_or_refused_by_line(
         try:
             _check_past(spec, journal.read(run), run)
         except (ConfigError, DataError) as error:
-            assert str(run) in str(error), seed
-            refused += 1
-    assert refused >= count // 5
+            messages.append(str(error))
+    assert len(messages) >= count // 5
+    assert [message for message in messages if not message.startswith(str(run))] == []
 
 
 @pytest.mark.parametrize(("first", "count"), seeds(THOROUGH // 4))
@@ -205,7 +205,7 @@ def test_a_damaged_artifact_answers_or_is_refused(
 
 @pytest.mark.parametrize(("first", "count"), seeds(THOROUGH))
 def test_a_damaged_checkpoint_is_restored_or_refused(first: int, count: int, tmp_path: Path) -> None:
-    refused = 0
+    messages = []
     whole = tmp_path / "whole"
     checkpoint.save(whole, *network(), TrainState(examples_seen=8))
     for seed in range(first, first + count):
@@ -221,6 +221,6 @@ def test_a_damaged_checkpoint_is_restored_or_refused(first: int, count: int, tmp
         try:
             checkpoint.restore(folder, *network())
         except CheckpointError as error:
-            assert str(error).startswith(f"{folder}: "), seed
-            refused += 1
-    assert refused >= count // 5
+            messages.append(str(error))
+    assert len(messages) >= count // 5
+    assert [message for message in messages if not message.startswith(f"{tmp_path / 'damaged'}: ")] == []
