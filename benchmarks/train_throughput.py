@@ -158,7 +158,7 @@ def plain_trainer(setting: Setting, windows: WindowSet, *, attention_dropout: fl
     seed_torch(SEED)
     changes = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(
-        setting.family.model.checkpoint, dtype=torch.float32, **changes
+        setting.family.model.checkpoint, dtype=torch.float32, trust_remote_code=False, **changes
     )
     clock = Clock()
     with tempfile.TemporaryDirectory() as scratch:

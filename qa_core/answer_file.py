@@ -68,7 +68,17 @@ def read_scores(path: Path) -> tuple[list[str], np.ndarray]:
         found = parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: answers cannot be read: {error}") from error
-    if found.schema.names != SCHEMA.names:
-        raise DataError(f"{path}: found columns {found.schema.names}; allowed: {SCHEMA.names}")
+    if not found.schema.equals(SCHEMA):
+        columns = [f"{item.name}: {item.type}" for item in found.schema]
+        allowed = [f"{item.name}: {item.type}" for item in SCHEMA]
+        raise DataError(f"{path}: found columns {columns}; allowed: {allowed}")
     scores = np.column_stack([found.column(name).to_numpy() for name in ("exact_match", "f1")])
-    return found.column("question_id").to_pylist(), scores
+    ids = found.column("question_id").to_pylist()
+    is_score = (scores >= 0.0) & (scores <= 1.0)  # false for NaN, which stands for a missing one
+    if not is_score.all():
+        raise DataError(
+            f"{path}: row {int((~is_score).any(1).argmax())}: found scores that are none; allowed: 0 to 1"
+        )
+    if None in ids or len(set(ids)) != len(ids):
+        raise DataError(f"{path}: found question ids that are missing or stand twice; allowed: each once")
+    return ids, scores

@@ -7,20 +7,19 @@
     tokenizer.json ...    the tokenizer
     NAME/ ...             weights that a method keeps apart, in the layout of another library; none is in two files
 
-Nothing in it is pickled and nothing of it is executed. It loads without the checkpoint that it was trained from.
+Nothing in it is pickled and nothing of it is executed. It loads without the checkpoint that it was trained from. What
+the manifest must say and how files are verified is in `manifest.py`.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from qa_core import registry
@@ -28,10 +27,23 @@ from qa_core.checkpoint import written_folder
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.errors import ArtifactError, ConfigError, StorageError
 from qa_core.families.base import Family, Prompting
+from qa_core.manifest import FORMAT_VERSION, MANIFEST, RECIPE, WEIGHTS, fingerprint, read_manifest, verify
 from qa_core.methods.base import OwnFolder
+from qa_core.weight_file import check_dtypes, check_numbers
 
-FORMAT_VERSION = 1
-MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
+__all__ = [
+    "MANIFEST",
+    "RECIPE",
+    "WEIGHTS",
+    "LoadedArtifact",
+    "copy",
+    "is_artifact",
+    "load",
+    "load_plain",
+    "set_null_threshold",
+    "verify",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ def write(
             "weight_files": [WEIGHTS, *renamed],
             "renamed": renamed,
             "files": {
-                item.relative_to(target).as_posix(): _fingerprint(item)
+                item.relative_to(target).as_posix(): fingerprint(item)
                 for item in sorted(target.rglob("*"))
                 if item.is_file()
             },
@@ -114,30 +126,10 @@ def write(
 
 def set_null_threshold(folder: Path, threshold: float | None) -> None:
     """Record the threshold tuned on the loaded artifact; the hashed files stay as they are."""
-    manifest = {**_read_manifest(folder), "null_threshold": threshold}
+    manifest = {**read_manifest(folder), "null_threshold": threshold}
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(manifest, indent=2))
     temporary.replace(folder / MANIFEST)
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """Check every file against its recorded size and SHA-256 and return the manifest.
-
-    Raises:
-        ArtifactError: names the first file that is missing, altered or not recorded.
-    """
-    manifest = _read_manifest(folder)
-    for name, recorded in manifest["files"].items():
-        path = _inside(folder, name)
-        if not path.is_file():
-            raise ArtifactError(f"{path}: recorded in {MANIFEST} but missing")
-        found = _fingerprint(path)
-        if found != recorded:
-            raise ArtifactError(f"{path}: altered: found {found}, recorded {recorded}")
-    unknown_files = {*manifest["weight_files"], *manifest["renamed"]} - manifest["files"].keys()
-    if unknown_files:
-        raise ArtifactError(f"{folder / MANIFEST}: weight files without a hash: {sorted(unknown_files)}")
-    return manifest
 
 
 def load(folder: Path) -> LoadedArtifact:
@@ -146,24 +138,61 @@ def load(folder: Path) -> LoadedArtifact:
     Raises:
         ArtifactError: a file is missing or altered, or the weights do not fit the architecture.
     """
-    from transformers import AutoTokenizer
-
     manifest = verify(folder)
     try:
-        config = from_dict(RunConfig, json.loads((folder / RECIPE).read_text()))
-        family = registry.make_family(config)
-        if manifest.get("prompting") is not None:
-            family.prompting = from_dict(Prompting, manifest["prompting"], path="prompting")
-        model = family.restore(manifest["architecture"])
-        for name, form in manifest["forms"].items():
-            model = registry.method_class(name).restore(model, form)
-        _load_weights(folder, model, manifest["renamed"])
-        for name, form in manifest["forms"].items():
-            model = registry.method_class(name).settle(model, form)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ConfigError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ArtifactError(f"{folder}: cannot be loaded: {error}") from error
+        loaded = _load(folder, manifest)
+    except ArtifactError:
+        raise
+    # Networks and tokenizers are built from what the files say, and libraries raise what comes of it, from
+    # ZeroDivisionError to bare Exception.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{folder}: cannot be loaded: {type(error).__name__}: {reason}") from error
+    return loaded
+
+
+def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
+    config = _read_recipe(folder / RECIPE)
+    family = registry.make_family(config)
+    named = (manifest["family"], manifest.get("head", family.head))
+    if named != (family.name, family.head):
+        raise ArtifactError(
+            f"{folder / MANIFEST}: family and head: found {named}; allowed: {(family.name, family.head)}, as in "
+            f"{RECIPE}"
+        )
+    if manifest.get("prompting") is not None:
+        family.prompting = from_dict(Prompting, manifest["prompting"], path="prompting")
+    check_numbers(folder, manifest)
+    model = family.restore(manifest["architecture"])
+    for name, form in manifest["forms"].items():
+        model = registry.method_class(name).restore(model, form)
+    _load_weights(folder, model, manifest["renamed"])
+    for name, form in manifest["forms"].items():
+        model = registry.method_class(name).settle(model, form)
+    tokenizer = _read_tokenizer(folder, manifest["architecture"])
     return LoadedArtifact(model.eval(), family, tokenizer, config, manifest)
+
+
+def _read_recipe(path: Path) -> RunConfig:
+    try:
+        return from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
+        raise ArtifactError(f"{path}: cannot be read as a recipe: {error}") from error
+
+
+def _read_tokenizer(folder: Path, architecture: Mapping[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ArtifactError(f"{folder}: the tokenizer has no fast form; allowed: one with tokenizer.json")
+    sections = (architecture, *(item for item in architecture.values() if isinstance(item, Mapping)))
+    rows = next((item["vocab_size"] for item in sections if "vocab_size" in item), len(tokenizer))
+    if len(tokenizer) > rows:
+        raise ArtifactError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens; allowed: {rows}, those with weights"
+        )
+    return tokenizer
 
 
 def is_artifact(folder: Path) -> bool:
@@ -238,9 +267,12 @@ def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> d
 
 def _load_weights(folder: Path, model: torch.nn.Module, renamed: Mapping[str, Mapping[str, str]]) -> None:
     """Fill a network from all weight files; every tensor must come from exactly one of them."""
+    state = model.state_dict()
+    check_dtypes(folder / WEIGHTS, {name: name for name in state}, state)
     lacking, unexpected = load_model(model, str(folder / WEIGHTS), strict=False)
     missing = set(lacking)
     for file, names in renamed.items():
+        check_dtypes(folder / file, names, state)
         tensors = load_file(folder / file)
         unexpected += sorted(tensors.keys() - set(names.values()))
         here = {name: tensors[there] for name, there in names.items()}
@@ -270,43 +302,3 @@ def _hidden(model: torch.nn.Module, names: Collection[str]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Return the place of a recorded file: in the artifact's folder or one folder below.
-
-    Raises:
-        ArtifactError: the name leads elsewhere.
-    """
-    parts = PurePosixPath(name).parts
-    is_plain = 1 <= len(parts) <= 2 and "/".join(parts) == name and ".." not in parts and "\\" not in name
-    path = folder / name
-    if not is_plain or not path.parent.resolve().is_relative_to(folder.resolve()):
-        raise ArtifactError(
-            f"{folder / MANIFEST}: records {name!r}; allowed: a file of this folder or one below"
-        )
-    return path
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{folder}: not an artifact: it has no {MANIFEST}") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: unreadable: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_VERSION:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise ArtifactError(f"{path}: format {found!r}; allowed: {FORMAT_VERSION}")
-    manifest.setdefault("renamed", {})
-    needed = {"family", "architecture", "forms", "files", "weight_files", "null_threshold"}
-    if missing := needed - manifest.keys():
-        raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")
-    return manifest
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}

@@ -6,6 +6,7 @@ the CPU). Frozen weights are not stored: they come from the checkpoint that the 
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,18 @@ from safetensors.torch import load_file, save_file
 from qa_core.errors import CheckpointError, StorageError
 
 FORMAT_VERSION = 1
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of an optimiser's state: one number for each weight
+# What comes of files that hold something else.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # RecursionError too
+    SafetensorError,
+)
 
 
 @dataclass
@@ -86,23 +99,44 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
     if not folder.is_dir():
         return None
     try:
-        document = json.loads((folder / "state.json").read_text())
-        if document["format"] != FORMAT_VERSION:
-            raise CheckpointError(f"{folder}: format {document['format']!r}; allowed: {FORMAT_VERSION}")
-        trained = load_file(folder / "model.safetensors")
-        moments = load_file(folder / "optimizer.safetensors")
-        random_state = load_file(folder / "random.safetensors")
-        state = TrainState(**document["state"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: damaged checkpoint: {error}") from error
-    expected = {name: tensor.shape for name, tensor in _trained_tensors(model).items()}
-    found = {name: tensor.shape for name, tensor in trained.items()}
+        return _restore(folder, model, optimizer)
+    except torch.OutOfMemoryError:  # of the device, not of the checkpoint
+        raise
+    except DAMAGE as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {type(error).__name__}: {error}") from error
+
+
+def _restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+    document = json.loads((folder / "state.json").read_text())
+    if document["format"] != FORMAT_VERSION:
+        raise CheckpointError(f"{folder}: format {document['format']!r}; allowed: {FORMAT_VERSION}")
+    trained = load_file(folder / "model.safetensors")
+    moments = load_file(folder / "optimizer.safetensors")
+    random_state = load_file(folder / "random.safetensors")
+    state = _train_state(document["state"])
+    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in _trained_tensors(model).items()}
+    found = {name: (tensor.shape, tensor.dtype) for name, tensor in trained.items()}
     if expected != found:
-        differing = sorted(set(expected.items()) ^ set(found.items()))[:3]
+        differing = sorted(set(expected.items()) ^ set(found.items()), key=str)[:3]
         raise CheckpointError(f"{folder}: belongs to another recipe: tensors differ, e.g. {differing}")
     model.load_state_dict(trained, strict=False)
     _restore_optimizer(optimizer, moments, document["optimizer_scalars"])
     _set_random_state(random_state)
+    return state
+
+
+def _train_state(values: Mapping[str, Any]) -> TrainState:
+    """Return the state after a look at every value; raises TypeError or ValueError."""
+    state = TrainState(**values)
+    for name, default in vars(TrainState()).items():
+        value, kind = getattr(state, name), type(default)
+        if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
+            raise TypeError(f"state.{name}: found {value!r}; allowed: {kind.__name__}")
+        is_low = kind is int and value < (1 if name == "micro_batch_parts" else 0)
+        if is_low or (kind is float and not math.isfinite(value)):
+            raise ValueError(f"state.{name}: found {value!r}; allowed: a finite number of at least {default}")
+    if not all(isinstance(point, dict) for point in state.curve):
+        raise TypeError(f"state.curve: found {state.curve!r}; allowed: a list of reports")
     return state
 
 
@@ -143,6 +177,7 @@ def _leaves(values: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 def _restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]
 ) -> None:
+    parameters = [item for group in optimizer.param_groups for item in group["params"]]
     document = optimizer.state_dict()
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **scalars}.items():
@@ -151,6 +186,10 @@ def _restore_optimizer(
         for part in path:
             place = place.setdefault(part, {})
         place[name] = value
+        wanted = parameters[int(index)].shape
+        if name in MOMENTS and (not isinstance(value, torch.Tensor) or value.shape != wanted):
+            found = list(value.shape) if isinstance(value, torch.Tensor) else value
+            raise ValueError(f"optimiser: {key}: found {found}; allowed: a tensor of {list(wanted)}")
     document["state"] = state
     optimizer.load_state_dict(document)
 

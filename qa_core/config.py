@@ -5,9 +5,11 @@ A default is written here and nowhere else; a family's or a method's own options
 reads, with every default filled in, so that a stored recipe stays what it was when defaults change.
 """
 
+import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from qa_core.schedules import DECAYS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 HEADS = ("span", "generate")
+DEVICES = ("auto", "cpu", "cuda")
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
 Record = TypeVar("Record")
 
@@ -118,6 +121,7 @@ class RunConfig:
         _check_train(self.train)
         _check_evaluation(self.evaluation)
         _require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        _require(self.device in DEVICES, "device", self.device, ", ".join(DEVICES))
 
 
 def from_dict(record: type[Record], values: Any, *, path: str = "") -> Record:
@@ -190,14 +194,12 @@ def _scalar(hint: Any, value: Any, path: str) -> Any:
     if hint is Any:
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and is_number:
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 3e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is int and is_number and float(value).is_integer():
+    if hint is float and (is_number or isinstance(value, str)):  # YAML 1.1 reads 3e-4 as text
+        with suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+        raise ConfigError(f"{path}: expected a finite number, found {value!r}")
+    if hint is int and is_number and (isinstance(value, int) or value.is_integer()):
         return int(value)
     if hint in (str, bool) and isinstance(value, hint):
         return value

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from qa_core.config import DEVICES
 from qa_core.errors import ConfigError
 
 
@@ -17,8 +18,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"device: found {name!r}; allowed: auto, cpu, cuda")
+    if name not in DEVICES:
+        raise ConfigError(f"device: found {name!r}; allowed: {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: found 'cuda', but torch sees no CUDA device here; allowed: auto, cpu")
     return torch.device(name)

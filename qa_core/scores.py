@@ -164,13 +164,18 @@ def score_file(
     if missing and strict:
         raise DataError(f"{predictions_path}: {_shown(missing)} of {len(golds)} questions have no prediction")
     if official == "v1.1":
-        return _score_v1(golds, predictions, source=str(predictions_path))
+        return _score_v1(golds, predictions, source=str(predictions_path), data=str(data_path))
     if official is None:
         predictions = {**predictions, **dict.fromkeys(missing, "")}
         if na_probs is not None:  # the value makes no difference to an empty answer
             na_probs = {**dict.fromkeys(missing, 0.0), **na_probs}
     result = _score_v2(
-        golds, predictions, na_probs=na_probs, na_threshold=na_threshold, source=str(predictions_path)
+        golds,
+        predictions,
+        na_probs=na_probs,
+        na_threshold=na_threshold,
+        source=str(predictions_path),
+        na_source=str(na_prob_path),
     )
     if official is None:
         result["missing_predictions"] = len(missing)
@@ -179,12 +184,14 @@ def score_file(
 
 
 def _score_v1(
-    golds: Golds, predictions: Mapping[str, Any], *, source: str = "predictions"
+    golds: Golds, predictions: Mapping[str, Any], *, source: str = "predictions", data: str = "data"
 ) -> dict[str, float]:
     exact, f1 = 0, 0.0
     for question_id, texts in golds.items():
         if not texts:
-            raise DataError(f"question {question_id!r} has no gold answer, which the v1.1 rules cannot score")
+            raise DataError(
+                f"{data}: question {question_id!r} has no gold answer, which the v1.1 rules cannot score"
+            )
         if question_id not in predictions:
             continue
         prediction = _text(predictions, question_id, source)
@@ -200,12 +207,13 @@ def _score_v2(
     na_probs: Mapping[str, Any] | None,
     na_threshold: float,
     source: str = "predictions",
+    na_source: str = "no-answer probabilities",
 ) -> dict[str, float]:
     missing = [question_id for question_id in golds if question_id not in predictions]
     if missing:
         raise DataError(f"{source}: {_shown(missing)} questions have no prediction; the v2.0 rules need all")
     texts = {question_id: _text(predictions, question_id, source) for question_id in golds}
-    odds = {question_id: _number(na_probs, question_id) for question_id in golds}
+    odds = {question_id: _number(na_probs, question_id, na_source) for question_id in golds}
     raw = {question_id: question_scores(golds[question_id], text) for question_id, text in texts.items()}
     final = {
         question_id: (float(not golds[question_id]),) * 2 if odds[question_id] > na_threshold else scores
@@ -217,11 +225,8 @@ def _score_v2(
         if part:
             result |= {f"{prefix}_{key}": value for key, value in _means(part).items()}
     if na_probs is not None:
-        order = [
-            question_id
-            for question_id in sorted(na_probs, key=lambda key: na_probs[key])
-            if question_id in raw
-        ]
+        asked = [question_id for question_id in na_probs if question_id in raw]
+        order = sorted(asked, key=odds.__getitem__)
         for index, name in enumerate(("exact", "f1")):
             scores = {question_id: pair[index] for question_id, pair in raw.items()}
             best, threshold = _best_threshold(order, scores, texts, golds=golds, odds=odds)
@@ -286,15 +291,13 @@ def _text(predictions: Mapping[str, Any], question_id: str, source: str) -> str:
     return value
 
 
-def _number(na_probs: Mapping[str, Any] | None, question_id: str) -> float:
+def _number(na_probs: Mapping[str, Any] | None, question_id: str, source: str) -> float:
     if na_probs is None:
         return 0.0
     value = na_probs.get(question_id)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         found = repr(value) if question_id in na_probs else "nothing"
-        raise DataError(
-            f"no-answer probabilities: question {question_id!r}: found {found}; allowed: a number"
-        )
+        raise DataError(f"{source}: question {question_id!r}: found {found}; allowed: a number")
     return value
 
 

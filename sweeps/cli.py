@@ -14,6 +14,7 @@ import typer
 
 from qa_core.errors import ConfigError, QaError
 from sweeps.commands.options import takes_spec
+from sweeps.masking import masked_text
 from sweeps.spec import SweepSpec
 
 DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
@@ -45,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=given or ["--help"], prog_name="qa-sweep", standalone_mode=False)
     except QaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked_text(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except usage_error as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        print(f"error: {masked_text(error.format_message())}", file=sys.stderr)
         return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # newer versions of typer return it

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from qa_core.answer_file import ANSWERS_FILE, read_scores
-from qa_core.errors import DataError
+from qa_core.config import RunConfig, from_dict
+from qa_core.errors import ConfigError, DataError
 from qa_core.intervals import Interval, bootstrap_crossed
 from qa_core.seeding import derive_seed
 from sweeps import journal
 from sweeps.front import FrontResult, Point
 from sweeps.journal import Journal
 from sweeps.objectives import measure
-from sweeps.records import Record
+from sweeps.records import RECORDS_FILE, Record
 from sweeps.spec import SweepSpec, store_spec
 
 FOLDER = "confirm"  # in the sweep's folder
@@ -72,6 +73,8 @@ def plan(
     if not front.front:
         raise DataError("the sweep has no front yet: no trial has finished")
     recipes = {record.trial_id: record for record in records}
+    for point in front.front:
+        _check_recipe(recipes[point.trial_id])
     folder.mkdir(parents=True, exist_ok=True)
     past = journal.read(folder)
     there = {(trial.notes.get(NOTE), trial.recipe["seed"]) for trial in past.trials}
@@ -113,6 +116,7 @@ def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[C
     by_point: dict[str, list[Record]] = {}
     for record in records:
         if record.status == "ok":
+            _check_repeat(record, folder)
             by_point.setdefault(record.notes[NOTE], []).append(record)
     points = sorted(front.front, key=lambda item: (item.memory_mb or 0.0, item.trial_id))
     scores = {point.trial_id: _exact_match(by_point.get(point.trial_id, []), folder) for point in points}
@@ -136,6 +140,28 @@ def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[C
         )
         smaller = point if own is not None else smaller
     return confirmed
+
+
+def _check_recipe(record: Record) -> None:
+    try:
+        from_dict(RunConfig, record.config)
+    except ConfigError as error:
+        raise DataError(f"trial {record.trial_id}: config: {error}") from error
+
+
+def _check_repeat(record: Record, folder: Path) -> None:
+    """Refuse a record that lacks what `judge` reads of it; raises DataError."""
+    needed = (
+        ("notes", record.notes.get(NOTE), str),
+        ("quality", (record.quality or {}).get("em_percent"), int | float),
+        ("cost", (record.cost or {}).get(measure("memory_mb").field), int | float),
+    )
+    for name, value, kind in needed:
+        if not isinstance(value, kind):
+            place = f"{folder / RECORDS_FILE}: trial {record.trial_id}: {name}"
+            raise DataError(
+                f"{place}: found {value!r} where a confirming trial has its point, score or memory"
+            )
 
 
 def _exact_match(repeats: Sequence[Record], folder: Path) -> np.ndarray | None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from sweeps.masking import masked_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -135,6 +137,7 @@ class SweepConsole:
             self._bar.update(self._bar.task_ids[0], completed=self._ended, state=state, refresh=True)
 
     def _line(self, event: str, text: str, trial_id: str = "") -> None:
+        text = masked_text(text)
         line = f"{trial_id or '':<6} {event:<9} {text}" if trial_id or event != "sweep" else f"sweep  {text}"
         if self._bar is None:
             print(line.rstrip(), file=self._output, flush=True)
@@ -146,6 +149,7 @@ class SweepConsole:
 
 def error_signature(reason: str) -> str:
     """Return a reason as one line without what differs between trials: paths, numbers, addresses."""
+    reason = masked_text(reason)  # while addresses in it are whole
     line = reason.strip().splitlines()[0] if reason.strip() else reason
     line = re.sub(r"(?<![\w.])/[^\s:,;'\"]+", "PATH", line)
     line = re.sub(r"0x[0-9a-fA-F]+|(?<![A-Za-z\d])\d+(\.\d+)?", "N", line)

@@ -21,6 +21,7 @@ from sweeps import provenance, records, registry
 from sweeps.console import error_signature
 from sweeps.front import compute_front
 from sweeps.journal import Journal, Past, PastTrial
+from sweeps.masking import masked_values
 from sweeps.place import default_cache_dir
 from sweeps.records import RECORDS_FILE, Record
 from sweeps.schedulers.base import Curves
@@ -173,6 +174,7 @@ class Driver:
         )
         if ending is None:
             return
+        ending = masked_values(ending)  # an error's words can hold what a library was given
         if FULL_DISK in (ending["reason"] or ""):
             self.fail(StorageError(f"trial {trial_id}: {ending['reason']}"))
             return

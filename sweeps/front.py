@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ BASELINES = {
 FULL_FINE_TUNING = "full"
 BUDGET = "budget in examples"
 PREDICTED_WITHIN = 0.02  # of the measured memory; a larger difference is an error to explain
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,8 @@ def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> Fron
         else:
             left_out[reason] += 1
     _check_comparable(finished)
-    quality = (finished[0].quality or {}) if finished else {}
-    baselines = {name: quality[key] for name, key in BASELINES.items() if quality.get(key) is not None}
-    placed = tuple(_point(record, objectives) for record in finished)
+    baselines = _read(finished[0], _baselines) if finished else {}
+    placed = tuple(_read(record, lambda record: _point(record, objectives)) for record in finished)
     return FrontInput(placed, dict(sorted(left_out.items())), baselines)
 
 
@@ -241,7 +241,7 @@ def _check_comparable(finished: Sequence[Record]) -> None:
     ):
         found: dict[Any, str] = {}
         for record in finished:
-            value = read(record)
+            value = _read(record, read)
             if name == BUDGET and value == 0:  # trains nothing: comparable with every budget
                 continue
             if value is None:
@@ -252,8 +252,33 @@ def _check_comparable(finished: Sequence[Record]) -> None:
             raise DataError(f"trials with different {name} cannot be compared on one front: {listed}")
 
 
+def _read(record: Record, read: Callable[[Record], Value]) -> Value:
+    """Return what a reader makes of a record; its inner parts may hold anything.
+
+    Raises:
+        DataError: the reader cannot; names the trial.
+    """
+    try:
+        return read(record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"trial {record.trial_id}: its record cannot be read: {problem}") from error
+
+
 def _evaluation_hash(record: Record) -> str | None:
-    return (record.data.get("evaluation") or {}).get("data_hash")
+    value = (record.data.get("evaluation") or {}).get("data_hash")
+    return None if value is None else _text(value, "data.evaluation.data_hash")
+
+
+def _baselines(record: Record) -> dict[str, float]:
+    quality = record.quality or {}
+    return {name: float(quality[key]) for name, key in BASELINES.items() if quality.get(key) is not None}
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: found {value!r}; allowed: text")
+    return value
 
 
 def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
@@ -262,10 +287,10 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
     return Point(
         trial_id=record.trial_id,
         values={item.name: float((record.objectives or {})[item.name]) for item in objectives},
-        family=model["family"],
-        head=model.get("head"),
-        methods="+".join(record.config.get("methods") or ()) or FULL_FINE_TUNING,
-        checkpoint=model["checkpoint"],
+        family=_text(model["family"], "config.model.family"),
+        head=None if model.get("head") is None else _text(model["head"], "config.model.head"),
+        methods="+".join(dict(record.config.get("methods") or {})) or FULL_FINE_TUNING,
+        checkpoint=_text(model["checkpoint"], "config.model.checkpoint"),
         seed=record.seed,
         memory_mb=None if peak is None else peak / measure("memory_mb").divisor,
         seconds=record.seconds,

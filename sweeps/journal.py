@@ -18,6 +18,7 @@ from sweeps import lines, records
 from sweeps.records import RECORDS_FILE, Record
 
 JOURNAL_FILE, LOCK_FILE = "journal.jsonl", "driver.lock"  # in the sweep's folder
+KINDS = {str: "text", dict: "a mapping", int: "a whole number", bool: "true or false"}
 EVENTS = ("tracked", "proposed", "started", "reported")
 
 
@@ -53,7 +54,7 @@ class Journal:
         self._path = folder / JOURNAL_FILE
 
     def tracked(self, tracking_uri: str, parent_run_id: str) -> None:
-        """Note where the sweep is mirrored."""
+        """Note where the sweep is mirrored; a password in the address is masked, as every secret in these lines."""
         self._write("tracked", tracking_uri=tracking_uri, parent_run_id=parent_run_id)
 
     def proposed(
@@ -135,17 +136,31 @@ def held(folder: Path) -> Iterator[None]:
 def _take_in(values: Mapping[str, Any], trials: dict[str, PastTrial], tracking: dict[str, Any]) -> None:
     event = values["event"]
     if event == "tracked":
-        tracking |= {name: values[name] for name in ("tracking_uri", "parent_run_id")}
+        tracking |= {name: _of_type(values, name, str) for name in ("tracking_uri", "parent_run_id")}
     elif event == "proposed":
-        if values["trial_id"] in trials:
-            raise DataError(f"trial {values['trial_id']} was proposed twice")
-        assignment, notes, recipe = (dict(values[name]) for name in ("assignment", "notes", "recipe"))
-        trials[values["trial_id"]] = PastTrial(values["trial_id"], assignment, notes, recipe)
+        trial_id, expected = _of_type(values, "trial_id", str), f"t{len(trials):04d}"
+        if trial_id in trials:
+            raise DataError(f"trial {trial_id} was proposed twice")
+        assignment, notes, recipe = (
+            _of_type(values, name, dict) for name in ("assignment", "notes", "recipe")
+        )
+        if trial_id != expected:  # the name of its folder, and the next trial's is counted from here
+            raise DataError(f"trial_id: found {trial_id!r}; allowed: {expected!r}, the next one")
+        trials[trial_id] = PastTrial(trial_id, assignment, notes, recipe)
     elif event == "started":
-        trials[values["trial_id"]].starts += 1
+        trials[_of_type(values, "trial_id", str)].starts += 1
     elif event == "reported":
-        trial = trials[values["trial_id"]]
-        trial.curve.append(dict(values["progress"]))
-        trial.is_stopped = bool(values["is_stopped"])
+        trial = trials[_of_type(values, "trial_id", str)]
+        progress = _of_type(values, "progress", dict)
+        _of_type(progress, "examples_seen", int)
+        trial.curve.append(progress)
+        trial.is_stopped = _of_type(values, "is_stopped", bool)
     else:
         raise DataError(unknown("event", str(event), EVENTS))
+
+
+def _of_type(values: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = values[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise DataError(f"{name}: found {value!r}; allowed: {KINDS[kind]}")
+    return value

@@ -5,16 +5,18 @@ when the next line is appended. What the lines mean is said by their owners: `re
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qa_core.errors import DataError, StorageError
+from sweeps.masking import masked_values
 
 
 def append(path: Path, values: Mapping[str, Any], *, what: str) -> None:
-    """Append one object and force it to the disk; a line torn by an earlier crash is cut off first.
+    """Append one object, secrets masked, and force it to the disk; a line torn by an earlier crash is cut off first.
 
     Args:
         what: the object's name in errors, such as "record t0003".
@@ -24,7 +26,7 @@ def append(path: Path, values: Mapping[str, Any], *, what: str) -> None:
         StorageError: the file cannot be written.
     """
     try:
-        line = json.dumps(values, allow_nan=False, ensure_ascii=False, sort_keys=True)
+        line = json.dumps(masked_values(values), allow_nan=False, ensure_ascii=False, sort_keys=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"{what}: cannot be stored: {error}") from error
     try:
@@ -57,7 +59,7 @@ def read(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]
 
 def _parse(line: bytes, place: str) -> dict[str, Any]:
     try:
-        values = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        values = json.loads(line.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not a JSON line: {error}") from error
     if not isinstance(values, dict):
@@ -65,8 +67,11 @@ def _parse(line: bytes, place: str) -> dict[str, Any]:
     return values
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"found {name}; every number must be finite")
+def _finite(text: str) -> float:
+    number = float(text)  # of 1e999 too, which Python reads as infinity
+    if not math.isfinite(number):
+        raise ValueError(f"found {text}; every number must be finite")
+    return number
 
 
 def _cut_torn_line(path: Path) -> None:

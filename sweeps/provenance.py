@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sweeps.masking import masked
+
 PACKAGES = (
     "qa-sweeps",
     "accelerate",
@@ -34,19 +36,6 @@ PACKAGES = (
     "transformers",
 )
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
-MASK = "***"
-TOKEN_SHAPES = re.compile(
-    r"\b(hf_[A-Za-z0-9]{8,}"
-    r"|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_[A-Za-z0-9_]{8,}|glpat-[\w-]{8,}"
-    r"|(?:AKIA|ASIA)[0-9A-Z]{12,}"
-    r"|sk-[A-Za-z0-9_-]{8,}"
-    r"|xox[abprs]-[\w-]{8,}|dapi[0-9a-f]{16,})"
-)
-BEARER = re.compile(r"(?i)(\bbearer\s+)\S+")
-URL_PASSWORD = re.compile(r"(://)[^/@\s]+@")
-NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
-SECRET_FLAG = re.compile(r"(?i)--?[\w-]*(?:password|passwd|secret|token|api[_-]?key)$|bearer$")
-NOT_SECRET = re.compile(r"(?i)token(?:s|izer|s_per\w*)\b|batch_tokens|micro_batch_tokens|max\w*_tokens")
 
 
 def collect(arguments: Sequence[str] | None = None, *, gpus: Sequence[str] = ()) -> dict[str, Any]:
@@ -105,22 +94,6 @@ def command_line(arguments: Sequence[str]) -> str:
     else:
         words = [path.name]
     return shlex.join([*words, *masked(rest)])
-
-
-def masked(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with secrets replaced: known token shapes, named secrets, passwords in URLs."""
-    words = []
-    for index, word in enumerate(arguments):
-        if index and SECRET_FLAG.search(arguments[index - 1]):
-            words.append(MASK)
-            continue
-        word = TOKEN_SHAPES.sub(MASK, word)
-        word = BEARER.sub(rf"\g<1>{MASK}", word)
-        word = URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
-        if not NOT_SECRET.search(word.partition("=")[0]):
-            word = NAMED_SECRET.sub(rf"\g<1>{MASK}", word)
-        words.append(word)
-    return words
 
 
 def cpu_model() -> str | None:

@@ -24,8 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from qa_core import registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
+from sweeps.masking import has_secret, masked_text
 from sweeps.objectives import MEASURES, final_values, measure
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 
@@ -202,6 +204,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
         ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
     """
     source = read_source(path, overrides, scales)
+    _refuse_secrets(source.values, source, ())
     try:
         spec = SweepSpec.model_validate(source.values)
     except ValidationError as error:
@@ -224,7 +227,7 @@ def stored_spec(folder: Path) -> SweepSpec:
         spec = SweepSpec.model_validate(values)
     except ValidationError as error:
         raise DataError("\n".join(_refusals(error, Source(str(path), values)))) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: settings of the sweep cannot be read: {error}") from error
     spec._source = Source(str(path), values)
     _check_parts(spec)
@@ -243,6 +246,23 @@ def store_spec(spec: SweepSpec, folder: Path) -> None:
         temporary.replace(folder / SPEC_FILE)
     except OSError as error:
         raise StorageError(f"{folder / SPEC_FILE}: cannot be written: {error}") from error
+
+
+def _refuse_secrets(values: Any, source: Source, location: Location) -> None:
+    """Refuse tokens and passwords: settings are stored and shown as they are, so that a sweep can be repeated."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            _refuse_secrets(str(name), source, location)
+            _refuse_secrets(value, source, (*location, name))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            _refuse_secrets(value, source, (*location, index))
+    elif isinstance(values, str) and has_secret(values):
+        raise ConfigError(
+            f"{masked_text(source.place(location))}: {masked_text(dotted(location))}: found what looks like a token or "
+            "password; allowed: settings without secrets, which are stored with every result. Libraries read theirs "
+            "from the environment (HF_TOKEN, MLFLOW_TRACKING_PASSWORD)"
+        )
 
 
 def _check_choices(values: list[Any]) -> None:
@@ -284,9 +304,20 @@ def _check_recipe(spec: SweepSpec) -> None:
                 from_dict(RECIPE_SECTIONS[name], value, path=name)
             elif name == "methods" and not isinstance(value, Mapping):
                 raise ConfigError(f"{name}: expected a mapping of methods to their options, found {value!r}")
+            elif name == "methods":
+                _check_method_names(value)
     except ConfigError as error:
         location = ("recipe", *str(error).split(":", 1)[0].split("."))
         raise ConfigError(f"{spec._source.place(location)}: recipe.{error}") from error
+
+
+def _check_method_names(methods: Mapping[str, Any]) -> None:
+    """Refuse unknown methods here: where the space chooses among others, nothing else would look at them."""
+    for name, options in methods.items():
+        if name not in registry.METHODS:
+            raise ConfigError(f"methods.{name}: {unknown('method', str(name), registry.METHODS)}")
+        if options is not None and not isinstance(options, Mapping):
+            raise ConfigError(f"methods.{name}: expected a mapping of options, found {options!r}")
 
 
 def _check_parts(spec: SweepSpec) -> None:

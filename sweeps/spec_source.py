@@ -20,10 +20,28 @@ Location = tuple[str | int, ...]
 
 SCALES_KEY = "scales"
 DOMAIN_KEYS = ("choice", "uniform", "log_uniform", "int")
+MOST_VALUES = 100_000  # a few lines of aliases of aliases can stand for billions
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, as in YAML 1.2; YAML 1.1 wants 1.0e-3 and reads 1e-3 as text."""
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2; YAML 1.1 wants 1.0e-3 and reads 1e-3 as text.
+
+    Tags are refused: no setting needs one. A value that Python cannot make, such as a 99th month, is named by line.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
+        event: Any = self.peek_event()
+        if getattr(event, "tag", None) is not None:
+            raise yaml.MarkedYAMLError(
+                problem=f"found the tag {event.tag}; allowed: plain values", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -111,20 +129,40 @@ def _read_file(path: Path) -> Source:
         node = loader.get_single_node()
         values = loader.construct_document(node) if node is not None else None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"
-        ) from error
+        raise ConfigError(f"{path}{_line_of(error, text)}: not valid YAML: {_problem(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply") from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise ConfigError(f"{path}: expected a mapping of settings, found {found}")
     source = Source(str(path), values)
-    _note_lines(source, cast(yaml.Node, node), ())
+    try:
+        _note_lines(source, cast(yaml.Node, node), ())
+    except RecursionError as error:
+        raise ConfigError(
+            f"{path}: nested too deeply; allowed: no alias within what it stands for"
+        ) from error
     return source
 
 
+def _line_of(error: yaml.YAMLError, text: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f":{mark.line + 1}"
+    position = getattr(error, "position", None)  # of a character that YAML does not allow
+    return "" if position is None else f":{text.count(chr(10), 0, position) + 1}"
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """Return what is wrong in one line."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"found the character {chr(error.character)!r}"
+    return getattr(error, "problem", None) or " ".join(str(error).split())
+
+
 def _note_lines(source: Source, node: yaml.Node, location: Location) -> None:
+    if len(source.lines) > MOST_VALUES:
+        raise ConfigError(f"{source.file}: found more than {MOST_VALUES} values, aliases counted each time")
     source.lines[location] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -159,7 +197,9 @@ def _apply_text(source: Source, override: str) -> None:
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {_problem(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"--set {key}: the value is not valid YAML: nested too deeply") from error
     _apply(source, f"--set {override}", key, value)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qa_core.errors import ConfigError
 from sweeps.flatten import numbers, texts
+from sweeps.masking import masked_text, masked_values
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,7 +89,7 @@ class Tracker:
         except Exception as error:
             if tracking_uri is not None and parent_run_id is None:
                 raise ConfigError(
-                    f"tracking-uri: MLflow cannot use {tracking_uri!r}: {_first_line(error)} (allowed: "
+                    f"tracking-uri: MLflow cannot use {masked_text(tracking_uri)!r}: {_first_line(error)} (allowed: "
                     "http://HOST:PORT of a running server, sqlite:///FILE, or nothing for the embedded store)"
                 ) from error
             tracker._runs = None
@@ -184,7 +185,8 @@ class Tracker:
         self._silent_until = time.monotonic() + PAUSE_SECONDS
         if self.failures == 1:
             self._notify(f"MLflow: {operation} failed, the sweep goes on without it: {_first_line(error)}")
-        self._tracebacks.append(f"{operation}\n{''.join(traceback.format_exception(error))}\n")
+        text = "".join(traceback.format_exception(error))
+        self._tracebacks.append(masked_text(f"{operation}\n{text}\n"))
         self._write_tracebacks()
 
     def _write_tracebacks(self) -> None:
@@ -254,7 +256,7 @@ class _Runs:
         self.log_numbers(run_id, final, step=step, seconds=float(record.get("seconds") or 0.0))
         for name in TAGGED:
             if record.get(name):
-                self._client.set_tag(run_id, name, str(record[name])[:LONGEST_TAG])
+                self._client.set_tag(run_id, name, masked_text(str(record[name]))[:LONGEST_TAG])
         if trial_id in self._front:
             self._client.set_tag(run_id, FRONT_TAG, "true")
         ended_ms = _milliseconds(record.get("finished_at"))
@@ -334,7 +336,7 @@ class _Runs:
     def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        params = [Param(name, text) for name, text in texts(values).items()]
+        params = [Param(name, text) for name, text in texts(masked_values(values)).items()]
         for start in range(0, len(params), PARAMS_PER_BATCH):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
 
@@ -381,4 +383,4 @@ def _milliseconds(moment: str | None) -> int | None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return masked_text((str(error).strip() or type(error).__name__).splitlines()[0])[:300]

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.config import RunConfig, from_dict
-from qa_core.errors import Paused, StorageError
+from qa_core.errors import DataError, Paused, StorageError
 from qa_core.schema import Progress, as_json
+from sweeps.masking import masked_values
 from sweeps.schedulers.base import check_report
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
 PAUSED = "paused"  # an outcome that is no end
 FINAL_FILE = "final.json"  # in the trial's folder: its final report
+ENDINGS = ("stopped", "failed", "oom", PAUSED)  # statuses in the outcome file
 LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 PAUSE_LOOK_SECONDS = 1.0
@@ -62,23 +64,23 @@ def run_trial(task_values: dict[str, Any]) -> None:
             tune.report({**values, "final": False})
 
     with _held(folder):
-        final = read_final(folder)
-        if final is None:
-            try:
+        try:
+            final = read_final(folder)
+            if final is None:
                 final = execute(task, report)
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
-            except Paused as pause:
-                _write(folder / OUTCOME_FILE, {"status": PAUSED, "reason": str(pause), "traceback": None})
-                raise  # Ray refuses a trial that returns without a report
-            except Exception as error:
-                outcome = {
-                    "status": status_of(error),
-                    "reason": _reason(error),
-                    "traceback": traceback.format_exc(),
-                }
-                _write(folder / OUTCOME_FILE, outcome)
-                raise
+        except Paused as pause:
+            _write(folder / OUTCOME_FILE, {"status": PAUSED, "reason": str(pause), "traceback": None})
+            raise  # Ray refuses a trial that returns without a report
+        except Exception as error:
+            outcome = {
+                "status": status_of(error),
+                "reason": _reason(error),
+                "traceback": traceback.format_exc(),
+            }
+            _write(folder / OUTCOME_FILE, outcome)
+            raise
     tune.report(final)
 
 
@@ -171,25 +173,54 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON that appears whole or not at all."""
+    """Write JSON, secrets masked, that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values))
+    temporary.write_text(json.dumps(masked_values(values)))
     temporary.replace(path)
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
-    """Return why a trial ended without a result, or None when it left no such note."""
+    """Return why a trial ended without a result, or None when it left no such note; a damaged one is a failure."""
     path = folder / OUTCOME_FILE
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        outcome = _read(path)
+        texts = [outcome["reason"], outcome["traceback"] or ""]
+        if outcome["status"] not in ENDINGS or not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f"{path}: found status {outcome['status']!r}; allowed: {', '.join(ENDINGS)}, with a reason"
+            )
+    except (DataError, KeyError, TypeError) as error:
+        reason = f"DataError: {path}: how the trial ended cannot be read: {error}"
+        return {"status": "failed", "reason": reason, "traceback": None}
+    return {name: outcome[name] for name in ("status", "reason", "traceback")}
 
 
 def read_final(folder: Path) -> dict[str, Any] | None:
-    """Return the final report of a trial that has ended and whose artifact is there, or None."""
-    if not (folder / FINAL_FILE).exists() or not (folder / "artifact").is_dir():
+    """Return the final report of a trial that has ended and whose artifact is there, or None.
+
+    Raises:
+        DataError: the report is damaged; without it the trial would run again.
+    """
+    path = folder / FINAL_FILE
+    if not path.exists() or not (folder / "artifact").is_dir():
         return None
-    final = json.loads((folder / FINAL_FILE).read_text())
+    final = _read(path)
+    if not isinstance(final.get("result"), dict):
+        raise DataError(f"{path}: found {sorted(final)}; allowed: a final report with its `result`")
     final["result"]["artifact"] = str(folder / "artifact")  # the sweep's folder may have moved
     return final
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: found {type(values).__name__}; allowed: a JSON object")
+    return values
 
 
 def forget_outcome(folder: Path) -> None:

@@ -108,7 +108,7 @@ class _Events(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_error()
         with _faults_noted(self.driver):
-            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error))
+            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error or ""))
 
 
 class _Fault(tune.Stopper):
@@ -229,6 +229,8 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
             _fit(spec, driver, concurrent=concurrent_trials(spec))
     finally:
         ray.shutdown()
+        # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
+        shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)
 
 
 def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:

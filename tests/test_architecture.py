@@ -46,6 +46,13 @@ RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py")
 RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
 MLFLOW_FILES = ("sweeps/tracking.py",)
 PICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
+RUNS_CODE = ("eval", "exec", "compile", "os.system", "os.popen", "torch.hub.load")
+UNSAFE_READERS = ("unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "read_pickle")
+SAFE_LOADERS = (
+    "yaml.SafeLoader",
+    "yaml.CSafeLoader",
+    "_Loader",
+)  # the last: of sweeps/spec_source.py, made from the first
 # folder of one noun -> the file and the name of its registry
 REGISTRIES = {
     "qa_core/families": ("qa_core/registry.py", "FAMILIES"),
@@ -226,9 +233,18 @@ def nothing_runs_what_it_loads(root: Path) -> list[str]:
 
 def unsafe(call: ast.Call) -> list[str]:
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    called = ast.unparse(call.func)
     faults = []
-    if ast.unparse(call.func) == "torch.load" and given.get("weights_only") != "True":
+    if called == "torch.load" and given.get("weights_only") != "True":
         faults.append("torch.load without weights_only=True")
+    if called in RUNS_CODE or name_of(call.func) in UNSAFE_READERS:
+        faults.append(called)
+    if called in ("yaml.load", "yaml.load_all") and given.get("Loader") not in SAFE_LOADERS:
+        faults.append(f"{called} without a safe Loader")
+    if given.get("shell", "False") != "False":
+        faults.append(f"shell={given['shell']}")
+    if name_of(call.func) == "from_pretrained" and given.get("trust_remote_code") != "False":
+        faults.append("from_pretrained without trust_remote_code=False")
     for name in ("trust_remote_code", "allow_pickle"):
         if given.get(name, "False") != "False":
             faults.append(f"{name}={given[name]}")
@@ -339,6 +355,36 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
         "np.load(p, allow_pickle=True)",
         "allow_pickle=True",
     ),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/spec_source.py",
+        "yaml.load(text)",
+        "yaml.load without a safe Loader",
+    ),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/spec_source.py",
+        "yaml.load(text, Loader=yaml.UnsafeLoader)",
+        "yaml.load without a safe Loader",
+    ),
+    (nothing_runs_what_it_loads, "sweeps/spec_source.py", "yaml.unsafe_load(text)", "yaml.unsafe_load"),
+    (nothing_runs_what_it_loads, "sweeps/space.py", "eval('1')", "eval"),
+    (nothing_runs_what_it_loads, "sweeps/space.py", "def f(): exec('x = 1')", "exec"),
+    (nothing_runs_what_it_loads, "sweeps/provenance.py", "os.system('git log')", "os.system"),
+    (nothing_runs_what_it_loads, "sweeps/provenance.py", "subprocess.run('ls', shell=True)", "shell=True"),
+    (nothing_runs_what_it_loads, "qa_core/data/columns.py", "pandas.read_pickle('x')", "pandas.read_pickle"),
+    (
+        nothing_runs_what_it_loads,
+        "qa_core/semantic.py",
+        "AutoModel.from_pretrained('x')",
+        "from_pretrained without trust_remote_code=False",
+    ),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/journal.py",
+        "from sweeps.spec_source import _Loader\nimport joblib",
+        "imports joblib",
+    ),
 ]
 RULES = list(dict.fromkeys(rule for rule, *_ in VIOLATIONS))
 
@@ -376,6 +422,16 @@ def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
         "sweeps/schedulers": 3,
         "sweeps/searchers": 3,
     }
+
+
+def test_the_loader_of_sweep_files_is_a_safe_one() -> None:
+    import yaml
+
+    from sweeps.spec_source import _Loader
+
+    assert issubclass(_Loader, yaml.SafeLoader)
+    with pytest.raises(yaml.YAMLError, match=r"found the tag .*python/object/apply:os"):
+        yaml.load("!!python/object/apply:os.mkdir [x]", Loader=_Loader)
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:

@@ -63,13 +63,20 @@ def load_questions(source: str) -> QaTable:
 
 
 def _existing_file(source: str) -> Path:
-    path = Path(source).expanduser()
-    if not path.exists():
+    if not _exists(source):
         raise DataError(f"{source}: found no such file; allowed: {SOURCES}")
+    path = Path(source).expanduser()
     if not path.is_file() or not path.name.endswith(FILE_SUFFIXES):
         kind = "a folder" if path.is_dir() else "a file of another kind"
         raise DataError(f"{source}: found {kind}; allowed: {SOURCES}")
     return path
+
+
+def _exists(source: str) -> bool:
+    try:
+        return Path(source).expanduser().exists()
+    except (OSError, RuntimeError):  # a name too long, or ~ of a user that is not there
+        return False
 
 
 def _without_answers(value: Any) -> Any:
@@ -88,8 +95,7 @@ def is_file_source(source: str) -> bool:
     """Tell whether a source means a file, there or not, rather than `sample` or a hub name."""
     if source == "sample":
         return False
-    is_path = source.endswith(FILE_SUFFIXES) or Path(source).expanduser().exists()
-    return is_path or HUB_NAME.fullmatch(source) is None
+    return source.endswith(FILE_SUFFIXES) or HUB_NAME.fullmatch(source) is None or _exists(source)
 
 
 def read_squad(document: Any, source: str, *, skip_bad_examples: bool = False) -> QaTable:

@@ -19,6 +19,7 @@ from sweeps.spec import SweepSpec, load_spec, stored_spec
 
 DEFAULT_CONFIG = "quickstart"
 RESUMABLE = ("trials", "concurrent")  # may change when a sweep is resumed
+MOST_DIGITS = 9  # of a number of trials
 # parameter of `read_spec` -> the setting that it overrides
 SETTINGS = {
     "data": "recipe.data.train",
@@ -132,16 +133,18 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
         budget["concurrent"] = given["concurrent"]
     values = {**spec.as_dict(), "budget": {name: item for name, item in budget.items() if item is not None}}
     try:
-        return SweepSpec.model_validate(values)
+        resumed = SweepSpec.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(
             f"budget.{problem['loc'][-1]}: found {problem['input']!r}: {problem['msg']}"
         ) from error
+    resumed._source = spec._source  # the places in its file, for messages
+    return resumed
 
 
 def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
         raise ConfigError(
             f"--trials: found {text!r}; allowed: a whole number, or with --resume +N for N more"
         )

@@ -50,6 +50,11 @@ def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
     from qa_core import artifact
 
     source = run_dir / best.artifact
+    if not source.resolve().is_relative_to(run_dir.resolve()):
+        raise DataError(
+            f"{run_dir / RECORDS_FILE}: trial {best.trial_id}: artifact: found {best.artifact!r}; allowed: a folder "
+            "of the sweep's folder"
+        )
     artifact.load(source)
     artifact.copy(source, to)
     values = ", ".join(f"{item.name} {best.values[item.name]:.2f}" for item in result.objectives)
@@ -66,7 +71,11 @@ def read_front(run_dir: Path) -> FrontResult:
     loaded = load(run_dir / RECORDS_FILE)
     for note in loaded.notes:
         print(f"note: {note}")
-    return compute_front(loaded.records, _objectives(run_dir / SPEC_FILE))
+    objectives = _objectives(run_dir / SPEC_FILE)
+    try:
+        return compute_front(loaded.records, objectives)
+    except DataError as error:
+        raise DataError(f"{run_dir / RECORDS_FILE}: {error}") from error
 
 
 def _objectives(path: Path) -> "list[Objective]":
@@ -76,7 +85,7 @@ def _objectives(path: Path) -> "list[Objective]":
 
     try:
         return [Objective.model_validate(item) for item in json.loads(path.read_text())["objectives"]]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise DataError(f"{path}: objectives of the sweep cannot be read: {error}") from error
 
 

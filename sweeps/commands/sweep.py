@@ -1,16 +1,21 @@
 """`run`: a whole sweep, from a checked spec to its front, its plots and the next commands to type."""
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from qa_core.errors import ConfigError, StorageError
+from qa_core.config import RunConfig, from_dict
+from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.commands.planning import check_data
 from sweeps.console import SweepConsole
-from sweeps.place import Place
+from sweeps.masking import MASK, masked_text
+from sweeps.place import LOOPBACK, Place
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "qa-sweeps"
 SOME_FAILED, EXIT_INTERRUPTED = 3, 130  # exit codes
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+(LOOPBACK_NAME,) = LOOPBACK  # of the environment: 0 keeps an embedded Ray to itself
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     Raises:
         QaError: space, data, folder or tracking store are refused; nothing was trained then.
     """
+    for warning in open_doors(target):
+        print(f"warning: {masked_text(warning)}", file=sys.stderr)
     compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
     check_data(spec)
     place = Place(target.address, target.dashboard)
@@ -59,7 +68,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     if past is None:
         create_run_folder(target.folder)
     else:
-        _check_trials(spec, past)
+        _check_past(spec, past, target.folder)
     tracking = _tracking(target, past)
     console = SweepConsole()
     tracker = Tracker.start(
@@ -102,20 +111,67 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["qa-sweep", "run", "--resume", str(folder)])
 
 
-def _check_trials(spec: SweepSpec, past: "Past") -> None:
+def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
+    """Refuse a past that this sweep cannot go on from, before anything is written.
+
+    Raises:
+        ConfigError: more trials have started than the budget allows.
+        DataError: a trial is not of this sweep's space, or its recipe or reports cannot be used.
+    """
+    from sweeps.journal import JOURNAL_FILE
+    from sweeps.schedulers.base import check_report
+
     if spec.budget.trials < len(past.trials):
         raise ConfigError(
             f"--trials: found {spec.budget.trials}; allowed: {len(past.trials)} or more, the trials that have started"
         )
+    objectives = [objective.name for objective in spec.objectives]
+    for trial in past.trials:
+        try:
+            from_dict(RunConfig, trial.recipe)
+            for report in (*trial.curve, *(trial.record.curve if trial.record else ())):
+                check_report(report, objectives)
+        except (ConfigError, DataError) as error:
+            raise DataError(f"{folder / JOURNAL_FILE}: trial {trial.trial_id}: {error}") from error
 
 
 def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:
     """Return where the sweep is mirrored: as asked, or where it was before."""
     found = past.tracking if past else {}
     uri = found.get("tracking_uri")
-    if target.tracking_uri not in (None, uri) or uri is None:
-        return {"tracking_uri": target.tracking_uri}
-    return {"tracking_uri": uri, "parent_run_id": found["parent_run_id"]}
+    asked = target.tracking_uri
+    if uri is None or (asked is not None and masked_text(asked) != uri):
+        return {"tracking_uri": asked}
+    if asked is None and MASK in uri:
+        raise ConfigError(
+            f"--tracking-uri: the sweep was mirrored to {uri}, whose password is not stored; give the address again, "
+            "or another one"
+        )
+    return {"tracking_uri": asked or uri, "parent_run_id": found["parent_run_id"]}
+
+
+def open_doors(target: Target) -> list[str]:
+    """Return a warning for each server of this sweep that others may reach, or that could be used against it."""
+    warnings = []
+    if target.address is not None:
+        warnings.append(
+            f"--address {target.address}: whoever reaches the ports of that Ray cluster can run code on its machines; "
+            "keep its token authentication on and its ports closed to others"
+        )
+    elif os.environ.get(LOOPBACK_NAME, LOOPBACK[LOOPBACK_NAME]) != LOOPBACK[LOOPBACK_NAME]:
+        warnings.append(f"{LOOPBACK_NAME}={os.environ[LOOPBACK_NAME]}: Ray listens beyond the loopback")
+    if target.dashboard:
+        warnings.append(
+            "--dashboard: it listens on the loopback, where every user of this machine reaches it and can run code "
+            "with it; RAY_AUTH_MODE=token asks for a token"
+        )
+    server = urlsplit(target.tracking_uri or "")
+    if server.scheme in ("http", "https") and server.hostname not in LOOPBACK_HOSTS:
+        how = "unencrypted " if server.scheme == "http" else ""
+        warnings.append(
+            f"--tracking-uri: configurations, errors and plots are sent {how}to {server.hostname}"
+        )
+    return warnings
 
 
 def write_front(front: "FrontResult", folder: Path) -> list[Path]:
@@ -156,10 +212,10 @@ def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> lis
     """Return commands that go on from here, ready to type."""
     commands = []
     if tracker.runs_page is not None:
-        address = tracker.tracking_uri
+        address = masked_text(tracker.tracking_uri)
         if not address.startswith("http"):
+            commands.append(shlex.join(["mlflow", "ui", "--backend-store-uri", address]))
             address = "http://127.0.0.1:5000"
-            commands.append(shlex.join(["mlflow", "ui", "--backend-store-uri", tracker.tracking_uri]))
         commands.append(f"open {address}/{tracker.runs_page}")
     sizes = sorted(point.memory_mb for point in front.front if point.memory_mb is not None)
     if sizes:

@@ -315,7 +315,7 @@ def begun_sweep(folder: Path) -> Path:
     log = Journal(folder)
     log.tracked("sqlite:////before/mlflow.db", "parent7")
     for trial_id in ("t0000", "t0001"):
-        log.proposed(trial_id, assignment={}, notes={}, recipe={})
+        log.proposed(trial_id, assignment={}, notes={}, recipe={"model": {"family": "bert"}})
     append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001"))
     return folder
 

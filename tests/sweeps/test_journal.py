@@ -68,7 +68,7 @@ def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next(tmp_path: Path) ->
         ('{"event": "proposed", "trial_id": "t2", "assignment": {}, "notes": {}}', "misses 'recipe'"),
         (
             '{"event": "proposed", "trial_id": "t2", "assignment": 3, "notes": {}, "recipe": {}}',
-            "not iterable",
+            "assignment: found 3; allowed: a mapping",
         ),
         ('{"event": "started", "trial_id": "t7"}', "misses 't7'"),
         ('{"event": "start", "trial_id": "t0000"}', "did you mean 'started'"),

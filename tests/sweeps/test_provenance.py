@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.provenance import collect, command_line, git_state, masked
+from sweeps.masking import masked
+from sweeps.provenance import collect, command_line, git_state
 
 SECRETS = ["hf_abcdefghijklmnop", "ghp_ABCdef123456", "AKIAIOSFODNN7EXAMPLE", "sk-proj-abc_DEF-123"]
 

@@ -1,0 +1,142 @@
+"""The manifest of an artifact: what it must say, and that every file of the folder is the one that it records.
+
+An artifact may come from anybody, so that nothing here trusts it: types are checked, names stay in the folder, and a
+file without a recorded hash is refused. Reads JSON and hashes files; what is made of them is in `artifact.py`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qa_core.errors import ArtifactError
+
+FORMAT_VERSION = 1
+MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
+# entry -> type, and what a list or a mapping holds; None: anything
+ENTRIES: dict[str, tuple[type | tuple[type, ...], type | None]] = {
+    "family": (str, None),
+    "architecture": (dict, None),
+    "forms": (dict, dict),
+    "files": (dict, dict),
+    "weight_files": (list, str),
+    "null_threshold": ((int, float, type(None)), None),
+}
+OPTIONAL_ENTRIES: dict[str, tuple[type | tuple[type, ...], type | None]] = {  # of newer writers
+    "renamed": (dict, dict),
+    "prompting": ((dict, type(None)), None),
+    "head": ((str, type(None)), None),
+}
+WORDS = {
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+SHOWN_CHARACTERS = 60
+NOT_RECORDED = ("README.md",)  # beside the manifest and hidden files
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check every file against its recorded size and SHA-256 and return the manifest.
+
+    Raises:
+        ArtifactError: names the first file that is missing, altered or not recorded.
+    """
+    manifest = read_manifest(folder)
+    for name, recorded in manifest["files"].items():
+        path = _inside(folder, name)
+        if not path.is_file():
+            raise ArtifactError(f"{path}: recorded in {MANIFEST} but missing")
+        found = fingerprint(path)
+        if found != recorded:
+            raise ArtifactError(f"{path}: altered: found {found}, recorded {recorded}")
+    read = {RECIPE, WEIGHTS, *manifest["weight_files"], *manifest["renamed"]}
+    without_hash = sorted(read - manifest["files"].keys())
+    if without_hash:
+        raise ArtifactError(f"{folder / MANIFEST}: files without a hash: {without_hash}")
+    for name in _names(folder):
+        if name not in manifest["files"]:
+            raise ArtifactError(
+                f"{folder / name}: not recorded in {MANIFEST}; allowed: the files that it names"
+            )
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what the manifest says, its types checked; no other file is looked at.
+
+    Raises:
+        ArtifactError: there is none, or it cannot be read, lacks an entry or has one of another type.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{folder}: not an artifact: it has no {MANIFEST}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: unreadable: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_VERSION:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise ArtifactError(f"{path}: format {found!r}; allowed: {FORMAT_VERSION}")
+    if missing := ENTRIES.keys() - manifest.keys():
+        raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")
+    manifest.setdefault("renamed", {})
+    for name, (kind, inner) in (ENTRIES | OPTIONAL_ENTRIES).items():
+        if name in manifest:
+            _check_entry(f"{path}: {name}", manifest[name], kind, inner)
+    return manifest
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return the SHA-256 and the size of a file as the manifest records them."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"found {name}; every number must be finite")
+
+
+def _check_entry(place: str, value: Any, kind: type | tuple[type, ...], inner: type | None) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        allowed = " or ".join(dict.fromkeys(WORDS[item] for item in kinds))
+        raise ArtifactError(f"{place}: found {_cut(value)}; allowed: {allowed}")
+    if inner is not None:
+        items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            _check_entry(f"{place}[{key!r}]", item, inner, None)
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Yield the files that a loader could read: all but the manifest, hidden files and those that are only told."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in (MANIFEST, *NOT_RECORDED) and not path.name.startswith("."):
+            yield name
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the place of a recorded file: in the artifact's folder or one folder below.
+
+    Raises:
+        ArtifactError: the name, or a link that stands under it, leads elsewhere.
+    """
+    parts = PurePosixPath(name).parts
+    is_plain = 1 <= len(parts) <= 2 and "/".join(parts) == name and ".." not in parts and "\\" not in name
+    path = folder / name
+    if not is_plain or not name.isprintable() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtifactError(
+            f"{folder / MANIFEST}: records {name!r}; allowed: a file of this folder or one below"
+        )
+    return path

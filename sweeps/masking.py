@@ -1,0 +1,69 @@
+"""Secrets in text that is stored or shown: known token shapes, named secrets and passwords in addresses become `***`.
+
+What is only told (records, notes of failures, tracebacks, the console, MLflow) is masked. What decides what a sweep
+does (its settings) is never altered: a setting that holds a secret is refused, see `has_secret`. Standard library only.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MASK = "***"
+TOKEN_SHAPES = re.compile(
+    r"\b(hf_[A-Za-z0-9]{8,}"
+    r"|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_[A-Za-z0-9_]{8,}|glpat-[\w-]{8,}"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{12,}"
+    # With a digit, for words like "sk-translated" in names of files.
+    r"|(?<![\w.-])sk-(?=[\w-]*\d)[A-Za-z0-9_-]{16,}"
+    r"|xox[abprs]-[\w-]{8,}|dapi[0-9a-f]{16,})"
+)
+BEARER = re.compile(r"(?i)(\bbearer\s+)\S+")
+URL_PASSWORD = re.compile(r"(://)[^/@\s]+@")
+NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
+# In running text fewer names, since "tokens=30" and "secret" are words of it too.
+SECRET_IN_TEXT = re.compile(
+    r"(?i)(\b[\w-]*(?:password|passwd|api[_-]?key|(?:access|auth|hub|bearer)[_-]?token)['\"]?\s*[=:]\s*)"
+    r"('[^']*'|\"[^\"]*\"|[^\s,;)}\]]+)"
+)
+SECRET_FLAG = re.compile(r"(?i)--?[\w-]*(?:password|passwd|secret|token|api[_-]?key)$|bearer$")
+NOT_SECRET = re.compile(r"(?i)token(?:s|izer|s_per\w*)\b|batch_tokens|micro_batch_tokens|max\w*_tokens")
+
+
+def masked_text(text: str) -> str:
+    """Return text with the secrets in it masked; text without any comes back as it is."""
+    text = TOKEN_SHAPES.sub(MASK, text)
+    text = BEARER.sub(rf"\g<1>{MASK}", text)
+    text = URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
+    return SECRET_IN_TEXT.sub(rf"\g<1>{MASK}", text)
+
+
+def masked_values(values: Any) -> Any:
+    """Return JSON values with every text in them masked, names of entries included."""
+    if isinstance(values, str):
+        return masked_text(values)
+    if isinstance(values, Mapping):
+        return {masked_text(str(name)): masked_values(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [masked_values(value) for value in values]
+    return values
+
+
+def masked(arguments: Sequence[str]) -> list[str]:
+    """Return a command line's arguments with secrets masked; more names count as secret here than in running text."""
+    words = []
+    for index, word in enumerate(arguments):
+        if index and SECRET_FLAG.search(arguments[index - 1]):
+            words.append(MASK)
+            continue
+        word = TOKEN_SHAPES.sub(MASK, word)
+        word = BEARER.sub(rf"\g<1>{MASK}", word)
+        word = URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
+        if not NOT_SECRET.search(word.partition("=")[0]):
+            word = NAMED_SECRET.sub(rf"\g<1>{MASK}", word)
+        words.append(word)
+    return words
+
+
+def has_secret(text: str) -> bool:
+    """Tell whether a setting holds the shape of a token, or an address with a password."""
+    return bool(TOKEN_SHAPES.search(text) or URL_PASSWORD.search(text))

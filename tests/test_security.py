@@ -1,0 +1,283 @@
+"""What must not get out: secrets into files, MLflow or the console, names out of the report, servers unannounced."""
+
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_core.errors import ConfigError
+from sweeps import cli, journal, records, trial
+from sweeps.commands import sweep
+from sweeps.commands.sweep import Target, open_doors
+from sweeps.console import SweepConsole
+from sweeps.front import FrontResult, Point
+from sweeps.journal import Journal, Past
+from sweeps.plots import write_html
+from sweeps.spec import Objective, load_spec
+from sweeps.tracking import ERROR_FILE, Tracker, _Runs
+from tests.malformed.cases import OUT, TINY_SWEEP, write_good
+from tests.sweeps.test_records import record
+
+SECRET, PASSWORD = "hf_abcdefghijklmnop", "swordfish"
+ERROR = f"401 for {SECRET} at https://me:{PASSWORD}@host/x"
+
+
+def check_clean(text: str) -> None:
+    assert SECRET not in text
+    assert PASSWORD not in text
+    assert "***" in text
+
+
+# Secrets
+
+
+def test_records_and_journal_hold_no_secret(tmp_path: Path) -> None:
+    failed = record("t0000", status="failed", reason=ERROR, traceback=f"Traceback\n{ERROR}", objectives=None)
+    records.append(tmp_path / "records.jsonl", failed)
+    check_clean((tmp_path / "records.jsonl").read_text())
+    found = records.load(tmp_path / "records.jsonl").records[0]
+    assert found.reason == "401 for *** at https://***@host/x"
+    log = Journal(tmp_path)
+    log.tracked(f"postgresql://me:{PASSWORD}@host/mlflow", "run1")
+    log.proposed("t0000", assignment={"a": SECRET}, notes={}, recipe={"b": [ERROR]})
+    check_clean((tmp_path / journal.JOURNAL_FILE).read_text())
+
+
+def test_the_notes_of_a_failed_trial_hold_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError(ERROR)
+
+    monkeypatch.setattr(trial, "execute", fail)
+    task = trial.TrialTask("t0000", {}, str(tmp_path), str(tmp_path / "cache"), 1)
+    with pytest.raises(RuntimeError):
+        trial.run_trial(trial.as_values(task))
+    check_clean((tmp_path / trial.OUTCOME_FILE).read_text())
+    assert "RuntimeError: 401 for ***" in str(trial.read_outcome(tmp_path))
+
+
+def test_the_console_and_errors_of_the_command_line_show_no_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = io.StringIO()
+    console = SweepConsole(output)
+    console.trial_ended({"trial_id": "t0000", "status": "failed", "reason": ERROR})
+    console.note(ERROR)
+    console.finish({"failed": 1})
+    check_clean(output.getvalue())
+    assert cli.main(["predict", str(tmp_path / SECRET), "--question", "a", "--context", "b"]) == 2
+    check_clean(capsys.readouterr().err)
+    assert cli.main(["run", f"--tokn={SECRET}"]) == 2
+    assert SECRET not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (("train: good.json", f"train: {SECRET}"), "tiny.yaml:11: recipe.data.train"),
+        (("train: good.json", f"train: 'https://me:{PASSWORD}@host/a.json'"), "recipe.data.train"),
+        (("options: {grace_examples", f"options: {{{SECRET}: 1, grace_examples"), "scheduler.options"),
+        (("[full, quantize]", f"[full, {SECRET}]"), "space[0].choice[1]"),
+    ],
+)
+def test_a_sweep_file_that_holds_a_secret_is_refused_without_showing_it(
+    change: tuple[str, str], place: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SWEEP.replace(*change))
+    assert path.read_text() != TINY_SWEEP
+    with pytest.raises(ConfigError, match="looks like a token or password") as refusal:
+        load_spec(path)
+    assert place in str(refusal.value)
+    assert SECRET not in str(refusal.value)
+    assert PASSWORD not in str(refusal.value)
+
+
+def test_a_setting_typed_with_a_secret_is_refused_without_showing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_good(tmp_path)
+    arguments = ["run", "--config", "tiny.yaml", "--set", f"recipe.model.checkpoint={SECRET}", "--out", OUT]
+    assert cli.main(arguments) == 2
+    check_clean(capsys.readouterr().err)
+    assert not (tmp_path / OUT).exists()
+
+
+class FakeClient:
+    """Keeps what MLflow would be told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def create_run(self, *arguments: Any, **named: Any) -> Any:
+        info = type("Info", (), {"run_id": "r1", "start_time": 0, "status": "RUNNING"})()
+        return type("Run", (), {"info": info, "data": type("Data", (), {"tags": {}})()})()
+
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = ()) -> None:
+        self.told += [(item.key, item.value) for item in (*metrics, *params)]
+
+    def set_tag(self, run_id: str, name: str, value: str) -> None:
+        self.told.append((name, value))
+
+    def set_terminated(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+
+def test_mlflow_is_told_no_secret_in_parameters_and_tags() -> None:
+    client = FakeClient()
+    runs = _Runs(client, "1")  # type: ignore[arg-type]
+    runs.open_parent({"name": "quick", "recipe": {"a": ERROR}}, None)
+    failed = {
+        "status": "failed",
+        "reason": ERROR,
+        "config": {"model": {"checkpoint": SECRET}},
+        "device": ERROR,
+    }
+    runs.log_record("t0000", failed)
+    check_clean(json.dumps(client.told))
+    assert ("reason", "401 for *** at https://***@host/x") in client.told
+
+
+def test_errors_of_mlflow_are_noted_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError(ERROR)
+
+    monkeypatch.setattr(_Runs, "open", fail)
+    notes: list[str] = []
+    arguments: dict[str, Any] = {"run_folder": tmp_path, "experiment": "qa", "notify": notes.append}
+    tracker = Tracker.start({}, tracking_uri=None, **arguments)
+    tracker.finish("failed")
+    check_clean((tmp_path / ERROR_FILE).read_text())
+    check_clean("".join(notes))
+    with pytest.raises(ConfigError) as refusal:
+        Tracker.start({}, tracking_uri=f"http://me:{PASSWORD}@host", **arguments)
+    check_clean(str(refusal.value))
+
+
+def test_a_tracking_address_whose_password_is_not_stored_must_be_given_again(tmp_path: Path) -> None:
+    address = f"http://me:{PASSWORD}@127.0.0.1:5000"
+    Journal(tmp_path).tracked(address, "parent1")
+    past = journal.read(tmp_path)
+    assert past.tracking["tracking_uri"] == "http://***@127.0.0.1:5000"
+    same = sweep._tracking(Target(tmp_path, None, address, False), past)
+    assert same == {"tracking_uri": address, "parent_run_id": "parent1"}
+    other = sweep._tracking(Target(tmp_path, None, "http://127.0.0.1:1", False), past)
+    assert other == {"tracking_uri": "http://127.0.0.1:1"}
+    with pytest.raises(ConfigError, match=r"--tracking-uri: .* is not stored; give the address again"):
+        sweep._tracking(Target(tmp_path, None, None, False), past)
+    assert sweep._tracking(Target(tmp_path, None, None, False), Past()) == {"tracking_uri": None}
+
+
+# Servers
+
+
+@pytest.mark.parametrize(
+    ("address", "tracking_uri", "dashboard", "words"),
+    [
+        (None, None, False, ()),
+        (None, "sqlite:///x.db", False, ()),
+        (None, "http://127.0.0.1:5000", False, ()),
+        (None, "http://localhost:5000", False, ()),
+        ("10.0.0.7:6379", None, False, ("--address 10.0.0.7:6379", "run code")),
+        (None, None, True, ("--dashboard", "loopback")),
+        (None, "http://tracking.example:5000", False, ("--tracking-uri", "unencrypted", "tracking.example")),
+        (None, "https://me:x@tracking.example", False, ("--tracking-uri", "sent to tracking.example")),
+    ],
+)
+def test_each_server_that_others_may_reach_is_warned_of(
+    address: str | None, tracking_uri: str | None, dashboard: bool, words: tuple[str, ...]
+) -> None:
+    warnings = open_doors(Target(Path("x"), address, tracking_uri, dashboard))
+    assert len(warnings) == bool(words)
+    assert [word for word in words if word not in "".join(warnings)] == []
+
+
+def test_a_ray_that_is_told_to_leave_the_loopback_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
+    (warning,) = open_doors(Target(Path("x"), None, None, False))
+    assert "listens beyond the loopback" in warning
+    assert open_doors(Target(Path("x"), "10.0.0.7:6379", None, False)) != [warning]
+
+
+def test_warnings_are_shown_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_good(tmp_path)
+    arguments = ["run", "--config", "tiny.yaml", "--data", "gone.json", "--dashboard", "--out", OUT]
+    assert cli.main(arguments) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: --dashboard: ")
+    assert error.startswith("error: gone.json: ")
+
+
+# The report
+
+
+NAMES = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    '<a href="javascript:alert(1)">x</a>',
+    "<!--",
+    "]]>",
+    "\\u003cscript\\u003ealert(1)",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "\u2028alert(1)",
+    "%{x} ${x} {{x}}",
+]
+
+
+class Elements(HTMLParser):
+    """Lists every element with its attributes, and keeps the content of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, sorted(name for name, _ in attributes)))
+
+
+def report(path: Path, name: str) -> str:
+    objectives = (
+        Objective(name="em_percent", goal="max", reference=0),
+        Objective(name="memory_mb", goal="min", reference=9),
+    )
+    point = Point(
+        trial_id=name,
+        values={"em_percent": 3.0, "memory_mb": 2.0},
+        family=name,
+        head=name,
+        methods=name,
+        checkpoint=name,
+        seed=1,
+        memory_mb=2.0,
+        seconds=1.0,
+        artifact=name,
+        on_front=True,
+        is_knee=True,
+    )
+    write_html(FrontResult(objectives, (point,), 1.0, {name: 2}, {name: 1.0}), path)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_of_a_config_or_of_data_changes_what_the_report_consists_of(
+    name: str, tmp_path: Path
+) -> None:
+    plain, nasty = report(tmp_path / "a.html", "plain"), report(tmp_path / "b.html", name)
+    assert Elements(nasty).found == Elements(plain).found
+    data = nasty[nasty.rindex("Plotly.newPlot(") :]
+    for raw in ("<script>alert", "<img", "<a href", "onerror=alert(1)>", "<!--"):
+        assert raw not in data.removesuffix("</html>")
+    # Plotly reads a few elements in its labels: what reaches it has none.
+    assert "\\u003cscript" not in data.lower().replace("\\\\u003c", "")
+    assert "\\u003ca href" not in data.lower()
+    assert "\\u003cimg" not in data.lower()
