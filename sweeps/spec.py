@@ -102,6 +102,8 @@ class Budget(_Section):
     time_minutes: Annotated[float, Field(gt=0)] | None = None
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
     max_same_failures: PositiveInt = 5  # so many trials in a row that fail alike end the sweep
+    # So often a trial goes on from its checkpoint after its worker or node died. What it raises itself is final.
+    max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
 
 
 class Resources(_Section):

@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
@@ -57,9 +58,11 @@ class _Proposals(RaySearcher):
     def suggest(self, trial_id: str) -> Any:
         with _faults_noted(self.driver):
             task = self.driver.propose()
-        if self.driver.ended_by is not None:
-            return RaySearcher.FINISHED
-        return RaySearcher.FINISHED if task is None else as_values(task)
+        if task is not None:
+            return as_values(task)
+        # Ray asks again after None: a running trial may lose its worker, and is then proposed once more.
+        is_over = self.driver.ended_by is not None or not self.driver.running
+        return RaySearcher.FINISHED if is_over else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -104,9 +107,12 @@ class _Events(tune.Callback):
             self.driver.ended(trial.config["trial_id"], trial.last_result or {}, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
+        error = str(trial.get_error())
         with _faults_noted(self.driver):
-            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error))
+            if isinstance(trial.get_pickled_error(), RayActorError):  # the worker died, or its node
+                self.driver.lost(trial.config["trial_id"], error)
+            else:
+                self.driver.ended(trial.config["trial_id"], trial.last_result or {}, error)
 
 
 class _Fault(tune.Stopper):
@@ -200,7 +206,7 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:
         with _signals_end(driver):
-            _fit(spec, driver, concurrent=concurrent_trials(spec))
+            _fit(spec, driver, concurrent=concurrent_trials(spec, is_cluster=place.address is not None))
     finally:
         ray.shutdown()
 
@@ -216,7 +222,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
             scheduler=driver.scheduler.ray_scheduler(
                 spec.objectives, spec.budget.examples, history=driver.history()
             ),
-            num_samples=driver.trials_left,
+            num_samples=-1,  # the driver says when there are no more
             max_concurrent_trials=concurrent,
             time_budget_s=None if minutes is None else minutes * 60,
             reuse_actors=True,
@@ -250,12 +256,16 @@ def start_ray(place: Place, *, cpus: float) -> None:
     )
 
 
-def concurrent_trials(spec: SweepSpec) -> int:
+def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:
     """Return how many trials run at a time.
+
+    On a cluster `budget.concurrent` is taken as it stands: nodes that the autoscaler adds are not there yet.
 
     Raises:
         ConfigError: the resources cannot hold a single trial; Ray would wait for ever.
     """
+    if is_cluster and spec.budget.concurrent is not None:
+        return spec.budget.concurrent
     offered = ray.cluster_resources()
     fits = []
     for resource, key, wanted in (
@@ -265,8 +275,9 @@ def concurrent_trials(spec: SweepSpec) -> int:
         if wanted > 0:
             have = offered.get(resource, 0.0)
             if have < wanted:
+                more = "; budget.concurrent says that the cluster will add nodes" if is_cluster else ""
                 raise ConfigError(
-                    f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is"
+                    f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is{more}"
                 )
             fits.append(int(have / wanted))
     return min([*fits, spec.budget.concurrent or fits[0]])
