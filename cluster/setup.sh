@@ -7,7 +7,7 @@
 #   --shared     the folder that every node sees at the same path; default /mnt/qa-sweeps
 #   --venv       where the Python environment is made; default ~/qa-sweeps-venv
 #   --extras     extras of the package beside `cluster`, such as aws
-#   --installed  installs nothing: the `python` on the path, of a pinned image, has everything
+#   --installed  installs nothing: the `python` on the path, of a pinned image, has all that the project needs
 #
 # QA_SWEEPS_KERNELS=no leaves out the CUDA kernels of Mamba, which have to be compiled and need nvcc.
 set -euo pipefail
@@ -40,7 +40,7 @@ mount_shared() {
     as_root mkdir -p "$shared"
     if ! mountpoint -q "$shared"; then
         command -v mount.nfs4 > /dev/null || system_packages nfs-common
-        as_root mount -t nfs4 -o nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport \
+        as_root mount -t nfs4 -o nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport,lookupcache=positive \
             "$nfs" "$shared" || fail "--nfs $nfs cannot be mounted at $shared"
     fi
     # The root of a new export belongs to root.
@@ -95,7 +95,11 @@ install_kernels() {
 write_environment() {
     local file=$HOME/.qa-sweeps.env line='[ -f ~/.qa-sweeps.env ] && . ~/.qa-sweeps.env'
     {
-        [[ $installed == yes ]] || echo "export PATH=$venv/bin:\$PATH"
+        if [[ $installed == yes ]]; then
+            echo "export PYTHONPATH=$project"  # this copy of the project, not one that the image holds
+        else
+            echo "export PATH=$venv/bin:\$PATH"
+        fi
         echo "export RAY_AUTH_MODE=token"
         echo "export QA_SWEEPS_CACHE=\${QA_SWEEPS_CACHE:-$shared/cache}"
         python -c 'from sweeps.place import RAY_ENVIRONMENT as e; print(*(f"export {k}={v}" for k, v in e.items()), sep="\n")'

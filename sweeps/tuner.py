@@ -18,7 +18,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
@@ -32,6 +31,7 @@ from sweeps.spec import SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial
 
 INTERRUPTED = "interrupted"
+RAISED = '\n  File "'  # of a traceback: in Ray's note of an exception; a worker that died has none
 RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
 
@@ -107,12 +107,18 @@ class _Events(tune.Callback):
             self.driver.ended(trial.config["trial_id"], trial.last_result or {}, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = str(trial.get_error())
+        error = _error_of(trial)
         with _faults_noted(self.driver):
-            if isinstance(trial.get_pickled_error(), RayActorError):  # the worker died, or its node
-                self.driver.lost(trial.config["trial_id"], error)
-            else:
+            if RAISED in error:
                 self.driver.ended(trial.config["trial_id"], trial.last_result or {}, error)
+            else:
+                self.driver.lost(trial.config["trial_id"], error)
+
+
+def _error_of(trial: Any) -> str:
+    """Return Ray's note of a trial's error, where it stands before Ray has copied it into the run folder."""
+    note = Path(trial.error_file or "")
+    return note.read_text() if note.is_file() else ""
 
 
 class _Fault(tune.Stopper):
