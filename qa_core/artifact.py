@@ -218,7 +218,7 @@ def plain_architecture(folder: Path, family: Family) -> dict[str, Any]:
     Raises:
         ArtifactError, ConfigError: as for `load_plain`, but for the files beside the manifest.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     _check_plain(folder, manifest, family)
     return dict(manifest["architecture"])
 

@@ -108,7 +108,10 @@ def _check_entry(place: str, value: Any, kind: type | tuple[type, ...], inner: t
         allowed = " or ".join(dict.fromkeys(WORDS[item] for item in kinds))
         raise ArtifactError(f"{place}: found {_cut(value)}; allowed: {allowed}")
     if inner is not None:
-        items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+        entries: Any = value
+        items: Iterable[tuple[Any, Any]] = (
+            entries.items() if isinstance(entries, dict) else enumerate(entries)
+        )
         for key, item in items:
             _check_entry(f"{place}[{key!r}]", item, inner, None)
 

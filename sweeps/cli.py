@@ -1,4 +1,4 @@
-"""The command line: `qa-sweep run | validate | plan | confirm | front | export | evaluate | predict | ...`.
+"""The command line: `qa-sweep`, with one command for each thing that is done to sweeps and artifacts.
 
 Names, options and exit codes only; what a command does is in `sweeps/commands/`, imported when it is called,
 so that `--help` needs neither Ray nor torch. Exit codes: 0 done; 2 bad input; 3 finished, but some trials
@@ -150,6 +150,19 @@ def export(
     from sweeps.commands import results
 
     return results.export(run_dir, max_memory_mb=max_memory_mb, to=to)
+
+
+@app.command()
+def upload(
+    run_dir: RunFolder,
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH.")
+    ],
+) -> int:
+    """Copy a sweep's folder to where it outlives the cluster, and check that all of it arrived."""
+    from sweeps.commands import upload as copying
+
+    return copying.upload(run_dir, url)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sweeps.records import RECORDS_FILE, Record
 from sweeps.schedulers.base import Curves
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
-from sweeps.spec import SweepSpec
+from sweeps.spec import SPEC_FILE, SweepSpec
 from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
 
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
@@ -53,6 +53,7 @@ class _Running:
     curve: list[dict[str, Any]] = field(default_factory=list)
     is_stopped: bool = False  # the scheduler's verdict on the last report
     starts: int = 0
+    lost_workers: int = 0  # in this start of the sweep
 
 
 class Driver:
@@ -116,6 +117,8 @@ class Driver:
             running = self._again.popleft()
             self.running[running.task.trial_id] = running
             return running.task
+        if self._proposed >= self.spec.budget.trials:
+            return None
         proposal = self.searcher.propose()
         if proposal is None:
             return None
@@ -158,6 +161,33 @@ class Driver:
         self.spent_examples += progress["examples_seen"] - seen
         self.tracker.log_progress(trial_id, progress)
         self.console.trial_reported(trial_id, progress)
+
+    def lost(self, trial_id: str, error: str) -> None:
+        """Take a trial whose worker died up again, from its checkpoint; after `budget.max_lost_workers` it has failed.
+
+        Only a death without a word counts: a trial that noted its own exception before has failed by that.
+        """
+        running = self.running.get(trial_id)
+        if running is None:
+            return
+        running.lost_workers += 1
+        limit = self.spec.budget.max_lost_workers
+        if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
+            self.ended(trial_id, {}, None)
+        elif running.lost_workers > limit:
+            self.ended(
+                trial_id,
+                {},
+                f"{error.strip()}\nits worker died, after {limit} (budget.max_lost_workers) before",
+            )
+        else:
+            del self.running[trial_id]
+            reached = running.curve[-1]["examples_seen"] if running.curve else 0
+            running.task = replace(running.task, reported_examples=reached)
+            self._again.append(running)
+            self.console.note(
+                f"{trial_id}: its worker died ({running.lost_workers} of {limit} times); it goes on"
+            )
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
         """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
@@ -262,6 +292,7 @@ class Driver:
             max_memory_mb=self.spec.budget.max_memory_mb,
             reported_examples=reported_examples,
             pause_file=str(self.pause_file),
+            sweep_file=str(self.folder / SPEC_FILE),
         )
 
     def _values(self, record: Record) -> list[float] | None:
@@ -313,7 +344,11 @@ class Driver:
             started_at=_utc(running.started),
             finished_at=_utc(finished),
             seconds=finished - running.started,
-            provenance={**self.provenance, "left_over_bytes": metrics.get("left_over_bytes")},
+            provenance={
+                **self.provenance,
+                "left_over_bytes": metrics.get("left_over_bytes"),
+                "node": ending.get("node") or metrics.get("node"),
+            },
         )
 
     def _ending(self, running: _Running, error: str | None) -> dict[str, Any] | None:

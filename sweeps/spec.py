@@ -107,6 +107,8 @@ class Budget(_Section):
     price_per_hour: Annotated[float, Field(gt=0)] | None = (
         None  # of one worker machine, in any currency; for `plan`
     )
+    # So often a trial goes on from its checkpoint after its worker or node died. What it raises itself is final.
+    max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
 
 
 class Resources(_Section):

@@ -27,6 +27,7 @@ ENDINGS = ("stopped", "failed", "oom", PAUSED)  # statuses in the outcome file
 LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 PAUSE_LOOK_SECONDS = 1.0
+NODE_DIGITS = 12
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
 
 
@@ -43,6 +44,7 @@ class TrialTask:
     max_memory_mb: float | None = None
     reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
     pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
+    sweep_file: str | None = None  # written by the driver: a worker that does not see it has another disk
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
@@ -56,18 +58,20 @@ def run_trial(task_values: dict[str, Any]) -> None:
 
     task = TrialTask(**task_values)
     folder = Path(task.folder)
+    node = _node()
+    _check_shared(task.sweep_file)
 
     def report(progress: Progress) -> None:
         if progress.examples_seen > task.reported_examples:
             values = as_json(progress)
             check_report(values, task.objectives)
-            tune.report({**values, "final": False})
+            tune.report({**values, "final": False, "node": node})
 
     with _held(folder):
         try:
             final = read_final(folder)
             if final is None:
-                final = execute(task, report)
+                final = {**execute(task, report), "node": node}
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
         except Paused as pause:
@@ -78,10 +82,27 @@ def run_trial(task_values: dict[str, Any]) -> None:
                 "status": status_of(error),
                 "reason": _reason(error),
                 "traceback": traceback.format_exc(),
+                "node": node,
             }
             _write(folder / OUTCOME_FILE, outcome)
             raise
     tune.report(final)
+
+
+def _node() -> str | None:
+    """Return which node of the cluster this is: a number that Ray draws at each start of a node, not a host's name."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()[:NODE_DIGITS] if ray.is_initialized() else None
+
+
+def _check_shared(sweep_file: str | None) -> None:
+    """Refuse to train into a folder that the driver will not see."""
+    if sweep_file is not None and not Path(sweep_file).exists():
+        raise StorageError(
+            f"{sweep_file}: node {_node()} does not see this file of the sweep; allowed: a folder on a file system "
+            "that every node mounts at the same path"
+        )
 
 
 def execute(task: TrialTask, report: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from sweeps.spec import SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial
 
 INTERRUPTED = "interrupted"
+RAISED = '\n  File "'  # of a traceback: in Ray's note of an exception; a worker that died has none
 RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
 
@@ -59,9 +60,11 @@ class _Proposals(RaySearcher):
     def suggest(self, trial_id: str) -> Any:
         with _faults_noted(self.driver):
             task = self.driver.propose()
-        if self.driver.ended_by is not None:
-            return RaySearcher.FINISHED
-        return RaySearcher.FINISHED if task is None else as_values(task)
+        if task is not None:
+            return as_values(task)
+        # Ray asks again after None: a running trial may lose its worker, and is then proposed once more.
+        is_over = self.driver.ended_by is not None or not self.driver.running
+        return RaySearcher.FINISHED if is_over else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -106,9 +109,18 @@ class _Events(tune.Callback):
             self.driver.ended(trial.config["trial_id"], trial.last_result or {}, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
+        error = _error_of(trial)
         with _faults_noted(self.driver):
-            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, str(error or ""))
+            if RAISED in error:
+                self.driver.ended(trial.config["trial_id"], trial.last_result or {}, error)
+            else:
+                self.driver.lost(trial.config["trial_id"], error)
+
+
+def _error_of(trial: Any) -> str:
+    """Return Ray's note of a trial's error, where it stands before Ray has copied it into the run folder."""
+    note = Path(trial.error_file or "")
+    return note.read_text() if note.is_file() else ""
 
 
 class _Fault(tune.Stopper):
@@ -226,7 +238,7 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:
         with _signals_end(driver):
-            _fit(spec, driver, concurrent=concurrent_trials(spec))
+            _fit(spec, driver, concurrent=concurrent_trials(spec, is_cluster=place.address is not None))
     finally:
         ray.shutdown()
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
@@ -244,7 +256,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
             scheduler=driver.scheduler.ray_scheduler(
                 spec.objectives, spec.budget.examples, history=driver.history()
             ),
-            num_samples=driver.trials_left,
+            num_samples=-1,  # the driver says when there are no more
             max_concurrent_trials=concurrent,
             time_budget_s=None if minutes is None else minutes * 60,
             reuse_actors=True,
@@ -278,12 +290,16 @@ def start_ray(place: Place, *, cpus: float) -> None:
     )
 
 
-def concurrent_trials(spec: SweepSpec) -> int:
+def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:
     """Return how many trials run at a time.
+
+    On a cluster `budget.concurrent` is taken as it stands: nodes that the autoscaler adds are not there yet.
 
     Raises:
         ConfigError: the resources cannot hold a single trial; Ray would wait for ever.
     """
+    if is_cluster and spec.budget.concurrent is not None:
+        return spec.budget.concurrent
     offered = ray.cluster_resources()
     fits = []
     for resource, key, wanted in (
@@ -293,8 +309,9 @@ def concurrent_trials(spec: SweepSpec) -> int:
         if wanted > 0:
             have = offered.get(resource, 0.0)
             if have < wanted:
+                more = "; budget.concurrent says that the cluster will add nodes" if is_cluster else ""
                 raise ConfigError(
-                    f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is"
+                    f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is{more}"
                 )
             fits.append(int(have / wanted))
     return min([*fits, spec.budget.concurrent or fits[0]])

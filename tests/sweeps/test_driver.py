@@ -194,3 +194,51 @@ def test_a_full_disk_ends_the_sweep_and_leaves_the_trial_open(tmp_path: Path) ->
     assert "trial t0000: StorageError: x/checkpoint" in str(driver.fault)
     assert (driver.propose(), driver.records, driver.unfinished()) == (None, [], 1)
     assert _driver(tmp_path / "run").propose().trial_id == "t0000"
+
+
+def test_a_trial_whose_worker_died_goes_on_from_what_it_reported_and_only_so_often(tmp_path: Path) -> None:
+    budget = {"trials": 2, "examples": 900, "max_lost_workers": 2}
+    driver = _driver(tmp_path / "run", budget=budget)
+    task = driver.propose()
+    driver.started("t0000")
+    driver.reported("t0000", _report(100), is_stopped=False)
+    driver.lost("t0000", "The actor died: its node has died")
+    assert (driver.records, driver.running, driver.unfinished()) == ([], {}, 1)
+
+    again = driver.propose()
+    assert (again.trial_id, again.recipe, again.reported_examples) == ("t0000", task.recipe, 100)
+    assert driver.propose().trial_id == "t0001"
+    assert driver.propose() is None  # the budget's two are out
+    driver.started("t0000")
+    driver.lost("t0000", "The actor died: its node has died")
+    assert driver.propose().trial_id == "t0000"
+    driver.started("t0000")
+    driver.lost("t0000", "The actor died: its node has died")
+    assert driver.propose() is None
+    (record,) = driver.records
+    assert (record.status, record.starts, record.examples_seen) == ("failed", 3, 100)
+    assert record.reason == "its worker died, after 2 (budget.max_lost_workers) before"
+    assert "its node has died" in record.traceback
+
+
+def test_a_worker_that_died_after_the_end_of_its_trial_does_not_undo_it(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    failed, stopped = driver.propose(), driver.propose()
+    for task in (failed, stopped):
+        driver.started(task.trial_id)
+    Path(failed.folder).mkdir(parents=True)
+    note = '{"status": "oom", "reason": "full", "traceback": "y", "node": "ab12"}'
+    (Path(failed.folder) / OUTCOME_FILE).write_text(note)
+    driver.reported(stopped.trial_id, _report(300), is_stopped=True)
+    for task in (failed, stopped):
+        driver.lost(task.trial_id, "The actor died")
+    assert [(record.status, record.starts) for record in driver.records] == [("oom", 1), ("stopped", 1)]
+    assert [record.provenance["node"] for record in driver.records] == ["ab12", None]
+
+
+def test_a_record_says_on_which_node_the_trial_ended(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    task = driver.propose()
+    driver.started(task.trial_id)
+    driver.ended(task.trial_id, {**_final(Path(task.folder), 12.0), "node": "0123456789ab"}, None)
+    assert driver.records[0].provenance["node"] == "0123456789ab"

@@ -159,3 +159,13 @@ def test_the_pause_file_is_looked_for_once_a_second_at_most(tmp_path, monkeypatc
     now[0] += 1.0
     assert is_to_pause() is True
     assert trial._pause_watch(None)() is False
+
+
+def test_a_worker_that_does_not_see_the_sweeps_folder_trains_nothing(small_squad, cache_dir, tmp_path):
+    elsewhere = str(tmp_path / "run" / "spec.json")
+    task = _task(tmp_path / "run" / "trials" / "t0000", cache_dir, small_squad, sweep_file=elsewhere)
+    with pytest.raises(
+        StorageError, match=r"run/spec\.json: node None does not see .* mounts at the same path"
+    ):
+        trial.run_trial(trial.as_values(task))
+    assert not (tmp_path / "run").exists()

@@ -202,6 +202,54 @@ def test_a_prompted_recipe_stands_on_the_front_of_the_trained_ones(
     assert tracker.failures == 0
 
 
+class _Killer(_Told):
+    """Kills Ray's workers at the first reports, as the loss of a machine does."""
+
+    def __init__(self, kills: int) -> None:
+        super().__init__()
+        self.kills = kills
+
+    def trial_reported(self, *args) -> None:
+        self.calls.append(("trial_reported", args))
+        if len(self.named("trial_reported")) > self.kills:
+            return
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.name().startswith("ray::Impl"):  # what runs trials; Ray has agents too
+                    process.kill()
+
+
+def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_and_one_that_raises_does_not(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    """The report of a rung comes after its checkpoint: what was reported is never trained again."""
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        scheduler={"name": "fifo", "options": {"at": [40, 80]}},
+        budget={"trials": 2, "examples": 120, "concurrent": 1},
+        space=[
+            {"set": "model.family", "choice": ["bert"]},
+            {"set": "methods", "choice": ["lora"]},
+            {"set": "methods.lora.targets", "choice": ["attention", "no_such_set"]},
+        ],
+    )
+    console = _Killer(kills=2)
+    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=_Told())
+    found = {item.trial_id: item for item in records.load(outcome.folder / RECORDS_FILE).records}
+    assert {name: (item.status, item.starts) for name, item in found.items()} == {
+        "t0000": ("ok", 3),
+        "t0001": ("failed", 1),
+    }
+    points = [args[1]["examples_seen"] for args in console.named("trial_reported")]
+    assert points == [point["examples_seen"] for point in found["t0000"].curve[:-1]]
+    assert len(points) == len(set(points)) == 2
+    assert "no_such_set" in found["t0001"].reason
+    assert len({item.provenance["node"] for item in found.values()}) == 1
+    assert len(found["t0000"].provenance["node"]) == 12
+
+
 def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": 64})
