@@ -110,7 +110,7 @@ class Host:
         return subprocess.CompletedProcess(command, process.returncode, output)
 
     def processes(self) -> list[str]:
-        """Return the command lines of everything that runs on it; what has ended stays as defunct: nobody waits for it."""
+        """Return the command lines of everything that runs on it, but of what has ended and nobody waits for."""
         return [
             line
             for line in self.run("ps -eo args --no-headers").stdout.splitlines()
