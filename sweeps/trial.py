@@ -6,6 +6,7 @@ so that torch is imported once; each trial starts with a look at what the last o
 
 import gc
 import json
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +72,8 @@ def run_trial(task_values: dict[str, Any]) -> None:
         try:
             final = read_final(folder)
             if final is None:
+                # Of a run that was killed between its artifact and its final report.
+                shutil.rmtree(folder / "artifact", ignore_errors=True)
                 final = {**execute(task, report), "node": node}
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
@@ -215,7 +218,7 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
     except (DataError, KeyError, TypeError) as error:
         reason = f"DataError: {path}: how the trial ended cannot be read: {error}"
         return {"status": "failed", "reason": reason, "traceback": None}
-    return {name: outcome[name] for name in ("status", "reason", "traceback")}
+    return {name: outcome.get(name) for name in ("status", "reason", "traceback", "node")}
 
 
 def read_final(folder: Path) -> dict[str, Any] | None:

@@ -110,11 +110,11 @@ class Host:
         return subprocess.CompletedProcess(command, process.returncode, output)
 
     def processes(self) -> list[str]:
-        """Return the command lines of everything that runs on it."""
+        """Return the command lines of everything that runs on it, but of what has ended and nobody waits for."""
         return [
             line
             for line in self.run("ps -eo args --no-headers").stdout.splitlines()
-            if " -eo args" not in line
+            if " -eo args" not in line and "<defunct>" not in line
         ]
 
     def stop(self) -> None:

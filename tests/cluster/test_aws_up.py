@@ -48,9 +48,9 @@ REQUEST_WORKERS = """
     validate_config(config)
     config = bootstrap_aws(config)
     provider = AWSNodeProvider(config["provider"], config["cluster_name"])
-    for name, count in (("gpu_spot", 2), ("gpu_on_demand", 1)):
+    for name in ("gpu_spot", "gpu_spot", "gpu_on_demand"):  # one at a time: the emulator gives no more at once
         tags = {"ray-node-type": "worker", "ray-launch-config": "x", "ray-user-node-type": name}
-        provider.create_node(config["available_node_types"][name]["node_config"], tags, count)
+        provider.create_node(config["available_node_types"][name]["node_config"], tags, 1)
 """
 STATE = """
     import boto3, json

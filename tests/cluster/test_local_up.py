@@ -161,6 +161,8 @@ def test_a_sweep_on_two_hosts_outlives_the_loss_of_one(machines: Lab, small_squa
     assert events.count("started") == TRIALS + 1
     assert (shared / "mlflow/mlflow.db").stat().st_size > 0
 
+    checked(caller, f"ray exec --no-config-cache {FILE} 'bash ~/qa-sweeps/cluster/mlflow.sh --stop'", **NO_V2)
     checked(caller, f"ray down -y {FILE}", **NO_V2)
     left = "\n".join(machines.hosts["head"].processes())
-    assert "gcs_server" not in left, left
+    assert "sshd" in left
+    assert not [name for name in ("gcs_server", "raylet", "mlflow") if name in left], left

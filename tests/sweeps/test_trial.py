@@ -169,3 +169,13 @@ def test_a_worker_that_does_not_see_the_sweeps_folder_trains_nothing(small_squad
     ):
         trial.run_trial(trial.as_values(task))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_that_was_killed_between_its_artifact_and_its_final_report_runs_again(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    task = _task(tmp_path / "t", cache_dir, small_squad)
+    (final,) = _reports_of(task, monkeypatch)[-1:]
+    (tmp_path / "t" / trial.FINAL_FILE).unlink()
+    again = _reports_of(task, monkeypatch)[-1]
+    assert again["result"]["quality"] == final["result"]["quality"]

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from sweeps.records import RECORDS_FILE
 from sweeps.space import compile_space
 from sweeps.spec import load_spec
 from sweeps.tracking import Tracker
-from sweeps.tuner import create_run_folder, run_sweep
+from sweeps.tuner import _Events, concurrent_trials, create_run_folder, run_sweep
 
 
 class _Told:
@@ -266,6 +267,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+<<<<<<< HEAD
 def _memory_spec(tmp_path, small_squad, limit):
     space = [
         {"set": "model.family", "choice": ["bert", "lstm"]},
@@ -307,3 +309,39 @@ def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
             console=_Told(),
             tracker=_Told(),
         )
+=======
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        ("The actor died unexpectedly before finishing this task.\n\tpid: 7\nIts node has died.\n", "lost"),
+        (
+            'ray::ImplicitFunc.train() (pid=7)\n  File "trial.py", line 3, in run_trial\nStorageError: held\n',
+            "ended",
+        ),
+    ],
+)
+def test_a_worker_that_died_is_told_from_a_trial_that_raised(note: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\n{note}")
+    trial = SimpleNamespace(
+        error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
+    )
+    driver = _Told()
+    _Events(driver).on_trial_error(1, [], trial)
+    ((name, args),) = driver.calls
+    assert (name, args[0]) == (told, "t3")
+    assert note in args[-1]
+
+
+def test_on_a_cluster_the_named_number_of_trials_runs_whatever_nodes_are_there(
+    small_squad, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    budget, wanted = {"trials": 20, "examples": 120}, {"gpus_per_trial": 1}
+    named = _spec(tmp_path, small_squad, budget={**budget, "concurrent": 8}, resources=wanted)
+    assert concurrent_trials(named, is_cluster=True) == 8
+    with pytest.raises(ConfigError, match=r"found 1\.0; allowed: at most 0, all that there is$"):
+        concurrent_trials(named)
+    unnamed = _spec(tmp_path, small_squad, budget=budget, resources=wanted)
+    with pytest.raises(ConfigError, match=r"budget\.concurrent says that the cluster will add nodes"):
+        concurrent_trials(unnamed, is_cluster=True)
+>>>>>>> cluster
