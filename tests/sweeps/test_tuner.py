@@ -267,7 +267,6 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
-<<<<<<< HEAD
 def _memory_spec(tmp_path, small_squad, limit):
     space = [
         {"set": "model.family", "choice": ["bert", "lstm"]},
@@ -309,7 +308,8 @@ def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
             console=_Told(),
             tracker=_Told(),
         )
-=======
+
+
 @pytest.mark.parametrize(
     ("note", "told"),
     [
@@ -344,4 +344,3 @@ def test_on_a_cluster_the_named_number_of_trials_runs_whatever_nodes_are_there(
     unnamed = _spec(tmp_path, small_squad, budget=budget, resources=wanted)
     with pytest.raises(ConfigError, match=r"budget\.concurrent says that the cluster will add nodes"):
         concurrent_trials(unnamed, is_cluster=True)
->>>>>>> cluster
