@@ -6,7 +6,7 @@ file without a recorded hash is refused. Reads JSON and hashes files; what is ma
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -108,8 +108,11 @@ def _check_entry(place: str, value: Any, kind: type | tuple[type, ...], inner: t
         allowed = " or ".join(dict.fromkeys(WORDS[item] for item in kinds))
         raise ArtifactError(f"{place}: found {_cut(value)}; allowed: {allowed}")
     if inner is not None:
-        held: Any = value
-        for key, item in held.items() if isinstance(held, dict) else enumerate(held):
+        entries: Any = value
+        items: Iterable[tuple[Any, Any]] = (
+            entries.items() if isinstance(entries, dict) else enumerate(entries)
+        )
+        for key, item in items:
             _check_entry(f"{place}[{key!r}]", item, inner, None)
 
 
