@@ -38,14 +38,14 @@ def check_numbers(folder: Path, manifest: Mapping[str, Any]) -> None:
         ArtifactError: names the entry, what was found and what is allowed.
     """
     names = {WEIGHTS, *manifest["weight_files"], *manifest["renamed"]}
-    largest = max(COMMON_NUMBER, sum(manifest["files"][name]["bytes"] for name in names))
+    size = sum(manifest["files"][name]["bytes"] for name in names)
     tensors = sum(_tensor_count(folder / name) for name in names)
     for place, value in _numbers({name: manifest[name] for name in ("architecture", "forms")}, ""):
-        allowed = tensors if "layer" in place.rpartition(".")[2] else largest
+        allowed = tensors if "layer" in place.rpartition(".")[2] else max(COMMON_NUMBER, size)
         if abs(value) > allowed:
             raise ArtifactError(
-                f"{folder / MANIFEST}: {place}: found {value}; allowed: at most {allowed}, for weights of {largest} "
-                f"bytes in {tensors} tensors"
+                f"{folder / MANIFEST}: {place}: found {value}; allowed: at most {allowed}, for weights of {size} bytes "
+                f"in {tensors} tensors"
             )
 
 

@@ -353,7 +353,7 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("a flipped bit", _flip, (WEIGHTS, "altered")),
     ("empty weights", content(WEIGHTS, b""), ("bad", "cannot be loaded")),
     ("cut weights", _cut, ("bad", "cannot be loaded")),
-    ("a header alone", content(WEIGHTS, struct.pack("<Q", 2) + b"{}"), ("bad", "missing")),
+    ("a header alone", content(WEIGHTS, struct.pack("<Q", 2) + b"{}"), ("bad", "in 0 tensors")),
     ("a header of 2^63 bytes", content(WEIGHTS, b"\xff" * 8 + b"{}"), ("bad", "cannot be loaded")),
     ("a header of no JSON", content(WEIGHTS, struct.pack("<Q", 4) + b"{{{{"), ("bad", "cannot be loaded")),
     ("a header that is a list", content(WEIGHTS, struct.pack("<Q", 2) + b"[]"), ("bad", "cannot be loaded")),
