@@ -46,16 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=given or ["--help"], prog_name="qa-sweep", standalone_mode=False)
     except QaError as error:
-        print(f"error: {masked_text(str(error))}", file=sys.stderr)
+        _complain(str(error))
         return BAD_INPUT
     except usage_error as error:
-        print(f"error: {masked_text(error.format_message())}", file=sys.stderr)
+        _complain(error.format_message())
         return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # newer versions of typer return it
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return int(code or DONE)
+
+
+def _complain(message: str) -> None:
+    """Print a message without secrets; what the stream cannot hold, such as half a character, as an escape."""
+    text = masked_text(message).encode("utf-8", "backslashreplace").decode("utf-8")
+    print(f"error: {text}", file=sys.stderr)
 
 
 @app.command()

@@ -59,7 +59,10 @@ def read(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]
 
 def _parse(line: bytes, place: str) -> dict[str, Any]:
     try:
-        values = json.loads(line.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+        text = line.decode("utf-8")
+        values = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if "\\ud" in text.lower():  # of a pair, or alone, which UTF-8 cannot hold
+            json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not a JSON line: {error}") from error
     if not isinstance(values, dict):

@@ -206,7 +206,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
         ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
     """
     source = read_source(path, overrides, scales)
-    _refuse_secrets(source.values, source, ())
+    _check_texts(source.values, source, ())
     try:
         spec = SweepSpec.model_validate(source.values)
     except ValidationError as error:
@@ -250,15 +250,19 @@ def store_spec(spec: SweepSpec, folder: Path) -> None:
         raise StorageError(f"{folder / SPEC_FILE}: cannot be written: {error}") from error
 
 
-def _refuse_secrets(values: Any, source: Source, location: Location) -> None:
-    """Refuse tokens and passwords: settings are stored and shown as they are, so that a sweep can be repeated."""
+def _check_texts(values: Any, source: Source, location: Location) -> None:
+    """Refuse tokens, passwords and half characters: settings are stored and shown as they are, to be repeated."""
     if isinstance(values, Mapping):
         for name, value in values.items():
-            _refuse_secrets(str(name), source, location)
-            _refuse_secrets(value, source, (*location, name))
+            _check_texts(str(name), source, location)
+            _check_texts(value, source, (*location, name))
     elif isinstance(values, list):
         for index, value in enumerate(values):
-            _refuse_secrets(value, source, (*location, index))
+            _check_texts(value, source, (*location, index))
+    elif isinstance(values, str) and any("\ud800" <= character <= "\udfff" for character in values):
+        raise ConfigError(
+            f"{source.place(location)}: {dotted(location)}: found {values!r}; allowed: no lone surrogates"
+        )
     elif isinstance(values, str) and has_secret(values):
         raise ConfigError(
             f"{masked_text(source.place(location))}: {masked_text(dotted(location))}: found what looks like a token or "

@@ -84,9 +84,13 @@ def _objectives(path: Path) -> "list[Objective]":
     from sweeps.spec import Objective
 
     try:
-        return [Objective.model_validate(item) for item in json.loads(path.read_text())["objectives"]]
+        found = [Objective.model_validate(item) for item in json.loads(path.read_text())["objectives"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise DataError(f"{path}: objectives of the sweep cannot be read: {error}") from error
+    if not found or len({objective.name for objective in found}) < len(found):
+        names = [objective.name for objective in found]
+        raise DataError(f"{path}: objectives: found {names}; allowed: at least one, each once")
+    return found
 
 
 def _write(path: Path, write: Callable[[], None]) -> None:

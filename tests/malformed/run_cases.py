@@ -165,6 +165,7 @@ LINES: list[tuple[str, Make, tuple[str, ...]]] = [
     ("NaN", _text_then('{"seconds": NaN}'), ("records.jsonl:2", "found NaN", "finite")),
     ("a number beyond all floats", _text_then('{"seconds": 1e999}'), ("records.jsonl:2", "found 1e999")),
     ("a number of 5000 digits", _text_then('{"seconds": ' + "9" * 5000 + "}"), ("records.jsonl:2",)),
+    ("a lone surrogate", in_record("device", to="\ud800"), ("records.jsonl:1", "surrogates")),
     ("no version", in_record("schema_version", to=...), ("records.jsonl:1", "schema_version", "None")),
     ("a version of tomorrow", in_record("schema_version", to=2), ("schema_version: found 2", "reads 1")),
     ("an unknown field", in_record("secnds", to=1), ("records.jsonl:1", "did you mean 'seconds'")),
@@ -397,6 +398,18 @@ CASES = [
     *_of("journal", RESUME, JOURNAL),
     *_of("settings", RESUME, SETTINGS),
     *_of("settings of a front", FRONT, SETTINGS[:5]),
+    *_of(
+        "settings of a front",
+        FRONT,
+        [
+            ("no objectives", in_spec("objectives", to=[]), ("spec.json", "objectives", "at least one")),
+            (
+                "an objective twice",
+                in_spec("objectives", 1, "name", to="em_percent"),
+                ("spec.json", "each once"),
+            ),
+        ],
+    ),
     *_of(
         "export",
         EXPORT,

@@ -57,6 +57,11 @@ TEXTS: list[tuple[str, bytes | str, tuple[str, ...]]] = [
     ),
     ("deep nesting", "space: " + "[" * 5000 + "]" * 5000 + "\n", ("bad.yaml", "nested")),
     ("a huge number", TINY_SWEEP.replace("seed: 1", "seed: " + "9" * 5000), ("bad.yaml",)),
+    (
+        "a lone surrogate",
+        TINY_SWEEP.replace("train: good.json", r'train: "\ud800.json"'),
+        ("data.train", "surrogates"),
+    ),
     ("a merge of text", TINY_SWEEP + "<<: text\n", ("not valid YAML",)),
 ]
 # name, path, value there, what the refusal says; the line is that of the nearest setting that stands in the file
