@@ -55,6 +55,7 @@ class LoadedArtifact:
     tokenizer: Any
     config: RunConfig
     manifest: Mapping[str, Any]
+    folder: Path
 
     @property
     def artifact_bytes(self) -> int:
@@ -170,7 +171,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
     for name, form in manifest["forms"].items():
         model = registry.method_class(name).settle(model, form)
     tokenizer = _read_tokenizer(folder, manifest["architecture"])
-    return LoadedArtifact(model.eval(), family, tokenizer, config, manifest)
+    return LoadedArtifact(model.eval(), family, tokenizer, config, manifest, folder)
 
 
 def _read_recipe(path: Path) -> RunConfig:
@@ -186,6 +187,9 @@ def _read_tokenizer(folder: Path, architecture: Mapping[str, Any]) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not getattr(tokenizer, "is_fast", False):
         raise ArtifactError(f"{folder}: the tokenizer has no fast form; allowed: one with tokenizer.json")
+    tokenizer("one text")  # a setting of another type shows in its first use
+    if tokenizer.pad_token_id is None:
+        raise ArtifactError(f"{folder}: the tokenizer has no padding token; allowed: one with `pad_token`")
     sections = (architecture, *(item for item in architecture.values() if isinstance(item, Mapping)))
     rows = next((item["vocab_size"] for item in sections if "vocab_size" in item), len(tokenizer))
     if len(tokenizer) > rows:

@@ -32,7 +32,7 @@ def read_parquet(path: Path, *, skip_bad_examples: bool) -> QaTable:
     columns = [*COLUMNS, *(["title"] if "title" in file.schema_arrow.names else [])]
     try:
         rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: found {error}; allowed: a complete Parquet file") from error
     return _read_rows(str(path), rows, skip_bad_examples=skip_bad_examples)
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import ConfigError, StorageError
+from qa_core.errors import ArtifactError, ConfigError, StorageError
 
 if TYPE_CHECKING:
     from qa_core.artifact import LoadedArtifact
@@ -59,7 +59,23 @@ def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool)
 
 
 def answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[Prediction]":
-    """Let the artifact answer a table under its own recipe's lengths and decoding settings."""
+    """Let the artifact answer a table under its own recipe's lengths and decoding settings.
+
+    Raises:
+        ArtifactError: its network or tokenizer cannot be used, such as for a setting of the wrong type.
+    """
+    import torch
+
+    try:
+        return _answer(loaded, table, device=device)
+    except torch.OutOfMemoryError:  # of the device, not of the artifact
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{loaded.folder}: cannot answer: {type(error).__name__}: {reason}") from error
+
+
+def _answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[Prediction]":
     from qa_core import evaluate as evaluator
     from qa_core.data.windows import WindowLengths, build_windows
     from qa_core.hardware import choose_device

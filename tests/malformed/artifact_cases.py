@@ -341,6 +341,11 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
         entry(MANIFEST, "forms", to={"lora": {"low_rank": ["qa_outputs"], "rank": 10**9, "scale": 1}}),
         ("manifest.json", "forms.lora.rank", "found 1000000000"),
     ),
+    (
+        "an architecture that shows only in use",
+        entry(MANIFEST, "architecture", "output_hidden_states", to=["x"]),
+        ("bad", "cannot answer", "TypeError"),
+    ),
     ("another architecture", entry(MANIFEST, "architecture", "num_hidden_layers", to=3), ("bad", "missing")),
     (
         "a smaller architecture",
@@ -397,6 +402,16 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("a tokenizer that is cut", content("tokenizer.json", '{"version": "1.0"'), ("bad", "cannot be loaded")),
     ("a tokenizer of an empty object", content("tokenizer.json", "{}"), ("bad", "cannot be loaded")),
     ("no tokenizer", removed("tokenizer.json", is_rehashed=True), ("bad", "cannot be loaded")),
+    (
+        "a tokenizer with a length that is a mapping",
+        entry("tokenizer_config.json", "model_max_length", to={}),
+        ("bad", "cannot be loaded", "dict"),
+    ),
+    (
+        "a tokenizer without padding",
+        entry("tokenizer_config.json", "pad_token", to=...),
+        ("bad", "no padding token"),
+    ),
     ("a tokenizer of its own code", _code, ("bad", "cannot be loaded")),
     ("a tokenizer with more words than weights", _larger_vocabulary, ("bad", "tokens")),
 ]

@@ -29,6 +29,7 @@ def table_bytes(**columns: Any) -> bytes:
 
 
 GOOD = table_bytes()
+NOT_UTF8 = GOOD.replace(b"Who built", b"Who \xffuilt")
 BROKEN_INSIDE = GOOD[:4] + b"\xff" * 200 + GOOD[204:]
 # name, content, what the refusal says beside the file
 BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
@@ -41,6 +42,7 @@ BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("a footer of wrong length", GOOD[:-8] + b"\xff\xff\xff\x7fPAR1", ("allowed: a complete Parquet file",)),
     ("a footer of zeros", GOOD[:-300] + bytes(292) + GOOD[-8:], ("allowed: a complete Parquet file",)),
     ("damaged pages", BROKEN_INSIDE, ("allowed: a complete Parquet file",)),
+    ("text that is not UTF-8", NOT_UTF8, ("utf-8", "allowed: a complete Parquet file")),
     ("no id column", table_bytes(id=None), ("missing: id",)),
     ("no context column", table_bytes(context=None), ("missing: context",)),
     ("no question column", table_bytes(question=None), ("missing: question",)),
