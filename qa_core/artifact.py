@@ -55,7 +55,7 @@ class LoadedArtifact:
     tokenizer: Any
     config: RunConfig
     manifest: Mapping[str, Any]
-    folder: Path
+    folder: Path | None = None  # None: of a network that was never written
 
     @property
     def artifact_bytes(self) -> int:
