@@ -26,13 +26,14 @@ def read_parquet(path: Path, *, skip_bad_examples: bool) -> QaTable:
 
     try:
         file = parquet.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: found {error}; allowed: a complete Parquet file") from error
-    _check_columns(str(path), file.schema_arrow.names)
-    columns = [*COLUMNS, *(["title"] if "title" in file.schema_arrow.names else [])]
+    _check_columns(str(path), names)
+    columns = [*COLUMNS, *(["title"] if "title" in names else [])]
     try:
         rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: found {error}; allowed: a complete Parquet file") from error
     return _read_rows(str(path), rows, skip_bad_examples=skip_bad_examples)
 

@@ -43,6 +43,7 @@ BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("a footer of zeros", GOOD[:-300] + bytes(292) + GOOD[-8:], ("allowed: a complete Parquet file",)),
     ("damaged pages", BROKEN_INSIDE, ("allowed: a complete Parquet file",)),
     ("text that is not UTF-8", NOT_UTF8, ("utf-8", "allowed: a complete Parquet file")),
+    ("a column's name that is not UTF-8", GOOD.replace(b"question", b"qu\xffstion"), ("utf-8",)),
     ("no id column", table_bytes(id=None), ("missing: id",)),
     ("no context column", table_bytes(context=None), ("missing: context",)),
     ("no question column", table_bytes(question=None), ("missing: question",)),

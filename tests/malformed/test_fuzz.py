@@ -26,7 +26,7 @@ from tests.malformed.parquet_cases import table_bytes
 from tests.malformed.run_cases import journal_lines, record, write_run
 
 Make = Callable[[Path, random.Random], None]
-QUICK, THOROUGH = 25, 2000  # inputs of each kind: by default, and under the marker `slow`
+QUICK, THOROUGH = 25, 1000  # inputs of each kind: by default, and under the marker `slow`
 PLAN = ("plan", "--config", "bad.yaml")
 VALIDATE = ("validate", "--config", "tiny.yaml", "--eval-data", "good.json", "--data")
 
