@@ -228,7 +228,7 @@ def plain_architecture(folder: Path, family: Family) -> dict[str, Any]:
 
 
 def _check_plain(folder: Path, manifest: Mapping[str, Any], family: Family) -> None:
-    found = (manifest["family"], manifest["head"])
+    found = (manifest["family"], manifest.get("head", family.head))
     if found != (family.name, family.head):
         raise ConfigError(
             f"model.checkpoint: {str(folder)!r} holds family {found[0]!r} with head {found[1]!r}; allowed: family "

@@ -40,7 +40,9 @@ def test_a_missing_a_damaged_and_a_foreign_file_are_named(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"answers\.parquet: answers cannot be read"):
         read_scores(path)
     parquet.write_table(pa.table({"question_id": ["a"]}), path)
-    with pytest.raises(DataError, match=r"found columns \['question_id'\]; allowed: .*'exact_match'"):
+    with pytest.raises(
+        DataError, match=r"found columns \['question_id: string'\]; allowed: .*'exact_match: double'"
+    ):
         read_scores(path)
 
 
