@@ -1,0 +1,113 @@
+"""`plan` and `validate`: what a sweep would do and need, found out without a sweep."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import cli
+from tests.sweeps.test_cli import SMALL
+
+
+def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--set", "space.model.family.choice=[bert, lstm]"]) == 0
+    shown = capsys.readouterr().out
+    assert "model.family=bert, methods=lora" in shown
+    assert "model.family=lstm, methods=lora: method 'lora' needs linear_layers" in shown
+    assert "rungs at examples: 2400, 7200, 21600" in shown
+
+
+def plan_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """Run `plan` on the quickstart's LSTMs, or on what the arguments say; returns the lines that it prints."""
+    assert cli.main(["plan", *SMALL, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    return lines
+
+
+def row_of(lines: list[str], *words: str) -> list[str]:
+    """Return what follows the words in the one line that begins with them."""
+    (found,) = [line.split() for line in lines if line.split()[: len(words)] == [*words]]
+    return found[len(words) :]
+
+
+def test_the_plan_predicts_memory_by_family_methods_and_checkpoint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = plan_of(capsys, "--max-memory-mb", "4")
+    small, large = (row_of(lines, "lstm", "full", size) for size in ("micro", "tiny"))
+    assert small[-1] == "none"
+    assert large[-1] == "all"
+    low, dash, high = small[:3]  # without attention, and with it
+    assert dash == "-"
+    assert 1 < float(low) < float(high) < 4 < float(large[0])
+    some = plan_of(capsys, "--max-memory-mb", str((float(low) + float(high)) / 2))
+    assert row_of(some, "lstm", "full", "micro")[-1] == "some"
+    assert lines[-1].startswith("hours: not estimated; --calibrate")
+
+
+def test_the_plan_says_why_a_checkpoint_is_not_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "of a long name that leaves no room in a table of a hundred columns")
+    bert = ["--set", "space=[]", "--set", "recipe.model.family=bert"]
+    lines = plan_of(capsys, *bert, "--set", f"recipe.model.checkpoint={absent}", "--max-memory-mb", "4")
+    (row,) = [line.split() for line in lines if line.startswith("  bert") and "?" in line]
+    assert (row[1], row[-2:]) == ("full", ["?", "?"])
+    assert "not predicted:" in lines
+    assert "no such file or folder" in " ".join(lines)
+
+
+def test_hours_and_money_follow_from_timed_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core import calibration
+
+    def timed(config: Any, **options: Any) -> float:
+        return {"micro": 1.0, "tiny": 2.0}[config.model.checkpoint]
+
+    monkeypatch.setattr(calibration, "train_seconds_per_example", timed)
+    sizes = ["--set", "budget.examples=7200", "--trials", "8", "--concurrent", "1"]
+    lines = plan_of(capsys, "--calibrate", "--price-per-hour", "2", *sizes)
+    assert row_of(lines, "lstm", "full", "micro")[-2:] == ["2.0", "h"]
+    assert row_of(lines, "lstm", "full", "tiny")[-2:] == ["4.0", "h"]
+    assert "training of the whole sweep on one machine like this, 1 trial at a time:" in lines
+    most = row_of(lines, "at", "most,", "every", "trial", "to", "the", "full", "budget:")
+    assert float(most[0]) == pytest.approx(8 * 3.0, rel=0.05)  # half of the recipes are of each size
+    assert float(most[2]) == pytest.approx(2 * float(most[0]), rel=0.01)
+    least = row_of(lines, "at", "least,", "halving", "at", "each", "rung:")
+    assert float(least[0]) == pytest.approx(float(most[0]) * (2400 + 4800 / 3) / 7200, rel=0.02)
+
+
+def test_a_row_that_cannot_be_timed_says_why_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core import calibration
+
+    def timed(config: Any, **options: Any) -> float:
+        if config.model.checkpoint == "tiny":
+            raise RuntimeError("not enough memory\nand a traceback")
+        return 1.0
+
+    monkeypatch.setattr(calibration, "train_seconds_per_example", timed)
+    lines = plan_of(capsys, "--calibrate")
+    assert row_of(lines, "lstm", "full", "tiny")[-1] == "?"
+    assert "  lstm full tiny: not enough memory" in lines
+    assert any(line.startswith("  at most") for line in lines)
+
+
+def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["validate"]) == 0
+    assert "train: sample:" in capsys.readouterr().out
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    assert cli.main(["validate", "--data", str(bad), "--eval-data", "sample"]) == 2
+    assert str(bad) in capsys.readouterr().err
+    assert cli.main(["validate", "--set", f"recipe.data.cross_domain=[{bad}]"]) == 2
+    assert str(bad) in capsys.readouterr().err
+    assert cli.main(["validate", "--set", "recipe.data.cross_domain=[sample]"]) == 0
+    assert capsys.readouterr().out.count("dev: sample: 630 questions") == 2
+    assert cli.main(["validate", "--data", str(bad)]) == 2
+    assert "--eval-data" in capsys.readouterr().err

@@ -1,0 +1,255 @@
+"""`run`: what is shown and returned at each kind of end, and how a sweep is resumed; Ray is tested elsewhere."""
+
+import subprocess
+import sys
+import types
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_core.errors import ConfigError, StorageError
+from sweeps import cli
+from sweeps.commands import options, sweep
+from sweeps.front import compute_front
+from sweeps.journal import Journal
+from sweeps.place import Place
+from sweeps.records import append
+from sweeps.spec import SweepSpec, load_spec, store_spec
+from tests.sweeps.test_cli import OBJECTIVES, PROJECT, RECORDS, SMALL
+
+
+class FakeTuner(types.ModuleType):
+    """Stands for `sweeps.tuner`: the sweep itself is tested with Ray elsewhere."""
+
+    INTERRUPTED = "interrupted"
+    ended_by: str | None = None
+
+    def __init__(self, ends: BaseException | Counter[str]) -> None:
+        super().__init__("sweeps.tuner")
+        self.ends = ends
+        self.calls: list[dict[str, Any]] = []
+
+    def create_run_folder(self, folder: Path) -> None:
+        if folder.exists() and any(folder.iterdir()):
+            raise StorageError(f"{folder}: exists already; choose another folder with --out")
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, resume: bool, **told: Any) -> Any:
+        self.calls.append({"spec": spec, "folder": folder, "place": place, "resume": resume})
+        if isinstance(self.ends, BaseException):
+            raise self.ends
+        front = compute_front(RECORDS, OBJECTIVES)
+        return types.SimpleNamespace(
+            folder=folder,
+            counts=self.ends,
+            front=front,
+            seconds=1.0,
+            unfinished=2,
+            spent_examples=77,
+            ended_by=self.ended_by,
+        )
+
+
+class FakeTracker:
+    """Stands for `sweeps.tracking.Tracker`."""
+
+    tracking_uri = "sqlite:////somewhere/mlflow.db"
+    runs_page = "#/experiments/7/runs"
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def start(self, spec: Any, **arguments: Any) -> "FakeTracker":
+        parent = arguments.get("parent_run_id")
+        self.calls.append(("start", arguments["tracking_uri"], *([parent] if parent else [])))
+        return self
+
+    def log_front(self, files: Any, hypervolume: float, trial_ids: Any, *, spent_examples: int) -> None:
+        names = [path.name for path in files]
+        self.calls.append(("front", names, hypervolume, sorted(trial_ids), spent_examples))
+
+    def finish(self, status: str) -> None:
+        self.calls.append(("finish", status))
+
+
+def run_with(
+    monkeypatch: pytest.MonkeyPatch, ends: Any, *arguments: str
+) -> tuple[int, FakeTuner, FakeTracker]:
+    tuner, tracker = FakeTuner(ends), FakeTracker()
+    monkeypatch.setitem(sys.modules, "sweeps.tuner", tuner)
+    monkeypatch.setattr("sweeps.tracking.Tracker", tracker)
+    monkeypatch.setattr(sweep, "check_data", lambda spec: [])
+    return cli.main(["run", *arguments]), tuner, tracker
+
+
+def test_a_sweep_ends_with_front_plots_and_next_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a run"
+    arguments = ("--out", str(folder), "--address", "auto", "--tracking-uri", "http://x", "--dashboard")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3, stopped=2), *arguments)
+    assert code == 0
+    assert tuner.calls[0]["folder"] == folder
+    assert tuner.calls[0]["place"] == Place("auto", True)
+    names = ["front.png", "front.html", "front.csv", "front.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert all(path.stat().st_size > 0 for path in folder.iterdir())
+    hypervolume = 40 * 80 + 10 * 15  # of t0 and t1 below memory 100, above exact match 0
+    assert tracker.calls == [
+        ("start", "http://x"),
+        ("front", names, hypervolume, ["t0", "t1"], 77),
+        ("finish", "finished"),
+    ]
+    shown = capsys.readouterr().out
+    assert "3 finished, 2 stopped" in shown
+    assert "mlflow ui --backend-store-uri sqlite:////somewhere/mlflow.db" in shown
+    assert "open http://127.0.0.1:5000/#/experiments/7/runs" in shown
+    assert f"qa-sweep export '{folder}' --max-memory-mb 20.1 --to '{folder}-20.1mb'" in shown
+    assert f"qa-sweep predict '{folder}-20.1mb' --question 'Who ...?' --context ..." in shown
+
+
+@pytest.mark.parametrize(("status", "code"), [("stopped", 0), ("failed", 3), ("oom", 3)])
+def test_a_sweep_with_failed_trials_is_finished_with_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, code: int
+) -> None:
+    ended, _, tracker = run_with(monkeypatch, Counter({"ok": 3, status: 1}), "--out", str(tmp_path / "a"))
+    assert ended == code
+    assert tracker.calls[-1] == ("finish", "finished")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (ConfigError("resources: too much"), 2, "failed")],
+)
+def test_a_sweep_that_does_not_end_says_so_and_closes_its_tracking(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    status: str,
+) -> None:
+    ended, _, tracker = run_with(monkeypatch, error, "--out", str(tmp_path / "a"))
+    assert (ended, tracker.calls[-1]) == (code, ("finish", status))
+    assert capsys.readouterr().err == {130: "interrupted\n", 2: "error: resources: too much\n"}[code]
+
+
+def test_a_folder_that_holds_something_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "front.csv").write_text("precious")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=1), "--out", str(tmp_path))
+    assert (code, tuner.calls, tracker.calls) == (2, [], [])
+    assert f"{tmp_path}: exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("why", "code"), [("interrupted", 130), ("5 trials in a row failed alike: RuntimeError: x", 3)]
+)
+def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
+    why: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeTuner, "ended_by", why)
+    ended, _, tracker = run_with(monkeypatch, Counter(ok=3, failed=5), "--out", str(tmp_path / "a"))
+    assert (ended, tracker.calls[-1]) == (code, ("finish", "interrupted"))
+    shown = capsys.readouterr().out
+    assert f"the sweep ended early: {why}" in shown
+    assert f"go on with: qa-sweep run --resume {tmp_path / 'a'}" in shown
+    assert "Front: 2 of" in shown
+
+
+def begun_sweep(folder: Path) -> Path:
+    """Return a folder with the settings of the quickstart and two trials of it, one ended."""
+    folder.mkdir()
+    store_spec(load_spec(options.find_config("quickstart")), folder)
+    log = Journal(folder)
+    log.tracked("sqlite:////before/mlflow.db", "parent7")
+    for trial_id in ("t0000", "t0001"):
+        log.proposed(trial_id, assignment={}, notes={}, recipe={"model": {"family": "bert"}})
+    append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001"))
+    return folder
+
+
+def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun_sweep(tmp_path / "a")
+    more = ("--trials", "+6", "--concurrent", "1")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *more)
+    assert code == 0
+    (call,) = tuner.calls
+    assert (call["spec"].name, call["spec"].budget.trials, call["spec"].budget.concurrent) == (
+        "quickstart",
+        30,
+        1,
+    )
+    assert call["resume"] is True
+    assert tracker.calls[0] == ("start", "sqlite:////before/mlflow.db", "parent7")
+    shown = capsys.readouterr().out
+    assert f"2 trials are unfinished; go on with: qa-sweep run --resume {folder}" in shown
+    assert "ended early" not in shown
+    elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
+    assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--trials", "1"], "--trials: found 1; allowed: 2 or more, the trials that have started"),
+        (["--concurrent", "0"], "budget.concurrent: found 0: Input should be greater than or equal to 1"),
+        (["--out", "elsewhere"], "--out: not with --resume"),
+    ],
+)
+def test_a_sweep_cannot_be_resumed_as_another_one(
+    changes: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = begun_sweep(tmp_path / "a")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *changes)
+    assert (code, tuner.calls, tracker.calls) == (2, [], [])
+    assert message in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, tuner, _ = run_with(monkeypatch, Counter(), "--dry-run", "--out", str(tmp_path / "a"), *SMALL)
+    assert (code, tuner.calls) == (0, [])
+    assert "rungs at examples:" in capsys.readouterr().out
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_default_folder_names_the_sweep_and_the_time_in_utc() -> None:
+    name = sweep.default_folder("quick").name
+    assert sweep.default_folder("quick").parent == Path("runs")
+    assert name.startswith("quick-20")
+    assert name.endswith("Z")
+    assert len(name) == len("quick-20260101T000000Z")
+
+
+@pytest.mark.parametrize("start_in", [PROJECT, Path("/")])
+def test_run_py_works_as_a_script_from_any_folder(start_in: Path) -> None:
+    command = [sys.executable, str(PROJECT / "sweeps" / "run.py"), "--dry-run", *SMALL]
+    done = subprocess.run(command, cwd=start_in, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("quickstart: ")
+
+
+def test_run_py_takes_its_own_folder_off_the_import_path() -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(PROJECT / 'sweeps' / 'run.py')!r}, '--dry-run', *{SMALL}]\n"
+        f"sys.path.insert(0, {str(PROJECT / 'sweeps')!r})\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, [path for path in sys.path if path.rstrip('/').endswith('/sweeps')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
