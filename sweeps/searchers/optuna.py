@@ -9,6 +9,10 @@ otherwise. A recipe that is refused before it runs is PRUNED with a violated con
 would be made up, and Optuna's samplers never look at FAIL. TPE counts it among the bad ones. NSGA-II breeds from
 COMPLETE trials only, which are all feasible: there, a refused child is just not born.
 
+Left to themselves, samplers propose the recipes they like again and again, and in a finite space a sweep would train
+little else. A recipe that was proposed before is therefore asked for anew; such requests are FAIL in the study, where
+no sampler looks.
+
 Rebuilding: each request has a sampler of its own, seeded by the proposal's id and the attempt. What Optuna writes down
 while a trial is requested depends on who was finished at that moment and cannot be rebuilt later: the generation
 that NSGA-II gives it, and the values that TPE drew for parameters not yet asked for, which keep concurrent proposals
@@ -70,8 +74,9 @@ class OptunaOptions:
 class OptunaSearcher(Searcher):
     """One Optuna study in memory, asked and told.
 
-    With `admits`, a request is made again up to `ATTEMPTS` times, then the recipe is a random one. Nothing is left to
-    propose when the random draws and the grid of `random` hold no recipe that is admitted.
+    A request that brings a recipe that is refused or was proposed before is made again up to `ATTEMPTS` times, then the
+    recipe is drawn as `random` does, which repeats one only in a finite space that is used up. Nothing is left to
+    propose when its draws and its grid hold no recipe that is admitted.
     """
 
     name = "optuna"
@@ -98,19 +103,18 @@ class OptunaSearcher(Searcher):
         )
         self._trial_numbers: dict[int, int] = {}  # of the study, by proposal
         self._seen: set[Fingerprint] = set()
+        self._refused_trials = 0  # of the study
         known = known_recipes(space, seed=seed) if self.options.known else []
         self._known = [item for item in known if self._is_admitted(item)]
         self.refused = len(known) - len(self._known)
 
     def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
-        spare = None
-        if self.admits:
-            # Before the study is asked: what it learnt on the way to nothing would stand in no proposal's notes.
-            rng = numpy_generator(self.seed, "searcher", self.name, identity)
-            spare, draws = draw(self.space, rng, is_admitted=self._is_admitted, seen=self._seen)
-            if spare is None:
-                self.refused += draws
-                return None
+        # Before the study is asked: what it learnt on the way to nothing would stand in no proposal's notes.
+        rng = numpy_generator(self.seed, "searcher", self.name, identity)
+        spare, draws = draw(self.space, rng, is_admitted=self._is_admitted, seen=self._seen)
+        if spare is None:
+            self.refused += draws
+            return None
         known = next((item for item in self._known if fingerprint(item) not in self._seen), None)
         asked, refused = self._ask(identity) if known is None else (None, [])
         assignment = next(item for item in (asked, known, spare) if item is not None)
@@ -124,17 +128,21 @@ class OptunaSearcher(Searcher):
         return assignment, {key: value for key, value in notes.items() if value}
 
     def _ask(self, identity: int) -> tuple[Assignment | None, list[Assignment]]:
-        """Return the first admitted recipe of the sampler, None if it took too long, and the refused ones."""
+        """Return the sampler's first new recipe that is admitted, None if it took too long, and the refused ones."""
         refused: list[Assignment] = []
         for attempt in range(ATTEMPTS):
             self.study.sampler = self._sampler(identity, attempt)
             trial = self.study.ask()
             assignment = self._suggest(trial)
+            if fingerprint(assignment) in self._seen:
+                self.study.tell(trial, state=_state("failed"))
+                continue
             if self._is_admitted(assignment):
                 return assignment, refused
             for key, value in VIOLATED.items():
                 trial.set_constraint(key, value)
             self.study.tell(trial, state=_state("stopped"))
+            self._refused_trials += 1
             refused.append(assignment)
         return None, refused
 
@@ -151,15 +159,14 @@ class OptunaSearcher(Searcher):
         if self.options.sampler == "nsga2":
             draws = derive_seed(self.seed, *names, "draws") % 2**32
             return StatelessNsga2(population=self.options.population, seed=seed, seed_of_draws=draws)
-        # Known and refused recipes are trials of the study, but not random ones.
-        refused = len(self.study.get_trials(deepcopy=False)) - len(self._trial_numbers)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # group counts as experimental
             # Joint modelling of parameters needs groups in a conditional space, and one objective to pay off.
             joint = len(self.objectives) == 1
             return TPESampler(
                 seed=seed,
-                n_startup_trials=self.options.startup_trials + len(self._known) + refused,
+                # Known and refused recipes are trials of the study, but not random ones.
+                n_startup_trials=self.options.startup_trials + len(self._known) + self._refused_trials,
                 constant_liar=True,  # keep concurrent proposals apart
                 multivariate=joint,
                 group=joint,
@@ -184,6 +191,7 @@ class OptunaSearcher(Searcher):
     def _recall(self, proposal: Proposal) -> None:
         for assignment in proposal.notes.get(REFUSED_RECIPES_NOTE, ()):
             self._enter(assignment, state=_state("stopped"), constraints=VIOLATED)
+            self._refused_trials += 1
         self._enter(proposal.assignment, system_attrs=dict(proposal.notes.get(ATTRIBUTES_NOTE, {})))
         self._proposed(proposal.id, proposal.assignment)
 

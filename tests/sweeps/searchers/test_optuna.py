@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from qa_core.errors import ConfigError
 from sweeps.known_recipes import known_recipes
 from sweeps.pareto import front_mask, to_losses
+from sweeps.searchers.base import fingerprint
 from sweeps.searchers.optuna import ATTEMPTS, OptunaSearcher
 from tests.contracts.searcher import (
     GOALS,
@@ -148,6 +149,28 @@ def test_the_joint_model_of_one_objective_is_rebuilt_with_the_values_it_had_draw
     proposals = Session(make(), open_at_most=1).go_on(12)
     assert "optuna_attributes" not in proposals[0].notes  # one of the random ones
     assert "tpe:relative_params:0" in proposals[-1].notes["optuna_attributes"]
+
+
+@pytest.mark.usefixtures("toy_registry")
+@pytest.mark.parametrize("options", [{"startup_trials": 5}, {"sampler": "nsga2", "population": 4}])
+def test_a_finite_space_is_used_up_before_a_recipe_repeats_and_is_rebuilt(options: dict[str, object]) -> None:
+    space = toy_space(
+        space=[
+            {"set": "model.family", "choice": ["gamma"]},
+            {"set": "methods", "choice": ["full"]},
+            {"set": "train.learning_rate", "choice": [1e-4, 1e-3, 3e-3, 1e-2, 3e-2]},
+            {"set": "train.batch_size", "choice": [2, 4, 8, 16]},
+        ]
+    )
+
+    def make() -> OptunaSearcher:
+        return OptunaSearcher(space, GOALS, seed=3, options=options)
+
+    tried = [proposal.assignment for proposal in Session(make(), open_at_most=2).go_on(20)]
+    assert len({fingerprint(assignment) for assignment in tried}) == 20
+    check_rebuilding(make, open_at_most=3)
+    longer = Session(make(), open_at_most=2).go_on(24)
+    assert len(longer) == 24  # then it repeats
 
 
 class TestNsga2(SearcherContract):
