@@ -162,15 +162,19 @@ class Driver:
         self.tracker.log_progress(trial_id, progress)
         self.console.trial_reported(trial_id, progress)
 
-    def lost(self, trial_id: str, error: str) -> None:
-        """Take a trial whose worker died up again, from its checkpoint; after `budget.max_lost_workers` it has failed.
+    def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
+        """Take a trial whose worker is lost up again, from its checkpoint.
 
-        Only a death without a word counts: a trial that noted its own exception before has failed by that.
+        Args:
+            trial_id: of the trial; one that noted its own exception before has failed by that.
+            error: what Ray says of it.
+            is_own: the worker's process died alone, for which the trial may be to blame: after
+                `budget.max_lost_workers` of these it has failed. Lost nodes and networks do not count.
         """
         running = self.running.get(trial_id)
         if running is None:
             return
-        running.lost_workers += 1
+        running.lost_workers += is_own
         limit = self.spec.budget.max_lost_workers
         if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
             self.ended(trial_id, {}, None)
@@ -185,9 +189,12 @@ class Driver:
             reached = running.curve[-1]["examples_seen"] if running.curve else 0
             running.task = replace(running.task, reported_examples=reached)
             self._again.append(running)
-            self.console.note(
-                f"{trial_id}: its worker died ({running.lost_workers} of {limit} times); it goes on"
+            what = (
+                f"its worker died ({running.lost_workers} of {limit} times)"
+                if is_own
+                else "its node was lost"
             )
+            self.console.note(f"{trial_id}: {what}; it goes on")
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
         """Turn a trial's end into its record, tell the searcher the truth, and renew the front.

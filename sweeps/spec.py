@@ -107,7 +107,7 @@ class Budget(_Section):
     price_per_hour: Annotated[float, Field(gt=0)] | None = (
         None  # of one worker machine, in any currency; for `plan`
     )
-    # So often a trial goes on from its checkpoint after its worker or node died. What it raises itself is final.
+    # So often a trial goes on from its checkpoint after its worker's process died; lost nodes do not count.
     max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
 
 

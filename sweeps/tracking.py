@@ -57,6 +57,7 @@ class Tracker:
         self._missed_front: tuple[Sequence[Path], float, set[str], int] | None = None
         self._tracebacks: list[str] = []  # not written yet
         self._silent_until = 0.0
+        self._open_again: Callable[[], _Runs] | None = None  # of a resumed sweep whose server did not answer
 
     @classmethod
     def start(
@@ -80,20 +81,26 @@ class Tracker:
 
         Raises:
             ConfigError: a new sweep names a `tracking_uri` that cannot be used. Any other trouble leaves a
-                tracker that does nothing but say so.
+                tracker that does nothing but say so, and, of a resumed sweep, tries again later.
         """
         tracker = cls(run_folder, tracking_uri or default_tracking_uri(run_folder), notify=notify)
+
+        def opened() -> _Runs:
+            runs = _Runs.open(tracker.tracking_uri, run_folder, experiment)
+            runs.open_parent(spec, parent_run_id)
+            return runs
+
         try:
-            tracker._runs = _Runs.open(tracker.tracking_uri, run_folder, experiment)
-            tracker._runs.open_parent(spec, parent_run_id)
+            tracker._runs = opened()
         except Exception as error:
             if tracking_uri is not None and parent_run_id is None:
                 raise ConfigError(
                     f"tracking-uri: MLflow cannot use {masked_text(tracking_uri)!r}: {_first_line(error)} (allowed: "
                     "http://HOST:PORT of a running server, sqlite:///FILE, or nothing for the embedded store)"
                 ) from error
-            tracker._runs = None
             tracker._failed("start", error)
+            if parent_run_id is not None:
+                tracker._open_again = opened
         return tracker
 
     @property
@@ -132,6 +139,11 @@ class Tracker:
         if self._guard("log_trial", lambda runs: runs.log_record(trial_id, record)):
             del self._missed[trial_id]
 
+    def catch_up(self, past: Iterable[Mapping[str, Any]]) -> None:
+        """Write the runs of trials that ended before the sweep was resumed, where MLflow did not hear of it."""
+        self._missed |= {str(record["trial_id"]): record for record in past}
+        self._guard("catch_up", self._log_missed)
+
     def log_front(
         self,
         front_files: Sequence[Path],
@@ -155,8 +167,8 @@ class Tracker:
         """
         assert status in SWEEP_STATUS, status
         self._silent_until = 0.0
-        for record in list(self._missed.values()):
-            self.log_trial(record)
+        if self._missed:
+            self._guard("catch_up", self._log_missed)
         if self._missed_front:
             files, hypervolume, trial_ids, spent_examples = self._missed_front
             self.log_front(files, hypervolume, trial_ids, spent_examples=spent_examples)
@@ -168,12 +180,22 @@ class Tracker:
                 f"none in records.jsonl; tracebacks: {self._folder / ERROR_FILE}"
             )
 
+    def _log_missed(self, runs: "_Runs") -> None:
+        for trial_id, record in list(self._missed.items()):
+            if trial_id not in runs.ended:
+                runs.log_record(trial_id, record)
+            del self._missed[trial_id]
+
     def _guard(self, operation: str, call: "Callable[[_Runs], object]") -> bool:
         """Do something in MLflow; True when it went through. Whatever it raises is counted, not passed on."""
-        runs = self._runs
-        if runs is None or time.monotonic() < self._silent_until:
+        if time.monotonic() < self._silent_until:
             return False
         try:
+            if self._runs is None:
+                if self._open_again is None:
+                    return False
+                self._runs = self._open_again()
+            runs = self._runs
             _retry(lambda: call(runs))
         except Exception as error:
             self._failed(operation, error)
@@ -212,6 +234,7 @@ class _Runs:
         self._started_ms: dict[str, int] = {}  # MLflow run id -> start
         self._running: set[str] = set()  # MLflow run ids
         self._front: set[str] = set()  # trial ids whose run carries the tag
+        self.ended: set[str] = set()  # trial ids whose run holds the whole record
 
     @classmethod
     def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
@@ -262,6 +285,7 @@ class _Runs:
         ended_ms = _milliseconds(record.get("finished_at"))
         self._client.set_terminated(run_id, TRIAL_STATUS[str(record["status"])], end_time=ended_ms)
         self._running.discard(run_id)
+        self.ended.add(trial_id)
 
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
         run_id = self.open_child(trial_id)
@@ -330,6 +354,8 @@ class _Runs:
         self._started_ms[run.info.run_id] = run.info.start_time
         if run.info.status == "RUNNING":
             self._running.add(run.info.run_id)
+        elif run.data.tags.get("status") in TRIAL_STATUS:  # not one that `close` ended
+            self.ended.add(trial_id)
         if FRONT_TAG in run.data.tags:
             self._front.add(trial_id)
 

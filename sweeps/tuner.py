@@ -21,7 +21,7 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import journal, registry
+from sweeps import journal, records, registry
 from sweeps.driver import Driver
 from sweeps.forecast import MemoryForecast
 from sweeps.front import FrontResult
@@ -33,6 +33,9 @@ from sweeps.spec import SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial
 
 INTERRUPTED = "interrupted"
+PROCESS_DIED = (
+    "its worker process has died"  # of Ray's note where neither the node nor the network is to blame
+)
 RAISED = '\n  File "'  # of a traceback: in Ray's note of an exception; a worker that died has none
 RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
@@ -114,7 +117,7 @@ class _Events(tune.Callback):
             if RAISED in error:
                 self.driver.ended(trial.config["trial_id"], trial.last_result or {}, error)
             else:
-                self.driver.lost(trial.config["trial_id"], error)
+                self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
 
 
 def _error_of(trial: Any) -> str:
@@ -197,6 +200,8 @@ def run_sweep(
         )
         if tracker.parent_run_id is not None:
             driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
+        if resume:
+            tracker.catch_up([records.to_dict(record) for record in driver.records])
         console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
         driver.settle()
         if driver.trials_left:

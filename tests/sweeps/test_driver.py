@@ -202,7 +202,7 @@ def test_a_trial_whose_worker_died_goes_on_from_what_it_reported_and_only_so_oft
     task = driver.propose()
     driver.started("t0000")
     driver.reported("t0000", _report(100), is_stopped=False)
-    driver.lost("t0000", "The actor died: its node has died")
+    driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
     assert (driver.records, driver.running, driver.unfinished()) == ([], {}, 1)
 
     again = driver.propose()
@@ -210,15 +210,24 @@ def test_a_trial_whose_worker_died_goes_on_from_what_it_reported_and_only_so_oft
     assert driver.propose().trial_id == "t0001"
     assert driver.propose() is None  # the budget's two are out
     driver.started("t0000")
-    driver.lost("t0000", "The actor died: its node has died")
+    driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
     assert driver.propose().trial_id == "t0000"
     driver.started("t0000")
-    driver.lost("t0000", "The actor died: its node has died")
+    driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
     assert driver.propose() is None
     (record,) = driver.records
     assert (record.status, record.starts, record.examples_seen) == ("failed", 3, 100)
     assert record.reason == "its worker died, after 2 (budget.max_lost_workers) before"
-    assert "its node has died" in record.traceback
+    assert "its worker process has died" in record.traceback
+
+
+def test_lost_nodes_do_not_count_against_the_limit_of_a_trial(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run", budget={"trials": 1, "examples": 900, "max_lost_workers": 0})
+    for _ in range(5):
+        assert driver.propose().trial_id == "t0000"
+        driver.started("t0000")
+        driver.lost("t0000", "The actor is unavailable: RPC error: Socket closed", is_own=False)
+    assert (driver.records, driver.unfinished()) == ([], 1)
 
 
 def test_a_worker_that_died_after_the_end_of_its_trial_does_not_undo_it(tmp_path: Path) -> None:
@@ -231,7 +240,7 @@ def test_a_worker_that_died_after_the_end_of_its_trial_does_not_undo_it(tmp_path
     (Path(failed.folder) / OUTCOME_FILE).write_text(note)
     driver.reported(stopped.trial_id, _report(300), is_stopped=True)
     for task in (failed, stopped):
-        driver.lost(task.trial_id, "The actor died")
+        driver.lost(task.trial_id, "The actor died", is_own=True)
     assert [(record.status, record.starts) for record in driver.records] == [("oom", 1), ("stopped", 1)]
     assert [record.provenance["node"] for record in driver.records] == ["ab12", None]
 

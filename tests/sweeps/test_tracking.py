@@ -312,7 +312,35 @@ def test_an_unreachable_server_is_refused_soon_for_a_new_sweep_and_borne_by_a_re
     notes: list[str] = []
     tracker = start(run_folder, tracking_uri=uri, parent_run_id="0" * 32, notify=notes.append)
     tracker.finish("finished")
-    assert (tracker.failures, len(notes)) == (1, 2)
+    assert (tracker.failures, len(notes)) == (2, 2)  # at the start, and once more at the end
+
+
+def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start(run_folder)
+    for name in ("t0", "t1", "t2"):
+        first.trial_started(name)
+    first.log_trial(record("t0"))
+    first.finish("interrupted")  # closes the runs of t1 and t2, whose trials go on
+
+    notes: list[str] = []
+    with monkeypatch.context() as down:
+        down.setattr(tracking._Runs, "open", failing(OSError("refused"), times=100)[0])
+        down.setattr(tracking, "ATTEMPTS", 1)
+        second = start(run_folder, parent_run_id=first.parent_run_id, notify=notes.append)
+        second.catch_up([record("t0")])
+        second.log_trial(record("t1"))
+        assert (second.parent_run_id, len(notes)) == (None, 1)
+    second.finish("finished")
+    statuses = {name: run.info.status for name, run in children(client, second).items()}
+    assert statuses == {"t0": "FINISHED", "t1": "FINISHED", "t2": "KILLED"}
+
+    third = start(run_folder, parent_run_id=first.parent_run_id)
+    logged: list[str] = []
+    monkeypatch.setattr(tracking._Runs, "log_record", lambda self, trial_id, item: logged.append(trial_id))
+    third.catch_up([record(name) for name in ("t0", "t1", "t2", "t3")])
+    assert logged == ["t2", "t3"]  # what MLflow has whole is not written again
 
 
 def test_starting_leaves_nothing_in_the_working_folder_and_prints_nothing(tmp_path: Path) -> None:

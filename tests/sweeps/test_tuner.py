@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -311,24 +312,37 @@ def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
 
 
 @pytest.mark.parametrize(
-    ("note", "told"),
+    ("note", "told", "details"),
     [
-        ("The actor died unexpectedly before finishing this task.\n\tpid: 7\nIts node has died.\n", "lost"),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tpid: 7\nThe actor is dead because its worker "
+            "process has died. Worker exit type: SYSTEM_ERROR\n",
+            "lost",
+            {"is_own": True},
+        ),
+        (
+            "The actor 4105 is unavailable: RPC error: Socket closed rpc_code: 14.\n",
+            "lost",
+            {"is_own": False},
+        ),
         (
             'ray::ImplicitFunc.train() (pid=7)\n  File "trial.py", line 3, in run_trial\nStorageError: held\n',
             "ended",
+            {},
         ),
     ],
 )
-def test_a_worker_that_died_is_told_from_a_trial_that_raised(note: str, told: str, tmp_path: Path) -> None:
+def test_a_worker_that_died_is_told_from_a_trial_that_raised_and_from_a_lost_node(
+    note: str, told: str, details: dict[str, bool], tmp_path: Path
+) -> None:
     (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\n{note}")
     trial = SimpleNamespace(
         error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
     )
-    driver = _Told()
+    driver = MagicMock()
     _Events(driver).on_trial_error(1, [], trial)
-    ((name, args),) = driver.calls
-    assert (name, args[0]) == (told, "t3")
+    ((name, args, found),) = driver.mock_calls
+    assert (name, args[0], found) == (told, "t3", details)
     assert note in args[-1]
 
 
