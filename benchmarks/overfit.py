@@ -48,17 +48,23 @@ def main(
     only: Annotated[
         str | None, typer.Option("--families", help="names of families, joined by commas")
     ] = None,
+    heads: Annotated[str | None, typer.Option(help="names of heads, joined by commas")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help=f"joined by commas, of: {', '.join(METHODS)}; default: all")
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/overfit.json"),
 ) -> None:
     """Run each legal pair, print the table and write the JSON file."""
     figures: dict[str, dict[str, float]] = {}
-    columns = list(METHODS)
+    columns = methods.split(",") if methods else list(METHODS)
     table = Table("family", *columns, title=f"EM on the {TRAINED} training questions")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         train, learnt = write_questions(folder)
         for family in only.split(",") if only else sorted(registry.FAMILIES):
             for head in registry.family_class(family).heads:
+                if heads and head not in heads.split(","):
+                    continue
                 row = {}
                 for number, method in enumerate(columns):
                     config = recipe(

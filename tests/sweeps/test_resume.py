@@ -1,81 +1,18 @@
 """A sweep whose driver is killed at any moment: nothing lost, nothing doubled, the same records up to timing."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from sweeps import journal, records
+from sweeps import records
+from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled
 
 KILLS = 20
-TIMED = ("started_at", "finished_at", "seconds", "starts", "provenance")
-TIMED_COSTS = (
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "rss_peak_bytes",
-    "train_seconds",
-    "train_examples_per_second",
-)
-
-
-def comparable(folder: Path) -> list[dict[str, Any]]:
-    """Return the records by trial, without what a clock or the state of a process decides."""
-    found = []
-    for record in records.load(folder / records.RECORDS_FILE).records:
-        values = {name: item for name, item in records.to_dict(record).items() if name not in TIMED}
-        cost = values["cost"] or {}
-        values["cost"] = {name: item for name, item in cost.items() if name not in TIMED_COSTS}
-        values["curve"] = [
-            {name: item for name, item in point.items() if name != "train_seconds"}
-            for point in values["curve"]
-        ]
-        found.append(values)
-    return sorted(found, key=lambda item: item["trial_id"])
-
-
-class Sweep:
-    """Runs `qa-sweep run` in a process of its own."""
-
-    def __init__(self, folder: Path, options: list[str], cache: Path) -> None:
-        self.folder, self.options = folder, options
-        self.environment = {**os.environ, "QA_SWEEPS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-
-    def start(self, *options: str) -> subprocess.Popen:
-        begun = (self.folder / "spec.json").exists()
-        own = ["--resume", str(self.folder)] if begun else ["--out", str(self.folder), *self.options]
-        command = [sys.executable, "-m", "sweeps.cli", "run", *own, *options]
-        return subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def finish(self, *options: str) -> str:
-        process = self.start(*options)
-        output, _ = process.communicate(timeout=1200)
-        assert process.returncode in (0, 3), output
-        return output
-
-    def end_by(self, number: signal.Signals, *, after_lines: int, then_seconds: float) -> tuple[int, str]:
-        """Send the driver a signal once the journal has so many more lines; returns its exit code and output."""
-        process = self.start()
-        wanted, deadline = self._lines() + after_lines, time.monotonic() + 300
-        while process.poll() is None and self._lines() < wanted and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(then_seconds)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=600)
-        return process.returncode, output
-
-    def _lines(self) -> int:
-        path = self.folder / journal.JOURNAL_FILE
-        return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def small_config(tmp_path: Path, squad: Path) -> Path:
@@ -116,17 +53,6 @@ def small_config(tmp_path: Path, squad: Path) -> Path:
     path = tmp_path / "killed.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-def check_nothing_lost_or_doubled(disturbed: Path, undisturbed: Path, trials: int) -> None:
-    found = comparable(disturbed)
-    assert [item["trial_id"] for item in found] == [f"t{index:04d}" for index in range(trials)]
-    expected = comparable(undisturbed)
-    for name in found[0]:
-        for one, other in zip(found, expected, strict=True):
-            assert one[name] == other[name], (one["trial_id"], name)
-    past = journal.read(disturbed)
-    assert all(trial.record is not None for trial in past.trials)
 
 
 def test_a_killed_sweep_goes_on_and_can_be_extended(small_squad, cache_dir, tmp_path):

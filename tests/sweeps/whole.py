@@ -1,0 +1,87 @@
+"""Sweeps in processes of their own, and what must be equal of two of them whatever was killed meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sweeps import journal, records
+
+TIMED = ("started_at", "finished_at", "seconds", "starts", "provenance")
+TIMED_COSTS = (
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "rss_peak_bytes",
+    "train_seconds",
+    "train_examples_per_second",
+)
+
+
+def comparable(folder: Path) -> list[dict[str, Any]]:
+    """Return the records by trial, without what a clock or the state of a process decides."""
+    found = []
+    for record in records.load(folder / records.RECORDS_FILE).records:
+        values = {name: item for name, item in records.to_dict(record).items() if name not in TIMED}
+        cost = values["cost"] or {}
+        values["cost"] = {name: item for name, item in cost.items() if name not in TIMED_COSTS}
+        values["curve"] = [
+            {name: item for name, item in point.items() if name != "train_seconds"}
+            for point in values["curve"]
+        ]
+        found.append(values)
+    return sorted(found, key=lambda item: item["trial_id"])
+
+
+class Sweep:
+    """Runs `qa-sweep run` in a process of its own."""
+
+    def __init__(self, folder: Path, options: list[str], cache: Path) -> None:
+        self.folder, self.options = folder, options
+        self._log = folder.with_suffix(".log")
+        self.environment = {**os.environ, "QA_SWEEPS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        begun = (self.folder / "spec.json").exists()
+        own = ["--resume", str(self.folder)] if begun else ["--out", str(self.folder), *self.options]
+        command = [sys.executable, "-m", "sweeps.cli", "run", *own, *options]
+        with self._log.open("wb") as log:  # not a pipe, which would stop a sweep that nobody listens to
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def output(self) -> str:
+        """Return what the last start has printed."""
+        return self._log.read_text(encoding="utf-8")
+
+    def finish(self, *options: str) -> str:
+        process = self.start(*options)
+        process.wait(timeout=1200)
+        assert process.returncode in (0, 3), self.output()
+        return self.output()
+
+    def end_by(self, number: signal.Signals, *, after_lines: int, then_seconds: float) -> tuple[int, str]:
+        """Send the driver a signal once the journal has so many more lines; returns its exit code and output."""
+        process = self.start()
+        wanted, deadline = self._lines() + after_lines, time.monotonic() + 300
+        while process.poll() is None and self._lines() < wanted and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(then_seconds)
+        process.send_signal(number)
+        process.wait(timeout=600)
+        return process.returncode, self.output()
+
+    def _lines(self) -> int:
+        path = self.folder / journal.JOURNAL_FILE
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def check_nothing_lost_or_doubled(disturbed: Path, undisturbed: Path, trials: int) -> None:
+    found = comparable(disturbed)
+    assert [item["trial_id"] for item in found] == [f"t{index:04d}" for index in range(trials)]
+    expected = comparable(undisturbed)
+    for name in found[0]:
+        for one, other in zip(found, expected, strict=True):
+            assert one[name] == other[name], (one["trial_id"], name)
+    past = journal.read(disturbed)
+    assert all(trial.record is not None for trial in past.trials)
