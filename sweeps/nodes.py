@@ -54,10 +54,9 @@ def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
     own = _own_report(plan.request(looks_at_device=False))
     with shared_storage.exchange(folder) as exchange:
         reports = ask_nodes(plan.request(looks_at_device=True), wanted=wanted, exchange=exchange)
-    settled = plan.settle([own, *reports])
-    preflight.store(settled, folder)
-    for difference in settled.mixed:
-        console.note(f"warning: --allow-mixed: {difference}")
+    preflight.store(plan.settle([own, *reports]), folder)
+    for difference in plan.findings([own, *reports]):
+        console.note(f"warning: --allow-mixed: {difference.text}")
     able = sum(report.holds_trials for report in reports)
     seconds = time.perf_counter() - started
     console.note(f"pre-flight: {len(reports)} nodes, {able} of them can hold a trial, in {seconds:.1f} s")

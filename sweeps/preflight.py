@@ -63,19 +63,24 @@ class Preflight:
         return Request(device=device, paths=tuple(self.paths), folders=self.folders)
 
     def settle(self, reports: Sequence[NodeReport]) -> "Preflight":
-        """Return this with the reports of all nodes.
+        """Return this with the reports of all nodes, without the addresses of machines: it is to be stored.
 
         Raises:
             ConfigError: names each node that cannot run trials, or that differs where that is not allowed.
         """
-        found = compare(reports, wants_gpus=self.wants_gpus, paths=self.paths)
+        found = self.findings(reports)
         faults = [item.text for item in found if not (item.is_difference and self.allow_mixed)]
         if faults:
             hint = (
                 "" if self.allow_mixed or not all(item.is_difference for item in found) else f"; {OVERRIDE}"
             )
             raise ConfigError("pre-flight: " + "\n  ".join(faults) + hint)
-        return replace(self, nodes=tuple(reports), mixed=tuple(item.text for item in found))
+        unnamed = tuple(replace(report, address=None) for report in reports)
+        return replace(self, nodes=unnamed, mixed=tuple(item.text for item in self.findings(unnamed)))
+
+    def findings(self, reports: Sequence[NodeReport]) -> tuple[Finding, ...]:
+        """Return what is wrong with nodes that are to run this sweep."""
+        return compare(reports, wants_gpus=self.wants_gpus, paths=self.paths)
 
 
 def compare(
@@ -119,17 +124,14 @@ def as_report(values: Mapping[str, Any], asked: NodeReport) -> NodeReport:
 
 
 def store(preflight: Preflight, folder: Path) -> None:
-    """Write the file, whole or not at all; addresses of machines are left out.
+    """Write the file, whole or not at all.
 
     Raises:
         StorageError: it cannot be written.
     """
-    values = as_json(
-        replace(preflight, nodes=tuple(replace(report, address=None) for report in preflight.nodes))
-    )
     temporary = folder / f".{PREFLIGHT_FILE}.tmp"
     try:
-        temporary.write_text(json.dumps(values, indent=2))
+        temporary.write_text(json.dumps(as_json(preflight), indent=2))
         temporary.replace(folder / PREFLIGHT_FILE)
     except OSError as error:
         raise StorageError(f"{folder / PREFLIGHT_FILE}: cannot be written: {error}") from error
