@@ -3,18 +3,21 @@
 What a node says is in `node_report.py`, what is made of it in `preflight.py`.
 """
 
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qa_core.config import RunConfig
+from qa_core.errors import ConfigError
 from sweeps import preflight, shared_storage
 from sweeps.named_paths import named_paths
 from sweeps.node_report import NodeReport, Request, look
@@ -23,6 +26,7 @@ from sweeps.preflight import Preflight
 from sweeps.shared_storage import DRIVER, Exchange, Words
 from sweeps.spec import SweepSpec
 
+REACH_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # the first import of torch from a network file system takes its time
 RUN_FOLDER, CACHE_FOLDER, SHARED_FOLDER = "run folder", "cache folder", "shared folder"
 Node = Mapping[str, Any]  # of `ray.nodes()`
@@ -105,6 +109,20 @@ def ask_nodes(
         _answer(reference, report, exchange) if reference in answered else _silent(reference, report)
         for reference, report in asked.items()
     ]
+
+
+def check_reachable(address: str) -> None:
+    """Refuse the address of a cluster at which nobody listens; Ray itself would wait there for minutes.
+
+    Raises:
+        ConfigError: nothing listens at HOST:PORT. Other forms, such as `auto`, are Ray's to judge.
+    """
+    place = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        if place.hostname and place.port:
+            socket.create_connection((place.hostname, place.port), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError) as error:  # a port above 65535
+        raise ConfigError(f"--address: found {address!r}, where no Ray cluster answers: {error}") from error
 
 
 def live_nodes() -> list[Node]:

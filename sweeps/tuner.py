@@ -311,6 +311,7 @@ def start_ray(place: Place, *, cpus: float) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if place.address:
+        nodes.check_reachable(place.address)
         try:
             ray.init(address=place.address, **options)
         except ConnectionError as error:

@@ -161,13 +161,14 @@ def test_a_sweep_whose_data_one_node_does_not_see_is_refused_and_leaves_its_fold
         )
     message = str(caught.value)
     assert f"node {cluster.second.node_id[:12]} (" in message
-    assert f"data.train: found no {relative!r} that can be read from its working folder" in message
-    assert message.count("node ") == 1
+    assert f": found no {relative!r} that can be read from its working folder" in message
+    assert message.count("node ") == 2  # its label, and the rule that it breaks
     assert console.named("trial_started") == []
     assert not folder.exists()
     create_run_folder(folder)
 
 
+@pytest.mark.slow
 def test_a_mixed_cluster_runs_where_it_is_allowed_and_every_record_says_so(
     cluster: Any, small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_mixed_cluster_runs_where_it_is_allowed_and_every_record_says_so(
     assert f"1.0.0 on node {cluster.first.node_id[:12]}" in difference
 
 
+@pytest.mark.slow
 def test_doctor_shows_the_nodes_of_a_cluster(
     cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +219,16 @@ def ray_nodes(cluster: Any) -> list[str]:
     return [f"node {node.node_id[:12]} (" for node in (cluster.head_node, *cluster.worker_nodes)]
 
 
-def test_a_survey_of_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--address: found '127\.0\.0\.1:9', where no Ray cluster answers"):
-        survey(Place("127.0.0.1:9"), shared=None)
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
+def test_an_address_at_which_nobody_listens_is_refused_at_once(address: str) -> None:
+    with pytest.raises(ConfigError, match=f"--address: found '{address}', where no Ray cluster answers: "):
+        survey(Place(address), shared=None)
+
+
+def test_ray_that_finds_no_cluster_by_itself_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConfigError, match="--address: found 'auto', where no Ray cluster answers: Could not"):
+        start_ray(Place("auto"), cpus=1)
