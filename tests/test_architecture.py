@@ -40,6 +40,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.forecast",
     "sweeps.estimate",
     "sweeps.console",
+    "sweeps.preflight",
     "sweeps.cli",
 )
 RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py")
