@@ -28,6 +28,14 @@ app = typer.Typer(
 Calibrate = Annotated[
     bool, typer.Option("--calibrate", help="Time a few training steps of each kind of recipe, to say hours.")
 ]
+AllowMixed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mixed",
+        help="Run although the cluster's nodes differ in versions or devices; records say so. Not stored: give it "
+        "again with --resume.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a sweep.")]
 Artifact = Annotated[
     Path, typer.Argument(metavar="ARTIFACT", help="Folder of a trial's artifact, or an export.")
@@ -83,6 +91,7 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Start Ray's dashboard on the loopback.")
     ] = False,
+    allow_mixed: AllowMixed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     calibrate: Calibrate = False,
 ) -> int:
@@ -95,7 +104,8 @@ def run(
         raise ConfigError("--calibrate: found without --dry-run; allowed: with it, or on `plan`")
     if resume is not None and out is not None:
         raise ConfigError("--out: not with --resume: the sweep stays in its folder")
-    target = sweep.Target(resume or out or sweep.default_folder(spec.name), address, tracking_uri, dashboard)
+    folder = resume or out or sweep.default_folder(spec.name)
+    target = sweep.Target(folder, address, tracking_uri, dashboard, allow_mixed)
     return sweep.run(spec, target, resume=resume is not None)
 
 
@@ -125,12 +135,13 @@ def confirm(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server or database; default: mlflow.db in the sweep's folder.")
     ] = None,
+    allow_mixed: AllowMixed = False,
 ) -> int:
     """Run the recipes of a front again with new seeds and show which of its points hold."""
     from sweeps.commands import confirm as confirmation
     from sweeps.commands import sweep
 
-    target = sweep.Target(run_dir, address, tracking_uri, dashboard=False)
+    target = sweep.Target(run_dir, address, tracking_uri, dashboard=False, allow_mixed=allow_mixed)
     return confirmation.confirm(run_dir, seeds=seeds, target=target)
 
 
@@ -281,10 +292,25 @@ def replay(
 
 
 @app.command()
-def doctor() -> int:
+def doctor(
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Report all nodes of this Ray cluster instead, and how they differ."
+        ),
+    ] = None,
+    shared: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --cluster: check that every node sees this folder."),
+    ] = None,
+) -> int:
     """Report versions, devices, kernels, threads, open ports, memory and disk."""
     from sweeps.commands import doctor as report
 
+    if cluster is not None:
+        return report.cluster(cluster, shared)
+    if shared is not None:
+        raise ConfigError("--shared: found without --cluster; allowed: with it")
     return report.doctor()
 
 

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.config import to_dict
-from qa_core.errors import StorageError
+from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.console import error_signature
-from sweeps.front import compute_front
+from sweeps.front import MIXED, compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.masking import masked_values
 from sweeps.place import default_cache_dir
+from sweeps.preflight import is_mixed
 from sweeps.records import RECORDS_FILE, Record
 from sweeps.schedulers.base import Curves
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
-from sweeps.spec import SPEC_FILE, SweepSpec
+from sweeps.spec import SweepSpec
 from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
 
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
@@ -90,6 +91,7 @@ class Driver:
         self.pause_file.unlink(missing_ok=True)
         self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
         self.fault: StorageError | None = None  # the sweep cannot write its files any more
+        self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
         self._alike: list[str] = []  # trials that failed alike, in a row
         self._signature: str | None = None  # of their error
         self._proposed = 0
@@ -243,6 +245,16 @@ class Driver:
         self.fault = self.fault or fault
         self.ended_by = self.ended_by or str(fault)
 
+    def refuse(self, why: str) -> None:
+        """Let the sweep end, because a node refused the trial that it took; that trial goes on when it is resumed.
+
+        Such a node ends a trial within seconds and is given the next one: it would spend all that are left.
+        """
+        self.refused = self.refused or ConfigError(
+            f"{why}; trials that ended are kept, others go on with --resume"
+        )
+        self.end(why)
+
     def settle(self) -> None:
         """Record the former trials that the scheduler had stopped when the sweep ended before their records."""
         for running in [item for item in self._again if item.is_stopped]:
@@ -299,7 +311,7 @@ class Driver:
             max_memory_mb=self.spec.budget.max_memory_mb,
             reported_examples=reported_examples,
             pause_file=str(self.pause_file),
-            sweep_file=str(self.folder / SPEC_FILE),
+            sweep_folder=str(self.folder),
         )
 
     def _values(self, record: Record) -> list[float] | None:
@@ -355,6 +367,7 @@ class Driver:
                 **self.provenance,
                 "left_over_bytes": metrics.get("left_over_bytes"),
                 "node": ending.get("node") or metrics.get("node"),
+                MIXED: is_mixed(self.folder),
             },
         )
 

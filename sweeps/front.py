@@ -31,6 +31,7 @@ BASELINES = {
 }
 FULL_FINE_TUNING = "full"
 BUDGET = "budget in examples"
+MIXED = "mixed_nodes"  # in a record's provenance: its user allowed nodes that differ
 PREDICTED_WITHIN = 0.02  # of the measured memory; a larger difference is an error to explain
 Value = TypeVar("Value")
 
@@ -72,6 +73,7 @@ class FrontResult:
     left_out: Mapping[str, int] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
     prediction_note: str | None = None  # None: memory was as predicted
+    device_note: str | None = None  # None: all points were measured on one device
 
     @property
     def front(self) -> tuple[Point, ...]:
@@ -93,7 +95,8 @@ def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> Fron
     """Turn records into comparable points.
 
     Raises:
-        DataError: finished trials differ in evaluation data, device or budget, or do not say what they had.
+        DataError: finished trials differ in evaluation data, budget or, where that was not allowed, device, or do
+            not say what they had.
     """
     left_out: Counter[str] = Counter()
     finished = []
@@ -117,11 +120,12 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
         ValueError: an objective is not finite.
     """
     records = tuple(records)
-    given, note = points(records, objectives), prediction_note(records)
+    given = points(records, objectives)
+    notes = (prediction_note(records), device_note(records))
     goals = [objective.goal for objective in objectives]
     references = [[objective.reference for objective in objectives]]
     if not given.points:
-        return FrontResult(tuple(objectives), (), 0.0, given.left_out, given.baselines, note)
+        return FrontResult(tuple(objectives), (), 0.0, given.left_out, given.baselines, *notes)
     values = np.array([[point.values[item.name] for item in objectives] for point in given.points])
     losses = pareto.to_losses(values, goals)
     mask, knee = pareto.front_mask(losses), pareto.knee(losses)
@@ -130,7 +134,7 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
         for index, point in enumerate(given.points)
     )
     volume = pareto.hypervolume(losses, pareto.to_losses(references, goals)[0])
-    return FrontResult(tuple(objectives), marked, volume, given.left_out, given.baselines, note)
+    return FrontResult(tuple(objectives), marked, volume, given.left_out, given.baselines, *notes)
 
 
 def prediction_note(records: Iterable[Record]) -> str | None:
@@ -146,6 +150,14 @@ def prediction_note(records: Iterable[Record]) -> str | None:
         f"memory was not as predicted in {len(off)} of {len(known)} trials, worst in {trial}: {foreseen / 1e6:.2f} MB "
         f"predicted, {found / 1e6:.2f} MB measured ({100 * (foreseen / found - 1):+.0f} %)"
     )
+
+
+def device_note(records: Iterable[Record]) -> str | None:
+    """Return on which devices finished trials ran, where their user allowed several; None: on one."""
+    devices = sorted({str(record.device) for record in records if record.status == "ok"})
+    if len(devices) < 2:
+        return None
+    return f"measured on different devices (--allow-mixed), which do not compare: {', '.join(devices)}"
 
 
 def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
@@ -186,7 +198,8 @@ def table(result: FrontResult) -> "Table":
         for name, value in result.baselines.items():
             cells = [format_value(value) if item.name == "em_percent" else "" for item in result.objectives]
             front_table.add_row(*cells, "baseline", name, style="dim")
-    front_table.caption = "\n".join(filter(None, (summary(result), result.prediction_note)))
+    notes = (summary(result), result.prediction_note, result.device_note)
+    front_table.caption = "\n".join(filter(None, notes))
     return front_table
 
 
@@ -234,6 +247,7 @@ def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | No
 
 
 def _check_comparable(finished: Sequence[Record]) -> None:
+    may_differ = ("device",) if any(record.provenance.get(MIXED) for record in finished) else ()
     for name, read in (
         ("evaluation data", _evaluation_hash),
         ("device", lambda record: record.device),
@@ -247,7 +261,7 @@ def _check_comparable(finished: Sequence[Record]) -> None:
             if value is None:
                 raise DataError(f"trial {record.trial_id}: its record does not say which {name} it had")
             found.setdefault(value, record.trial_id)
-        if len(found) > 1:
+        if len(found) > 1 and name not in may_differ:
             listed = ", ".join(f"{value} (trial {trial})" for value, trial in found.items())
             raise DataError(f"trials with different {name} cannot be compared on one front: {listed}")
 

@@ -21,6 +21,7 @@ RAY_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+NODE_DIGITS = 12  # of the number that Ray draws for a node at each start of it, and by which we call it
 # Only for a Ray of our own: every process of it listens on the loopback, as Ray does by default on macOS and Windows.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
@@ -31,6 +32,7 @@ class Place:
 
     address: str | None = None
     dashboard: bool = False
+    allow_mixed: bool = False  # the cluster's nodes may differ in versions and devices
 
     def set_environment(self) -> None:
         """Set what Ray reads from the environment; what the user has set stays."""

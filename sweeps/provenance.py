@@ -4,6 +4,7 @@ Reads package metadata only; nothing heavy is imported. What a trial adds (recip
 its record, see `sweeps/records.py`.
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -36,6 +37,7 @@ PACKAGES = (
     "transformers",
 )
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
+SOURCE_FOLDERS = ("qa_core", "sweeps")
 
 
 def collect(arguments: Sequence[str] | None = None, *, gpus: Sequence[str] = ()) -> dict[str, Any]:
@@ -81,6 +83,15 @@ def git_state(folder: Path) -> dict[str, Any]:
         return {"commit": _git(folder, "rev-parse", "HEAD"), "is_dirty": is_dirty, "reason": None}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "is_dirty": None, "reason": "no git, or not in a git checkout"}
+
+
+def source_hash(folder: Path = PROJECT_FOLDER) -> str:
+    """Return the first 12 hex digits of a SHA-256 over the project's source files: equal where the same code runs."""
+    digest = hashlib.sha256()
+    for package in SOURCE_FOLDERS:
+        for path in sorted((folder / package).rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -18,7 +18,9 @@ from typing import Any
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import DataError, Paused, StorageError
 from qa_core.schema import Progress, as_json
+from sweeps import preflight
 from sweeps.masking import masked_values
+from sweeps.place import NODE_DIGITS
 from sweeps.schedulers.base import check_report
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
@@ -28,7 +30,6 @@ ENDINGS = ("stopped", "failed", "oom", PAUSED)  # statuses in the outcome file
 LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 PAUSE_LOOK_SECONDS = 1.0
-NODE_DIGITS = 12
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
 
 
@@ -45,7 +46,7 @@ class TrialTask:
     max_memory_mb: float | None = None
     reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
     pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
-    sweep_file: str | None = None  # written by the driver: a worker that does not see it has another disk
+    sweep_folder: str | None = None  # whose pre-flight admits this node
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
@@ -60,7 +61,8 @@ def run_trial(task_values: dict[str, Any]) -> None:
     task = TrialTask(**task_values)
     folder = Path(task.folder)
     node = _node()
-    _check_shared(task.sweep_file)
+    if task.sweep_folder is not None:
+        preflight.admit(Path(task.sweep_folder), node, address=_address())
 
     def report(progress: Progress) -> None:
         if progress.examples_seen > task.reported_examples:
@@ -99,13 +101,11 @@ def _node() -> str | None:
     return ray.get_runtime_context().get_node_id()[:NODE_DIGITS] if ray.is_initialized() else None
 
 
-def _check_shared(sweep_file: str | None) -> None:
-    """Refuse to train into a folder that the driver will not see."""
-    if sweep_file is not None and not Path(sweep_file).exists():
-        raise StorageError(
-            f"{sweep_file}: node {_node()} does not see this file of the sweep; allowed: a folder on a file system "
-            "that every node mounts at the same path"
-        )
+def _address() -> str | None:
+    """Return where this node is reached, for a message that names it."""
+    import ray
+
+    return ray.util.get_node_ip_address() if ray.is_initialized() else None
 
 
 def execute(task: TrialTask, report: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,17 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import journal, records, registry
+from sweeps import journal, nodes, records, registry
 from sweeps.driver import Driver
 from sweeps.forecast import MemoryForecast
 from sweeps.front import FrontResult
-from sweeps.journal import LOCK_FILE, held
+from sweeps.journal import JOURNAL_FILE, LOCK_FILE, held
+from sweeps.node_report import NodeReport
 from sweeps.place import Place
+from sweeps.preflight import PREFLIGHT_FILE, NodeRefused
 from sweeps.searchers.base import Searcher
 from sweeps.space import Assignment, Space, compile_space
-from sweeps.spec import SweepSpec, store_spec
+from sweeps.spec import SPEC_FILE, SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial
 
 INTERRUPTED = "interrupted"
@@ -114,10 +116,18 @@ class _Events(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = _error_of(trial)
         with _faults_noted(self.driver):
-            if RAISED in error:
+            if (why := _refusal_in(error)) is not None:
+                self.driver.refuse(why)
+            elif RAISED in error:
                 self.driver.ended(trial.config["trial_id"], trial.last_result or {}, error)
             else:
                 self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
+
+
+def _refusal_in(error: str) -> str | None:
+    """Return why a node refused a trial, or None: nothing else of it may have reached the driver's disk."""
+    _, name, why = error.rpartition(f"{NodeRefused.__name__}: ")
+    return why.strip() if name else None
 
 
 def _error_of(trial: Any) -> str:
@@ -182,7 +192,8 @@ def run_sweep(
         resume: go on with the sweep in the folder.
 
     Raises:
-        ConfigError: the space is empty, or the machine cannot give one trial what it asks for.
+        ConfigError: the space is empty, the machine cannot give one trial what it asks for, or a node cannot run
+            its trials. Where no trial has begun yet, a new sweep leaves no folder.
         StorageError: the folder exists already, another process runs this sweep, or the disk is full; what was written
             until then can be read and resumed.
         DataError: the files of a sweep that is resumed cannot be read.
@@ -191,7 +202,7 @@ def run_sweep(
     space = compile_space(spec)
     if not resume:
         create_run_folder(folder)
-    with held(folder):
+    with _withdrawn_if_refused(folder, is_new=not resume), held(folder):
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
         searcher = registry.make_searcher(spec, space, admits=_admission(spec, space))
@@ -207,13 +218,28 @@ def run_sweep(
         if driver.trials_left:
             _run_trials(spec, driver, place)
         _tell_refused(searcher, driver)
-    if driver.fault is not None:
-        raise driver.fault
+    ended_by_fault = driver.fault or driver.refused
+    if ended_by_fault is not None:
+        raise ended_by_fault
     spent = driver.spent_examples
     seconds = time.perf_counter() - started
     return SweepOutcome(
         folder, driver.counts(), driver.unfinished(), driver.ended_by, driver.front, spent, seconds
     )
+
+
+@contextmanager
+def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Leave nothing of a new sweep that is refused before its first trial: the same command finds its folder free."""
+    try:
+        yield
+    except ConfigError:
+        if is_new and not journal.read(folder).trials:
+            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, LOCK_FILE):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's file is in it
+                folder.rmdir()
+        raise
 
 
 def _admission(spec: SweepSpec, space: Space) -> Callable[[Assignment], bool] | None:
@@ -242,8 +268,10 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
 def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:
+        concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
+        nodes.check(spec, driver.folder, place=place, console=driver.console)
         with _signals_end(driver):
-            _fit(spec, driver, concurrent=concurrent_trials(spec, is_cluster=place.address is not None))
+            _fit(spec, driver, concurrent=concurrent)
     finally:
         ray.shutdown()
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
@@ -278,21 +306,40 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
 
 
 def start_ray(place: Place, *, cpus: float) -> None:
-    """Join the cluster at the address, or start a Ray on the loopback of this machine without a dashboard."""
+    """Join the cluster at the address, or start a Ray on the loopback of this machine without a dashboard.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
     place.set_environment()
     # It logs the traceback of each failed trial, which stands in the record and which the console groups.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if place.address:
-        ray.init(address=place.address, **options)
+        nodes.check_reachable(place.address)
+        try:
+            ray.init(address=place.address, **options)
+        except ConnectionError as error:
+            found = f"found {place.address!r}, where no Ray cluster answers: {error}"
+            raise ConfigError(f"--address: {found}") from error
         return
     ray.init(
+        address="local",  # a cluster that somebody else has started on this machine is not ours to join
         num_cpus=max(os.cpu_count() or 1, int(cpus)),
         include_dashboard=place.dashboard,
         _node_ip_address="127.0.0.1",
         object_store_memory=256 * 2**20,
         **options,
     )
+
+
+def survey(place: Place, *, shared: Path | None) -> list[NodeReport]:
+    """Join a cluster, ask all of its nodes and leave it again; see `nodes.survey`."""
+    start_ray(place, cpus=0)
+    try:
+        return nodes.survey(shared)
+    finally:
+        ray.shutdown()
 
 
 def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:

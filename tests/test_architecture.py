@@ -40,9 +40,10 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.forecast",
     "sweeps.estimate",
     "sweeps.console",
+    "sweeps.preflight",
     "sweeps.cli",
 )
-RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py")
+RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py")
 RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
 MLFLOW_FILES = ("sweeps/tracking.py",)
 PICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")

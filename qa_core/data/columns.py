@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.data.table import BadExample, QaTable, TableBuilder
+from qa_core.data.table_cache import cached_table
 from qa_core.errors import DataError
 
 COLUMNS = ("id", "context", "question", "answers")
@@ -38,8 +39,11 @@ def read_parquet(path: Path, *, skip_bad_examples: bool) -> QaTable:
     return _read_rows(str(path), rows, skip_bad_examples=skip_bad_examples)
 
 
-def read_hub(name: str, *, split: str, skip_bad_examples: bool) -> QaTable:
+def read_hub(name: str, *, split: str, skip_bad_examples: bool, cache_dir: Path | None = None) -> QaTable:
     """Download (once) and read a hub data set; split "train" or "dev", which is the hub's `validation`.
+
+    The library keeps what it has downloaded in a cache of its own; `cache_dir` is where the table goes that is made
+    of it, None for nowhere.
 
     Raises:
         DataError: the hub cannot be reached or has no such data set or split, or a row is malformed.
@@ -57,7 +61,21 @@ def read_hub(name: str, *, split: str, skip_bad_examples: bool) -> QaTable:
         ) from error
     source = f"{name}:{hub_split}"
     _check_columns(source, rows.column_names)
-    return _read_rows(source, rows, skip_bad_examples=skip_bad_examples)
+    files = [Path(item["filename"]) for item in rows.cache_files]
+
+    def parse() -> QaTable:
+        return _read_rows(source, rows, skip_bad_examples=skip_bad_examples)
+
+    if cache_dir is None or not files:  # a data set in memory has no file to know it by
+        return parse()
+    return cached_table(
+        files,
+        parse,
+        source=source,
+        layout="hub",
+        skip_bad_examples=skip_bad_examples,
+        cache_dir=cache_dir,
+    )
 
 
 def _check_columns(source: str, found: Iterable[str]) -> None:

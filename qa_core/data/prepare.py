@@ -91,12 +91,12 @@ def prepare(
         StorageError: the cache folder cannot be written to.
     """
     data = config.data
-    evaluation_table = _evaluation_table(data)
+    evaluation_table = _evaluation_table(data, cache_dir)
     cross_domain_tables = {
-        source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)
+        source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
         for source in data.cross_domain
     }
-    source_table, split_table, selection_table = _split(data)
+    source_table, split_table, selection_table = _split(data, cache_dir)
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
     tokenizer = prepare_tokenizer(family, split_table, cache_dir) if tokenizer is None else tokenizer
     family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
@@ -153,12 +153,14 @@ def recipe_tokenizer(config: RunConfig, family: Family, *, cache_dir: Path) -> "
         ConfigError, DataError, StorageError: as for `prepare`.
     """
     found = ready_tokenizer(family)
-    return prepare_tokenizer(family, _split(config.data)[1], cache_dir) if found is None else found
+    return prepare_tokenizer(family, _split(config.data, cache_dir)[1], cache_dir) if found is None else found
 
 
-def _split(data: DataConfig) -> tuple[QaTable, QaTable, QaTable]:
+def _split(data: DataConfig, cache_dir: Path) -> tuple[QaTable, QaTable, QaTable]:
     """Return all questions of the training source, the train part and the selection part of those that are used."""
-    source = load_table(data.train, split="train", skip_bad_examples=data.skip_bad_examples)
+    source = load_table(
+        data.train, split="train", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir
+    )
     chosen = select_questions(source, data.train_questions, seed=data.split_seed)
     train, selection = split_selection(
         chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
@@ -201,14 +203,14 @@ def _demonstration_facts(family: Family, layout: WindowLayout) -> dict[str, Any]
     return {"question_ids": [example.question_id for example in shown], "tokens": len(layout.prefix)}
 
 
-def _evaluation_table(data: DataConfig) -> QaTable:
+def _evaluation_table(data: DataConfig, cache_dir: Path) -> QaTable:
     if data.evaluation is None and is_file_source(data.train):
         raise ConfigError(
             f"data.evaluation: found nothing, and data.train is the file {data.train!r}, which has no dev "
             "split; allowed: a file, a hub data set name or `sample`"
         )
     source = data.evaluation or data.train
-    table = load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples)
+    table = load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
     return select_questions(table, data.evaluation_questions, seed=data.split_seed)
 
 

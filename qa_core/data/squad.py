@@ -14,6 +14,7 @@ from qa_core.data.columns import HUB_SPLITS, read_hub, read_parquet
 from qa_core.data.json_file import read_json
 from qa_core.data.selection import select_questions, split_selection
 from qa_core.data.table import BadExample, QaTable, TableBuilder, shown
+from qa_core.data.table_cache import cached_table
 from qa_core.errors import DataError
 
 __all__ = ["QaTable", "is_file_source", "load_questions", "load_table", "select_questions", "split_selection"]
@@ -24,7 +25,9 @@ SOURCES = "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
 
 
-def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> QaTable:
+def load_table(
+    source: str, *, split: str, skip_bad_examples: bool = False, cache_dir: Path | None = None
+) -> QaTable:
     """Read all questions of a source.
 
     Args:
@@ -32,8 +35,10 @@ def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> Q
         split: "train" or "dev"; a file is read whole, whatever the split.
         skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`. A file that
             cannot be read at all is refused all the same.
+        cache_dir: where the table is kept for the other trials of the machine; None: it is parsed again each time.
 
     Raises:
+        StorageError: the cache folder cannot be written to.
         DataError: names file, place and field, what was found and what is allowed.
     """
     if split not in HUB_SPLITS:
@@ -43,8 +48,21 @@ def load_table(source: str, *, split: str, skip_bad_examples: bool = False) -> Q
 
         return read_squad(sample_squad(split, 0), f"sample:{split}", skip_bad_examples=skip_bad_examples)
     if not is_file_source(source):
-        return read_hub(source, split=split, skip_bad_examples=skip_bad_examples)
+        return read_hub(source, split=split, skip_bad_examples=skip_bad_examples, cache_dir=cache_dir)
     path = _existing_file(source)
+    if cache_dir is None:
+        return _read_file(path, skip_bad_examples)
+    return cached_table(
+        [path],
+        lambda: _read_file(path, skip_bad_examples),
+        source=str(path),
+        layout=next(suffix for suffix in FILE_SUFFIXES if path.name.endswith(suffix)),
+        skip_bad_examples=skip_bad_examples,
+        cache_dir=cache_dir,
+    )
+
+
+def _read_file(path: Path, skip_bad_examples: bool) -> QaTable:
     if path.name.endswith(".parquet"):
         return read_parquet(path, skip_bad_examples=skip_bad_examples)
     return read_squad(read_json(path), str(path), skip_bad_examples=skip_bad_examples)

@@ -1,6 +1,7 @@
 """`confirm`: the recipes of a front run again with new seeds, and which of its points are tied."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
     spec, front = stored_spec(run_dir), read_front(run_dir)
     folder = run_dir / confirmation.FOLDER
     confirming = confirmation.plan(spec, front, load(run_dir / RECORDS_FILE).records, folder, seeds=seeds)
-    here = sweep.Target(folder, target.address, target.tracking_uri, target.dashboard)
+    here = replace(target, folder=folder)
     code = sweep.run(confirming, here, resume=True)
     show(confirmation.judge(front, load(folder / RECORDS_FILE).records, folder))
     return code

@@ -1,11 +1,17 @@
-"""`doctor`: what this machine offers a sweep, and what would spoil one."""
+"""`doctor`: what this machine, or each node of a cluster, offers a sweep, and what would spoil one."""
 
 import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sweeps.node_report import NodeReport
 
 LOOPBACK = ("127.0.0.1", "::1")
 SERVERS = ("gcs_server", "raylet", "/ray/", "mlflow")  # in the command line of a process
@@ -18,6 +24,58 @@ def doctor() -> int:
     for line in (*_versions(), *_devices(), *_threads(), *_space(), *_listeners()):
         print(line)
     return 0
+
+
+def cluster(address: str, shared: Path | None) -> int:
+    """Print a table of the cluster's nodes, and a line that starts with "warning" for what sets them apart.
+
+    Args:
+        address: of the Ray cluster.
+        shared: a folder that every node should see; None: none is looked at.
+
+    Returns 2 where a sweep would be refused, else 0.
+
+    Raises:
+        ConfigError: no cluster answers. StorageError: the shared folder cannot be written.
+    """
+    from rich.console import Console
+
+    from sweeps.place import Place
+    from sweeps.preflight import compare
+
+    place = Place(address)
+    place.set_environment()  # before Ray is imported
+    from sweeps.tuner import survey
+
+    reports = survey(place, shared=shared)
+    wants_gpus = any(report.gpus for report in reports)
+    Console().print(node_table(reports))
+    findings = compare(reports, wants_gpus=wants_gpus)
+    for finding in findings:
+        print(f"warning: {finding.text}")
+    return 2 if findings else 0
+
+
+def node_table(reports: "Sequence[NodeReport]") -> "Table":
+    """Return one row for each node: what it runs, what it has, whether it holds trials."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sweeps.node_report import PROJECT_SOURCE
+
+    table = Table(title="Nodes of the cluster")
+    for name in ("node", "trials", "python", "ray", "torch", "project", "device", "GPUs", "kernels", "free"):
+        table.add_column(name)
+    for report in reports:
+        versions, gpus = report.versions, report.gpus or ()
+        memory = f"{len(gpus)} x {_gigabytes(gpus[0].memory_bytes)}" if gpus else "-"
+        kernels = ", ".join(name for name, usable in (report.kernels or {}).items() if usable)
+        free = ", ".join(f"{what} {_gigabytes(count)}" for what, count in report.free_bytes.items())
+        cells = [report.label, "yes" if report.holds_trials else "no"]
+        cells += [versions.get(name) or "-" for name in ("python", "ray", "torch", PROJECT_SOURCE)]
+        cells += [report.failure or report.device or "-", memory, kernels or "-", free or "-"]
+        table.add_row(*map(escape, cells))
+    return table
 
 
 def _versions() -> Iterator[str]:

@@ -39,6 +39,7 @@ class Target:
     address: str | None  # of a Ray cluster; None: this machine
     tracking_uri: str | None  # None: the embedded MLflow
     dashboard: bool
+    allow_mixed: bool = False  # the cluster's nodes may differ in versions and devices
 
 
 def default_folder(name: str) -> Path:
@@ -58,7 +59,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
         print(f"warning: {masked_text(warning)}", file=sys.stderr)
     compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
     check_data(spec)
-    place = Place(target.address, target.dashboard)
+    place = Place(target.address, target.dashboard, target.allow_mixed)
     place.set_environment()  # before Ray is imported
     from sweeps import journal
     from sweeps.tracking import Tracker

@@ -119,6 +119,19 @@ def test_a_trial_that_the_end_of_the_sweep_cut_short_has_no_record_and_goes_on(
     assert _driver(tmp_path / "run").propose().trial_id == "t0000"
 
 
+def test_a_node_that_refuses_its_trial_ends_the_sweep_and_spends_no_trial(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    driver.propose()
+    driver.started("t0000")
+    driver.refuse("node ab sees no data")
+    driver.refuse("node cd sees no data")
+    assert (driver.unfinished(), driver.counts(), driver.fault) == (1, {}, None)
+    assert driver.propose() is None
+    assert driver.pause_file.exists()  # others write checkpoints
+    assert str(driver.refused).startswith("node ab sees no data; trials that ended are kept")
+    assert _driver(tmp_path / "run").propose().trial_id == "t0000"
+
+
 def test_a_rung_that_is_reported_again_counts_once(tmp_path: Path) -> None:
     driver = _driver(tmp_path / "run")
     driver.propose()

@@ -127,6 +127,23 @@ def test_trials_that_cannot_be_compared_are_an_error(changes: dict[str, Any], ex
         compute_front([*MIXED, record("t9", **changes)], BOTH)
 
 
+def test_devices_may_differ_where_the_user_allowed_it_and_the_table_says_so() -> None:
+    allowed = record("t9", device="cuda: H200", provenance={"mixed_nodes": True})
+    result = compute_front([*MIXED, allowed], BOTH)
+    assert "t9" in {point.trial_id for point in result.points}
+    note = (
+        "measured on different devices (--allow-mixed), which do not compare: cpu: some processor, cuda: H200"
+    )
+    assert result.device_note == note
+    assert str(table(result).caption).endswith(note)
+    assert compute_front(MIXED, BOTH).device_note is None
+    for changes in ({"data": {"evaluation": {"data_hash": "other"}}}, {"device": None}):
+        with pytest.raises(DataError):
+            compute_front([*MIXED, record("t9", provenance={"mixed_nodes": True}, **changes)], BOTH)
+    with pytest.raises(DataError, match="different device"):
+        compute_front([*MIXED, record("t9", device="cuda: H200", provenance={"mixed_nodes": False})], BOTH)
+
+
 def test_cross_domain_sets_change_neither_what_is_comparable_nor_the_front() -> None:
     abroad = {"x.json": {"data_hash": "other", "quality": {"em_percent": 99.0}}}
     facts = {

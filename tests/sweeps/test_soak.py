@@ -170,5 +170,8 @@ def test_a_thousand_trials_leave_the_driver_as_it_was_and_nothing_behind(
         assert abs(watch.slope(name)) * TRIALS < 5, name
     assert marked_processes(str(tmp_path)) == []
     assert set(Path("/dev/shm").iterdir()) <= shared_before
-    assert [path.name for path in temporary.iterdir()] in ([], ["ray"])  # Ray keeps the logs of its last start
+    assert [path.name for path in temporary.iterdir()] in (
+        [],
+        ["ray"],
+    )  # Ray keeps the logs of its last start
     shutil.rmtree(temporary)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from filelock import FileLock
 
+from qa_core.data import squad, trained_tokenizers, vectors, windows
 from qa_core.errors import Paused, StorageError
 from sweeps import trial
+from sweeps.preflight import NodeRefused
 from sweeps.trial import TrialTask
 
 
@@ -161,14 +163,61 @@ def test_the_pause_file_is_looked_for_once_a_second_at_most(tmp_path, monkeypatc
     assert trial._pause_watch(None)() is False
 
 
-def test_a_worker_that_does_not_see_the_sweeps_folder_trains_nothing(small_squad, cache_dir, tmp_path):
-    elsewhere = str(tmp_path / "run" / "spec.json")
-    task = _task(tmp_path / "run" / "trials" / "t0000", cache_dir, small_squad, sweep_file=elsewhere)
-    with pytest.raises(
-        StorageError, match=r"run/spec\.json: node None does not see .* mounts at the same path"
-    ):
+def test_a_worker_that_does_not_see_the_sweeps_folder_trains_nothing(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trial, "_node", lambda: "abcdef123456")
+    run = tmp_path / "run"
+    task = _task(run / "trials" / "t0000", cache_dir, small_squad, sweep_folder=str(run))
+    with pytest.raises(NodeRefused, match=r"node abcdef123456 does not see .*run/preflight\.json"):
         trial.run_trial(trial.as_values(task))
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()
+
+
+def test_a_second_trial_on_a_node_parses_nothing_trains_no_tokenizer_and_builds_no_windows(
+    small_squad, tmp_path, monkeypatch
+):
+    """What is made of the sources is made under a lock in the cache folder: the makers are where it can be counted."""
+    made = []
+
+    def count(module, name):
+        maker = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, **k: made.append(name) or maker(*a, **k))
+
+    count(squad, "read_json")
+    count(trained_tokenizers, "train_tokenizer")
+    count(windows, "encode_table")
+    count(vectors, "_parse")
+    (tmp_path / "vectors.txt").write_text("the 0.1 0.2\nof 0.3 0.4\n")
+    (tmp_path / "train.json").write_bytes(
+        small_squad.read_bytes() + b" "
+    )  # other content than the evaluation's
+    finals = []
+    for learning_rate in (0.001, 0.004):
+        folder = tmp_path / str(learning_rate)
+        task = _task(folder, tmp_path / "cache", small_squad)
+        recipe = {
+            **task.recipe,
+            "model": {
+                **task.recipe["model"],
+                "family": "lstm",
+                "options": {"vectors": str(tmp_path / "vectors.txt")},
+            },
+            "data": {**task.recipe["data"], "train": str(tmp_path / "train.json")},
+            "train": {**task.recipe["train"], "learning_rate": learning_rate},
+        }
+        finals.append(trial.execute(replace(task, recipe=recipe), lambda report: None))
+        if folder.name == "0.001":
+            assert sorted(made) == [
+                "_parse",
+                *["encode_table"] * 3,  # training, selection and evaluation set
+                *["read_json"] * 2,  # training and evaluation file
+                "train_tokenizer",
+            ]
+            del made[:]
+    assert made == []
+    data = [final["result"]["data"] for final in finals]
+    assert data[0] == data[1]
 
 
 def test_a_trial_that_was_killed_between_its_artifact_and_its_final_report_runs_again(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import records
+from sweeps import preflight, records
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
 from sweeps.forecast import MemoryForecast
@@ -123,6 +123,11 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     }
     assert len(tracker.named("log_trial")) == len(console.named("trial_ended")) == 8
     assert json.loads((outcome.folder / "spec.json").read_text())["name"] == "small"
+    (node,) = preflight.read(outcome.folder).nodes
+    assert {record.provenance["node"] for record in found} == {node.node}
+    assert {record.provenance["mixed_nodes"] for record in found} == {False}
+    assert node.paths.keys() == {small_squad.name}
+    assert not [args for args in console.named("note") if "pre-flight" in args[0]]
     assert console.listening
     assert console.listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     # Grid order and seeds are those of the spec, whatever Ray does first.
@@ -344,6 +349,39 @@ def test_a_worker_that_died_is_told_from_a_trial_that_raised_and_from_a_lost_nod
     ((name, args, found),) = driver.mock_calls
     assert (name, args[0], found) == (told, "t3", details)
     assert note in args[-1]
+
+
+def test_the_refusal_of_a_node_is_told_from_a_trial_that_raised(tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text(
+        'Failure # 1 (occurred at noon)\nray::ImplicitFunc.train() (pid=7)\n  File "trial.py", line 3, in run_trial\n'
+        "sweeps.preflight.NodeRefused: node ab joined this sweep\n  and sees no data\n"
+    )
+    trial = SimpleNamespace(
+        error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
+    )
+    driver = _Told()
+    _Events(driver).on_trial_error(1, [], trial)
+    assert driver.calls == [("refuse", ("node ab joined this sweep\n  and sees no data",))]
+
+
+def test_a_new_sweep_that_is_refused_before_its_first_trial_leaves_its_folder_free(
+    small_squad, tmp_path, monkeypatch, cache_dir
+):
+    """Here for its disk, on one machine; folders that hold something else are not touched."""
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(tmp_path, small_squad)
+    console, run = _Told(), tmp_path / "run"
+    monkeypatch.setattr("sweeps.preflight.LEAST_FREE_BYTES", 10**18)
+    with pytest.raises(ConfigError) as caught:
+        run_sweep(spec, folder=run, place=Place(), console=console, tracker=_Told())
+    assert str(caught.value).count("GB of free disk; allowed: 1e+09 GB or more") == 2
+    assert (console.named("trial_started"), run.exists()) == ([], False)
+
+    (run / "trials").mkdir(parents=True)
+    (run / "trials" / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="exists already"):
+        run_sweep(spec, folder=run, place=Place(), console=console, tracker=_Told())
+    assert (run / "trials" / "notes.txt").read_text() == "mine"
 
 
 def test_on_a_cluster_the_named_number_of_trials_runs_whatever_nodes_are_there(

@@ -1,0 +1,108 @@
+"""Checked questions of a source, kept in the cache folder so that a machine parses each source once for all trials.
+
+    CACHE/tables/KEY.arrow    64 bytes: the CRC-32 of what follows; then an Arrow file of the questions, each with its
+                              paragraph as an entry of a dictionary
+
+The key is the content of the source's files and what decides how they are read, never their names or times: a source
+that changes is parsed again. The file is memory-mapped, so that trials share its pages.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from qa_core.data.cache import DamagedFile, read_or_make
+from qa_core.data.table import SCHEMA, QaTable
+from qa_core.errors import DataError
+
+FORMAT = 1  # raise it when the file or the checks of the readers change: older ones are then left alone
+HEADER_BYTES = 64  # keeps the Arrow file aligned
+CONTEXT = "context"
+STORED = pa.schema(
+    [
+        pa.field(CONTEXT, pa.dictionary(pa.int32(), pa.large_string()))
+        if field.name == "context_index"
+        else field
+        for field in SCHEMA
+    ]
+)
+
+
+def cached_table(
+    files: Sequence[Path],
+    parse: Callable[[], QaTable],
+    *,
+    source: str,
+    layout: str,
+    skip_bad_examples: bool,
+    cache_dir: Path,
+) -> QaTable:
+    """Return the table of a source, parsed on the first call on a machine and mapped from the cache after it.
+
+    Every call reads the files once for their hash.
+
+    Args:
+        files: all that the table is made of.
+        parse: makes the table; what it raises is passed on, and nothing is kept then.
+        source: its name in messages and records, which is the caller's: another's may have the same content.
+        layout: how the files are read.
+        skip_bad_examples: as `parse` takes it.
+
+    Raises:
+        DataError: a file cannot be read. StorageError: the cache folder cannot be written to.
+    """
+    digest = hashlib.sha256(f"{FORMAT} {layout} {skip_bad_examples}".encode())
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return read_or_make(
+        Path(cache_dir) / "tables" / f"{digest.hexdigest()[:32]}.arrow",
+        read=lambda path: _read(path, source),
+        make=parse,
+        write=_write,
+    )
+
+
+def _write(file: BinaryIO, table: QaTable) -> None:
+    columns = [
+        pa.DictionaryArray.from_arrays(table.rows.column("context_index").combine_chunks(), table.contexts)
+        if name == CONTEXT
+        else table.rows.column(name).combine_chunks()
+        for name in STORED.names
+    ]
+    stored = pa.table(columns, schema=STORED.with_metadata({"skipped": str(table.skipped)}))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, stored.schema) as writer:
+        writer.write_table(stored)
+    body = sink.getvalue()
+    file.write(_header(body))
+    file.write(body)
+
+
+def _read(path: Path, source: str) -> QaTable:
+    """Map the file and check that it is whole."""
+    try:
+        content = pa.memory_map(str(path)).read_buffer()
+        body = content[HEADER_BYTES:]
+        if content[:HEADER_BYTES].to_pybytes() != _header(body):
+            raise DamagedFile(path)
+        stored = pa.ipc.open_file(body).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise DamagedFile(path) from error
+    contexts = stored.column(CONTEXT).combine_chunks()
+    columns = [contexts.indices if name == "context_index" else stored.column(name) for name in SCHEMA.names]
+    skipped = int(stored.schema.metadata[b"skipped"])
+    return QaTable(pa.table(columns, schema=SCHEMA), contexts.dictionary, source, skipped)
+
+
+def _header(body: pa.Buffer) -> bytes:
+    return f"qa-table {FORMAT} {zlib.crc32(body):08x}".encode().ljust(HEADER_BYTES)

@@ -1,0 +1,125 @@
+"""What one node of a cluster says of itself before it runs a trial. Runs on that node; knows nothing of Ray.
+
+`preflight.py` compares the reports of all nodes; `nodes.py` fetches them.
+"""
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps import provenance
+from sweeps.named_paths import fingerprint
+from sweeps.shared_storage import Words, answer
+
+PROJECT_SOURCE = "project source"  # among the versions: equal where the same code runs
+# Importing one tells whether its CUDA part fits torch and the driver; without a device that says nothing.
+CUDA_KERNELS = ("mamba_ssm", "causal_conv1d", "bitsandbytes")
+DRIVER_ONLY = ("mlflow", "optuna")  # packages that compute nothing on a node
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a node is asked, as plain values."""
+
+    device: str | None = (
+        None  # the recipes' `device`; None: devices are not looked at, and torch is not imported
+    )
+    paths: tuple[str, ...] = ()  # that recipes name, see `named_paths`
+    folders: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what it is -> a folder whose disk is written to
+    words: str | None = None  # the folder of `shared_storage.exchange`
+    node: str | None = None  # under which name the node leaves its word there
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One device as torch sees it."""
+
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node, or the driver. None: not asked, or, with a failure, not answered."""
+
+    node: str
+    holds_trials: bool  # its resources are enough for one; others need not have devices, data or disk
+    failure: str | None = None  # why there is no answer
+    address: str | None = None  # for messages; not stored
+    versions: Mapping[str, str | None] = field(default_factory=dict)  # python, packages, the project's source
+    commit: str | None = None
+    device: str | None = None  # what a trial there would name as its device
+    gpus: tuple[Gpu, ...] | None = None
+    kernels: Mapping[str, bool] | None = None  # None where there is no GPU
+    free_bytes: Mapping[str, int] = field(default_factory=dict)  # what is written -> free where it is written
+    paths: Mapping[str, str | None] = field(default_factory=dict)  # path -> fingerprint; None: not there
+    working_folder: str | None = None
+    storage_fault: str | None = None  # set by the driver, from what it and the node saw
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        name = self.node if self.node == "driver" else f"node {self.node}"
+        return f"{name} ({self.address})" if self.address else name
+
+
+def look(request_values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a node is asked for, as plain values: fields of `NodeReport`, and `words` where words are exchanged.
+
+    Args:
+        request_values: fields of `Request`.
+    """
+    request = Request(**request_values)
+    found: dict[str, Any] = {
+        "versions": {
+            "python": platform.python_version(),
+            **provenance.package_versions(),
+            PROJECT_SOURCE: provenance.source_hash(),
+        },
+        "commit": provenance.git_state(provenance.PROJECT_FOLDER)["commit"],
+        "free_bytes": {name: _free_bytes(Path(folder)) for name, folder in request.folders.items()},
+        "paths": {path: fingerprint(path) for path in request.paths},
+        "working_folder": os.getcwd(),
+    }
+    if request.device is not None:
+        found |= _devices(request.device)
+    if request.words is not None:
+        words: Words = answer(Path(request.words), str(request.node))
+        found["words"] = asdict(words)
+    return found
+
+
+def _devices(wanted: str) -> dict[str, Any]:
+    import torch
+
+    from qa_core.hardware import describe_device
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [torch.cuda.get_device_properties(index) for index in range(count)]
+    device = torch.device("cuda" if gpus and wanted != "cpu" else "cpu")
+    return {
+        "device": describe_device(device),
+        "gpus": [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in gpus],
+        "kernels": {name: _can_be_imported(name) for name in CUDA_KERNELS} if gpus else None,
+    }
+
+
+def _can_be_imported(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except Exception:  # a library built for another torch fails in its own way
+        return False
+    return True
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the free bytes where a folder is or would be made."""
+    there = next(item for item in (folder, *folder.resolve().parents) if item.exists())
+    return shutil.disk_usage(there).free
