@@ -130,7 +130,7 @@ def bare_seconds(scratch: Path, cache: Path, spec: Any) -> float:
         assert proposal is not None
         seed = derive_seed(spec.seed, f"t{index:04d}") % 2**31
         recipe = space.to_run_config(proposal.assignment, seed=seed, rungs=rungs)
-        run(recipe, lambda progress: None, folder=scratch / "bare", cache_dir=cache)
+        run(recipe, lambda progress: None, folder=scratch / "bare" / str(index), cache_dir=cache)
     seconds = (time.perf_counter() - started) / spec.budget.trials
     shutil.rmtree(scratch / "bare")
     return seconds
