@@ -13,7 +13,7 @@ from tests.cluster.several_raylets import Driver, killers, machines
 from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled
 
 KILLS = int(os.environ.get("QA_SWEEPS_CHAOS_KILLS", "100"))
-TRIALS = max(4, KILLS * 2 // 5)  # long enough for them
+TRIALS = max(8, KILLS)  # long enough for them
 SHARES = {"worker": 40, "node": 20, "driver": 20, "mlflow": 10, "spill": 10}
 UNHURRIED = 0.7  # share of the kills that wait for progress, without which a sweep would only ever start
 
@@ -28,8 +28,8 @@ def config(folder: Path, squad: Path) -> Path:
         ],
         "searcher": {"name": "random"},
         # No verdict depends on who reports first.
-        "scheduler": {"name": "fifo", "options": {"at": [80, 160, 240, 320, 400]}},
-        "budget": {"trials": TRIALS, "examples": 480, "concurrent": 2, "max_lost_workers": KILLS},
+        "scheduler": {"name": "fifo", "options": {"at": [400, 800, 1200, 1600, 2000]}},
+        "budget": {"trials": TRIALS, "examples": 2400, "concurrent": 2, "max_lost_workers": KILLS},
         "recipe": {
             "model": {"vocab_size": 300, "checkpoint": "micro"},
             "data": {
@@ -68,7 +68,9 @@ def test_random_kills_lose_nothing_double_nothing_and_change_no_score(
     rng = random.Random(KILLS)
     kills: Counter[str] = Counter()
     began = time.monotonic()
-    with machines(tmp_path, nodes=2) as (raylets, server, _):
+    lab = tmp_path / "lab"  # not beside the run folders, where the undisturbed sweep has its own MLflow
+    lab.mkdir()
+    with machines(lab, nodes=2) as (raylets, server, _):
         options += ["--tracking-uri", server.address]
         disturbed = Sweep(tmp_path / "disturbed", options, cache_dir)
         driver = Driver(disturbed, "--address", raylets.address)
