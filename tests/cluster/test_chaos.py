@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.cluster.several_raylets import Driver, killers, machines
-from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled
+from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled, tiny_recipes
 
 KILLS = int(os.environ.get("QA_SWEEPS_CHAOS_KILLS", "100"))
 TRIALS = max(8, KILLS)  # long enough for them
@@ -22,26 +22,11 @@ def config(folder: Path, squad: Path) -> Path:
     values = {
         "name": "chaos",
         "seed": 11,
-        "objectives": [
-            {"name": "em_percent", "goal": "max", "reference": 0},
-            {"name": "memory_mb", "goal": "min", "reference": 32},
-        ],
         "searcher": {"name": "random"},
         # No verdict depends on who reports first.
         "scheduler": {"name": "fifo", "options": {"at": [400, 800, 1200, 1600, 2000]}},
         "budget": {"trials": TRIALS, "examples": 2400, "concurrent": 2, "max_lost_workers": KILLS},
-        "recipe": {
-            "model": {"vocab_size": 300, "checkpoint": "micro"},
-            "data": {
-                "train": str(squad),
-                "evaluation": str(squad),
-                "max_length": 64,
-                "stride": 8,
-                "max_question_length": 24,
-            },
-            "train": {"precision": "float32", "batch_size": 4},
-            "evaluation": {"precision": "float32", "latency_runs": 2},
-        },
+        **tiny_recipes(squad, batch_size=4),
         "space": [
             {"set": "model.family", "choice": ["bert", "distilbert", "lstm"]},
             {"set": "methods", "choice": ["full", "lora", "quantize"]},

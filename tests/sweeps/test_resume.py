@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sweeps import records
-from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled
+from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled, tiny_recipes
 
 KILLS = 20
 
@@ -19,25 +19,10 @@ def small_config(tmp_path: Path, squad: Path) -> Path:
     values = {
         "name": "killed",
         "seed": 3,
-        "objectives": [
-            {"name": "em_percent", "goal": "max", "reference": 0},
-            {"name": "memory_mb", "goal": "min", "reference": 32},
-        ],
         "searcher": {"name": "random"},
         "scheduler": {"name": "pareto_asha", "options": {"grace_examples": 60, "eta": 2}},
         "budget": {"trials": 6, "examples": 480, "concurrent": 1},
-        "recipe": {
-            "model": {"vocab_size": 300, "checkpoint": "micro"},
-            "data": {
-                "train": str(squad),
-                "evaluation": str(squad),
-                "max_length": 64,
-                "stride": 8,
-                "max_question_length": 24,
-            },
-            "train": {"precision": "float32", "batch_size": 4},
-            "evaluation": {"precision": "float32", "latency_runs": 2},
-        },
+        **tiny_recipes(squad, batch_size=4),
         "space": [
             {"set": "model.family", "choice": ["bert", "lstm"]},
             {"set": "methods", "choice": ["full", "lora"]},

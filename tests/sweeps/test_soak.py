@@ -18,7 +18,7 @@ import yaml
 
 from sweeps import records
 from sweeps.trial import CLEAN_START_BYTES
-from tests.sweeps.whole import Sweep
+from tests.sweeps.whole import Sweep, tiny_recipes
 
 TRIALS = int(os.environ.get("QA_SWEEPS_SOAK_TRIALS", "1000"))
 WARM = 0.2  # share of the trials before which everything may grow: imports, caches, Ray's own buffers
@@ -32,25 +32,10 @@ def config(folder: Path, squad: Path) -> Path:
     values = {
         "name": "soak",
         "seed": 1,
-        "objectives": [
-            {"name": "em_percent", "goal": "max", "reference": 0},
-            {"name": "memory_mb", "goal": "min", "reference": 32},
-        ],
         "searcher": {"name": "random"},
         "scheduler": {"name": "pareto_asha", "options": {"grace_examples": 16, "eta": 2}},
         "budget": {"trials": TRIALS, "examples": 32},
-        "recipe": {
-            "model": {"vocab_size": 300, "checkpoint": "micro"},
-            "data": {
-                "train": str(squad),
-                "evaluation": str(squad),
-                "max_length": 64,
-                "stride": 8,
-                "max_question_length": 24,
-            },
-            "train": {"precision": "float32", "batch_size": 8},
-            "evaluation": {"precision": "float32", "latency_runs": 1},
-        },
+        **tiny_recipes(squad, batch_size=8),
         "space": [
             {"set": "model.family", "choice": ["bert", "lstm"]},
             {"set": "methods", "choice": ["full", "quantize"]},

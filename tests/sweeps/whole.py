@@ -20,6 +20,28 @@ TIMED_COSTS = (
 )
 
 
+def tiny_recipes(squad: Path, *, batch_size: int) -> dict[str, Any]:
+    """Return objectives and recipe of a sweep whose trials take a second: for all families with a preset `micro`."""
+    return {
+        "objectives": [
+            {"name": "em_percent", "goal": "max", "reference": 0},
+            {"name": "memory_mb", "goal": "min", "reference": 32},
+        ],
+        "recipe": {
+            "model": {"vocab_size": 300, "checkpoint": "micro"},
+            "data": {
+                "train": str(squad),
+                "evaluation": str(squad),
+                "max_length": 64,
+                "stride": 8,
+                "max_question_length": 24,
+            },
+            "train": {"precision": "float32", "batch_size": batch_size},
+            "evaluation": {"precision": "float32", "latency_runs": 2},
+        },
+    }
+
+
 def comparable(folder: Path) -> list[dict[str, Any]]:
     """Return the records by trial, without what a clock or the state of a process decides."""
     found = []
