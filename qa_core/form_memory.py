@@ -83,6 +83,18 @@ def planned_form(
     Raises:
         ConfigError, ArtifactError: the checkpoint or an option is at fault, as when the network is built.
     """
+    model = training_skeleton(config, family, methods, tokenizer=tokenizer)
+    architecture = family.architecture(model)
+    return PlannedForm(architecture, planned_forms(family, architecture, methods))
+
+
+def training_skeleton(
+    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any
+) -> torch.nn.Module:
+    """Return the network that a recipe trains, methods attached, without memory: on the meta device.
+
+    Args and raises as `planned_form`.
+    """
     source = Path(config.model.checkpoint)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         if not family.is_preset and artifact.is_artifact(source):
@@ -91,8 +103,7 @@ def planned_form(
             model = family.build(tokenizer)
         for method in methods:
             model = method.attach(model, family)
-    architecture = family.architecture(model)
-    return PlannedForm(architecture, planned_forms(family, architecture, methods))
+    return model
 
 
 def planned_forms(

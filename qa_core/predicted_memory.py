@@ -24,7 +24,7 @@ import torch._meta_registrations  # shapes of what only a CPU computes, such as 
 from torch import Tensor
 from torch._C import DispatchKey
 
-from qa_core.cost import Protocol, StorageTracker, held_tensors
+from qa_core.cost import PROTOCOL_BATCH, Protocol, StorageTracker, held_tensors
 from qa_core.hardware import autocast_dtype
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -34,19 +34,22 @@ class NotPredictable(Exception):
     """The memory of a network depends on what only a real run knows; the message says on what."""
 
 
-def predicted_inference_peak_bytes(skeleton: torch.nn.Module, protocol: Protocol) -> int:
+def predicted_inference_peak_bytes(
+    skeleton: torch.nn.Module, protocol: Protocol, *, rows: int = PROTOCOL_BATCH
+) -> int:
     """Return the peak that `cost.inference_peak_bytes` finds for this network on a CPU, in bytes.
 
     Args:
         skeleton: the network on the meta device; its parameters and buffers are replaced.
         protocol: its own device decides only what the precision `auto` means.
+        rows: windows in the batch; another number than the protocol's is no point's memory.
 
     Raises:
         NotPredictable: the step looks at a computed value, or uses an operator whose shapes torch does not know.
     """
-    network = _with_shape_tensors(skeleton).eval()
-    tracker = _ShapeTracker(held_tensors(network), written_token=_written_token(protocol))
-    batch = tracker.know(protocol.batch(CPU))
+    network = with_shape_tensors(skeleton).eval()
+    tracker = ShapeTracker(held_tensors(network), written_token=written_token(protocol))
+    batch = tracker.know(protocol.batch(CPU, rows=rows))
     try:
         with tracker:
             _on_cpu(protocol).step(network, batch, whole_length=True)
@@ -83,7 +86,7 @@ class ShapeTensor(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Refuse: only a `_ShapeTracker` knows how to compute with these."""
+        """Refuse: only a `ShapeTracker` knows how to compute with these."""
         raise AssertionError(f"{func} outside of a tracker")
 
     def __repr__(self) -> str:  # type: ignore[override]
@@ -103,7 +106,7 @@ _LOOKS = (
 )
 
 
-class _ShapeTracker(StorageTracker):
+class ShapeTracker(StorageTracker):
     """Runs operators on the meta tensors inside shape tensors and counts the storages of those.
 
     Operators that torch composes of others are taken apart as on the CPU, since the choice among kernels is inside
@@ -191,7 +194,7 @@ class _ShapeTracker(StorageTracker):
             result.known = None  # it may be a known one that something unknown was written over
 
 
-def _with_shape_tensors(skeleton: torch.nn.Module) -> torch.nn.Module:
+def with_shape_tensors(skeleton: torch.nn.Module) -> torch.nn.Module:
     """Replace parameters and buffers, shared ones by shared ones."""
     replaced: dict[int, tuple[Tensor, ShapeTensor]] = {}  # by identity, which holds while the tensor lives
     for module in skeleton.modules():
@@ -214,7 +217,7 @@ def _on_cpu(protocol: Protocol) -> Protocol:
     return replace(protocol, evaluation=evaluation, device=CPU)
 
 
-def _written_token(protocol: Protocol) -> int | None:
+def written_token(protocol: Protocol) -> int | None:
     """Return a token of an ordinary word, which ends no answer; None where nothing is written."""
     if protocol.family.head != "generate":
         return None
