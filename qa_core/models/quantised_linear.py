@@ -30,25 +30,35 @@ INT8_SETTINGS = {"granularity": "row", "group_size": None, "dynamic": False}
 
 
 class Nf4Linear(Linear4bit):
-    """A Linear layer in NF4, blocks of 64; the bias stays as it is."""
+    """A Linear layer in NF4, blocks of 64; the bias stays as it is.
+
+    Of a layer on the meta device it is a plan: it has the sizes alone, of codes and of products.
+    """
 
     def __init__(self, linear: nn.Linear, *, double_quantisation: bool) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        is_plan = linear.weight.is_meta
         weight: Any = Params4bit(
-            linear.weight.detach(),
+            _empty_codes(linear) if is_plan else linear.weight.detach(),
+            requires_grad=False,
             blocksize=BLOCK,
             compress_statistics=double_quantisation,
             quant_type="nf4",
             module=self,
+            bnb_quantized=is_plan,
         )
-        self.weight = weight.to(linear.weight.device)  # which quantises
+        self.weight = weight if is_plan else weight.to(linear.weight.device)  # which quantises
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., R] of inputs [..., C], computed in the dtype of autocast, else in that of the inputs."""
         dtype = product_dtype(inputs)
         weight: Any = self.weight
-        outputs = matmul_4bit(inputs.to(dtype), weight, quant_state=weight.quant_state)
+        state = getattr(weight, "quant_state", None)
+        if state is None:
+            outputs = _PlannedProduct.apply(inputs.to(dtype), (self.out_features, self.in_features))
+        else:
+            outputs = matmul_4bit(inputs.to(dtype), weight, quant_state=state)
         return outputs if self.bias is None else outputs + self.bias.to(dtype)
 
     def stored(self) -> StoredMatrix:
@@ -59,6 +69,25 @@ class Nf4Linear(Linear4bit):
         if state.nested:
             buffers |= {"nested_absmax": state.state2.absmax, "offset": state.offset}
         return Nf4Matrix((self.out_features, self.in_features), buffers)
+
+
+def _empty_codes(linear: nn.Linear) -> Tensor:
+    """Return room for the codes, two in a byte, and for the scales in float32: a little more than nested ones take."""
+    size = linear.weight.numel() // 2 + 4 * linear.weight.numel() // BLOCK
+    return torch.empty(size, 1, dtype=torch.uint8, device="meta")
+
+
+class _PlannedProduct(torch.autograd.Function):
+    """Takes the memory of a product with an NF4 weight, which is decoded once in each direction and never kept."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, shape: tuple[int, int]) -> Tensor:
+        ctx.shape = shape
+        return inputs @ inputs.new_empty(shape).T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient @ gradient.new_empty(ctx.shape), None
 
 
 class Int8Linear(Linear8bitLt):
