@@ -20,6 +20,7 @@ from qa_core.cost import Protocol
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
 from qa_core.predicted_memory import NotPredictable, predicted_inference_peak_bytes
+from qa_core.turns import ALONE, Turns
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def form_memory(
     *,
     protocol: Protocol,
     cache_dir: Path,
+    turns: Turns = ALONE,
 ) -> FormMemory:
     """Return prediction and measurement of the form that `model` will be deployed in.
 
@@ -44,6 +46,7 @@ def form_memory(
         model: the network in training; only its architecture is read.
         methods: of the recipe, in the order in which they act.
         cache_dir: where the measurements of a machine are shared.
+        turns: on the device that is measured.
     """
     architecture = family.architecture(model)
     forms = planned_forms(family, architecture, methods)
@@ -55,7 +58,8 @@ def form_memory(
     with torch.random.fork_rng(devices=[]):
         predicted = _predicted_or_none(family, architecture, forms, protocol=protocol)
         network = deployed(family, architecture, forms).to(protocol.device)
-        measured = cost.inference_peak_bytes(network, protocol)
+        with turns.measuring():
+            measured = cost.inference_peak_bytes(network, protocol)
     memory = FormMemory(measured_bytes=measured, predicted_bytes=predicted)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{id(network)}.tmp")

@@ -6,7 +6,7 @@ the finished artifact is scored and measured is in `qa_core/measure.py`.
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ from qa_core.config import RunConfig, to_dict
 from qa_core.cost import Protocol
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import OverMemoryBudget
+from qa_core.families.base import Family
 from qa_core.form_memory import FormMemory, form_memory
 from qa_core.hardware import choose_device
 from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
 from qa_core.methods.base import Method
+from qa_core.prerequisites import Prerequisite
 from qa_core.schema import Progress, RunResult, as_json
 from qa_core.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
+from qa_core.training_memory import full_micro_batch_rows
+from qa_core.turns import ALONE, Turns
 
 Report = Callable[[Progress], None]
 
@@ -38,6 +42,7 @@ def run(
     cache_dir: Path,
     max_memory_mb: float | None = None,
     is_to_pause: Callable[[], bool] = bool,
+    turns: Turns = ALONE,
 ) -> RunResult:
     """Train, write, load back and measure one recipe.
 
@@ -49,6 +54,7 @@ def run(
         cache_dir: tokenised windows, tokenizers, measured forms and teachers, shared by all trials of a machine.
         max_memory_mb: a recipe whose deployed form needs more is refused before it is trained; None for no limit.
         is_to_pause: asked after each step; True checkpoints the trial and raises `Paused`.
+        turns: with other trials on the device; the caller stands in `turns.working()`.
 
     Raises:
         QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
@@ -64,9 +70,11 @@ def run(
 
     seeding.seed_torch(config.seed)
     model = build_network(config, data, methods, protocol)
-    memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir)
+    memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir, turns=turns)
     _check_budget(memory, max_memory_mb)
-    model, provided = _provide(model, config, methods, data=data, protocol=protocol, cache_dir=cache_dir)
+    with turns.resting():  # a teacher may be another trial's at the moment
+        obtained = _obtained(config, methods, data=data, family=family, cache_dir=cache_dir, turns=turns)
+    model = _provide(model, methods, obtained, protocol=protocol)
     task = TrainTask(
         family, methods, data.train, data.tokenizer.pad_token_id, config.train, config.seed, device
     )
@@ -75,7 +83,7 @@ def run(
         "trainable_parameters": cost.parameter_count(model, trainable_only=True),
     }
     hooks = _rung_hooks(Reader(model, protocol), task, data, report=report, memory=memory)
-    hooks = replace(hooks, is_to_pause=is_to_pause)
+    hooks = replace(hooks, is_to_pause=_after_a_step(is_to_pause, turns))
     state = train(model, task, hooks=hooks, checkpoint_folder=folder / "checkpoint")
     if device.type == "cuda" and task.budget_examples:
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
@@ -98,15 +106,17 @@ def run(
     artifact.set_null_threshold(folder / "artifact", quality.null_threshold)
     cross_domain = cross_domain_scores(reader, data, quality.null_threshold)
     state.curve.append(_progress(state, task, memory, selection))
+    with turns.measuring():
+        measured = measured_cost(reader, loaded, data, memory=memory, state=state, training=training)
     result = RunResult(
         config=to_dict(config),
         quality=quality,
-        cost=measured_cost(reader, loaded, data, memory=memory, state=state, training=training),
+        cost=measured,
         curve=tuple(Progress(**point) for point in state.curve),
         artifact=str(folder / "artifact"),
         data=data.facts,
         cross_domain=cross_domain,
-        prerequisites=provided,
+        prerequisites={name: item.facts for name, item in obtained.items()},
     )
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return result
@@ -131,37 +141,49 @@ def build_network(
     return model
 
 
-def _provide(
-    model: torch.nn.Module,
+def _obtained(
     config: RunConfig,
     methods: list[Method],
     *,
     data: TrialData,
-    protocol: Protocol,
+    family: Family,
     cache_dir: Path,
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """Hand each method what it needs trained before; returns the network, on its device, and facts for the record.
+    turns: Turns,
+) -> dict[str, Prerequisite]:
+    """Return method name -> what it needs trained before, trained now if nobody has; called in `turns.resting()`."""
 
-    The device holds nothing of this trial while another recipe is trained for it.
-    """
+    def train_in_turn(*args: Any, **options: Any) -> RunResult:
+        with turns.working():
+            return run(*args, **options, turns=turns)
+
     needed = {method.name: method.prerequisite(config) for method in methods}
-    found = {
+    return {
         name: prerequisites.obtain(
             item,
             owner=f"methods.{name}",
-            family=protocol.family,
+            family=family,
             data=data,
             cache_dir=cache_dir,
-            train=run,
+            train=train_in_turn,
         )
         for name, item in needed.items()
         if item is not None
     }
+
+
+def _provide(
+    model: torch.nn.Module,
+    methods: list[Method],
+    obtained: Mapping[str, Prerequisite],
+    *,
+    protocol: Protocol,
+) -> torch.nn.Module:
+    """Hand each method what it needs trained before; returns the network, on its device."""
     model = model.to(protocol.device)
     for method in methods:
-        if method.name in found:
-            model = method.provide(found[method.name].artifact, model, protocol.family)
-    return model, {name: item.facts for name, item in found.items()}
+        if method.name in obtained:
+            model = method.provide(obtained[method.name].artifact, model, protocol.family)
+    return model
 
 
 def _export(
@@ -198,8 +220,7 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
         return 0
     network = copy.deepcopy(model).train()
     optimizer = make_optimizer(network, task)
-    rows = max(1, min(task.config.batch_size, task.config.micro_batch_tokens // protocol.max_length))
-    batch = protocol.batch("cpu", rows=rows)
+    batch = protocol.batch("cpu", rows=full_micro_batch_rows(task.config, protocol.max_length))
 
     for method in task.methods:
         method.progress(network, 0.0)
@@ -224,6 +245,14 @@ def _rung_hooks(
         state.curve.append(_progress(state, task, memory, scores))
 
     return RungHooks(evaluate=close_rung, report=lambda state: report(Progress(**state.curve[-1])))
+
+
+def _after_a_step(is_to_pause: Callable[[], bool], turns: Turns) -> Callable[[], bool]:
+    def let_others_then_ask() -> bool:
+        turns.between_steps()
+        return is_to_pause()
+
+    return let_others_then_ask
 
 
 def _progress(

@@ -39,10 +39,10 @@ from qa_core.train import TrainTask, forward_loss
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes of tensors while a recipe trains; those of a teacher's own training are not in it.
+    """Bytes of tensors while a recipe trains; a teacher counts, what its own training needed does not.
 
     `steps_bytes` is the peak of every step after the first, `evaluation_bytes` that of the scores at a rung, both with
-    the optimiser's state. All are 0 for a recipe that trains nothing, but for `evaluation_bytes`.
+    the optimiser's state. A recipe that trains nothing has `evaluation_bytes` alone.
     """
 
     first_step_bytes: int
@@ -159,7 +159,7 @@ class _TrainingTracker(ShapeTracker):
         result = super()._computed(func, args, kwargs)
         if func is not torch.ops.aten.mkldnn_rnn_layer.default or not args[-1]:
             return result
-        size = _lstm_bytes(args[0].shape, args[9], args[0].element_size())
+        size = _lstm_bytes(args[0].shape, args[10], args[0].element_size())
         kept = torch.empty(size, dtype=torch.uint8, device=META)
         return (*result[:3], ShapeTensor(kept))
 

@@ -27,3 +27,6 @@ class Turns:
     def measuring(self) -> AbstractContextManager[None]:
         """Return what stands, inside `working`, around a measurement: nobody else computes on the device meanwhile."""
         return nullcontext()
+
+
+ALONE = Turns()

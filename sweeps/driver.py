@@ -8,13 +8,13 @@ import errno
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qa_core.config import to_dict
+from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
@@ -23,6 +23,7 @@ from sweeps.front import MIXED, compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.masking import masked_values
 from sweeps.place import default_cache_dir
+from sweeps.placement import Placed
 from sweeps.preflight import is_mixed
 from sweeps.records import RECORDS_FILE, Record
 from sweeps.schedulers.base import Curves
@@ -92,6 +93,10 @@ class Driver:
         self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
         self.fault: StorageError | None = None  # the sweep cannot write its files any more
         self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
+        least = spec.resources.least_gpus
+        self.place: Callable[[RunConfig], Placed] = lambda recipe: Placed(
+            least
+        )  # for `auto`, `tuner` sets another
         self._alike: list[str] = []  # trials that failed alike, in a row
         self._signature: str | None = None  # of their error
         self._proposed = 0
@@ -117,6 +122,7 @@ class Driver:
             return None
         if self._again:
             running = self._again.popleft()
+            running.task = self._placed(running.task)
             self.running[running.task.trial_id] = running
             return running.task
         if self._proposed >= self.spec.budget.trials:
@@ -129,7 +135,7 @@ class Driver:
         recipe = self.space.to_run_config(
             proposal.assignment, seed=derive_seed(self.spec.seed, trial_id) % 2**31, rungs=self.rungs
         )
-        task = self._task(trial_id, to_dict(recipe))
+        task = self._placed(self._task(trial_id, to_dict(recipe)))
         self.journal.proposed(
             trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
         )
@@ -314,6 +320,11 @@ class Driver:
             sweep_folder=str(self.folder),
         )
 
+    def _placed(self, task: TrialTask) -> TrialTask:
+        """Return the task with what it is given of a GPU; known only once the nodes have been looked at."""
+        placed = self.place(from_dict(RunConfig, task.recipe))
+        return replace(task, gpu_share=placed.gpu_share, predicted_bytes=placed.predicted_bytes)
+
     def _values(self, record: Record) -> list[float] | None:
         if record.status != "ok" or record.objectives is None:
             return None
@@ -367,6 +378,8 @@ class Driver:
                 **self.provenance,
                 "left_over_bytes": metrics.get("left_over_bytes"),
                 "node": ending.get("node") or metrics.get("node"),
+                "gpu_share": task.gpu_share,
+                "predicted_train_peak_bytes": task.predicted_bytes,
                 MIXED: is_mixed(self.folder),
             },
         )

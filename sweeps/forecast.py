@@ -1,4 +1,4 @@
-"""What a recipe will need, known on the driver before any worker starts it: its memory in the deployed form.
+"""What a recipe will need, known on the driver before any worker starts it: memory deployed, and in training.
 
 The same prediction as the worker's (`qa_core/predicted_memory.py`), from the recipe alone: of a checkpoint only the
 configuration is read, and questions are read only where the tokenizer is trained on them, by the cache that workers
@@ -9,6 +9,7 @@ this machine may compute in 32 or in 16 bits, and the larger of the two counts.
 """
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ from qa_core.errors import QaError
 
 if TYPE_CHECKING:
     from qa_core.families.base import Family
+    from qa_core.methods.base import Method
     from sweeps.spec import SweepSpec
 
 # Parts of a recipe that its memory can depend on.
 DECIDING = ("model", "methods", "data", "evaluation", "device")
+# Settings of `train` that its memory in training depends on too.
+OF_A_STEP = ("batch_size", "micro_batch_tokens", "optimizer", "precision", "gradient_checkpointing")
 # Settings of `data` that decide which questions a tokenizer is trained on.
 OF_THE_TRAIN_PART = (
     "train",
@@ -36,7 +40,7 @@ OF_THE_TRAIN_PART = (
 
 @dataclass(frozen=True)
 class _Forecast:
-    memory_mb: float | None
+    size_bytes: int | None
     why: str | None  # why there is no number
 
 
@@ -54,6 +58,7 @@ class MemoryForecast:
         self._cache_dir, self._on_gpu = cache_dir, on_gpu
         self._by_recipe: dict[str, _Forecast] = {}
         self._by_form: dict[str, _Forecast] = {}
+        self._in_training: dict[str, _Forecast] = {}
         self._tokenizers: dict[str, Any] = {}
         self._failed: dict[str, str] = {}  # model -> why it cannot be read: a hub is not asked for it twice
 
@@ -65,16 +70,28 @@ class MemoryForecast:
         return cls(
             cache_dir=default_cache_dir(),
             max_memory_mb=spec.budget.max_memory_mb,
-            on_gpu=spec.resources.gpus_per_trial > 0,
+            on_gpu=spec.resources.wants_gpus,
         )
 
     def predict(self, config: RunConfig) -> float | None:
         """Return the inference peak of the recipe's deployed form in 10^6 bytes; None where `why` says why not."""
-        return self._forecast(config).memory_mb
+        size = self._forecast(config).size_bytes
+        return None if size is None else size / 1e6
 
     def why(self, config: RunConfig) -> str | None:
         """Return why a recipe is not predicted, in one line; None when it is."""
         return self._forecast(config).why
+
+    def training_bytes(self, config: RunConfig) -> int | None:
+        """Return the peak of training the recipe, a teacher's training included; None where it cannot be predicted."""
+        values = to_dict(config)
+        parts = {name: values[name] for name in DECIDING} | {
+            name: values["train"][name] for name in OF_A_STEP
+        }
+        key = _key(parts)
+        if key not in self._in_training:
+            self._in_training[key] = self._tried(config, self._predicted_training)
+        return self._in_training[key].size_bytes
 
     def admits(self, config: RunConfig) -> bool:
         """Tell whether a recipe may start: it is predicted to fit the limit, or not predicted at all."""
@@ -87,16 +104,16 @@ class MemoryForecast:
         values = to_dict(config)
         key = _key({name: values[name] for name in DECIDING})
         if key not in self._by_recipe:
-            self._by_recipe[key] = self._tried(config)
+            self._by_recipe[key] = self._tried(config, self._predicted)
         return self._by_recipe[key]
 
-    def _tried(self, config: RunConfig) -> _Forecast:
+    def _tried(self, config: RunConfig, predict: Callable[[RunConfig], _Forecast]) -> _Forecast:
         model = config.model
         source = _key([model.family, model.head, model.checkpoint, model.tokenizer])
         if source in self._failed:
             return _Forecast(None, self._failed[source])
         try:
-            return self._predicted(config)
+            return predict(config)
         except QaError as error:
             why = str(error).splitlines()[0]
             if why.startswith(("model.checkpoint:", "model.tokenizer:")):
@@ -110,19 +127,42 @@ class MemoryForecast:
     def _predicted(self, config: RunConfig) -> _Forecast:
         from qa_core.form_memory import planned_form
 
+        family, methods, tokenizer = self._parts(config)
+        planned = planned_form(config, family, methods, tokenizer=tokenizer)
+        return _largest(
+            self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision)
+            for precision in self._precisions(config, config.evaluation.precision)
+        )
+
+    def _predicted_training(self, config: RunConfig) -> _Forecast:
+        from qa_core.predicted_memory import NotPredictable
+        from qa_core.training_memory import predicted_training_memory
+
+        named = {config.train.precision, config.evaluation.precision}
+        forecasts = []
+        for precision in {found for name in named for found in self._precisions(config, name)}:
+            family, methods, tokenizer = self._parts(config)
+            try:
+                memory = predicted_training_memory(
+                    config, family, methods, tokenizer=tokenizer, precision=precision
+                )
+                forecasts.append(_Forecast(memory.peak_bytes, None))
+            except NotPredictable as error:
+                forecasts.append(_Forecast(None, str(error)))
+        for needed in [method.prerequisite(config) for method in self._parts(config)[1]]:
+            if isinstance(needed, RunConfig):
+                forecasts.append(self._tried(needed, self._predicted_training))
+        return _largest(forecasts)
+
+    def _parts(self, config: RunConfig) -> "tuple[Family, list[Method], Any]":
+        """Return the recipe's family and methods, ready to build without weights, and its tokenizer."""
         family, methods = registry.make_family(config), registry.make_methods(config)
         registry.check_combination(family, methods)
         for method in methods:
             method.prepare_family(family)
         tokenizer = self._tokenizer(config, family)
         family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
-        planned = planned_form(config, family, methods, tokenizer=tokenizer)
-        forecasts = [
-            self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision)
-            for precision in self._precisions(config)
-        ]
-        missing = [forecast for forecast in forecasts if forecast.memory_mb is None]
-        return missing[0] if missing else max(forecasts, key=lambda forecast: forecast.memory_mb or 0.0)
+        return family, methods, tokenizer
 
     def _of_form(
         self, family: "Family", planned: Any, *, tokenizer: Any, config: RunConfig, precision: str
@@ -139,7 +179,7 @@ class MemoryForecast:
         if key not in self._by_form:
             try:
                 size = predicted_form_bytes(family, planned.architecture, planned.forms, protocol=protocol)
-                self._by_form[key] = _Forecast(size / 1e6, None)
+                self._by_form[key] = _Forecast(size, None)
             except NotPredictable as error:
                 self._by_form[key] = _Forecast(None, str(error))
         return self._by_form[key]
@@ -158,13 +198,12 @@ class MemoryForecast:
             self._tokenizers[key] = recipe_tokenizer(config, family, cache_dir=self._cache_dir)
         return self._tokenizers[key]
 
-    def _precisions(self, config: RunConfig) -> tuple[str, ...]:
-        """Return the precisions that the recipe may be evaluated in."""
+    def _precisions(self, config: RunConfig, named: str) -> tuple[str, ...]:
+        """Return the precisions that a recipe which names one may compute in."""
         import torch
 
         from qa_core.hardware import autocast_dtype
 
-        named = config.evaluation.precision
         is_gpu = config.device == "cuda" or (config.device == "auto" and self._on_gpu)
         if named != "auto":
             return (named,)
@@ -172,6 +211,13 @@ class MemoryForecast:
             return ("float32", "bfloat16")
         dtype = autocast_dtype(named, torch.device("cuda" if is_gpu else "cpu"))
         return ("float32" if dtype is None else "bfloat16",)
+
+
+def _largest(forecasts: Iterable[_Forecast]) -> _Forecast:
+    """Return the largest of several, of which one alone will come true; the first without a number, if there is one."""
+    known = list(forecasts)
+    missing = [forecast for forecast in known if forecast.size_bytes is None]
+    return missing[0] if missing else max(known, key=lambda forecast: forecast.size_bytes or 0)
 
 
 def _key(values: Any) -> str:

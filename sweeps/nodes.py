@@ -44,17 +44,22 @@ def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
     started = time.perf_counter()
     plan = Preflight(
         allow_mixed=place.allow_mixed,
-        wants_gpus=spec.resources.gpus_per_trial > 0,
+        wants_gpus=spec.resources.wants_gpus,
         device=str(spec.recipe.get("device", RunConfig.device)),
         paths=named_paths(spec),
         folders={RUN_FOLDER: str(folder), CACHE_FOLDER: str(default_cache_dir())},
     )
+    wanted = {"CPU": spec.resources.cpus_per_trial, "GPU": spec.resources.least_gpus}
+    if place.address is None and spec.resources.is_auto and spec.resources.gpu_memory_gb is None:
+        # In a process of its own, which the task is: this one is to hold no context on the GPU.
+        reports = ask_nodes(plan.request(looks_at_device=True), wanted=wanted)
+        preflight.store(plan.settle(reports), folder)
+        return
     if place.address is None:
         asked = NodeReport(ray.get_runtime_context().get_node_id()[:NODE_DIGITS], holds_trials=True)
         answer = look(asdict(plan.request(looks_at_device=False)))
         preflight.store(plan.settle([preflight.as_report(answer, asked)]), folder)
         return
-    wanted = {"CPU": spec.resources.cpus_per_trial, "GPU": spec.resources.gpus_per_trial}
     own = _own_report(plan.request(looks_at_device=False))
     with shared_storage.exchange(folder) as exchange:
         reports = ask_nodes(plan.request(looks_at_device=True), wanted=wanted, exchange=exchange)

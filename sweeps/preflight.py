@@ -155,6 +155,13 @@ def is_mixed(folder: Path) -> bool:
     return (folder / PREFLIGHT_FILE).exists() and bool(read(folder).mixed)
 
 
+def least_gpu_bytes(folder: Path) -> int | None:
+    """Return the memory of the smallest GPU that the nodes of a sweep reported; None where none was looked at."""
+    reports = read(folder).nodes if (folder / PREFLIGHT_FILE).exists() else ()
+    sizes = [gpu.memory_bytes for report in reports if report.holds_trials for gpu in report.gpus or ()]
+    return min(sizes, default=None)
+
+
 def admit(folder: Path, node: str | None, *, address: str | None = None) -> None:
     """Let a node run trials of a sweep: at once where it is known, else after it was looked at and compared.
 

@@ -29,6 +29,7 @@ from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig,
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from sweeps.masking import has_secret, masked_text
 from sweeps.objectives import MEASURES, final_values, measure
+from sweeps.placement import AUTO, SHARES
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 
 SPEC_FILE = "spec.json"  # in the sweep's folder: the settings that it runs with
@@ -112,10 +113,44 @@ class Budget(_Section):
 
 
 class Resources(_Section):
-    """What one trial occupies; fractions share a device."""
+    """What one trial occupies; fractions share a device, `auto` gives each trial the share that it needs."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_trial: float | Literal["auto"] = 0.0
+    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None  # for `auto`; None: as the nodes say
+
+    @field_validator("gpus_per_trial", mode="plain")
+    @classmethod
+    def _is_auto_or_a_number(cls, value: Any) -> float | str:
+        if value == AUTO:
+            return AUTO
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"found {value!r}; allowed: {AUTO}, or a number of at least 0")
+        return float(value)
+
+    @model_validator(mode="after")
+    def _memory_is_for_auto(self) -> Self:
+        if self.gpu_memory_gb is not None and not self.is_auto:
+            raise ValueError(
+                f"gpu_memory_gb: found {self.gpu_memory_gb:g} beside gpus_per_trial {self.gpus_per_trial:g}; allowed: "
+                f"with gpus_per_trial {AUTO}"
+            )
+        return self
+
+    @property
+    def is_auto(self) -> bool:
+        """True when each trial is given the share of a GPU that its training is predicted to need."""
+        return self.gpus_per_trial == AUTO
+
+    @property
+    def least_gpus(self) -> float:
+        """GPUs that a trial occupies, at least."""
+        return SHARES[0] if self.gpus_per_trial == AUTO else float(self.gpus_per_trial)
+
+    @property
+    def wants_gpus(self) -> bool:
+        """True when trials occupy GPUs."""
+        return self.least_gpus > 0
 
 
 class SpaceEntry(_Section):

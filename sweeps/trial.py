@@ -19,6 +19,7 @@ from qa_core.config import RunConfig, from_dict
 from qa_core.errors import DataError, Paused, StorageError
 from qa_core.schema import Progress, as_json
 from sweeps import preflight
+from sweeps.gpu_memory import on_share
 from sweeps.masking import masked_values
 from sweeps.place import NODE_DIGITS
 from sweeps.schedulers.base import check_report
@@ -47,6 +48,8 @@ class TrialTask:
     reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
     pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
     sweep_folder: str | None = None  # whose pre-flight admits this node
+    gpu_share: float = 0.0  # that Ray gives this trial, and beyond which its process takes no memory
+    predicted_bytes: int | None = None  # of its training, from which the share was found; None: it was not
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
@@ -116,14 +119,17 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
 
     left_over = leftover_tensor_bytes()
     torch.set_num_threads(task.threads)
-    result = run(
-        from_dict(RunConfig, task.recipe),
-        report,
-        folder=Path(task.folder),
-        cache_dir=Path(task.cache_dir),
-        max_memory_mb=task.max_memory_mb,
-        is_to_pause=_pause_watch(task.pause_file),
-    )
+    recipe = from_dict(RunConfig, task.recipe)
+    with on_share(task.gpu_share, recipe.device) as turns, turns.working():
+        result = run(
+            recipe,
+            report,
+            folder=Path(task.folder),
+            cache_dir=Path(task.cache_dir),
+            max_memory_mb=task.max_memory_mb,
+            is_to_pause=_pause_watch(task.pause_file),
+            turns=turns,
+        )
     last = result.curve[-1]
     return {
         **as_json(last),

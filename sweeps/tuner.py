@@ -28,7 +28,8 @@ from sweeps.front import FrontResult
 from sweeps.journal import JOURNAL_FILE, LOCK_FILE, held
 from sweeps.node_report import NodeReport
 from sweeps.place import Place
-from sweeps.preflight import PREFLIGHT_FILE, NodeRefused
+from sweeps.placement import AUTO, Placement
+from sweeps.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
 from sweeps.searchers.base import Searcher
 from sweeps.space import Assignment, Space, compile_space
 from sweeps.spec import SPEC_FILE, SweepSpec, store_spec
@@ -270,6 +271,8 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     try:
         concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
         nodes.check(spec, driver.folder, place=place, console=driver.console)
+        if spec.resources.is_auto:
+            driver.place = _placement(spec, driver.folder)
         with _signals_end(driver):
             _fit(spec, driver, concurrent=concurrent)
     finally:
@@ -278,12 +281,36 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
         shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)
 
 
+def _placement(spec: SweepSpec, folder: Path) -> Placement:
+    """Return what gives each trial its share of a GPU.
+
+    Raises:
+        ConfigError: nobody says how much memory a GPU has.
+    """
+    named = spec.resources.gpu_memory_gb
+    size = least_gpu_bytes(folder) if named is None else int(named * 1e9)
+    if size is None:
+        raise ConfigError(
+            "resources.gpu_memory_gb: found none, and no node that holds trials reports a GPU; allowed: the memory of "
+            f"the smallest GPU in 10^9 bytes, with gpus_per_trial {AUTO}"
+        )
+    return Placement(size, MemoryForecast.of(spec).training_bytes)
+
+
+def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGroupFactory]:
+    """Return the function by which Ray asks what a trial occupies: the share of its own task, see `placement.py`."""
+
+    def of_task(task_values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": task_values["gpu_share"]}])
+
+    return of_task
+
+
 def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
     shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)  # of an earlier start
-    resources = {"cpu": spec.resources.cpus_per_trial, "gpu": spec.resources.gpus_per_trial}
     minutes = spec.budget.time_minutes
     tuner = tune.Tuner(
-        tune.with_resources(run_trial, resources),
+        tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
         tune_config=tune.TuneConfig(
             search_alg=_Proposals(driver),
             scheduler=driver.scheduler.ray_scheduler(
@@ -345,7 +372,8 @@ def survey(place: Place, *, shared: Path | None) -> list[NodeReport]:
 def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:
     """Return how many trials run at a time.
 
-    On a cluster `budget.concurrent` is taken as it stands: nodes that the autoscaler adds are not there yet.
+    On a cluster `budget.concurrent` is taken as it stands: nodes that the autoscaler adds are not there yet. Under
+    `auto` as many as there are smallest shares: Ray starts those for which there is room.
 
     Raises:
         ConfigError: the resources cannot hold a single trial; Ray would wait for ever.
@@ -356,14 +384,15 @@ def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:
     fits = []
     for resource, key, wanted in (
         ("CPU", "cpus_per_trial", spec.resources.cpus_per_trial),
-        ("GPU", "gpus_per_trial", spec.resources.gpus_per_trial),
+        ("GPU", "gpus_per_trial", spec.resources.least_gpus),
     ):
         if wanted > 0:
             have = offered.get(resource, 0.0)
             if have < wanted:
                 more = "; budget.concurrent says that the cluster will add nodes" if is_cluster else ""
+                found = getattr(spec.resources, key)
                 raise ConfigError(
-                    f"resources.{key}: found {wanted}; allowed: at most {have:g}, all that there is{more}"
+                    f"resources.{key}: found {found}; allowed: at most {have:g}, all that there is{more}"
                 )
             fits.append(int(have / wanted))
     return min([*fits, spec.budget.concurrent or fits[0]])

@@ -86,7 +86,7 @@ class _PlannedProduct(torch.autograd.Function):
         return inputs @ inputs.new_empty(shape).T
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ gradient.new_empty(ctx.shape), None
 
 

@@ -166,8 +166,8 @@ def _concurrent_here(spec: SweepSpec) -> int:
     import torch
 
     fits = [int((os.cpu_count() or 1) / spec.resources.cpus_per_trial)]
-    if spec.resources.gpus_per_trial > 0:
-        fits.append(int(torch.cuda.device_count() / spec.resources.gpus_per_trial))
+    if spec.resources.wants_gpus:
+        fits.append(int(torch.cuda.device_count() / spec.resources.least_gpus))
     return max(1, min([*fits, *([spec.budget.concurrent] if spec.budget.concurrent else [])]))
 
 

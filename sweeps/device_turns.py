@@ -1,0 +1,142 @@
+"""Trials that share a GPU take turns: many train at a time, and who measures has the device to itself.
+
+Files in a folder of the machine, one folder for each device, locked by the kernel: a lock ends with its process,
+however that ends, and so nobody waits for the dead.
+
+    device.lock      shared: I compute; alone: I measure
+    turnstile.lock   alone: I wait to measure, or I do; everybody passes it before taking the other one
+
+Who measures lets go of its own share first, or two of them would wait for each other. Those who train look at the
+turnstile after each step, let go when somebody stands in it, and wait behind it. Whoever waits for another trial for
+something else than this must not hold its share meanwhile: `resting` (`qa_core/run.py`, around a teacher's training).
+
+Tensors of the others stay where they are while one measures: they take room, but no time, and the CUDA allocator counts
+the peak of each process by itself.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from qa_core.errors import StorageError
+from qa_core.turns import Turns
+
+DEVICE_LOCK, TURNSTILE_LOCK = "device.lock", "turnstile.lock"
+
+
+class DeviceTurns(Turns):
+    """The part of one trial in the turns of a device. Keeps two files open; not for use by several threads.
+
+    Args:
+        folder: of the device, on this machine; made if it is not there.
+        settle: waits until the device has done what this process gave it.
+        unbound: stands around a measurement: lifts what holds this process back.
+
+    Raises:
+        StorageError: the folder cannot be written to, or is not this user's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settle: Callable[[], None] = lambda: None,
+        unbound: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._settle, self._unbound = settle, unbound
+        try:
+            _make_private(folder)
+            self._device, self._turnstile = _Lock(folder / DEVICE_LOCK), _Lock(folder / TURNSTILE_LOCK)
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be written: {error}") from error
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold a share of the device."""
+        self._join()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let go of the share for a while."""
+        self._leave()
+        try:
+            yield
+        finally:
+            self._join()
+
+    def between_steps(self) -> None:
+        """Let go of the share and wait, if somebody wants to measure."""
+        if self._turnstile.is_free_to_share():
+            return
+        self._leave()
+        self._join()
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Have the device alone."""
+        self._leave()
+        self._turnstile.take_alone()
+        try:
+            self._device.take_alone()
+            with self._unbound():
+                yield
+        finally:
+            self._settle()
+            self._device.let_go()
+            self._device.take_shared()  # at once: nobody measures while this process holds the turnstile
+            self._turnstile.let_go()
+
+    def close(self) -> None:
+        """Let go of everything and close the files."""
+        self._device.close()
+        self._turnstile.close()
+
+    def _join(self) -> None:
+        self._turnstile.take_shared()
+        self._device.take_shared()
+        self._turnstile.let_go()
+
+    def _leave(self) -> None:
+        self._settle()
+        self._device.let_go()
+
+
+class _Lock:
+    """A file that processes lock, and that the kernel unlocks when they end."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def take_shared(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def take_alone(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def let_go(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def is_free_to_share(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.let_go()
+        return True
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder, below one of this user's own: the machine's temporary folder is everybody's."""
+    for part in (folder.parent, folder):
+        part.mkdir(mode=0o700, exist_ok=True)
+        if part.is_symlink() or part.stat().st_uid != os.getuid():
+            raise StorageError(f"{part}: belongs to another user; allowed: a folder of one's own")
