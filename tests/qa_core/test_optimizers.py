@@ -5,7 +5,7 @@ import torch
 
 from qa_core.config import OPTIMIZERS, RunConfig, from_dict
 from qa_core.errors import ConfigError
-from qa_core.optimizers import optimizer_of
+from qa_core.optimizers import STEP_BYTES, optimizer_of, state_bytes
 
 CPU = torch.device("cpu")
 
@@ -85,3 +85,11 @@ def test_groups_keep_their_own_rates():
 def test_an_unknown_optimiser_is_refused_with_those_that_exist():
     with pytest.raises(ConfigError, match=r"train\.optimizer: found 'adam'; allowed: adamw, adamw_8bit"):
         from_dict(RunConfig, {"model": {"family": "bert"}, "train": {"optimizer": "adam"}})
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_bytes_of_the_state_are_known_before_there_is_one(name):
+    optimizer, _ = _trained(name, steps=1)
+    counts = [item.numel() for group in optimizer.param_groups for item in group["params"]]
+    assert counts == [96 * 64, 96]  # one above and one below the size from which numbers take 8 bits
+    assert state_bytes(name, counts) == pytest.approx(_state_bytes(optimizer), abs=2 * STEP_BYTES)

@@ -1,6 +1,7 @@
 """One recipe end to end: what is reported, what is left on disk, that it repeats, that a killed one resumes."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from qa_core.data.windows import WindowLengths, build_windows
 from qa_core.errors import ConfigError, IllegalCombination, OverMemoryBudget
 from qa_core.run import run
 from qa_core.schema import as_json
+from qa_core.turns import Turns
 
 
 def _recipe(small_squad: Path, **changes) -> RunConfig:
@@ -240,3 +242,45 @@ def _trained_then(small_squad, cache_dir, tmp_path, *, family, methods):
     trained = run(first, lambda r: None, folder=tmp_path / "a", cache_dir=cache_dir)
     model = {"family": family, "checkpoint": trained.artifact}
     return trained, _recipe(small_squad, model=model, methods=methods, train=train)
+
+
+class _NotedTurns(Turns):
+    """Notes what a run asks of its turns."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @contextmanager
+    def _noted(self, name: str):
+        self.notes.append(f"{name} (")
+        yield
+        self.notes.append(")")
+
+    def working(self):
+        return self._noted("working")
+
+    def resting(self):
+        return self._noted("resting")
+
+    def measuring(self):
+        return self._noted("measuring")
+
+    def between_steps(self) -> None:
+        if self.notes[-1] != "step":
+            self.notes.append("step")
+
+
+def test_a_run_measures_alone_lets_others_between_steps_and_rests_while_a_teacher_is_trained(
+    small_squad, cache_dir, tmp_path
+):
+    turns = _NotedTurns()
+    methods = {
+        "distill": {"teacher_recipe": {"train": {"learning_rate": 0.00123}, "model": {"dropout": 0.2}}}
+    }
+    config = _recipe(
+        small_squad, methods=methods, model={"family": "bert", "checkpoint": "tiny", "vocab_size": 311}
+    )
+    run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir, turns=turns)
+    measures, rests = ["measuring (", ")"], ["resting (", ")"]
+    teacher = ["working (", *measures, *rests, "step", *measures, ")"]
+    assert turns.notes == [*measures, "resting (", *teacher, ")", "step", *measures]

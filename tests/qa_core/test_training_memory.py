@@ -152,7 +152,9 @@ def test_later_steps_hold_the_optimisers_state_beside_the_activations(small_squa
     memory = predicted(recipe("bert", {}, small_squad), cache_dir)
     in_8_bits = predicted(recipe("bert", {}, small_squad, optimizer="adamw_8bit"), cache_dir)
     assert memory.first_step_bytes == in_8_bits.first_step_bytes
-    assert memory.steps_bytes - memory.first_step_bytes > 2 * (in_8_bits.steps_bytes - memory.first_step_bytes)
+    assert memory.steps_bytes - memory.first_step_bytes > 2 * (
+        in_8_bits.steps_bytes - memory.first_step_bytes
+    )
     assert memory.peak_bytes == memory.steps_bytes
 
 
@@ -171,7 +173,9 @@ def test_a_recipe_that_trains_nothing_needs_what_its_scores_need(small_squad, ca
 def test_a_look_at_a_computed_value_ends_the_prediction(monkeypatch, small_squad, cache_dir):
     from qa_core.families.bert import Bert
 
-    monkeypatch.setattr(Bert, "loss", lambda self, model, batch, logits: logits[0] * float(logits[0].detach().sum()))
+    monkeypatch.setattr(
+        Bert, "loss", lambda self, model, batch, logits: logits[0] * float(logits[0].detach().sum())
+    )
     with pytest.raises(NotPredictable, match="only a real run knows"):
         predicted(recipe("bert", {}, small_squad), cache_dir)
 

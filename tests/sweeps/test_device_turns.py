@@ -1,4 +1,4 @@
-"""Turns on a device, by real processes on a folder that stands for one: who measures is alone, and the dead hold nobody.
+"""Turns on a device, by real processes on a folder that stands for one: who measures is alone, the dead hold nobody.
 
 Processes write a line for each step and around each measurement into one file, opened for appending: its order is what
 happened.
@@ -37,12 +37,17 @@ def step():
     say("ends")
     turns.between_steps()
 """
-TRAINS = BEGINNING + """
+TRAINS = (
+    BEGINNING
+    + """
 with turns.working():
     while True:
         step()
 """
-MEASURES = BEGINNING + """
+)
+MEASURES = (
+    BEGINNING
+    + """
 with turns.working():
     for _ in range(int(sys.argv[3])):
         step()
@@ -52,17 +57,24 @@ with turns.working():
             say("measured")
     say("done")
 """
-HANGS = BEGINNING + """
+)
+HANGS = (
+    BEGINNING
+    + """
 with turns.working():
     say("hangs")
     time.sleep(1000)
 """
-RESTS = BEGINNING + """
+)
+RESTS = (
+    BEGINNING
+    + """
 with turns.working():
     with turns.resting():
         say("rests")
         time.sleep(1000)
 """
+)
 
 
 class Stage:

@@ -8,6 +8,7 @@ import pytest
 
 from sweeps import journal, records
 from sweeps.driver import Driver
+from sweeps.placement import SHARES, Placed
 from sweeps.registry import make_searcher
 from sweeps.trial import OUTCOME_FILE
 from tests.sweeps.test_tuner import _Told
@@ -264,3 +265,23 @@ def test_a_record_says_on_which_node_the_trial_ended(tmp_path: Path) -> None:
     driver.started(task.trial_id)
     driver.ended(task.trial_id, {**_final(Path(task.folder), 12.0), "node": "0123456789ab"}, None)
     assert driver.records[0].provenance["node"] == "0123456789ab"
+
+
+def test_each_proposal_and_each_resumed_trial_gets_its_share_and_the_record_keeps_it(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
+    assert before.propose().gpu_share == SHARES[0]  # until the nodes have been looked at
+    after = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
+    after.place = lambda recipe: Placed(0.25, 10**9 + recipe.seed)
+    task, other = after.propose(), after.propose()
+    assert (task.trial_id, task.gpu_share, other.gpu_share) == ("t0000", 0.25, 0.25)
+    assert task.predicted_bytes == 10**9 + task.recipe["seed"] != other.predicted_bytes
+    after.started("t0000")
+    after.ended("t0000", _final(tmp_path / "run/trials/t0000", 40.0), None)
+    (record,) = after.records
+    assert record.provenance["gpu_share"] == 0.25
+    assert record.provenance["predicted_train_peak_bytes"] == task.predicted_bytes
+
+
+def test_a_share_that_the_user_names_is_given_to_all(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run", resources={"gpus_per_trial": 0.5})
+    assert {driver.propose().gpu_share for _ in range(3)} == {0.5}

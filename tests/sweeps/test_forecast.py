@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, BertConfig
 
-from qa_core import artifact, form_memory, registry
+from qa_core import artifact, form_memory, registry, training_memory
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.data import prepare
 from qa_core.data.prepare import recipe_tokenizer
+from qa_core.predicted_memory import NotPredictable
 from qa_core.run import run
 from sweeps.forecast import MemoryForecast
 
@@ -198,3 +199,52 @@ def test_a_gpu_that_is_elsewhere_counts_with_the_larger_of_both_precisions(
     on_gpu = MemoryForecast(cache_dir=cache_dir, on_gpu=True)
     assert on_gpu.predict(open_device) == by_precision["float32"]
     assert len(predictions) == 4
+
+
+def test_training_is_predicted_as_a_trial_measures_its_first_step_and_with_the_optimisers_state(
+    small_squad, cache_dir, tmp_path, forecast
+):
+    config = replace(recipe(small_squad), train=TrainConfig(budget_examples=20, precision="float32"))
+    config = replace(
+        config, evaluation=replace(config.evaluation, batch_tokens=100)
+    )  # less than a step needs
+    result = run(config, lambda progress: None, folder=tmp_path / "t", cache_dir=cache_dir)
+    state = 8 * result.cost.trainable_parameters
+    predicted = forecast.training_bytes(config)
+    assert predicted - result.cost.train_peak_bytes == pytest.approx(state, rel=0.01)
+
+
+def test_a_teacher_counts_beside_its_student_and_its_own_training_too(small_squad, forecast):
+    def training_bytes(teacher: str | None) -> int:
+        teacher_recipe = {"model": {"checkpoint": teacher}}
+        methods = {"lora": {}} | ({"distill": {"teacher_recipe": teacher_recipe}} if teacher else {})
+        found = forecast.training_bytes(recipe(small_squad, methods=methods))
+        assert found is not None
+        return found
+
+    own = forecast.training_bytes(recipe(small_squad, checkpoint="mini"))
+    assert training_bytes(None) < training_bytes("micro") < training_bytes("mini") == own
+
+
+def test_recipes_that_train_alike_are_predicted_once_and_others_are_not(small_squad, forecast, monkeypatch):
+    asked = []
+    real = training_memory.predicted_training_memory
+    monkeypatch.setattr(
+        training_memory,
+        "predicted_training_memory",
+        lambda *args, **options: asked.append(1) or real(*args, **options),
+    )
+    config = recipe(small_squad)
+    config = replace(config, train=replace(config.train, precision="float32"))
+    for changes in ({}, {"learning_rate": 0.5}, {"batch_size": 4}):
+        forecast.training_bytes(replace(config, train=replace(config.train, **changes)))
+    assert len(asked) == 2
+
+
+def test_training_that_cannot_be_predicted_has_no_number(small_squad, forecast, monkeypatch):
+    def cannot(*args: Any, **options: Any) -> Any:
+        raise NotPredictable("it looks at a value")
+
+    monkeypatch.setattr(training_memory, "predicted_training_memory", cannot)
+    assert forecast.training_bytes(recipe(small_squad)) is None
+    assert forecast.training_bytes(recipe(small_squad, checkpoint="./absent")) is None

@@ -34,10 +34,14 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list:
 
 
 def test_a_share_caps_the_process_until_the_trial_ends_however_it_ends(told):
-    with pytest.raises(MemoryError), gpu_memory.on_share(0.25, "auto") as turns:
-        assert isinstance(turns, DeviceTurns)
-        assert told == [0.24]
-        raise MemoryError
+    def trial() -> None:
+        with gpu_memory.on_share(0.25, "auto") as turns:
+            assert isinstance(turns, DeviceTurns)
+            assert told == [0.24]
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        trial()
     assert told == [0.24, 1.0]
 
 

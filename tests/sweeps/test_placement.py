@@ -1,5 +1,7 @@
 """Shares of a GPU from predicted bytes: exact arithmetic."""
 
+from itertools import pairwise
+
 import pytest
 
 from qa_core.config import ModelConfig, RunConfig
@@ -10,7 +12,15 @@ DEVICE_BYTES = 80_000_000_000
 
 @pytest.mark.parametrize(
     ("share_bytes", "share"),
-    [(10e9, 0.125), (10e9 + 2, 0.25), (20e9, 0.25), (20e9 + 2, 0.5), (40e9, 0.5), (40e9 + 2, 1.0), (80e9, 1.0)],
+    [
+        (10e9, 0.125),
+        (10e9 + 2, 0.25),
+        (20e9, 0.25),
+        (20e9 + 2, 0.5),
+        (40e9, 0.5),
+        (40e9 + 2, 1.0),
+        (80e9, 1.0),
+    ],
 )
 def test_a_share_holds_the_prediction_its_headroom_and_the_process(share_bytes, share):
     assert share_of(int((share_bytes - PROCESS_BYTES) / HEADROOM), DEVICE_BYTES) == share
@@ -26,7 +36,7 @@ def test_on_a_small_device_no_share_is_smaller_than_a_process():
 
 
 def test_freed_shares_add_up_to_larger_ones():
-    assert all(larger == 2 * smaller for smaller, larger in zip(SHARES, SHARES[1:], strict=False))
+    assert all(larger == 2 * smaller for smaller, larger in pairwise(SHARES))
     assert SHARES[-1] == 1.0
 
 

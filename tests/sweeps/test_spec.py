@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from qa_core.errors import ConfigError
+from sweeps.placement import SHARES
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec, load_spec
 
@@ -304,3 +305,29 @@ def test_an_unknown_scale_is_refused_with_the_nearest_and_a_wrong_value_names_it
     path.write_text(YAML + "scales: [smoke]\n")
     with pytest.raises(ConfigError, match=r"small.yaml:\d+: scales: expected a mapping"):
         load_spec(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "gpus", "least", "wants"),
+    [
+        ("auto", "auto", SHARES[0], True),
+        ("0.5", 0.5, 0.5, True),
+        ("2", 2.0, 2.0, True),
+        ("0", 0.0, 0.0, False),
+    ],
+)
+def test_gpus_of_a_trial_are_a_number_or_found_for_each(path: Path, written, gpus, least, wants) -> None:
+    resources = load_spec(path, [f"resources.gpus_per_trial={written}"]).resources
+    assert (resources.gpus_per_trial, resources.least_gpus, resources.wants_gpus) == (gpus, least, wants)
+    assert resources.is_auto is (written == "auto")
+
+
+def test_the_memory_of_a_gpu_is_named_for_shares_that_are_found_alone(path: Path) -> None:
+    settings = ["resources.gpus_per_trial=auto", "resources.gpu_memory_gb=16"]
+    spec = load_spec(path, settings)
+    assert spec.resources.gpu_memory_gb == 16
+    assert SweepSpec.model_validate(spec.as_dict()).resources == spec.resources
+    with pytest.raises(
+        ConfigError, match=r"gpu_memory_gb: found 16 beside gpus_per_trial 0; allowed: with .* auto"
+    ):
+        load_spec(path, settings[1:])

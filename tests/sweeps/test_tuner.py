@@ -9,6 +9,7 @@ from unittest.mock import MagicMock
 
 import psutil
 import pytest
+import ray
 import yaml
 
 from qa_core.errors import ConfigError, StorageError
@@ -16,12 +17,21 @@ from sweeps import preflight, records
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
 from sweeps.forecast import MemoryForecast
+from sweeps.node_report import Gpu, NodeReport
 from sweeps.place import Place
+from sweeps.placement import HEADROOM, PROCESS_BYTES
 from sweeps.records import RECORDS_FILE
 from sweeps.space import compile_space
 from sweeps.spec import load_spec
 from sweeps.tracking import Tracker
-from sweeps.tuner import _Events, concurrent_trials, create_run_folder, run_sweep
+from sweeps.tuner import (
+    _Events,
+    _placement,
+    concurrent_trials,
+    create_run_folder,
+    resources_of,
+    run_sweep,
+)
 
 
 class _Told:
@@ -396,3 +406,77 @@ def test_on_a_cluster_the_named_number_of_trials_runs_whatever_nodes_are_there(
     unnamed = _spec(tmp_path, small_squad, budget=budget, resources=wanted)
     with pytest.raises(ConfigError, match=r"budget\.concurrent says that the cluster will add nodes"):
         concurrent_trials(unnamed, is_cluster=True)
+
+
+def test_trials_share_a_gpu_by_what_their_training_is_predicted_to_need(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    real_init = ray.init
+    monkeypatch.setattr("ray.init", lambda **options: real_init(**options, num_gpus=1))  # a number to Ray
+    space = [
+        {"set": "model.family", "choice": ["bert", "lstm"]},
+        {"set": "methods", "choice": ["full", "quantize"]},
+    ]
+    wanted = {"cpus_per_trial": 0.5, "gpus_per_trial": "auto"}
+    probe = _spec(tmp_path, small_squad, space=space, resources=wanted)
+    forecast, compiled = MemoryForecast.of(probe), compile_space(probe)
+    needed = {
+        family: forecast.training_bytes(
+            compiled.to_run_config({"model.family": family, "methods": "full"}, seed=0)
+        )
+        for family in ("bert", "lstm")
+    }
+    smaller, larger = sorted(needed, key=lambda family: needed[family])
+    share_bytes = PROCESS_BYTES + HEADROOM * sum(needed.values()) / 2
+    wanted["gpu_memory_gb"] = 8 * share_bytes / 1e9
+    spec = _spec(tmp_path, small_squad, space=space, resources=wanted)
+    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
+    found = records.load(outcome.folder / RECORDS_FILE).records
+    assert len(found) == 4
+    for record in found:
+        family = record.config["model"]["family"]
+        assert record.provenance["gpu_share"] == {smaller: 0.125, larger: 0.25}[family]
+        assert record.provenance["predicted_train_peak_bytes"] == needed[family]
+
+
+def test_ray_is_asked_for_the_share_in_the_task_and_equal_ones_can_share_a_worker():
+    small, again, whole = (
+        resources_of(0.5)({"trial_id": name, "gpu_share": share})
+        for name, share in (("t0", 0.25), ("t1", 0.25), ("t2", 1.0))
+    )
+    assert small.required_resources == {"CPU": 0.5, "GPU": 0.25}
+    assert small == again != whole
+
+
+def test_as_many_trials_run_at_a_time_as_there_are_smallest_shares(small_squad, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 40.0, "GPU": 2.0})
+    wanted = {"gpus_per_trial": "auto"}
+    assert concurrent_trials(_spec(tmp_path, small_squad, resources=wanted)) == 16
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 40.0})
+    with pytest.raises(ConfigError, match=r"resources\.gpus_per_trial: found auto; allowed: at most 0,"):
+        concurrent_trials(_spec(tmp_path, small_squad, resources=wanted))
+
+
+def test_without_a_word_on_the_memory_of_gpus_no_share_is_found(small_squad, tmp_path):
+    spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto"})
+    with pytest.raises(ConfigError, match=r"resources\.gpu_memory_gb: found none"):
+        _placement(spec, tmp_path)
+    gpus = [(Gpu("big", 80 * 10**9),), (Gpu("big", 80 * 10**9), Gpu("small", 16 * 10**9)), None]
+    nodes = [NodeReport(str(index), True, gpus=item) for index, item in enumerate(gpus)]
+    nodes.append(NodeReport("head", False, gpus=(Gpu("display", 10**9),)))
+    preflight.store(preflight.Preflight(False, True, nodes=tuple(nodes)), tmp_path)
+    assert _placement(spec, tmp_path).device_bytes == 16 * 10**9
+    named = _spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto", "gpu_memory_gb": 24})
+    assert _placement(named, tmp_path).device_bytes == 24 * 10**9
+
+
+def test_one_machine_is_asked_for_its_gpus_where_shares_are_found(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    real_init = ray.init
+    monkeypatch.setattr("ray.init", lambda **options: real_init(**options, num_gpus=1))
+    spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto"})
+    with pytest.raises(ConfigError, match=r"Ray offers GPUs there and torch .* sees none"):
+        run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
