@@ -30,6 +30,7 @@ from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
 from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
+from sweeps.watchdog import Hang, read_hang
 
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
 FULL_DISK = os.strerror(errno.ENOSPC)
@@ -178,25 +179,19 @@ class Driver:
             return
         running.lost_workers += is_own
         limit = self.spec.budget.max_lost_workers
+        hang = read_hang(Path(running.task.folder)) if is_own else None
         if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
             self.ended(trial_id, {}, None)
         elif running.lost_workers > limit:
-            self.ended(
-                trial_id,
-                {},
-                f"{error.strip()}\nits worker died, after {limit} (budget.max_lost_workers) before",
-            )
+            self.ended(trial_id, {}, self._died_too_often(error, hang))
         else:
             del self.running[trial_id]
             reached = running.curve[-1]["examples_seen"] if running.curve else 0
             running.task = replace(running.task, reported_examples=reached)
             self._again.append(running)
-            what = (
-                f"its worker died ({running.lost_workers} of {limit} times)"
-                if is_own
-                else "its node was lost"
-            )
-            self.console.note(f"{trial_id}: {what}; it goes on")
+            what = "its worker died" if hang is None else self._hung(hang)
+            often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
+            self.console.note(f"{trial_id}: {often}; it goes on")
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
         """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
@@ -282,6 +277,17 @@ class Driver:
                 f"{len(self._alike)} trials in a row failed alike (budget.max_same_failures): {record.reason}"
             )
 
+    def _hung(self, hang: Hang) -> str:
+        minutes = self.spec.budget.hang_minutes
+        return f"it did nothing for more than {minutes:g} min (budget.hang_minutes) at {hang.place}"
+
+    def _died_too_often(self, error: str, hang: Hang | None) -> str:
+        """Return a note of the error whose last line is the reason for the record."""
+        before = f"after {self.spec.budget.max_lost_workers} (budget.max_lost_workers) before"
+        if hang is None:
+            return f"{error.strip()}\nits worker died, {before}"
+        return f"{hang.stacks.strip()}\n{self._hung(hang)}, {before}"
+
     def _remember(self, trial: PastTrial) -> None:
         self._proposed += 1
         record = trial.record
@@ -312,6 +318,7 @@ class Driver:
             reported_examples=reported_examples,
             pause_file=str(self.pause_file),
             sweep_folder=str(self.folder),
+            hang_minutes=self.spec.budget.hang_minutes,
         )
 
     def _values(self, record: Record) -> list[float] | None:

@@ -109,6 +109,8 @@ class Budget(_Section):
     )
     # So often a trial goes on from its checkpoint after its worker's process died; lost nodes do not count.
     max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
+    # A trial that trains and evaluates nothing for so long hangs: its worker is ended. None: it may take for ever.
+    hang_minutes: Annotated[float, Field(gt=0)] | None = 30.0
 
 
 class Resources(_Section):

@@ -22,6 +22,7 @@ from sweeps import preflight
 from sweeps.masking import masked_values
 from sweeps.place import NODE_DIGITS
 from sweeps.schedulers.base import check_report
+from sweeps.watchdog import watched
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
 PAUSED = "paused"  # an outcome that is no end
@@ -47,6 +48,7 @@ class TrialTask:
     reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
     pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
     sweep_folder: str | None = None  # whose pre-flight admits this node
+    hang_minutes: float | None = None  # see `watchdog.py`
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
@@ -76,7 +78,8 @@ def run_trial(task_values: dict[str, Any]) -> None:
             if final is None:
                 # Of a run that was killed between its artifact and its final report.
                 shutil.rmtree(folder / "artifact", ignore_errors=True)
-                final = {**execute(task, report), "node": node}
+                with watched(folder, task.hang_minutes):
+                    final = {**execute(task, report), "node": node}
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
         except Paused as pause:

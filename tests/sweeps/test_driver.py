@@ -10,6 +10,7 @@ from sweeps import journal, records
 from sweeps.driver import Driver
 from sweeps.registry import make_searcher
 from sweeps.trial import OUTCOME_FILE
+from sweeps.watchdog import HANG_FILE
 from tests.sweeps.test_tuner import _Told
 from tests.sweeps.toys import toy_space, toy_spec
 
@@ -232,6 +233,28 @@ def test_a_trial_whose_worker_died_goes_on_from_what_it_reported_and_only_so_oft
     assert (record.status, record.starts, record.examples_seen) == ("failed", 3, 100)
     assert record.reason == "its worker died, after 2 (budget.max_lost_workers) before"
     assert "its worker process has died" in record.traceback
+
+
+def test_a_worker_that_was_ended_for_hanging_is_named_so_and_in_the_end_the_record_says_where(
+    tmp_path: Path,
+) -> None:
+    driver = _driver(
+        tmp_path / "run", budget={"trials": 1, "examples": 900, "max_lost_workers": 1, "hang_minutes": 2.5}
+    )
+    folder = Path(driver.propose().folder)
+    folder.mkdir(parents=True)
+    stacks = 'Timeout (0:02:30)!\nThread 0x1 (most recent call first):\n  File "/x/qa_core/train.py", line 9 in train\n'
+    for _ in range(2):
+        driver.started("t0000")
+        (folder / HANG_FILE).write_text(stacks)
+        driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
+        driver.propose()
+    where = "it did nothing for more than 2.5 min (budget.hang_minutes) at train.py:9, in train"
+    assert driver.console.named("note") == [(f"t0000: {where} (1 of 1 times); it goes on",)]
+    (record,) = driver.records
+    assert (record.status, record.starts) == ("failed", 2)
+    assert record.reason == f"{where}, after 1 (budget.max_lost_workers) before"
+    assert record.traceback.startswith(stacks)
 
 
 def test_lost_nodes_do_not_count_against_the_limit_of_a_trial(tmp_path: Path) -> None:
