@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.console import error_signature
-from sweeps.front import MIXED, compute_front
+from sweeps.front import MIXED, choosable, compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.masking import masked_values
 from sweeps.place import default_cache_dir
@@ -30,8 +30,10 @@ from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
 from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
+from sweeps.trial_files import TrialFiles
 from sweeps.watchdog import Hang, read_hang
 
+TRIALS_FOLDER = "trials"  # in the sweep's folder
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
 FULL_DISK = os.strerror(errno.ENOSPC)
 PROGRESS = (
@@ -101,6 +103,8 @@ class Driver:
         for trial in (past or Past()).trials:
             self._remember(trial)
         self.front = compute_front(self.records, spec.objectives)
+        self.files = TrialFiles(self.folder / TRIALS_FOLDER, spec.budget.keep_artifacts)
+        self._free([record.trial_id for record in self.records])
 
     @property
     def trials_left(self) -> int:
@@ -164,6 +168,7 @@ class Driver:
         self.spent_examples += progress["examples_seen"] - seen
         self.tracker.log_progress(trial_id, progress)
         self.console.trial_reported(trial_id, progress)
+        self._watch_disk()  # its checkpoint was written before
 
     def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
         """Take a trial whose worker is lost up again, from its checkpoint.
@@ -223,6 +228,7 @@ class Driver:
         self.tracker.log_trial(records.to_dict(record))
         if record.status == "ok":
             self._renew_front()
+        self._free([trial_id])
         self._watch_failures(record)
 
     def end(self, why: str) -> None:
@@ -264,6 +270,21 @@ class Driver:
     def unfinished(self) -> int:
         """Return how many trials were proposed and have no record."""
         return self._proposed - len(self.records)
+
+    def _free(self, trial_ids: Sequence[str]) -> None:
+        """Remove what trials with records no longer need, and look at what is left."""
+        self.files.ended(trial_ids, choosable(self.front))
+        self._watch_disk()
+
+    def _watch_disk(self) -> None:
+        """End the sweep when its trials' files hold more than they may."""
+        limit = self.spec.budget.max_disk_gb
+        if limit is None or self.ended_by is not None:
+            return
+        open_trials = [*self.running, *(item.task.trial_id for item in self._again)]
+        used_gb = self.files.used_bytes(open_trials) / 1e9
+        if used_gb > limit:
+            self.end(f"the trials' files hold {used_gb:.3g} GB (budget.max_disk_gb: {limit:g})")
 
     def _watch_failures(self, record: Record) -> None:
         """End the sweep when too many trials in a row fail in the same way: the next ones would too."""
@@ -310,7 +331,7 @@ class Driver:
         return TrialTask(
             trial_id=trial_id,
             recipe=dict(recipe),
-            folder=str(self.folder / "trials" / trial_id),
+            folder=str(self.folder / TRIALS_FOLDER / trial_id),
             cache_dir=str(default_cache_dir()),
             threads=max(1, int(self.spec.resources.cpus_per_trial)),
             objectives=tuple(objective.name for objective in self.spec.objectives),

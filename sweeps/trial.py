@@ -94,7 +94,18 @@ def run_trial(task_values: dict[str, Any]) -> None:
             }
             _write(folder / OUTCOME_FILE, outcome)
             raise
-    tune.report(final)
+    tune.report(packed(final))
+
+
+def packed(final: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a final report with its result as text: Ray keeps 0.1 MB of statistics for the numbers of each report."""
+    return {**final, "result": json.dumps(final["result"])}
+
+
+def unpacked(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report as it was before `packed`; one of a rung as it is."""
+    result = metrics.get("result")
+    return {**metrics, "result": json.loads(result)} if isinstance(result, str) else dict(metrics)
 
 
 def _node() -> str | None:

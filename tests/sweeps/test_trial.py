@@ -50,6 +50,20 @@ def test_the_final_report_carries_the_result_and_is_plain_json(small_squad, cach
     assert json.loads(json.dumps(final, allow_nan=False)) == final
 
 
+def test_what_ray_is_sent_at_the_end_has_no_numbers_of_the_result_and_arrives_as_it_was() -> None:
+    final = {
+        "examples_seen": 60,
+        "final": True,
+        "result": {"quality": {"em_percent": 0.1 + 0.2}, "curve": [{}]},
+    }
+    sent = trial.packed(final)
+    assert sent["examples_seen"] == 60
+    assert isinstance(sent["result"], str)
+    assert trial.unpacked(sent) == final
+    rung = {"examples_seen": 20, "final": False}
+    assert trial.unpacked(rung) == rung
+
+
 def test_nothing_of_a_finished_trial_stays_in_the_worker(small_squad, cache_dir, tmp_path):
     before = trial.leftover_tensor_bytes()
     trial.execute(_task(tmp_path / "t", cache_dir, small_squad), lambda report: None)
@@ -101,7 +115,7 @@ def _reports_of(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     reports: list[dict] = []
     monkeypatch.setattr(tune, "report", reports.append)
     trial.run_trial(trial.as_values(task))
-    return reports
+    return [trial.unpacked(report) for report in reports]
 
 
 def test_a_trial_that_ended_unheard_sends_its_final_report_again_without_training(
