@@ -1,5 +1,6 @@
 """A trial in its worker: the final report, recorded failures, nothing left over."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -70,6 +71,23 @@ def test_nothing_of_a_finished_trial_stays_in_the_worker(small_squad, cache_dir,
     assert trial.leftover_tensor_bytes() - before < trial.CLEAN_START_BYTES
     held = torch.zeros(trial.CLEAN_START_BYTES, dtype=torch.float32)
     assert trial.leftover_tensor_bytes() - before >= held.nbytes
+
+
+def test_what_a_later_trial_leaves_is_still_found_when_imported_modules_are_left_out(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trial, "_has_run_before", False)
+    gc.unfreeze()
+    counts = []
+    for name in ("a", "b"):
+        trial.execute(_task(tmp_path / name, cache_dir, small_squad), lambda report: None)
+        counts.append(gc.get_freeze_count())
+    assert counts[0] == 0
+    assert counts[1] > 100_000
+    before = trial.leftover_tensor_bytes()
+    held = torch.zeros(trial.CLEAN_START_BYTES, dtype=torch.float32)
+    assert trial.leftover_tensor_bytes() - before == held.nbytes
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(
