@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from qa_core import heartbeat
 from qa_core.baselines import BASELINES
 from qa_core.config import EvaluationConfig
 from qa_core.data.batches import collate, plan_inference_batches
@@ -238,6 +239,7 @@ def _inference(settings: EvaluationConfig, device: torch.device) -> Iterator[Non
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
+    heartbeat.beat()  # once for each batch, as training does
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from qa_core import artifact, registry
+from qa_core import artifact, heartbeat, registry
 from qa_core.artifact import LoadedArtifact
 from qa_core.config import RunConfig, to_dict
 from qa_core.data.prepare import TrialData, prepare
@@ -166,7 +166,7 @@ def _read(folder: Path, owner: str) -> tuple[LoadedArtifact, dict[str, Any]] | N
 def _locked(folder: Path) -> AbstractContextManager[Any]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder.with_name(folder.name + ".lock")).acquire()
+        return heartbeat.acquire(FileLock(folder.with_name(folder.name + ".lock")))
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written: {error}") from error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qa_core import checkpoint
+from qa_core import checkpoint, heartbeat
 from qa_core.checkpoint import TrainState
 from qa_core.config import TrainConfig
 from qa_core.data.batches import collate, plan_training_batches
@@ -202,6 +202,7 @@ def accumulate(model: torch.nn.Module, task: TrainTask, step: list[np.ndarray]) 
     windows = sum(len(micro_batch) for micro_batch in step)
     total = torch.zeros((), device=task.device)
     for micro_batch in step:
+        heartbeat.beat()
         batch = collate(task.windows, micro_batch, task.pad_id)
         batch = {name: tensor.to(task.device, non_blocking=True) for name, tensor in batch.items()}
         loss = forward_loss(model, task, batch) * (len(micro_batch) / windows)

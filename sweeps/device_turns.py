@@ -16,14 +16,17 @@ the peak of each process by itself.
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from qa_core import heartbeat
 from qa_core.errors import StorageError
 from qa_core.turns import Turns
 
 DEVICE_LOCK, TURNSTILE_LOCK = "device.lock", "turnstile.lock"
+LOOK_SECONDS = 0.02
 
 
 class DeviceTurns(Turns):
@@ -114,20 +117,31 @@ class _Lock:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def take_shared(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        self._wait_for(fcntl.LOCK_SH)
 
     def take_alone(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._wait_for(fcntl.LOCK_EX)
 
     def let_go(self) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def is_free_to_share(self) -> bool:
+        is_free = self._takes(fcntl.LOCK_SH)
+        if is_free:
+            self.let_go()
+        return is_free
+
+    def _wait_for(self, kind: int) -> None:
+        """Look again and again: who waits for a neighbour is alive, and the neighbour has a watchdog of its own."""
+        while not self._takes(kind):
+            heartbeat.beat()
+            time.sleep(LOOK_SECONDS)
+
+    def _takes(self, kind: int) -> bool:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        self.let_go()
         return True
 
     def close(self) -> None:

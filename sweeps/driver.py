@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.console import error_signature
-from sweeps.front import MIXED, compute_front
+from sweeps.front import MIXED, choosable, compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.masking import masked_values
 from sweeps.place import default_cache_dir
@@ -31,7 +31,10 @@ from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
 from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
+from sweeps.trial_files import TrialFiles
+from sweeps.watchdog import Hang, read_hang
 
+TRIALS_FOLDER = "trials"  # in the sweep's folder
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
 FULL_DISK = os.strerror(errno.ENOSPC)
 PROGRESS = (
@@ -105,6 +108,8 @@ class Driver:
         for trial in (past or Past()).trials:
             self._remember(trial)
         self.front = compute_front(self.records, spec.objectives)
+        self.files = TrialFiles(self.folder / TRIALS_FOLDER, spec.budget.keep_artifacts)
+        self._free([record.trial_id for record in self.records])
 
     @property
     def trials_left(self) -> int:
@@ -169,6 +174,7 @@ class Driver:
         self.spent_examples += progress["examples_seen"] - seen
         self.tracker.log_progress(trial_id, progress)
         self.console.trial_reported(trial_id, progress)
+        self._watch_disk()  # its checkpoint was written before
 
     def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
         """Take a trial whose worker is lost up again, from its checkpoint.
@@ -184,25 +190,19 @@ class Driver:
             return
         running.lost_workers += is_own
         limit = self.spec.budget.max_lost_workers
+        hang = read_hang(Path(running.task.folder)) if is_own else None
         if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
             self.ended(trial_id, {}, None)
         elif running.lost_workers > limit:
-            self.ended(
-                trial_id,
-                {},
-                f"{error.strip()}\nits worker died, after {limit} (budget.max_lost_workers) before",
-            )
+            self.ended(trial_id, {}, self._died_too_often(error, hang))
         else:
             del self.running[trial_id]
             reached = running.curve[-1]["examples_seen"] if running.curve else 0
             running.task = replace(running.task, reported_examples=reached)
             self._again.append(running)
-            what = (
-                f"its worker died ({running.lost_workers} of {limit} times)"
-                if is_own
-                else "its node was lost"
-            )
-            self.console.note(f"{trial_id}: {what}; it goes on")
+            what = "its worker died" if hang is None else self._hung(hang)
+            often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
+            self.console.note(f"{trial_id}: {often}; it goes on")
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
         """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
@@ -234,6 +234,7 @@ class Driver:
         self.tracker.log_trial(records.to_dict(record))
         if record.status == "ok":
             self._renew_front()
+        self._free([trial_id])
         self._watch_failures(record)
 
     def end(self, why: str) -> None:
@@ -276,6 +277,21 @@ class Driver:
         """Return how many trials were proposed and have no record."""
         return self._proposed - len(self.records)
 
+    def _free(self, trial_ids: Sequence[str]) -> None:
+        """Remove what trials with records no longer need, and look at what is left."""
+        self.files.ended(trial_ids, choosable(self.front))
+        self._watch_disk()
+
+    def _watch_disk(self) -> None:
+        """End the sweep when its trials' files hold more than they may."""
+        limit = self.spec.budget.max_disk_gb
+        if limit is None or self.ended_by is not None:
+            return
+        open_trials = [*self.running, *(item.task.trial_id for item in self._again)]
+        used_gb = self.files.used_bytes(open_trials) / 1e9
+        if used_gb > limit:
+            self.end(f"the trials' files hold {used_gb:.3g} GB (budget.max_disk_gb: {limit:g})")
+
     def _watch_failures(self, record: Record) -> None:
         """End the sweep when too many trials in a row fail in the same way: the next ones would too."""
         signature = error_signature(record.reason or "") if record.status == "failed" else None
@@ -287,6 +303,17 @@ class Driver:
             self.end(
                 f"{len(self._alike)} trials in a row failed alike (budget.max_same_failures): {record.reason}"
             )
+
+    def _hung(self, hang: Hang) -> str:
+        minutes = self.spec.budget.hang_minutes
+        return f"it did nothing for more than {minutes:g} min (budget.hang_minutes) at {hang.place}"
+
+    def _died_too_often(self, error: str, hang: Hang | None) -> str:
+        """Return a note of the error whose last line is the reason for the record."""
+        before = f"after {self.spec.budget.max_lost_workers} (budget.max_lost_workers) before"
+        if hang is None:
+            return f"{error.strip()}\nits worker died, {before}"
+        return f"{hang.stacks.strip()}\n{self._hung(hang)}, {before}"
 
     def _remember(self, trial: PastTrial) -> None:
         self._proposed += 1
@@ -310,7 +337,7 @@ class Driver:
         return TrialTask(
             trial_id=trial_id,
             recipe=dict(recipe),
-            folder=str(self.folder / "trials" / trial_id),
+            folder=str(self.folder / TRIALS_FOLDER / trial_id),
             cache_dir=str(default_cache_dir()),
             threads=max(1, int(self.spec.resources.cpus_per_trial)),
             objectives=tuple(objective.name for objective in self.spec.objectives),
@@ -318,6 +345,7 @@ class Driver:
             reported_examples=reported_examples,
             pause_file=str(self.pause_file),
             sweep_folder=str(self.folder),
+            hang_minutes=self.spec.budget.hang_minutes,
         )
 
     def _placed(self, task: TrialTask) -> TrialTask:

@@ -6,6 +6,7 @@ plots are in `sweeps/plots.py`.
 """
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,17 +166,38 @@ def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
 
     Quality is the first objective of the sweep that is not a cost, or its first objective.
     """
-    by_quality = [item for item in result.objectives if measure(item.name).section == "quality"]
-    objective = (by_quality or result.objectives)[0]
-    sign = -1.0 if objective.goal == "max" else 1.0
+    loss = _quality_loss(result)
     fitting = [
         item for item in result.points if item.memory_mb is not None and item.memory_mb <= max_memory_mb
     ]
-    return min(
-        fitting,
-        key=lambda item: (sign * item.values[objective.name], item.memory_mb, item.trial_id),
-        default=None,
-    )
+    return min(fitting, key=lambda item: (loss(item), item.memory_mb, item.trial_id), default=None)
+
+
+def choosable(result: FrontResult) -> set[str]:
+    """Return the trials that are on the front, or that `best_under` names for some memory limit.
+
+    The two differ where memory is not among the objectives. A trial that is not choosable never becomes so again.
+    """
+    loss, best = _quality_loss(result), math.inf
+    found = {point.trial_id for point in result.points if point.on_front}
+    sized = [
+        (point.memory_mb, loss(point), point.trial_id)
+        for point in result.points
+        if point.memory_mb is not None
+    ]
+    for _, value, trial_id in sorted(sized):
+        if value < best:
+            best = value
+            found.add(trial_id)
+    return found
+
+
+def _quality_loss(result: FrontResult) -> Callable[[Point], float]:
+    """Return what tells how bad a point is by the objective that `best_under` goes by: less is better."""
+    by_quality = [item for item in result.objectives if measure(item.name).section == "quality"]
+    objective = (by_quality or result.objectives)[0]
+    sign = -1.0 if objective.goal == "max" else 1.0
+    return lambda point: sign * point.values[objective.name]
 
 
 def table(result: FrontResult) -> "Table":

@@ -31,6 +31,7 @@ from sweeps.masking import has_secret, masked_text
 from sweeps.objectives import MEASURES, final_values, measure
 from sweeps.placement import AUTO, SHARES
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
+from sweeps.trial_files import Kept
 
 SPEC_FILE = "spec.json"  # in the sweep's folder: the settings that it runs with
 
@@ -110,6 +111,10 @@ class Budget(_Section):
     )
     # So often a trial goes on from its checkpoint after its worker's process died; lost nodes do not count.
     max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
+    # A trial that trains and evaluates nothing for so long hangs: its worker is ended. At most a year.
+    hang_minutes: Annotated[float, Field(gt=0, le=525_600)] = 30.0
+    max_disk_gb: Annotated[float, Field(gt=0)] | None = None  # 10^9 bytes, of all trials' files
+    keep_artifacts: Kept = "front"  # see `trial_files.py`
 
 
 class Resources(_Section):

@@ -23,6 +23,7 @@ from sweeps.gpu_memory import on_share
 from sweeps.masking import masked_values
 from sweeps.place import NODE_DIGITS
 from sweeps.schedulers.base import check_report
+from sweeps.watchdog import watched
 
 OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
 PAUSED = "paused"  # an outcome that is no end
@@ -32,6 +33,8 @@ LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 PAUSE_LOOK_SECONDS = 1.0
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
+
+_has_run_before = False  # in this process
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class TrialTask:
     reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
     pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
     sweep_folder: str | None = None  # whose pre-flight admits this node
+    hang_minutes: float | None = None  # see `watchdog.py`
     gpu_share: float = 0.0  # that Ray gives this trial, and beyond which its process takes no memory
     predicted_bytes: int | None = None  # of its training, from which the share was found; None: it was not
 
@@ -79,7 +83,8 @@ def run_trial(task_values: dict[str, Any]) -> None:
             if final is None:
                 # Of a run that was killed between its artifact and its final report.
                 shutil.rmtree(folder / "artifact", ignore_errors=True)
-                final = {**execute(task, report), "node": node}
+                with watched(folder, task.hang_minutes):
+                    final = {**execute(task, report), "node": node}
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
         except Paused as pause:
@@ -94,7 +99,18 @@ def run_trial(task_values: dict[str, Any]) -> None:
             }
             _write(folder / OUTCOME_FILE, outcome)
             raise
-    tune.report(final)
+    tune.report(packed(final))
+
+
+def packed(final: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a final report with its result as text: Ray keeps 0.1 MB of statistics for the numbers of each report."""
+    return {**final, "result": json.dumps(final["result"])}
+
+
+def unpacked(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report as it was before `packed`; one of a rung as it is."""
+    result = metrics.get("result")
+    return {**metrics, "result": json.loads(result)} if isinstance(result, str) else dict(metrics)
 
 
 def _node() -> str | None:
@@ -117,7 +133,11 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
 
     from qa_core.run import run
 
+    global _has_run_before
     left_over = leftover_tensor_bytes()
+    if _has_run_before and gc.get_freeze_count() == 0 and left_over < CLEAN_START_BYTES:
+        gc.freeze()  # the objects of all that a trial imports, hundreds of thousands: later looks leave them out
+    _has_run_before = True
     torch.set_num_threads(task.threads)
     recipe = from_dict(RunConfig, task.recipe)
     with on_share(task.gpu_share, recipe.device) as turns, turns.working():
@@ -155,7 +175,7 @@ def _pause_watch(pause_file: str | None) -> Callable[[], bool]:
 
 
 def leftover_tensor_bytes() -> int:
-    """Return the bytes of tensors that are alive in this process before a trial starts: 0 in a clean worker."""
+    """Return the bytes of tensors of earlier trials that are alive in this process: 0 in a clean worker."""
     import torch
 
     gc.collect()

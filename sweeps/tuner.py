@@ -33,7 +33,7 @@ from sweeps.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
 from sweeps.searchers.base import Searcher
 from sweeps.space import Assignment, Space, compile_space
 from sweeps.spec import SPEC_FILE, SweepSpec, store_spec
-from sweeps.trial import as_values, run_trial
+from sweeps.trial import as_values, run_trial, unpacked
 
 INTERRUPTED = "interrupted"
 PROCESS_DIED = (
@@ -112,7 +112,7 @@ class _Events(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with _faults_noted(self.driver):
-            self.driver.ended(trial.config["trial_id"], trial.last_result or {}, None)
+            self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = _error_of(trial)
@@ -120,7 +120,7 @@ class _Events(tune.Callback):
             if (why := _refusal_in(error)) is not None:
                 self.driver.refuse(why)
             elif RAISED in error:
-                self.driver.ended(trial.config["trial_id"], trial.last_result or {}, error)
+                self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), error)
             else:
                 self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
 

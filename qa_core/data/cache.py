@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeVar
 
 from filelock import FileLock
 
+from qa_core import heartbeat
 from qa_core.errors import StorageError
 
 Value = TypeVar("Value")
@@ -46,7 +47,7 @@ def read_or_make(
     with _storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(path.name + ".lock"))
-        lock.acquire()
+        heartbeat.acquire(lock)
     try:
         with suppress(DamagedFile, FileNotFoundError):  # another process made it while this one waited
             return read(path)

@@ -18,7 +18,7 @@ from qa_core.errors import ConfigError, unknown
 from sweeps.spec import SweepSpec, load_spec, stored_spec
 
 DEFAULT_CONFIG = "quickstart"
-RESUMABLE = ("trials", "concurrent")  # may change when a sweep is resumed
+RESUMABLE = ("trials", "concurrent", "max_disk_gb")  # may change when a sweep is resumed
 MOST_DIGITS = 9  # of a number of trials
 # parameter of `read_spec` -> the setting that it overrides
 SETTINGS = {
@@ -28,6 +28,7 @@ SETTINGS = {
     "max_memory_mb": "budget.max_memory_mb",
     "price_per_hour": "budget.price_per_hour",
     "concurrent": "budget.concurrent",
+    "max_disk_gb": "budget.max_disk_gb",
     "seed": "seed",
 }
 
@@ -60,6 +61,9 @@ def read_spec(
         typer.Option(help="Price of one worker machine; `plan --calibrate` then says what it costs."),
     ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
+    max_disk_gb: Annotated[
+        float | None, typer.Option(help="The sweep ends, and can be resumed, when its trials hold more.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
 ) -> SweepSpec:
     """Return the spec of a configuration with the options laid over it.
@@ -74,6 +78,7 @@ def read_spec(
         "max_memory_mb": max_memory_mb,
         "price_per_hour": price_per_hour,
         "concurrent": concurrent,
+        "max_disk_gb": max_disk_gb,
         "seed": seed,
     }
     # A JSON value is a YAML value: paths with ": " or "#" in them stay whole.
@@ -107,7 +112,7 @@ def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
-    """Return the spec of the sweep in a folder, with more trials or other concurrency where asked.
+    """Return the spec of the sweep in a folder, with more trials, other concurrency or more disk where asked.
 
     Args:
         given: parameter of `read_spec` -> value.
@@ -129,8 +134,9 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
     if (trials := given["trials"]) is not None:
         more = trials.removeprefix("+")
         budget["trials"] = _whole_number(more) + (spec.budget.trials if more != trials else 0)
-    if given["concurrent"] is not None:
-        budget["concurrent"] = given["concurrent"]
+    for name in ("concurrent", "max_disk_gb"):
+        if given[name] is not None:
+            budget[name] = given[name]
     values = {**spec.as_dict(), "budget": {name: item for name, item in budget.items() if item is not None}}
     try:
         resumed = SweepSpec.model_validate(values)

@@ -55,6 +55,10 @@ def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
             f"{run_dir / RECORDS_FILE}: trial {best.trial_id}: artifact: found {best.artifact!r}; allowed: a folder "
             "of the sweep's folder"
         )
+    if not source.is_dir():
+        raise DataError(
+            f"{source}: the artifact of trial {best.trial_id} is not there; its recipe is in the records"
+        )
     artifact.load(source)
     artifact.copy(source, to)
     values = ", ".join(f"{item.name} {best.values[item.name]:.2f}" for item in result.objectives)

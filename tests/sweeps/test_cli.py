@@ -248,6 +248,8 @@ def test_export_refuses_a_budget_too_small_an_existing_target_and_an_altered_art
     arguments = ["export", str(run_dir), "--to", str(out), "--max-memory-mb"]
     assert cli.main([*arguments, "4.9"]) == 2
     assert "found 4.9; no finished trial fits, the smallest of 3 needs 5.0 MB" in capsys.readouterr().err
+    assert cli.main([*arguments, "50"]) == 2
+    assert "the artifact of trial t0 is not there" in capsys.readouterr().err
     source = place_artifact(artifact_folder, run_dir, "t0")
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from qa_core import heartbeat
 from qa_core.errors import StorageError
 from sweeps.device_turns import DeviceTurns
 
@@ -211,3 +212,19 @@ def test_a_folder_of_somebody_else_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     with pytest.raises(StorageError, match="belongs to another user"):
         DeviceTurns(tmp_path / "device")
+
+
+def test_a_wait_for_the_device_is_a_sign_of_life(tmp_path):
+    turns, others = DeviceTurns(tmp_path / "device"), DeviceTurns(tmp_path / "device")
+    beats = []
+
+    def beat() -> None:
+        beats.append(1)
+        if len(beats) == 3:
+            others.close()  # as its process does when it ends
+
+    others._device.take_shared()
+    with turns.working(), heartbeat.heard_by(beat), turns.measuring():
+        pass
+    assert len(beats) == 3
+    turns.close()

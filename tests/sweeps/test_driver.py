@@ -11,6 +11,7 @@ from sweeps.driver import Driver
 from sweeps.placement import SHARES, Placed
 from sweeps.registry import make_searcher
 from sweeps.trial import OUTCOME_FILE
+from sweeps.watchdog import HANG_FILE
 from tests.sweeps.test_tuner import _Told
 from tests.sweeps.toys import toy_space, toy_spec
 
@@ -31,6 +32,19 @@ def _driver(folder: Path, **changes: Any) -> Driver:
         tracker=_Told(),
         past=past,
     )
+
+
+def _trial_with_files(driver: Driver, em: float) -> Path:
+    """Run a trial to its end; returns its folder, which has what a worker leaves."""
+    task = driver.propose()
+    driver.started(task.trial_id)
+    folder = Path(task.folder)
+    for name in ("checkpoint", "artifact", ".checkpoint.17.tmp"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "weights").write_bytes(bytes(1000))
+    (folder / "answers.parquet").write_bytes(bytes(10))
+    driver.ended(task.trial_id, _final(folder, em), None)
+    return folder
 
 
 def _report(examples_seen: int, em: float = 10.0) -> dict[str, Any]:
@@ -233,6 +247,83 @@ def test_a_trial_whose_worker_died_goes_on_from_what_it_reported_and_only_so_oft
     assert (record.status, record.starts, record.examples_seen) == ("failed", 3, 100)
     assert record.reason == "its worker died, after 2 (budget.max_lost_workers) before"
     assert "its worker process has died" in record.traceback
+
+
+def test_a_worker_that_was_ended_for_hanging_is_named_so_and_in_the_end_the_record_says_where(
+    tmp_path: Path,
+) -> None:
+    driver = _driver(
+        tmp_path / "run", budget={"trials": 1, "examples": 900, "max_lost_workers": 1, "hang_minutes": 2.5}
+    )
+    folder = Path(driver.propose().folder)
+    folder.mkdir(parents=True)
+    stacks = 'Timeout (0:02:30)!\nThread 0x1 (most recent call first):\n  File "/x/qa_core/train.py", line 9 in train\n'
+    for _ in range(2):
+        driver.started("t0000")
+        (folder / HANG_FILE).write_text(stacks)
+        driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
+        driver.propose()
+    where = "it did nothing for more than 2.5 min (budget.hang_minutes) at train.py:9, in train"
+    assert driver.console.named("note") == [(f"t0000: {where} (1 of 1 times); it goes on",)]
+    (record,) = driver.records
+    assert (record.status, record.starts) == ("failed", 2)
+    assert record.reason == f"{where}, after 1 (budget.max_lost_workers) before"
+    assert record.traceback.startswith(stacks)
+
+
+def test_only_artifacts_that_can_be_chosen_and_no_checkpoint_of_an_ended_trial_stay(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    first, worse, best = (_trial_with_files(driver, em) for em in (20.0, 10.0, 30.0))
+    left = {folder.name: sorted(item.name for item in folder.iterdir()) for folder in (first, worse, best)}
+    assert left == {
+        "t0000": ["answers.parquet"],  # beaten later
+        "t0001": ["answers.parquet"],
+        "t0002": ["answers.parquet", "artifact"],
+    }
+    assert [record.artifact for record in driver.records] == [
+        f"trials/t000{index}/artifact" for index in range(3)
+    ]
+    assert driver.files.used_bytes([]) == 1030
+
+
+def test_all_artifacts_stay_where_that_is_asked_for(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run", budget={"trials": 2, "examples": 900, "keep_artifacts": "all"})
+    for folder in [_trial_with_files(driver, em) for em in (20.0, 10.0)]:
+        assert sorted(item.name for item in folder.iterdir()) == ["answers.parquet", "artifact"]
+
+
+def test_what_a_killed_driver_did_not_remove_is_removed_when_the_sweep_goes_on(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    kept, beaten = _trial_with_files(driver, 20.0), _trial_with_files(driver, 10.0)
+    running = Path(driver.propose().folder)
+    for folder in (kept, beaten, running):
+        for name in ("checkpoint", "artifact"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    _driver(tmp_path / "run")
+    found = [
+        [name for name in ("checkpoint", "artifact") if (folder / name).exists()] for folder in (kept, beaten)
+    ]
+    assert found == [["artifact"], []]
+    assert (running / "checkpoint").exists()
+
+
+def test_a_sweep_whose_trials_hold_more_than_they_may_ends_and_goes_on_with_more(tmp_path: Path) -> None:
+    budget = {"trials": 8, "examples": 900, "max_disk_gb": 3e-6}  # 3,000 bytes
+    driver = _driver(tmp_path / "run", budget=budget)
+    _trial_with_files(driver, 20.0)
+    assert driver.ended_by is None
+    running = driver.propose()
+    driver.started(running.trial_id)
+    (Path(running.folder) / "checkpoint").mkdir(parents=True)
+    (Path(running.folder) / "checkpoint" / "weights").write_bytes(bytes(2500))
+    driver.reported(running.trial_id, _report(100), is_stopped=False)
+    assert driver.ended_by == "the trials' files hold 3.51e-06 GB (budget.max_disk_gb: 3e-06)"
+    assert driver.pause_file.exists()
+    assert driver.propose() is None
+
+    assert _driver(tmp_path / "run", budget=budget).ended_by is not None
+    more = _driver(tmp_path / "run", budget={**budget, "max_disk_gb": 1.0})
+    assert (more.ended_by, more.propose().trial_id) == (None, running.trial_id)
 
 
 def test_lost_nodes_do_not_count_against_the_limit_of_a_trial(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """From records to the front: who is a point, who is on it, and what the tables say."""
 
 import csv
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pyarrow import parquet
 from rich.console import Console
@@ -14,6 +16,7 @@ from sweeps import plots
 from sweeps.front import (
     FrontResult,
     best_under,
+    choosable,
     compute_front,
     points,
     prediction_note,
@@ -196,6 +199,22 @@ def test_of_equals_under_a_limit_the_smaller_is_taken() -> None:
     best = best_under(result, 4)
     assert best is not None
     assert best.trial_id == "t1"
+
+
+def test_a_trial_is_choosable_when_it_is_on_the_front_or_the_best_under_some_limit() -> None:
+    speed = Objective(name="latency_p50_ms", goal="min", reference=100)
+    rng = np.random.default_rng(7)
+    for objectives in (BOTH, [EM, speed], [speed, EM], [speed]):
+        for _ in range(20):
+            found = []
+            for index, (em, memory, latency) in enumerate(rng.integers(1, 8, size=(9, 3)).astype(float)):
+                item = record(f"t{index}", em, memory)
+                values = {"em_percent": em, "memory_mb": memory, "latency_p50_ms": latency}
+                found.append(replace(item, objectives={one.name: values[one.name] for one in objectives}))
+            result = compute_front(found, objectives)
+            best = [best_under(result, limit) for limit in range(1, 9)]
+            expected = {point.trial_id for point in (*result.front, *filter(None, best))}
+            assert choosable(result) == expected
 
 
 def test_rows_hold_every_point_front_first_with_objectives_by_name() -> None:

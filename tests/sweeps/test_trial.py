@@ -1,5 +1,6 @@
 """A trial in its worker: the final report, recorded failures, nothing left over."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -50,12 +51,43 @@ def test_the_final_report_carries_the_result_and_is_plain_json(small_squad, cach
     assert json.loads(json.dumps(final, allow_nan=False)) == final
 
 
+def test_what_ray_is_sent_at_the_end_has_no_numbers_of_the_result_and_arrives_as_it_was() -> None:
+    final = {
+        "examples_seen": 60,
+        "final": True,
+        "result": {"quality": {"em_percent": 0.1 + 0.2}, "curve": [{}]},
+    }
+    sent = trial.packed(final)
+    assert sent["examples_seen"] == 60
+    assert isinstance(sent["result"], str)
+    assert trial.unpacked(sent) == final
+    rung = {"examples_seen": 20, "final": False}
+    assert trial.unpacked(rung) == rung
+
+
 def test_nothing_of_a_finished_trial_stays_in_the_worker(small_squad, cache_dir, tmp_path):
     before = trial.leftover_tensor_bytes()
     trial.execute(_task(tmp_path / "t", cache_dir, small_squad), lambda report: None)
     assert trial.leftover_tensor_bytes() - before < trial.CLEAN_START_BYTES
     held = torch.zeros(trial.CLEAN_START_BYTES, dtype=torch.float32)
     assert trial.leftover_tensor_bytes() - before >= held.nbytes
+
+
+def test_what_a_later_trial_leaves_is_still_found_when_imported_modules_are_left_out(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trial, "_has_run_before", False)
+    gc.unfreeze()
+    counts = []
+    for name in ("a", "b"):
+        trial.execute(_task(tmp_path / name, cache_dir, small_squad), lambda report: None)
+        counts.append(gc.get_freeze_count())
+    assert counts[0] == 0
+    assert counts[1] > 100_000
+    before = trial.leftover_tensor_bytes()
+    held = torch.zeros(trial.CLEAN_START_BYTES, dtype=torch.float32)
+    assert trial.leftover_tensor_bytes() - before == held.nbytes
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +133,7 @@ def _reports_of(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     reports: list[dict] = []
     monkeypatch.setattr(tune, "report", reports.append)
     trial.run_trial(trial.as_values(task))
-    return reports
+    return [trial.unpacked(report) for report in reports]
 
 
 def test_a_trial_that_ended_unheard_sends_its_final_report_again_without_training(

@@ -13,7 +13,7 @@ import ray
 import yaml
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import preflight, records
+from sweeps import preflight, records, tuner
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
 from sweeps.forecast import MemoryForecast
@@ -32,6 +32,7 @@ from sweeps.tuner import (
     resources_of,
     run_sweep,
 )
+from tests.sweeps import strange_trials
 
 
 class _Told:
@@ -265,6 +266,29 @@ def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_and_one_that_
     assert "no_such_set" in found["t0001"].reason
     assert len({item.provenance["node"] for item in found.values()}) == 1
     assert len(found["t0000"].provenance["node"]) == 12
+
+
+def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    monkeypatch.setattr(tuner, "run_trial", strange_trials.hangs_once)
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        scheduler={"name": "fifo", "options": {"at": [40, 80]}},
+        budget={"trials": 1, "examples": 120, "hang_minutes": 0.25},
+        space=[{"set": "model.family", "choice": ["bert"]}],
+    )
+    console = _Told()
+    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=_Told())
+    (record,) = records.load(outcome.folder / RECORDS_FILE).records
+    assert (record.status, record.starts, record.examples_seen) == ("ok", 2, 120)
+    points = [args[1]["examples_seen"] for args in console.named("trial_reported")]
+    assert points == [point["examples_seen"] for point in record.curve[:-1]]
+    (note,) = [args[0] for args in console.named("note") if "hang_minutes" in args[0]]
+    assert note.startswith("t0000: it did nothing for more than 0.25 min (budget.hang_minutes) at ")
+    assert note.endswith("(1 of 3 times); it goes on")
 
 
 def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):

@@ -177,7 +177,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = begun_sweep(tmp_path / "a")
-    more = ("--trials", "+6", "--concurrent", "1")
+    more = ("--trials", "+6", "--concurrent", "1", "--max-disk-gb", "2.5")
     code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *more)
     assert code == 0
     (call,) = tuner.calls
@@ -186,6 +186,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
         30,
         1,
     )
+    assert call["spec"].budget.max_disk_gb == 2.5
     assert call["resume"] is True
     assert tracker.calls[0] == ("start", "sqlite:////before/mlflow.db", "parent7")
     shown = capsys.readouterr().out
@@ -200,6 +201,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     [
         (["--trials", "1"], "--trials: found 1; allowed: 2 or more, the trials that have started"),
         (["--concurrent", "0"], "budget.concurrent: found 0: Input should be greater than or equal to 1"),
+        (["--max-disk-gb", "0"], "budget.max_disk_gb: found 0.0: Input should be greater than 0"),
         (["--out", "elsewhere"], "--out: not with --resume"),
     ],
 )

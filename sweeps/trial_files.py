@@ -1,0 +1,70 @@
+"""What a sweep keeps of its trials on the disk: checkpoints of those that run, artifacts that can still be chosen.
+
+A trial that ended needs no checkpoint, and an artifact that others beat is never exported: both are removed, the record
+and the answers to single questions stay. A point that is beaten once is beaten for ever, so nothing is removed that
+would be wanted later. What was removed can be trained again from the recipe in the record.
+"""
+
+import os
+import shutil
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+CHECKPOINT, ARTIFACT = "checkpoint", "artifact"  # folders of a trial
+Kept = Literal["front", "all"]
+
+
+class TrialFiles:
+    """The folders of a sweep's trials.
+
+    Args:
+        folder: holds one folder for each trial, named by its id.
+        kept: `front` removes the artifacts of trials that are not to be kept, `all` none.
+    """
+
+    def __init__(self, folder: Path, kept: Kept) -> None:
+        self._folder, self._kept = folder, kept
+        self._ended_bytes: dict[str, int] = {}  # trial id -> what it still holds
+        self._artifacts: set[str] = set()  # of the trials that ended, those that may have one
+
+    def ended(self, trial_ids: Iterable[str], chosen: Collection[str]) -> None:
+        """Remove what is no longer needed now that these trials have their records.
+
+        Args:
+            chosen: the trials whose artifacts are kept; all others that ended lose theirs.
+        """
+        for trial_id in trial_ids:
+            self._remove(trial_id, CHECKPOINT)
+            self._artifacts.add(trial_id)
+            self._ended_bytes[trial_id] = _size_bytes(self._folder / trial_id)
+        if self._kept == "all":
+            return
+        for trial_id in self._artifacts - set(chosen):
+            self._remove(trial_id, ARTIFACT)
+            self._ended_bytes[trial_id] = _size_bytes(self._folder / trial_id)
+        self._artifacts &= set(chosen)
+
+    def used_bytes(self, running: Iterable[str]) -> int:
+        """Return what all trials hold; only the folders of those that run are looked through."""
+        now = sum(_size_bytes(self._folder / trial_id) for trial_id in running)
+        return now + sum(self._ended_bytes.values())
+
+    def _remove(self, trial_id: str, name: str) -> None:
+        """Remove a folder, and what a killed worker left of one half-written; what cannot be removed still counts."""
+        folder = self._folder / trial_id / name
+        if folder.is_dir():  # out of sight first: a reader finds all of it or nothing
+            folder = folder.rename(folder.with_name(f".{name}.removed"))
+        for leftover in (folder, *folder.parent.glob(f".{name}.*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _size_bytes(folder: Path) -> int:
+    """Return the bytes of all files below; files that vanish meanwhile count as nothing."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(root) / name).lstat().st_size
+    return total

@@ -1,0 +1,91 @@
+"""Ends a worker whose trial hangs, so that the trial goes on from its checkpoint in another.
+
+The watch is Python's `faulthandler`: a thread outside of the interpreter, which also works while a kernel, a driver or
+a network call holds the interpreter's lock. Each sign of life (`qa_core/heartbeat.py`) sets it back. When it runs out
+it writes where every thread stands into the trial's folder and ends the process; the driver hears of a worker that
+died (`Driver.lost`) and reads here why. A process that the system itself has stopped or cannot end is not found.
+"""
+
+import faulthandler
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qa_core import heartbeat
+from qa_core.errors import StorageError
+
+HANG_FILE = "hang.txt"  # in the trial's folder: where its threads stood; empty or absent when it did not hang
+SET_BACK_SECONDS = 1.0  # at most so often: each time costs a thread
+FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Why a worker was ended: where the trial stood, in one line and in full."""
+
+    place: str
+    stacks: str
+
+
+@contextmanager
+def watched(folder: Path, minutes: float | None) -> Iterator[None]:
+    """End this process when the block is silent for longer.
+
+    Args:
+        folder: of the trial; there.
+        minutes: None watches nothing.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    forget_hang(folder)
+    if minutes is None:
+        yield
+        return
+    seconds = 60 * minutes
+    pause = min(SET_BACK_SECONDS, seconds / 4)
+    set_back_at = float("-inf")
+    try:
+        file = (folder / HANG_FILE).open("w")
+    except OSError as error:
+        raise StorageError(f"{folder / HANG_FILE}: cannot be written: {error}") from error
+
+    def set_back() -> None:
+        nonlocal set_back_at
+        if time.monotonic() - set_back_at >= pause:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+            set_back_at = time.monotonic()
+
+    with file:
+        try:
+            set_back()
+            with heartbeat.heard_by(set_back):
+                yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()  # before its file is closed
+    forget_hang(folder)
+
+
+def read_hang(folder: Path) -> Hang | None:
+    """Return where the trial stood when its worker was ended for hanging; None when it was not."""
+    try:
+        stacks = (folder / HANG_FILE).read_text(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Hang(f"{HANG_FILE} cannot be read: {error}", "")
+    if not stacks.strip():
+        return None
+    frames = list(FRAME.finditer(stacks))
+    own = [match for match in frames if {"qa_core", "sweeps"} & set(Path(match["file"]).parts)] or frames
+    if not own:
+        return Hang("an unknown place", stacks)
+    return Hang(f"{Path(own[0]['file']).name}:{own[0]['line']}, in {own[0]['name']}", stacks)
+
+
+def forget_hang(folder: Path) -> None:
+    """Remove what an earlier worker of the trial left."""
+    (folder / HANG_FILE).unlink(missing_ok=True)

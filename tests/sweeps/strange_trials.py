@@ -1,0 +1,30 @@
+"""Trials that do what no recipe can ask for, in place of `trial.run_trial`; Ray's workers import this module."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sweeps import trial
+
+HUNG = "has_hung"  # beside the trial's folder
+
+
+def hangs_once(task_values: dict[str, Any]) -> None:
+    """Run the trial; the first time, it does nothing more after its first report."""
+    mark = Path(task_values["folder"] + HUNG)
+    execute = trial.execute
+
+    def with_hang(task: trial.TrialTask, report: Any) -> dict[str, Any]:
+        def report_then_hang(progress: Any) -> None:
+            report(progress)
+            if not mark.exists():
+                mark.touch()
+                time.sleep(600)
+
+        return execute(task, report_then_hang)
+
+    trial.execute = with_hang
+    try:
+        trial.run_trial(task_values)
+    finally:
+        trial.execute = execute

@@ -1,0 +1,52 @@
+"""What is removed of a trial that ended, and what the folders of all trials hold."""
+
+import os
+from pathlib import Path
+
+from sweeps.trial_files import TrialFiles
+
+
+def _trial(folder: Path, trial_id: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        (folder / trial_id / name).mkdir(parents=True)
+        (folder / trial_id / name / "file").write_bytes(bytes(size))
+
+
+def test_a_trial_keeps_its_artifact_until_it_is_no_longer_chosen(tmp_path: Path) -> None:
+    files = TrialFiles(tmp_path, "front")
+    _trial(tmp_path, "t0", checkpoint=100, artifact=20, other=3)
+    files.ended(["t0"], {"t0"})
+    assert sorted(item.name for item in (tmp_path / "t0").iterdir()) == ["artifact", "other"]
+    assert files.used_bytes([]) == 23
+    files.ended([], {"t0", "t1"})
+    assert files.used_bytes([]) == 23
+    files.ended([], {"t1"})
+    assert [item.name for item in (tmp_path / "t0").iterdir()] == ["other"]
+    assert files.used_bytes([]) == 3
+
+
+def test_what_running_trials_hold_is_looked_up_each_time(tmp_path: Path) -> None:
+    files = TrialFiles(tmp_path, "all")
+    _trial(tmp_path, "t0", artifact=20)
+    files.ended(["t0"], ())
+    _trial(tmp_path, "t1", checkpoint=100)
+    assert files.used_bytes(["t1", "not begun"]) == 120
+    _trial(tmp_path, "t1", artifact=5)
+    assert files.used_bytes(["t1"]) == 125
+    files.ended(["t1"], ())
+    assert files.used_bytes([]) == 25
+
+
+def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
+    """Names come from the sweep itself, but a run folder may have been put together by hand."""
+    _trial(tmp_path, "elsewhere", data=50)
+    (tmp_path / "t0").mkdir()
+    os.symlink(tmp_path / "elsewhere" / "data", tmp_path / "t0" / "checkpoint")
+    TrialFiles(tmp_path, "front").ended(["t0"], ())
+    assert (tmp_path / "elsewhere" / "data" / "file").read_bytes() == bytes(50)
+
+
+def test_a_trial_that_left_no_folder_holds_nothing(tmp_path: Path) -> None:
+    files = TrialFiles(tmp_path, "front")
+    files.ended(["t0"], ())
+    assert (files.used_bytes(["t0"]), list(tmp_path.iterdir())) == (0, [])
