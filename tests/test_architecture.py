@@ -41,6 +41,8 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.estimate",
     "sweeps.console",
     "sweeps.preflight",
+    "sweeps.placement",
+    "sweeps.gpu_memory",
     "sweeps.cli",
 )
 RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py")
