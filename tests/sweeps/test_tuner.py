@@ -17,6 +17,7 @@ from sweeps import preflight, records, tuner
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
 from sweeps.forecast import MemoryForecast
+from sweeps.front import choosable
 from sweeps.node_report import Gpu, NodeReport
 from sweeps.place import Place
 from sweeps.placement import HEADROOM, PROCESS_BYTES
@@ -122,7 +123,8 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
             (abroad,) = record.cross_domain.values()  # here the evaluation set under another role
             assert abroad["quality"] == record.quality
             assert abroad["data_hash"] == record.data["evaluation"]["data_hash"]
-            assert (outcome.folder / record.artifact / "manifest.json").exists()
+            is_kept = (outcome.folder / record.artifact / "manifest.json").exists()
+            assert is_kept == (record.trial_id in choosable(outcome.front))
             assert record.objectives["memory_mb"] == record.cost["inference_peak_bytes"] / 1e6
             assert record.provenance["left_over_bytes"] < 1_000_000
         if record.status == "stopped":
