@@ -65,7 +65,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
     """
     from ray import tune
 
-    task = TrialTask(**task_values)
+    task = from_values(task_values)
     folder = Path(task.folder)
     node = _node()
     if task.sweep_folder is not None:
@@ -279,5 +279,14 @@ def forget_outcome(folder: Path) -> None:
 
 
 def as_values(task: TrialTask) -> dict[str, Any]:
-    """Return the task as the plain values that travel to the worker."""
-    return asdict(task)
+    """Return what travels to the worker: the task as text, beside what Ray itself is asked for.
+
+    Ray keeps these values of every trial, in several forms; a nested recipe is far larger there than its text.
+    """
+    return {"trial_id": task.trial_id, "gpu_share": task.gpu_share, "task": json.dumps(asdict(task))}
+
+
+def from_values(values: Mapping[str, Any]) -> TrialTask:
+    """Return the task of `as_values`."""
+    found = json.loads(values["task"])
+    return TrialTask(**{**found, "objectives": tuple(found["objectives"])})

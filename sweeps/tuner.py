@@ -134,7 +134,7 @@ def _shrink(trial: Any) -> None:
     The statistics have no public name: a Ray that keeps none, or elsewhere, is left as it is.
     """
     (trial.last_result or {}).pop("result", None)
-    metadata = getattr(trial, "run_metadata", None)
+    metadata: Any = getattr(trial, "run_metadata", None)
     for name in ("metric_analysis", "metric_n_steps"):
         if isinstance(kept := getattr(metadata, name, None), dict):
             kept.clear()

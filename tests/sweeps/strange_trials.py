@@ -11,7 +11,7 @@ HUNG = "has_hung"  # beside the trial's folder
 
 def hangs_once(task_values: dict[str, Any]) -> None:
     """Run the trial; the first time, it does nothing more after its first report."""
-    mark = Path(task_values["folder"] + HUNG)
+    mark = Path(trial.from_values(task_values).folder + HUNG)
     execute = trial.execute
 
     def with_hang(task: trial.TrialTask, report: Any) -> dict[str, Any]:

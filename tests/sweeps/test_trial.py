@@ -51,6 +51,16 @@ def test_the_final_report_carries_the_result_and_is_plain_json(small_squad, cach
     assert json.loads(json.dumps(final, allow_nan=False)) == final
 
 
+def test_a_task_arrives_in_the_worker_as_it_was(small_squad, cache_dir, tmp_path):
+    task = _task(
+        tmp_path / "t", cache_dir, small_squad, gpu_share=0.25, predicted_bytes=2**40, max_memory_mb=0.1 + 0.2
+    )
+    values = trial.as_values(task)
+    assert trial.from_values(values) == task
+    assert (values["trial_id"], values["gpu_share"]) == ("t0000", 0.25)
+    assert all(isinstance(value, str | float) for value in values.values())
+
+
 def test_what_ray_is_sent_at_the_end_has_no_numbers_of_the_result_and_arrives_as_it_was() -> None:
     final = {
         "examples_seen": 60,
