@@ -9,8 +9,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,20 @@ from qa_core.errors import ConfigError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.console import error_signature
-from sweeps.front import MIXED, choosable, compute_front
+from sweeps.endings import Running, died_too_often, ending_of, hung, record_of
+from sweeps.front import choosable, compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.masking import masked_values
 from sweeps.place import default_cache_dir
 from sweeps.placement import Placed
-from sweeps.preflight import is_mixed
 from sweeps.records import RECORDS_FILE, Record
 from sweeps.schedulers.base import Curves
-from sweeps.searchers.base import Proposal, Searcher
+from sweeps.searchers.base import Searcher
 from sweeps.space import Space
 from sweeps.spec import SweepSpec
-from sweeps.trial import PAUSED, TrialTask, forget_outcome, read_outcome
+from sweeps.trial import TrialTask, forget_outcome, read_outcome
 from sweeps.trial_files import TrialFiles
-from sweeps.watchdog import Hang, read_hang
+from sweeps.watchdog import read_hang
 
 TRIALS_FOLDER = "trials"  # in the sweep's folder
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
@@ -46,19 +45,6 @@ PROGRESS = (
     "selection_em_percent",
     "selection_f1_percent",
 )
-
-
-@dataclass
-class _Running:
-    """One trial between its proposal and its record."""
-
-    task: TrialTask
-    proposal: Proposal
-    started: float = field(default_factory=time.time)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    is_stopped: bool = False  # the scheduler's verdict on the last report
-    starts: int = 0
-    lost_workers: int = 0  # in this start of the sweep
 
 
 class Driver:
@@ -89,7 +75,7 @@ class Driver:
         self.rungs = self.scheduler.rungs(spec.budget.examples)
         self.journal = Journal(self.folder)
         self.records: list[Record] = []
-        self.running: dict[str, _Running] = {}
+        self.running: dict[str, Running] = {}
         self.provenance = provenance.collect()
         self.pause_file = self.folder / PAUSE_FILE
         self.pause_file.unlink(missing_ok=True)
@@ -97,13 +83,12 @@ class Driver:
         self.fault: StorageError | None = None  # the sweep cannot write its files any more
         self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
         least = spec.resources.least_gpus
-        self.place: Callable[[RunConfig], Placed] = lambda recipe: Placed(
-            least
-        )  # for `auto`, `tuner` sets another
+        # Of a recipe: what it is given of a GPU. For `auto`, `tuner` sets another.
+        self.place: Callable[[RunConfig], Placed] = lambda recipe: Placed(least)
         self._alike: list[str] = []  # trials that failed alike, in a row
         self._signature: str | None = None  # of their error
         self._proposed = 0
-        self._again: deque[_Running] = deque()
+        self._again: deque[Running] = deque()
         self.spent_examples = 0  # by all trials, ended or not
         for trial in (past or Past()).trials:
             self._remember(trial)
@@ -144,7 +129,7 @@ class Driver:
         self.journal.proposed(
             trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
         )
-        self.running[trial_id] = _Running(task, proposal)
+        self.running[trial_id] = Running(task, proposal)
         return task
 
     def started(self, trial_id: str) -> None:
@@ -194,13 +179,13 @@ class Driver:
         if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
             self.ended(trial_id, {}, None)
         elif running.lost_workers > limit:
-            self.ended(trial_id, {}, self._died_too_often(error, hang))
+            self.ended(trial_id, {}, died_too_often(error, hang, self.spec.budget))
         else:
             del self.running[trial_id]
             reached = running.curve[-1]["examples_seen"] if running.curve else 0
             running.task = replace(running.task, reported_examples=reached)
             self._again.append(running)
-            what = "its worker died" if hang is None else self._hung(hang)
+            what = "its worker died" if hang is None else hung(hang, self.spec.budget)
             often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
             self.console.note(f"{trial_id}: {often}; it goes on")
 
@@ -215,7 +200,9 @@ class Driver:
             return
         result = metrics.get("result") if metrics.get("final") and error is None else None
         ending = (
-            {"status": "ok", "reason": None, "traceback": None} if result else self._ending(running, error)
+            {"status": "ok", "reason": None, "traceback": None}
+            if result
+            else ending_of(running, error, scheduler=self.spec.scheduler.name)
         )
         if ending is None:
             return
@@ -224,7 +211,9 @@ class Driver:
             self.fail(StorageError(f"trial {trial_id}: {ending['reason']}"))
             return
         del self.running[trial_id]
-        record = self._record(running, metrics, result, ending)
+        record = record_of(
+            running, metrics, result, ending, spec=self.spec, folder=self.folder, provenance=self.provenance
+        )
         self.records.append(record)
         records.append(self.folder / RECORDS_FILE, record)
         seen = running.curve[-1]["examples_seen"] if running.curve else 0
@@ -304,17 +293,6 @@ class Driver:
                 f"{len(self._alike)} trials in a row failed alike (budget.max_same_failures): {record.reason}"
             )
 
-    def _hung(self, hang: Hang) -> str:
-        minutes = self.spec.budget.hang_minutes
-        return f"it did nothing for more than {minutes:g} min (budget.hang_minutes) at {hang.place}"
-
-    def _died_too_often(self, error: str, hang: Hang | None) -> str:
-        """Return a note of the error whose last line is the reason for the record."""
-        before = f"after {self.spec.budget.max_lost_workers} (budget.max_lost_workers) before"
-        if hang is None:
-            return f"{error.strip()}\nits worker died, {before}"
-        return f"{hang.stacks.strip()}\n{self._hung(hang)}, {before}"
-
     def _remember(self, trial: PastTrial) -> None:
         self._proposed += 1
         record = trial.record
@@ -329,7 +307,7 @@ class Driver:
         self.spent_examples += reached
         task = self._task(trial.trial_id, trial.recipe, reported_examples=reached)
         forget_outcome(Path(task.folder))  # its record was not written: what happened then will happen again
-        running = _Running(task, proposal, curve=list(trial.curve), is_stopped=trial.is_stopped)
+        running = Running(task, proposal, curve=list(trial.curve), is_stopped=trial.is_stopped)
         running.starts = trial.starts
         self._again.append(running)
 
@@ -366,70 +344,3 @@ class Driver:
         if now != before:
             rows = [row for row in self.front.rows() if row["on_front"]]
             self.console.front_changed(rows, self.front.hypervolume)
-
-    def _record(
-        self,
-        running: _Running,
-        metrics: Mapping[str, Any],
-        result: Mapping[str, Any] | None,
-        ending: Mapping[str, Any],
-    ) -> Record:
-        task = running.task
-        finished = time.time()
-        curve = list(result["curve"]) if result else running.curve
-        return Record(
-            trial_id=task.trial_id,
-            status=str(ending["status"]),
-            reason=ending["reason"],
-            traceback=ending["traceback"],
-            seed=task.recipe["seed"],
-            assignment=running.proposal.assignment,
-            config=dict(task.recipe),
-            examples_seen=curve[-1]["examples_seen"] if curve else 0,
-            # A recipe that trains nothing has a budget of 0, whatever the sweep allows.
-            budget_examples=curve[-1]["budget_examples"] if result else self.spec.budget.examples,
-            curve=curve,
-            objectives=self.spec.measured_objectives(result) if result else None,
-            quality=result["quality"] if result else None,
-            cost=result["cost"] if result else None,
-            cross_domain=result["cross_domain"] if result else {},
-            data=result["data"] if result else {},
-            prerequisites=result["prerequisites"] if result else {},
-            device=result["cost"]["device"] if result else None,
-            artifact=_relative(result["artifact"], self.folder) if result else None,
-            notes=running.proposal.notes,
-            starts=max(1, running.starts),
-            started_at=_utc(running.started),
-            finished_at=_utc(finished),
-            seconds=finished - running.started,
-            provenance={
-                **self.provenance,
-                "left_over_bytes": metrics.get("left_over_bytes"),
-                "node": ending.get("node") or metrics.get("node"),
-                "gpu_share": task.gpu_share,
-                "predicted_train_peak_bytes": task.predicted_bytes,
-                MIXED: is_mixed(self.folder),
-            },
-        )
-
-    def _ending(self, running: _Running, error: str | None) -> dict[str, Any] | None:
-        """Return how a trial without a result ended; None when it was merely cut short."""
-        outcome = read_outcome(Path(running.task.folder))
-        if outcome is not None:
-            return None if outcome["status"] == PAUSED else outcome
-        if error is not None:
-            reason = error.strip().splitlines()[-1] if error.strip() else "the worker died without a message"
-            return {"status": "failed", "reason": reason, "traceback": error}
-        if not running.is_stopped:
-            return None
-        reached = running.curve[-1]["examples_seen"]
-        reason = f"stopped by scheduler {self.spec.scheduler.name!r} at {reached} examples"
-        return {"status": "stopped", "reason": reason, "traceback": None}
-
-
-def _relative(path: str, folder: Path) -> str:
-    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

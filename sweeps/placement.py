@@ -13,9 +13,8 @@ from qa_core.config import RunConfig
 AUTO = "auto"
 # Powers of two: freed shares add up to larger ones, and workers are reused, which Ray does among equal shares.
 SHARES = (0.125, 0.25, 0.5, 1.0)
-HEADROOM = (
-    1.25  # of the prediction: kernels of a GPU that need more, fragments that the CUDA allocator cannot use
-)
+# Of the prediction: kernels of a GPU that need more, fragments that the CUDA allocator cannot use.
+HEADROOM = 1.25
 PROCESS_BYTES = 600_000_000  # of a process on a GPU beside its tensors: CUDA context and workspace of cuBLAS
 
 
@@ -24,9 +23,7 @@ class Placed:
     """What a trial is given."""
 
     gpu_share: float  # of one device; above 1, so many devices
-    predicted_bytes: int | None = (
-        None  # the peak of its training; None: nobody asked, or it cannot be predicted
-    )
+    predicted_bytes: int | None = None  # peak of its training; None: nobody asked, or it cannot be predicted
 
 
 class Placement:
