@@ -180,6 +180,11 @@ class Tracker:
                 f"none in records.jsonl; tracebacks: {self._folder / ERROR_FILE}"
             )
 
+    def withdraw(self) -> None:
+        """Delete the parent run of a sweep that was refused before its first trial; MLflow keeps it as deleted."""
+        self._silent_until = 0.0
+        self._guard("withdraw", lambda runs: runs.delete())
+
     def _log_missed(self, runs: "_Runs") -> None:
         for trial_id, record in list(self._missed.items()):
             if trial_id not in runs.ended:
@@ -329,6 +334,9 @@ class _Runs:
             self._running.discard(run_id)
         self._client.set_tag(self.parent, "status", status)
         self._client.set_terminated(self.parent, SWEEP_STATUS[status])
+
+    def delete(self) -> None:
+        self._client.delete_run(self.parent)
 
     def open_child(self, trial_id: str, *, started_ms: int | None = None) -> str:
         """Return the run of a trial, a new one at the first call; without a time it starts now."""

@@ -97,7 +97,10 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
         raise
     finally:
         console.close()
-        tracker.finish(status)
+        if target.folder.exists():
+            tracker.finish(status)
+        else:  # refused before its first trial
+            tracker.withdraw()
     show(outcome, files, tracker)
     if outcome.ended_by is not None:
         print(f"the sweep ended early: {outcome.ended_by}")

@@ -135,6 +135,16 @@ def test_live_reports_and_a_repeated_record_double_nothing(run_folder: Path, cli
     assert points(client, run, "em_percent") == [(400, 40.0)]
 
 
+def test_a_sweep_that_was_refused_leaves_no_run(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    assert tracker.parent_run_id is not None
+    experiment = client.get_run(tracker.parent_run_id).info.experiment_id
+    other = start(run_folder)
+    tracker.withdraw()
+    assert [run.info.run_id for run in client.search_runs([experiment])] == [other.parent_run_id]
+    assert tracker.failures == 0
+
+
 def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
     run_folder: Path, client: Any
 ) -> None:

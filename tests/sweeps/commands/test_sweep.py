@@ -74,6 +74,9 @@ class FakeTracker:
     def finish(self, status: str) -> None:
         self.calls.append(("finish", status))
 
+    def withdraw(self) -> None:
+        self.calls.append(("withdraw",))
+
 
 def run_with(
     monkeypatch: pytest.MonkeyPatch, ends: Any, *arguments: str
@@ -135,6 +138,19 @@ def test_a_sweep_that_does_not_end_says_so_and_closes_its_tracking(
     ended, _, tracker = run_with(monkeypatch, error, "--out", str(tmp_path / "a"))
     assert (ended, tracker.calls[-1]) == (code, ("finish", status))
     assert capsys.readouterr().err == {130: "interrupted\n", 2: "error: resources: too much\n"}[code]
+
+
+def test_of_a_sweep_that_is_refused_and_left_no_folder_nothing_stays_in_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(FakeTuner):
+        def run_sweep(self, spec: SweepSpec, *, folder: Path, **others: Any) -> Any:
+            folder.rmdir()
+            raise ConfigError("resources: too much")
+
+    monkeypatch.setitem(globals(), "FakeTuner", Refusing)
+    code, _, tracker = run_with(monkeypatch, Counter(ok=1), "--out", str(tmp_path / "a"))
+    assert (code, tracker.calls[1:]) == (2, [("withdraw",)])
 
 
 def test_a_folder_that_holds_something_is_refused_before_anything_starts(
