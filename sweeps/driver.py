@@ -279,7 +279,10 @@ class Driver:
         open_trials = [*self.running, *(item.task.trial_id for item in self._again)]
         used_gb = self.files.used_bytes(open_trials) / 1e9
         if used_gb > limit:
-            self.end(f"the trials' files hold {used_gb:.3g} GB (budget.max_disk_gb: {limit:g})")
+            self.end(
+                f"the trials' files hold {used_gb:.3g} GB (budget.max_disk_gb: {limit:g}); a resumed sweep takes "
+                "another --max-disk-gb"
+            )
 
     def _watch_failures(self, record: Record) -> None:
         """End the sweep when too many trials in a row fail in the same way: the next ones would too."""
