@@ -40,10 +40,13 @@ def test_what_running_trials_hold_is_looked_up_each_time(tmp_path: Path) -> None
 def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
     """Names come from the sweep itself, but a run folder may have been put together by hand."""
     _trial(tmp_path, "elsewhere", data=50)
+    _trial(tmp_path, "elsewhere", checkpoint=50)
     (tmp_path / "t0").mkdir()
     os.symlink(tmp_path / "elsewhere" / "data", tmp_path / "t0" / "checkpoint")
-    TrialFiles(tmp_path, "front").ended(["t0"], ())
-    assert (tmp_path / "elsewhere" / "data" / "file").read_bytes() == bytes(50)
+    os.symlink(tmp_path / "elsewhere", tmp_path / "t1")
+    TrialFiles(tmp_path, "front").ended(["t0", "t1"], ())
+    for name in ("data", "checkpoint"):
+        assert (tmp_path / "elsewhere" / name / "file").read_bytes() == bytes(50)
 
 
 def test_a_trial_that_left_no_folder_holds_nothing(tmp_path: Path) -> None:
