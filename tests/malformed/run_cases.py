@@ -428,7 +428,7 @@ CASES = [
             (
                 "an artifact that is not there",
                 in_record("seed", to=0),
-                ("trials/t0000/artifact", "not an artifact"),
+                ("trials/t0000/artifact", "is not there"),
             ),
         ],
     ),

@@ -271,7 +271,7 @@ class _NotedTurns(Turns):
 
 
 def test_a_run_measures_alone_lets_others_between_steps_and_rests_while_a_teacher_is_trained(
-    small_squad, cache_dir, tmp_path
+    small_squad, tmp_path
 ):
     turns = _NotedTurns()
     methods = {
@@ -280,7 +280,8 @@ def test_a_run_measures_alone_lets_others_between_steps_and_rests_while_a_teache
     config = _recipe(
         small_squad, methods=methods, model={"family": "bert", "checkpoint": "tiny", "vocab_size": 311}
     )
-    run(config, lambda report: None, folder=tmp_path / "t", cache_dir=cache_dir, turns=turns)
+    # A cache of its own: what other tests have measured or trained would not be done again.
+    run(config, lambda report: None, folder=tmp_path / "t", cache_dir=tmp_path / "cache", turns=turns)
     measures, rests = ["measuring (", ")"], ["resting (", ")"]
     teacher = ["working (", *measures, *rests, "step", *measures, ")"]
     assert turns.notes == [*measures, "resting (", *teacher, ")", "step", *measures]

@@ -145,10 +145,13 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
     """Run a sweep whose trials look up in `MODELS` what training would find; returns records by learning rate."""
     models = dict(MODELS)
 
-    def toy_trial(task: dict) -> None:  # defined in here, so that it travels to the worker by value
+    def toy_trial(values: dict) -> None:  # defined in here, so that it travels to the worker by value
         from ray import tune
 
-        train = task["recipe"]["train"]
+        from sweeps.trial import from_values
+
+        task = from_values(values)
+        train = task.recipe["train"]
         em, memory = models[train["learning_rate"]]
         curve = [
             {
@@ -171,7 +174,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
             "cross_domain": {},
             "prerequisites": {},
             "data": {"evaluation": {"data_hash": "toy"}},
-            "artifact": task["folder"],
+            "artifact": task.folder,
         }
         tune.report({**curve[-1], "final": True, "result": result})
 
