@@ -12,6 +12,8 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records.jsonl and MLflow are the logs
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # Seconds, for ever: its own state is never read back, and with each save it keeps all trials once more as text.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the same on the driver and on its workers
     # Ray takes Ctrl-C for "stop and return what there is": the exit code would say that all went well.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
