@@ -54,7 +54,9 @@ class TrialFiles:
     def _remove(self, trial_id: str, name: str) -> None:
         """Remove a folder, and what a killed worker left of one half-written; what cannot be removed still counts."""
         folder = self._folder / trial_id / name
-        if folder.parent.is_symlink():  # of a sweep's folder that somebody sent: nothing outside of it is removed
+        if (
+            folder.parent.is_symlink()
+        ):  # of a sweep's folder that somebody sent: nothing outside of it is removed
             return
         if folder.is_dir():  # out of sight first: a reader finds all of it or nothing
             folder = folder.rename(folder.with_name(f".{name}.removed"))
