@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 
-from qa_core import artifact, cost, registry
-from qa_core.config import RunConfig
+from qa_core import artifact, cost, files, registry
+from qa_core.config import RunConfig, from_dict
 from qa_core.cost import Protocol
+from qa_core.errors import ConfigError, DataError
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
 from qa_core.predicted_memory import NotPredictable, predicted_inference_peak_bytes
 from qa_core.turns import ALONE, Turns
+
+DIGEST = "sha256"  # in a cached file: of all else in it
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,30 @@ def form_memory(
     key = cost.form_key(architecture, forms, protocol)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     path = cache_dir / "forms" / f"{digest}.json"
-    if path.exists():
-        return FormMemory(**json.loads(path.read_text())["memory"])
+    found = _read(path, key)
+    if found is not None:
+        return found
     with torch.random.fork_rng(devices=[]):
         predicted = _predicted_or_none(family, architecture, forms, protocol=protocol)
         network = deployed(family, architecture, forms).to(protocol.device)
         with turns.measuring():
             measured = cost.inference_peak_bytes(network, protocol)
     memory = FormMemory(measured_bytes=measured, predicted_bytes=predicted)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{id(network)}.tmp")
-    temporary.write_text(json.dumps({"memory": asdict(memory), "key": key}, sort_keys=True))
-    temporary.replace(path)
+    files.make_folder(path.parent)
+    values = {"memory": asdict(memory), "key": key}
+    files.write_json(path, {**values, DIGEST: files.digest(values)})
     return memory
+
+
+def _read(path: Path, key: Mapping[str, Any]) -> FormMemory | None:
+    """Return a measurement of this machine; None when there is none, or its file is damaged and to be made again."""
+    try:
+        found = files.read_object(path)
+        if found.pop(DIGEST) != files.digest(found) or files.digest(found["key"]) != files.digest(key):
+            return None
+        return from_dict(FormMemory, found["memory"])
+    except (DataError, ConfigError, KeyError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -59,3 +59,26 @@ def test_forms_that_write_longer_answers_are_other_forms_and_span_readers_write_
 
     assert key("generate", 8) != key("generate", 32)
     assert key("span", 8) == key("span", 32)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: b"[]",
+        lambda data: data.replace(b'"measured_bytes": ', b'"measured_bytes": 9'),
+        lambda data: data.replace(b'"max_length": 64', b'"max_length": 65'),
+    ],
+    ids=["empty", "truncated", "other JSON", "another number", "another key"],
+)
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, damage):
+    first, _ = _measure(tmp_path)
+    (path,) = (tmp_path / "forms").glob("*.json")
+    whole = path.read_bytes()
+    assert damage(whole) != whole
+    path.write_bytes(damage(whole))
+    again, _ = _measure(tmp_path)
+    assert again == first
+    assert path.read_bytes() == whole
+    assert [item.name for item in (tmp_path / "forms").iterdir()] == [path.name]
