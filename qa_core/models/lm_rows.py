@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from qa_core.errors import ConfigError
+from qa_core.models import weight_ties
 from qa_core.models.pretrained import build_uninitialised
 
 START_TOKEN, END_TOKEN = "yes", "no"
@@ -62,6 +63,7 @@ def reader_of_language_model(language_model: Any, tokenizer: Any) -> BertForQues
                 "allowed: 'linear', or a tokenizer with it"
             )
         rows.append(row)
+    weight_ties.forget(language_model.config)  # what it says is of the decoder, which is left behind
     with torch.device("meta"):  # every weight of it is replaced
         model: Any = BertForQuestionAnswering(language_model.config)
         head = LmRowsHead(language_model.config)

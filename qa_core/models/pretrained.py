@@ -1,7 +1,8 @@
 """Loading and rebuilding of transformers' networks, with errors that name the setting.
 
 Only safetensors weights are read and no code of a checkpoint is ever run. For the networks of our own, see
-the other modules of this package.
+the other modules of this package. Whether two names are one weight (an output layer and a table of words) is taken
+from the weights, never from the configuration: see `weight_ties.py`.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from qa_core.errors import ConfigError, nearest
+from qa_core.models import weight_ties
 
 # Of the machine, of a method's deployed form, or names of labels: none of it shapes the network.
 NOT_ARCHITECTURE = (
@@ -53,7 +55,9 @@ def load_pretrained(
     if torch.get_default_device().type == "meta":
         config.dtype = torch.float32
         with no_init_weights():
-            return model_class(config)
+            skeleton = model_class(config)
+        weight_ties.tie(skeleton, apart=weight_ties.apart_in_checkpoint(skeleton, checkpoint))
+        return skeleton
     try:
         loaded: Any = model_class.from_pretrained(
             checkpoint,
@@ -75,6 +79,7 @@ def load_pretrained(
             f"model.checkpoint: {checkpoint!r} lacks {len(missing)} weights of {model_class.__name__}, "
             f"the first of them {missing[0]!r}"
         )
+    weight_ties.record(model, apart=weight_ties.apart_in_network(model))
     return model
 
 
@@ -120,7 +125,7 @@ def build_uninitialised(
     config_class: Any = model_class.config_class
     with torch.random.fork_rng(devices=[]), no_init_weights():
         model = model_class(config_class.from_dict(dict(config_values)))
-    model.tie_weights()
+    weight_ties.tie(model, apart=config_values.get(weight_ties.APART, ()))
     return model
 
 
