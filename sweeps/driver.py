@@ -4,8 +4,6 @@
 `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
 """
 
-import errno
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.config import RunConfig, from_dict, to_dict
-from qa_core.errors import ConfigError, StorageError
+from qa_core.errors import ConfigError, QaError, StorageError
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.console import error_signature
 from sweeps.endings import Running, died_too_often, ending_of, hung, record_of
+from sweeps.faults import LASTING_FAULTS
 from sweeps.front import choosable, compute_front
 from sweeps.journal import Journal, Past, PastTrial
 from sweeps.masking import masked_values
@@ -35,7 +34,6 @@ from sweeps.watchdog import read_hang
 
 TRIALS_FOLDER = "trials"  # in the sweep's folder
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
-FULL_DISK = os.strerror(errno.ENOSPC)
 PROGRESS = (
     "examples_seen",
     "budget_examples",
@@ -80,7 +78,7 @@ class Driver:
         self.pause_file = self.folder / PAUSE_FILE
         self.pause_file.unlink(missing_ok=True)
         self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
-        self.fault: StorageError | None = None  # the sweep cannot write its files any more
+        self.fault: QaError | None = None  # the sweep cannot go on: see `faults.py`
         self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
         least = spec.resources.least_gpus
         # Of a recipe: what it is given of a GPU. For `auto`, `tuner` sets another.
@@ -207,7 +205,7 @@ class Driver:
         if ending is None:
             return
         ending = masked_values(ending)  # an error's words can hold what a library was given
-        if FULL_DISK in (ending["reason"] or ""):
+        if any(fault in (ending["reason"] or "") for fault in LASTING_FAULTS):
             self.fail(StorageError(f"trial {trial_id}: {ending['reason']}"))
             return
         del self.running[trial_id]
@@ -236,8 +234,8 @@ class Driver:
             except OSError as error:
                 self.fail(StorageError(f"{self.pause_file}: cannot be written: {error}"))
 
-    def fail(self, fault: StorageError) -> None:
-        """Let the sweep end at once, because its files cannot be written; what they hold stays."""
+    def fail(self, fault: QaError) -> None:
+        """Let the sweep end at once, because its files cannot be written or the program failed; its files stay."""
         self.fault = self.fault or fault
         self.ended_by = self.ended_by or str(fault)
 

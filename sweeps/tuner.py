@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
 from sweeps import journal, nodes, records, registry
 from sweeps.driver import Driver
+from sweeps.faults import as_fault
 from sweeps.forecast import MemoryForecast
 from sweeps.front import FrontResult
 from sweeps.journal import JOURNAL_FILE, LOCK_FILE, held
@@ -40,6 +42,15 @@ PROCESS_DIED = (
     "its worker process has died"  # of Ray's note where neither the node nor the network is to blame
 )
 RAISED = '\n  File "'  # of a traceback: in Ray's note of an exception; a worker that died has none
+DECISIONS = (  # of Ray's schedulers: the methods that Ray calls
+    "on_trial_add",
+    "on_trial_result",
+    "on_trial_complete",
+    "on_trial_error",
+    "on_trial_remove",
+    "choose_trial_to_run",
+)
+Value = TypeVar("Value")
 RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
 
@@ -64,8 +75,7 @@ class _Proposals(RaySearcher):
         self.driver = driver
 
     def suggest(self, trial_id: str) -> Any:
-        with _faults_noted(self.driver):
-            task = self.driver.propose()
+        task = _told(self.driver, self.driver.propose)
         if task is not None:
             return as_values(task)
         # Ray asks again after None: a running trial may lose its worker, and is then proposed once more.
@@ -100,30 +110,32 @@ class _Events(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with _faults_noted(self.driver):
-            self.driver.started(trial.config["trial_id"])
+        _told(self.driver, self.driver.started, trial.config["trial_id"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         # Ray asks the scheduler first and marks a result that stops its trial.
-        with _faults_noted(self.driver):
-            self.driver.reported(trial.config["trial_id"], result, is_stopped=bool(result.get("done")))
+        is_stopped = bool(result.get("done"))
+        _told(self.driver, self.driver.reported, trial.config["trial_id"], result, is_stopped=is_stopped)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with _faults_noted(self.driver):
-            self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), None)
-        _shrink(trial)
+        _told(self.driver, self._ended, trial, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _told(self.driver, self._failed, trial)
+
+    def _failed(self, trial: Any) -> None:
         error = _error_of(trial)
-        with _faults_noted(self.driver):
-            if (why := _refusal_in(error)) is not None:
-                self.driver.refuse(why)
-            elif RAISED in error:
-                self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), error)
-            else:
-                self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
+        if (why := _refusal_in(error)) is not None:
+            self.driver.refuse(why)
+        elif RAISED in error:
+            self._ended(trial, error)
+        else:
+            self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
+
+    def _ended(self, trial: Any, error: str | None) -> None:
+        self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), error)
         _shrink(trial)
 
 
@@ -170,13 +182,42 @@ class _Fault(tune.Stopper):
         return {}
 
 
-@contextmanager
-def _faults_noted(driver: Driver) -> Iterator[None]:
-    """Keep a disk that is full from ending Ray's loop in the middle: the driver ends the sweep instead."""
+def _told(driver: Driver, event: Callable[..., Value], *args: Any, **named: Any) -> Value | None:
+    """Tell the driver of an event; None once the sweep ends by a fault, of which the event may be one.
+
+    Ray loses what its callbacks raise, or fails a trial by it: the driver ends the sweep instead.
+    """
+    if driver.fault is not None:
+        return None
     try:
-        yield
-    except StorageError as fault:
-        driver.fail(fault)
+        return event(*args, **named)
+    except Exception as error:
+        driver.fail(as_fault(error, driver.folder))
+        return None
+
+
+def _decisions_of(driver: Driver) -> TrialScheduler:
+    """Return the sweep's scheduler; what its decisions raise ends the sweep."""
+    spec = driver.spec
+    scheduler = driver.scheduler.ray_scheduler(
+        spec.objectives, spec.budget.examples, history=driver.history()
+    )
+    for name in DECISIONS:
+        setattr(scheduler, name, _Decision(driver, getattr(scheduler, name)))
+    return scheduler
+
+
+class _Decision:
+    """One method of a Ray scheduler."""
+
+    def __init__(self, driver: Driver, decide: Callable[..., Any]) -> None:
+        self.driver, self.decide = driver, decide
+
+    def __call__(self, *args: Any) -> Any:
+        return _told(self.driver, self.decide, *args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 @contextmanager
@@ -215,6 +256,7 @@ def run_sweep(
         StorageError: the folder exists already, another process runs this sweep, or the disk is full; what was written
             until then can be read and resumed.
         DataError: the files of a sweep that is resumed cannot be read.
+        SweepFault: the program or Ray failed; see `faults.py`.
     """
     started = time.perf_counter()
     space = compile_space(spec)
@@ -330,9 +372,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
         tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
         tune_config=tune.TuneConfig(
             search_alg=_Proposals(driver),
-            scheduler=driver.scheduler.ray_scheduler(
-                spec.objectives, spec.budget.examples, history=driver.history()
-            ),
+            scheduler=_decisions_of(driver),
             num_samples=-1,  # the driver says when there are no more
             max_concurrent_trials=concurrent,
             time_budget_s=None if minutes is None else minutes * 60,
@@ -346,7 +386,12 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except (
+        Exception
+    ) as error:  # of Ray's own work, such as a note of a trial's error that does not fit on the disk
+        driver.fail(as_fault(error, driver.folder))
 
 
 def start_ray(place: Place, *, cpus: float) -> None:

@@ -89,8 +89,8 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
             spent_examples=outcome.spent_examples,
         )
         status = "finished" if outcome.ended_by is None else "interrupted"
-    except KeyboardInterrupt:
-        status = "interrupted"
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         console.close()
         if (target.folder / journal.JOURNAL_FILE).exists():
             console.note(f"trials that ended are kept, others go on with: {_resume_command(target.folder)}")
