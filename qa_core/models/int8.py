@@ -26,6 +26,7 @@ from qa_core.models.stored import SLICE_ELEMENTS, StoredMatrix, product_dtype
 
 LEVELS = 127
 TOKENS_AT_ONCE = 256  # of a dynamic product: floats and int32 sums of more are never alive together
+ROWS_AT_ONCE = 32  # of codes that are floats together where integers cannot be multiplied
 EXACT_COLUMNS = 2**24 // LEVELS**2  # float32 holds every sum of so many products of two int8 numbers
 INT_MM_MULTIPLE, INT_MM_MORE_ROWS_THAN = 8, 16  # what torch._int_mm asks of sizes on CUDA
 
@@ -139,10 +140,14 @@ def integer_product(left: Tensor, right: Tensor) -> Tensor:
     if takes_integers(left, right):
         return torch._int_mm(left, right.T)
     sums = torch.zeros(len(left), len(right), dtype=torch.int32, device=left.device)
-    with torch.autocast(left.device.type, enabled=False):  # bfloat16 could not hold the sums
-        for start in range(0, left.shape[1], EXACT_COLUMNS):
-            columns = slice(start, start + EXACT_COLUMNS)
-            sums += F.linear(left[:, columns].float(), right[:, columns].float()).to(torch.int32)
+    device_type = "cpu" if left.is_meta else left.device.type  # autocast knows no meta device
+    with torch.autocast(device_type, enabled=False):  # bfloat16 could not hold the sums
+        for first in range(0, left.shape[1], EXACT_COLUMNS):
+            columns = slice(first, first + EXACT_COLUMNS)
+            floats = left[:, columns].float()
+            for start in range(0, len(right), ROWS_AT_ONCE):
+                rows = slice(start, start + ROWS_AT_ONCE)
+                sums[:, rows] += F.linear(floats, right[rows, columns].float()).to(torch.int32)
     return sums
 
 

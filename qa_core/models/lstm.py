@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from qa_core.models.attention import MultiHeadAttention, dot_attention
+from qa_core.models.lstm_states import lstm_states
 from qa_core.models.word_embedding import EmbeddingConfig, make_embedding
 
 HEADS = 4  # of multi-head attention; together as wide as the states
@@ -56,8 +57,8 @@ class BiLstm(nn.Module):
         steps = torch.arange(inputs.shape[1], device=inputs.device)
         reversal = (lengths[:, None] - 1 - steps).clamp(min=0).T[..., None]  # [L, B, 1]
         inputs = inputs.transpose(0, 1)
-        onward, _ = self.forward_lstm(inputs)
-        backward, _ = self.backward_lstm(inputs.gather(0, reversal.expand(-1, -1, inputs.shape[2])))
+        onward = lstm_states(self.forward_lstm, inputs)
+        backward = lstm_states(self.backward_lstm, inputs.gather(0, reversal.expand(-1, -1, inputs.shape[2])))
         backward = backward.gather(0, reversal.expand(-1, -1, backward.shape[2]))
         return torch.cat([onward, backward], dim=-1).transpose(0, 1)
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from qa_core.errors import ConfigError
 from qa_core.models.attention import MultiHeadAttention, dot_attention
 from qa_core.models.lstm import BiLstm, masked_max, open_forget_gates
+from qa_core.models.lstm_states import lstm_states
 from qa_core.models.word_embedding import EmbeddingConfig, make_embedding
 
 HEADS = 8  # of multi-head attention, each as wide as one direction of the BiLSTM
@@ -134,7 +135,7 @@ class PositionReader(nn.Module):
             question_ids, question_mask = self._text(input_ids, question_text, width)
             question = self._read(self.question_reader, question_ids, question_mask)  # [B, Q, D]
         attended = self._attend(context, context_mask, question, question_mask)
-        fused, _ = self.fusion(torch.cat([context, attended], dim=-1))  # [B, C, H]
+        fused = lstm_states(self.fusion, torch.cat([context, attended], dim=-1))  # [B, C, H]
         pooled = self.dropout(self._pool(fused, context_mask))
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)
         places = (steps - context_starts[:, None]).clamp(0, config.positions - 1)  # [B, L]

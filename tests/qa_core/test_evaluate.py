@@ -154,7 +154,7 @@ def test_batch_size_and_padding_change_no_answer(windows, table, tokenizer, fami
     alone, together = read(1), read(100_000)
     assert [item.text for item in alone] == [item.text for item in together]
     odds = torch.tensor([[item.null_odds for item in found] for found in (alone, together)])
-    torch.testing.assert_close(odds[0], odds[1], rtol=0, atol=1e-5)  # float32 sums in another order
+    torch.testing.assert_close(odds[0], odds[1], rtol=0, atol=1e-4)  # float32 sums in another order
     contexts = [item.context for item in table.examples()]
     assert all(item.text in context for item, context in zip(alone, contexts, strict=True))
 

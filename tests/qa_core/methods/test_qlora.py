@@ -28,6 +28,7 @@ from qa_core.models.quantised_linear import Int8Linear, Nf4Linear, quantise_body
 from qa_core.models.stored import StoredLinear
 from tests.contracts.adapter import KeptAdapterContract, full_size, perturb
 from tests.contracts.method import MethodContract
+from tests.contracts.rounding import assert_same_to_rounding
 from tests.qa_core.methods.test_lora import TOKENIZER, _batch, _Tokens
 
 METHODS = {"qlora": Qlora, "lora_int8": LoraInt8}
@@ -242,8 +243,8 @@ def test_int8_evaluates_what_it_trains_on_a_cpu_where_theirs_rounds_inputs_in_ev
     ours = Int8Linear(linear, threshold=0.0)
     with torch.no_grad():
         theirs.eval()(_inputs())  # quantises
-        assert not torch.equal(theirs.train()(_inputs()), theirs.eval()(_inputs()))
-        assert torch.equal(ours.train()(_inputs()), ours.eval()(_inputs()))
+        assert (theirs.train()(_inputs()) - theirs.eval()(_inputs())).abs().max() > 1e-3
+        assert_same_to_rounding(ours.train()(_inputs()), ours.eval()(_inputs()))
 
 
 def test_merging_would_quantise_anew_and_export_does_not():
@@ -337,8 +338,7 @@ def test_before_the_first_step_the_network_is_the_quantised_base(name):
     quantise_body(base, method._make_layer(), keep=family.head_modules, keep_endings=())
     expected = family.span_logits(base.eval(), _batch())
     model = method.attach(model, family).eval()
-    for left, right in zip(family.span_logits(model, _batch()), expected, strict=True):
-        assert torch.equal(left, right)
+    assert_same_to_rounding(family.span_logits(model, _batch()), expected)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -540,6 +540,3 @@ class TestQloraFolder(QuantisedFolderContract):
 class TestLoraInt8Folder(QuantisedFolderContract):
     name = "lora_int8"
     options = {"rank": 4, "dropout": 0.0}
-    # Decoded, a weight differs in its last bit: the kernel takes its factors in another order. T5, whose attention is
-    # not scaled, makes up to 3e-4 of a logit of that, the others 2e-6.
-    tolerance = 1e-3

@@ -117,7 +117,8 @@ def test_what_is_written_at_padded_targets_changes_nothing_and_padded_vocabulari
     junk[1, 1:] = 1e6
     assert torch.equal(target_distillation(student, junk, targets, temperature=2.0), expected)
     wider = torch.cat([teacher, _logits(2, 2, 3, 8)], dim=-1)
-    assert torch.equal(target_distillation(student, wider, targets, temperature=2.0), expected)
+    cut = target_distillation(student, wider, targets, temperature=2.0)
+    torch.testing.assert_close(cut, expected)  # rows of other strides: another kernel may add them
     assert not torch.equal(
         target_distillation(wider, _logits(5, 2, 3, 13), targets, temperature=2.0), expected
     )

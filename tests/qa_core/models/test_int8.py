@@ -87,8 +87,10 @@ def test_the_codes_of_rows_are_those_of_bitsandbytes():
     values = _matrix(40, 96)
     codes, absmax, _ = int8_vectorwise_quant(values.clone())
     matrix = Int8Matrix.encode(values, _settings("row"))
-    assert torch.equal(matrix.absmax[:, 0], absmax)
-    assert torch.equal(matrix.codes, codes)
+    assert torch.equal(matrix.absmax[:, 0], absmax)  # a maximum is not rounded
+    difference = (matrix.codes.int() - codes.int()).abs()
+    assert difference.max() <= 1  # a number halfway between two codes may be rounded to either
+    assert difference.float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("tokens", [(3, 50), (7,)])

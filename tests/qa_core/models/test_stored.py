@@ -115,7 +115,7 @@ def test_a_stored_layer_computes_what_a_dense_one_with_the_decoded_weight_does(f
     inputs = _values((2, 5, 64), seed=4)
     assert layer.bias is dense.bias
     torch.testing.assert_close(layer(inputs), dense(inputs), rtol=1e-6, atol=1e-6)
-    assert torch.equal(layer.weight @ inputs[0].T, dense.weight @ inputs[0].T)
+    torch.testing.assert_close(layer.weight @ inputs[0].T, dense.weight @ inputs[0].T)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found, expected = layer(inputs), dense(inputs)
     assert found.dtype == expected.dtype == torch.bfloat16
@@ -160,7 +160,9 @@ def test_a_large_matrix_is_multiplied_in_slices_that_change_nothing(form, column
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_beside_the_codes_one_dense_matrix_is_alive_at_most(form, device):
+@pytest.mark.parametrize("has_int_mm", [True, False])
+def test_beside_the_codes_one_dense_matrix_is_alive_at_most(form, device, has_int_mm, monkeypatch):
+    monkeypatch.setattr(int8, "takes_integers", lambda left, right: has_int_mm)
     width, depth, tokens = 256, 4, 8
     layers = [StoredLinear(_matrix(form, (width, width), seed=seed), None) for seed in range(depth)]
     network = nn.Sequential(*layers).to(device)
@@ -171,8 +173,10 @@ def test_beside_the_codes_one_dense_matrix_is_alive_at_most(form, device):
         network(inputs)
     matrix, activations = 4 * width * width, 4 * tokens * width
     extra = tracker.peak_bytes - held
-    if form == "int8 dynamic":  # no weight is decoded
-        assert extra < 0.2 * matrix
+    if (
+        form == "int8 dynamic"
+    ):  # no weight is decoded, or 32 rows of 256 at a time where the CPU multiplies floats
+        assert extra < (0.2 if has_int_mm else 0.32) * matrix
     else:
         assert matrix <= extra - activations <= 1.6 * matrix  # a byte's index into the table takes 4 bytes
     assert tracker.current_bytes == held

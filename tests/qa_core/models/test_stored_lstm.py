@@ -1,11 +1,13 @@
-"""A stored LSTM computes what nn.LSTM does with the decoded weights, exactly."""
+"""A stored LSTM computes what nn.LSTM does with the decoded weights."""
 
 import pytest
 import torch
 from torch import nn
 
+from qa_core.models.lstm_states import lstm_states
 from qa_core.models.stored import encoding
 from qa_core.models.stored_lstm import StoredLstm, matrix_names
+from tests.contracts.rounding import assert_same_to_rounding
 
 NF4 = {"double_quantisation": False}
 KINDS = {
@@ -35,11 +37,10 @@ def test_outputs_and_final_state_are_those_of_the_decoded_weights(kind):
     with torch.no_grad():
         outputs, (hidden, cell) = stored(inputs)
         expected, (expected_hidden, expected_cell) = decoded(inputs)
-        assert torch.equal(outputs, expected)
-        assert torch.equal(hidden, expected_hidden)
-        assert torch.equal(cell, expected_cell)
+        assert_same_to_rounding(outputs, expected)
+        assert_same_to_rounding((hidden, cell), (expected_hidden, expected_cell))
         again, _ = stored(inputs, (hidden, cell))
-        assert torch.equal(again, decoded(inputs, (hidden, cell))[0])
+        assert_same_to_rounding(again, decoded(inputs, (hidden, cell))[0])
         assert not torch.allclose(outputs, lstm(inputs)[0], atol=1e-3)
 
 
@@ -60,6 +61,6 @@ def test_under_autocast_it_does_what_nn_lstm_does():
     _, stored, decoded = _pair()
     inputs = torch.randn(7, 5, 20)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs, expected = stored(inputs)[0], decoded(inputs)[0]
-    assert outputs.dtype == expected.dtype
-    assert torch.equal(outputs, expected)
+        outputs, expected = lstm_states(stored, inputs), lstm_states(decoded, inputs)
+    assert outputs.dtype == expected.dtype == torch.bfloat16
+    assert_same_to_rounding(outputs, expected)
