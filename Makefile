@@ -2,6 +2,7 @@
 #   make sweep   install into .venv, then run the quickstart sweep
 #   make test    install with the development tools, then lint, types and tests
 # Beside them:
+#   make numeric the tests marked numeric again, with the kernels of older CPUs
 #   make audit   compare what is installed with the public lists of vulnerabilities; needs the network
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
 SOURCES := qa_core sweeps tests benchmarks
 
-.PHONY: sweep test lint audit clean
+.PHONY: sweep test numeric lint audit clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/python sweeps/run.py
@@ -20,6 +21,14 @@ sweep: $(VENV)/.installed
 test: export OMP_NUM_THREADS = 1
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Which kernels torch, oneDNN and MKL take depends on the CPU: once those that every x86 CPU has, once those of AVX2.
+# MKL takes a choice of instructions on Intel's CPUs alone; MKL_CBWR=COMPATIBLE changes its kernels on others too.
+NUMERIC := $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'numeric and not slow and not gpu and not chaos'
+numeric: export OMP_NUM_THREADS = 1
+numeric: $(VENV)/.installed-dev
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NUMERIC)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

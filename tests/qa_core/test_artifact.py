@@ -15,6 +15,8 @@ from qa_core.data.prepare import prepare
 from qa_core.errors import ArtifactError, StorageError
 from qa_core.methods.base import OwnFolder
 
+pytestmark = pytest.mark.numeric
+
 HEADS = [(name, head) for name in sorted(registry.FAMILIES) for head in registry.family_class(name).heads]
 
 

@@ -11,6 +11,8 @@ from qa_core.calibration import train_seconds_per_example
 from qa_core.checkpoint import TrainState
 from qa_core.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
+pytestmark = pytest.mark.numeric
+
 
 def recipe(small_squad: Path, methods: dict, **model) -> RunConfig:
     return RunConfig(

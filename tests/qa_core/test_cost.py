@@ -12,6 +12,8 @@ from qa_core.cost import Protocol, StorageTracker
 from qa_core.models.half import HalfMatrix
 from qa_core.models.stored import StoredEmbedding, StoredLinear
 
+pytestmark = pytest.mark.numeric
+
 FLOAT = 4
 
 

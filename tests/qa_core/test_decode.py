@@ -22,6 +22,8 @@ from qa_core.decode import (
 from qa_core.errors import DataError
 from qa_core.families.base import GeneratedAnswer, WindowLayout
 
+pytestmark = pytest.mark.numeric
+
 BERT = WindowLayout(prefix=(2,), middle=(3,), suffix=(3,), null_at="first")
 RIVER = (
     "One two three four five six seven eight nine ten eleven twelve \u201cthirteen\u201d, fourteen fifteen."

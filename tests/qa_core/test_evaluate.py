@@ -30,6 +30,8 @@ from qa_core.families.base import Family, GeneratedAnswer
 from qa_core.intervals import bootstrap_mean
 from qa_core.scores import evaluate_v2, question_scores
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 SETTINGS = EvaluationConfig(precision="float32", batch_tokens=400)
 

@@ -8,6 +8,8 @@ import torch
 from qa_core import cost, form_memory, registry
 from qa_core.config import EvaluationConfig, ModelConfig
 
+pytestmark = pytest.mark.numeric
+
 
 class _Tokens(SimpleNamespace):
     def __len__(self) -> int:

@@ -12,6 +12,8 @@ from qa_core.data.squad import QaTable, read_squad
 from qa_core.decode import Prediction
 from qa_core.measure import cross_domain_scores, scored_quality
 
+pytestmark = pytest.mark.numeric
+
 CONTEXT = "red green blue black"
 
 

@@ -7,6 +7,8 @@ from qa_core.config import OPTIMIZERS, RunConfig, from_dict
 from qa_core.errors import ConfigError
 from qa_core.optimizers import STEP_BYTES, optimizer_of, state_bytes
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

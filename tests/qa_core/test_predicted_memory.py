@@ -18,6 +18,8 @@ from qa_core.errors import IllegalCombination
 from qa_core.form_memory import PlannedForm
 from qa_core.predicted_memory import NotPredictable, predicted_inference_peak_bytes
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 PRECISIONS = ("float32", "bfloat16")
 FORMS: dict[str, dict[str, dict[str, Any]]] = {

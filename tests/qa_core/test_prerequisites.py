@@ -27,6 +27,8 @@ from qa_core.methods.distill import Distill
 from qa_core.prerequisites import Prerequisite
 from qa_core.schema import RunResult, as_json
 
+pytestmark = pytest.mark.numeric
+
 LARGER = {"model": {"checkpoint": "tiny"}}
 
 

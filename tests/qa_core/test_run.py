@@ -16,6 +16,8 @@ from qa_core.run import run
 from qa_core.schema import as_json
 from qa_core.turns import Turns
 
+pytestmark = pytest.mark.numeric
+
 
 def _recipe(small_squad: Path, **changes) -> RunConfig:
     values = {

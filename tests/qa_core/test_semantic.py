@@ -11,6 +11,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Confi
 from qa_core.errors import ConfigError
 from qa_core.semantic import SentenceEncoder, load_encoder, semantic_scores
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 ROUNDING = 1e-5  # of a cosine in float32, whose sums another batch or kernel takes in another order
 WORDS = ["[PAD]", "[UNK]", "red", "green", "clay", "the", "lamp", "tower"]

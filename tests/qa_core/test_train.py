@@ -23,6 +23,8 @@ from qa_core.train import (
     train,
 )
 
+pytestmark = pytest.mark.numeric
+
 RUNG_1, RUNG_2 = 47, 94  # the first steps at or past the rungs 40 and 88: an epoch of 47 windows ends with 7
 SILENT = RungHooks(evaluate=lambda state: None, report=lambda state: None)
 

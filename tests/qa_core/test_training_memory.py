@@ -21,6 +21,8 @@ from qa_core.predicted_memory import NotPredictable
 from qa_core.train import TrainTask
 from qa_core.training_memory import TrainingMemory, full_micro_batch_rows, predicted_training_memory
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 PRECISIONS = ("float32", "bfloat16")
 METHODS: dict[str, dict[str, dict[str, Any]]] = {

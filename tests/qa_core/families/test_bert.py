@@ -16,6 +16,8 @@ from qa_core.families.bert import Bert
 from tests.contracts.family import MINIMUM, Setting, SpanContract, eight_questions
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 
 class TestBert(SpanContract):
     name = "bert"

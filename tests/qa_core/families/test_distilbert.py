@@ -12,6 +12,8 @@ from qa_core.families.distilbert import DistilBert
 from tests.contracts.family import MINIMUM, Setting, SpanContract, eight_questions
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 
 class TestDistilBert(SpanContract):
     name = "distilbert"

@@ -20,6 +20,8 @@ from qa_core.run import run
 from qa_core.schema import as_json
 from tests.contracts.family import MINIMUM, Setting, SpanContract, fit
 
+pytestmark = pytest.mark.numeric
+
 
 class TestLstm(SpanContract):
     name = "lstm"

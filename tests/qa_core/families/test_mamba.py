@@ -18,6 +18,8 @@ from qa_core.train import TrainTask, make_optimizer
 from tests.contracts.family import GenerateContract, Setting, SpanContract
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 
 class TestMambaSpan(SpanContract):
     name = "mamba"

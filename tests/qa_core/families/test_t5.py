@@ -14,6 +14,8 @@ from qa_core.families.base import Family
 from qa_core.families.t5 import T5
 from tests.contracts.family import GenerateContract, Setting, SpanContract, fit
 
+pytestmark = pytest.mark.numeric
+
 SIZES: dict[str, Any] = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2}
 
 

@@ -22,6 +22,8 @@ from qa_core.models.distillation import caught_outputs, span_distillation
 from qa_core.train import TrainTask, accumulate, forward_loss
 from tests.contracts.method import HEADS, MethodContract, recipe
 
+pytestmark = pytest.mark.numeric
+
 MINIMUM = torch.finfo(torch.float32).min
 
 

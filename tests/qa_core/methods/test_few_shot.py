@@ -20,6 +20,8 @@ from qa_core.schema import as_json
 from sweeps.commands.answers import answer
 from tests.contracts.method import HEADS
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def checkpoint(small_squad: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

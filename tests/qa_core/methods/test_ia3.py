@@ -14,6 +14,8 @@ from tests.contracts.adapter import KeptAdapterContract, adapter_file_bytes, ful
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 
 def _vectors(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     """Return layer -> shape of its vector."""

@@ -20,6 +20,8 @@ from tests.contracts.adapter import (
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 TOKENIZER = SimpleNamespace(pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3)
 
 

@@ -31,6 +31,8 @@ from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
 from tests.qa_core.methods.test_lora import TOKENIZER, _batch, _Tokens
 
+pytestmark = pytest.mark.numeric
+
 METHODS = {"qlora": Qlora, "lora_int8": LoraInt8}
 repacks = pytest.mark.skipif(
     not has_avx512bf16(), reason="bitsandbytes repacks NF4 on CPUs with AVX512-BF16 only"

@@ -23,6 +23,8 @@ from qa_core.predicted_memory import predicted_inference_peak_bytes
 from qa_core.run import run
 from tests.contracts.method import HEADS, MethodContract
 
+pytestmark = pytest.mark.numeric
+
 STORED = (StoredLinear, StoredEmbedding, StoredLstm)
 
 

@@ -35,6 +35,8 @@ from qa_core.train import TrainTask, make_optimizer
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 STUDY = {"dense_share": 0.0, "hold_share": StaticPruneOptions().hold_share}
 STUDY_STEPS = 27_670
 

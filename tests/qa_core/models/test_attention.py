@@ -1,8 +1,11 @@
 """Attention between two texts, against torch's own module and against loops."""
 
+import pytest
 import torch
 
 from qa_core.models.attention import MultiHeadAttention, dot_attention
+
+pytestmark = pytest.mark.numeric
 
 MASK = torch.tensor([[True, True, False, True, False], [False, True, True, True, True]])
 

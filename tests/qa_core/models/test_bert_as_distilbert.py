@@ -10,6 +10,8 @@ from qa_core.config import ModelConfig
 from qa_core.errors import ConfigError
 from qa_core.families.distilbert import DistilBert
 
+pytestmark = pytest.mark.numeric
+
 
 class _Tokens(SimpleNamespace):
     def __len__(self) -> int:

@@ -5,6 +5,8 @@ import torch
 
 from qa_core.models import blocks
 
+pytestmark = pytest.mark.numeric
+
 LEVELS = [0.5 * code - 3 for code in range(16)]
 
 

@@ -16,6 +16,8 @@ from qa_core.models.distillation import (
 from qa_core.models.lstm import _split
 from qa_core.models.span_heads import mask_span_logits, span_loss
 
+pytestmark = pytest.mark.numeric
+
 STUDENT = (torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[0.0, 1.0, 3.0]]))
 TEACHER = (torch.tensor([[0.0, 3.0, 0.0]]), torch.tensor([[1.0, 0.0, 2.0]]))
 EVERYWHERE = torch.ones(1, 3, dtype=torch.bool)

@@ -5,6 +5,8 @@ import torch
 
 from qa_core.models.int4 import Int4Matrix
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.facts
 @pytest.mark.parametrize(("group_size", "bits"), [(64, 4.25), (128, 4.125)])

@@ -6,6 +6,8 @@ import torch
 from qa_core.models import int8
 from qa_core.models.int8 import Int8Matrix
 
+pytestmark = pytest.mark.numeric
+
 EXAMPLE = [1.2, -0.5, -4.3, 1.2, -3.1, 0.8, 2.4, 5.4]
 
 

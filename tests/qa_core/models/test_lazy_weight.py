@@ -1,9 +1,12 @@
 """A lazy weight: a tensor for whoever looks, decoded once for each operation."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from qa_core.models.lazy_weight import LazyWeight
+
+pytestmark = pytest.mark.numeric
 
 
 class _Counted:

@@ -7,6 +7,8 @@ from torch import nn
 from qa_core.models.lstm_states import lstm_states
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 
 def _lstm() -> tuple[nn.LSTM, torch.Tensor]:
     torch.manual_seed(0)

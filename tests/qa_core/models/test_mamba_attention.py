@@ -12,6 +12,8 @@ from qa_core.models.mamba import use_project_scan
 from qa_core.models.mamba_attention import AttentionMambaBlock, add_attention
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 SIZES: dict[str, Any] = {"vocab_size": 90, "hidden_size": 24, "state_size": 5, "num_hidden_layers": 3}
 
 

@@ -11,6 +11,8 @@ from transformers.models.mamba import modeling_mamba
 
 from qa_core.models.mamba import CausalSpanHead, ScanMixer, scan_path, use_project_scan
 
+pytestmark = pytest.mark.numeric
+
 
 def _models(**settings: Any) -> tuple[MambaModel, Any]:
     torch.manual_seed(0)

@@ -15,6 +15,8 @@ from qa_core.models.masked import (
     top_mask,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def _layer(rows: int = 4, columns: int = 6, *, scored: bool = True, seed: int = 0) -> MaskedLinear:
     torch.manual_seed(seed)

@@ -6,6 +6,8 @@ import torch
 from qa_core.models import nf4
 from qa_core.models.nf4 import Nf4Matrix
 
+pytestmark = pytest.mark.numeric
+
 DOUBLE, SINGLE = {"double_quantisation": True}, {"double_quantisation": False}
 SHAPES = [(96, 256), (48, 100), (7, 9), (1, 333), (300, 64)]
 

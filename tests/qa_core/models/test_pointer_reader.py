@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from qa_core.models import lstm
 from qa_core.models.lstm import BiLstm, PointerReader, PointerReaderConfig
 from qa_core.models.word_embedding import EmbeddingConfig
+
+pytestmark = pytest.mark.numeric
 
 
 def test_the_bilstm_equals_torchs_packed_one_in_states_and_gradients() -> None:

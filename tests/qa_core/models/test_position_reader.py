@@ -11,6 +11,8 @@ from qa_core.errors import ConfigError
 from qa_core.models.position_reader import PositionReader, PositionReaderConfig, answered_span_loss
 from qa_core.models.word_embedding import EmbeddingConfig
 
+pytestmark = pytest.mark.numeric
+
 # [CLS] question [SEP] context [SEP], right-padded: 2 and 3 question words, 4 and 2 context words
 IDS = torch.tensor([[2, 7, 8, 3, 9, 7, 5, 6, 3], [2, 6, 5, 4, 3, 8, 9, 3, 0]])
 TYPES = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1, 1, 1, 0]])

@@ -10,6 +10,8 @@ from qa_core.models import selective_scan as module
 from qa_core.models.selective_scan import selective_scan, selective_scan_reference
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 NAMES = ("inputs", "steps", "decay", "input_gates", "output_gates")
 
 

@@ -7,6 +7,8 @@ import torch
 
 from qa_core.models.span_heads import SpanReader, TokenSpanHead, mask_span_logits, span_loss
 
+pytestmark = pytest.mark.numeric
+
 
 def test_masked_places_get_float32s_minimum_and_the_others_stay() -> None:
     logits = torch.tensor([[1.5, -2.0, 8.0]], dtype=torch.bfloat16)

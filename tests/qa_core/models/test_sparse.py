@@ -14,6 +14,8 @@ from qa_core.models.positions import PositionCode, packed, unpacked
 from qa_core.models.sparse import SparseMatrix, sparse_form, unpacked_linear
 from qa_core.models.stored import ENCODINGS, StoredLinear, empty_matrix, encoding, matrix_form
 
+pytestmark = pytest.mark.numeric
+
 PLAIN = {"encoding": "plain", "settings": {}}
 FLOAT16 = {"encoding": "half", "settings": {"dtype": "float16"}}
 REAL_SHAPES = [(768, 768), (3072, 768), (384, 384)]

@@ -13,6 +13,8 @@ from qa_core.errors import ArtifactError
 from qa_core.models import half, int4, int8, nf4, stored
 from qa_core.models.stored import StoredEmbedding, StoredLinear, StoredMatrix
 
+pytestmark = pytest.mark.numeric
+
 FORMS = {
     "bfloat16": {"encoding": "half", "settings": {"dtype": "bfloat16"}},
     "float16": {"encoding": "half", "settings": {"dtype": "float16"}},

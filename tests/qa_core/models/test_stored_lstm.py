@@ -9,6 +9,8 @@ from qa_core.models.stored import encoding
 from qa_core.models.stored_lstm import StoredLstm, matrix_names
 from tests.contracts.rounding import assert_same_to_rounding
 
+pytestmark = pytest.mark.numeric
+
 NF4 = {"double_quantisation": False}
 KINDS = {
     "one direction": {},

@@ -14,6 +14,8 @@ from qa_core.models.target_scores import (
     until_end,
 )
 
+pytestmark = pytest.mark.numeric
+
 # Rows of odds 1:3 and 1:1:2 (the last token has probability 0 in the first row).
 LOGITS = torch.tensor([[[1.0, 3.0, 1e-30], [1.0, 1.0, 2.0]], [[1.0, 1.0, 2.0], [5.0, 5.0, 5.0]]]).log()
 TARGETS = torch.tensor([[1, 2], [0, -100]])

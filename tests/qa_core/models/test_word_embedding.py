@@ -17,6 +17,8 @@ from qa_core.models.word_embedding import (
     write_vectors,
 )
 
+pytestmark = pytest.mark.numeric
+
 MANY = 2**40  # buckets: hashes stay as they are
 
 
