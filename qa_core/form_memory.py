@@ -20,18 +20,25 @@ from qa_core.cost import Protocol
 from qa_core.errors import ConfigError, DataError
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
-from qa_core.predicted_memory import NotPredictable, predicted_inference_peak_bytes
+from qa_core.predicted_memory import NotPredictable, predicted_inference_peaks
 from qa_core.turns import ALONE, Turns
 
 DIGEST = "sha256"  # in a cached file: of all else in it
+ROWS = (cost.MEMORY_ROWS, cost.LARGE_MEMORY_ROWS)
 
 
 @dataclass(frozen=True)
 class FormMemory:
-    """Inference peak of one deployed form in bytes; `predicted_bytes` is None where it cannot be predicted."""
+    """Inference peak of one deployed form in bytes, with one window and with eight; predicted: None where it cannot be.
+
+    `weights_bytes` are those of `cost.weights_bytes`.
+    """
 
     measured_bytes: int
+    measured_batch8_bytes: int
     predicted_bytes: int | None
+    predicted_batch8_bytes: int | None
+    weights_bytes: int
 
 
 def form_memory(
@@ -63,8 +70,8 @@ def form_memory(
         predicted = _predicted_or_none(family, architecture, forms, protocol=protocol)
         network = deployed(family, architecture, forms).to(protocol.device)
         with turns.measuring():
-            measured = cost.inference_peak_bytes(network, protocol)
-    memory = FormMemory(measured_bytes=measured, predicted_bytes=predicted)
+            measured = [cost.inference_peak_bytes(network, protocol, rows=rows) for rows in ROWS]
+    memory = FormMemory(*measured, *predicted, weights_bytes=cost.weights_bytes(network))
     files.make_folder(path.parent)
     values = {"memory": asdict(memory), "key": key}
     files.write_json(path, {**values, DIGEST: files.digest(values)})
@@ -140,26 +147,38 @@ def planned_forms(
 
 
 def predicted_form_bytes(
-    family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any], *, protocol: Protocol
-) -> int:
-    """Return the predicted inference peak of a planned form, in bytes.
+    family: Family,
+    architecture: Mapping[str, Any],
+    forms: Mapping[str, Any],
+    *,
+    protocol: Protocol,
+    rows: Sequence[int] = (cost.MEMORY_ROWS,),
+) -> list[int]:
+    """Return the predicted inference peak of a planned form for each number of windows in the batch, in bytes.
 
     Raises:
         NotPredictable: see `predicted_memory.py`.
     """
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            skeleton = deployed(family, architecture, forms)
-        return predicted_inference_peak_bytes(skeleton, protocol)
+        skeleton = deployed_skeleton(family, architecture, forms)
+        return predicted_inference_peaks(skeleton, protocol, rows)
 
 
 def _predicted_or_none(
     family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any], *, protocol: Protocol
-) -> int | None:
+) -> Sequence[int | None]:
     try:
-        return predicted_form_bytes(family, architecture, forms, protocol=protocol)
+        return predicted_form_bytes(family, architecture, forms, protocol=protocol, rows=ROWS)
     except NotPredictable:
-        return None
+        return [None] * len(ROWS)
+
+
+def deployed_skeleton(
+    family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]
+) -> torch.nn.Module:
+    """Build the network of a planned form without memory: on the meta device."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return deployed(family, architecture, forms)
 
 
 def deployed(family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]) -> torch.nn.Module:

@@ -108,8 +108,13 @@ def measured_cost(
         artifact_bytes=loaded.artifact_bytes,
         weights_bytes=cost.weights_bytes(reader.model),
         inference_peak_bytes=cost.inference_peak_bytes(reader.model, reader.protocol),
+        inference_peak_batch8_bytes=cost.inference_peak_bytes(
+            reader.model, reader.protocol, rows=cost.LARGE_MEMORY_ROWS
+        ),
         predicted_inference_peak_bytes=memory.predicted_bytes,
+        predicted_inference_peak_batch8_bytes=memory.predicted_batch8_bytes,
         form_inference_peak_bytes=memory.measured_bytes,
+        form_inference_peak_batch8_bytes=memory.measured_batch8_bytes,
         train_peak_bytes=training["train_peak_bytes"],
         rss_peak_bytes=cost.rss_peak_bytes(),
         parameters=cost.parameter_count(reader.model),
@@ -123,6 +128,7 @@ def measured_cost(
             autocast_dtype(reader.protocol.evaluation.precision, reader.protocol.device) or torch.float32
         ),
         threads=torch.get_num_threads(),
+        protocol_version=cost.PROTOCOL_VERSION,
         compute_path=reader.protocol.family.compute_path(reader.model),
         micro_batch_parts=state.micro_batch_parts,
     )

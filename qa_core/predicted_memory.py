@@ -14,7 +14,7 @@ Kernels are those of a CPU for every trial; on a GPU the CUDA allocator and its 
 machine has been at hand to compare.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -24,7 +24,7 @@ import torch._meta_registrations  # shapes of what only a CPU computes, such as 
 from torch import Tensor
 from torch._C import DispatchKey
 
-from qa_core.cost import PROTOCOL_BATCH, Protocol, StorageTracker, held_tensors
+from qa_core.cost import MEMORY_ROWS, Protocol, StorageTracker, held_tensors
 from qa_core.hardware import autocast_dtype
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -35,19 +35,30 @@ class NotPredictable(Exception):
 
 
 def predicted_inference_peak_bytes(
-    skeleton: torch.nn.Module, protocol: Protocol, *, rows: int = PROTOCOL_BATCH
+    skeleton: torch.nn.Module, protocol: Protocol, *, rows: int = MEMORY_ROWS
 ) -> int:
     """Return the peak that `cost.inference_peak_bytes` finds for this network on a CPU, in bytes.
 
     Args:
         skeleton: the network on the meta device; its parameters and buffers are replaced.
         protocol: its own device decides only what the precision `auto` means.
-        rows: windows in the batch; another number than the protocol's is no point's memory.
+        rows: windows in the batch.
 
     Raises:
         NotPredictable: the step looks at a computed value, or uses an operator whose shapes torch does not know.
     """
+    return predicted_inference_peaks(skeleton, protocol, [rows])[0]
+
+
+def predicted_inference_peaks(
+    skeleton: torch.nn.Module, protocol: Protocol, rows: Sequence[int]
+) -> list[int]:
+    """Return the peak for each number of windows in the batch; arguments and errors as in the singular."""
     network = with_shape_tensors(skeleton).eval()
+    return [_step_peak_bytes(network, protocol, count) for count in rows]
+
+
+def _step_peak_bytes(network: torch.nn.Module, protocol: Protocol, rows: int) -> int:
     tracker = ShapeTracker(held_tensors(network), written_token=written_token(protocol))
     batch = tracker.know(protocol.batch(CPU, rows=rows))
     try:

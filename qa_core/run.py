@@ -52,7 +52,8 @@ def run(
         folder: the trial's own folder: `checkpoint/` while it runs (resumed from if it is there), `artifact/` and
             `answers.parquet` at the end.
         cache_dir: tokenised windows, tokenizers, measured forms and teachers, shared by all trials of a machine.
-        max_memory_mb: a recipe whose deployed form needs more is refused before it is trained; None for no limit.
+        max_memory_mb: a recipe whose deployed form needs more for one window at a time is refused before it is
+            trained; None for no limit.
         is_to_pause: asked after each step; True checkpoints the trial and raises `Paused`.
         turns: with other trials on the device; the caller stands in `turns.working()`.
 
@@ -267,6 +268,7 @@ def _progress(
             selection_em_percent=em_percent,
             selection_f1_percent=f1_percent,
             memory_mb=memory.measured_bytes / 1e6,
+            memory_batch8_mb=memory.measured_batch8_bytes / 1e6,
             train_seconds=state.train_seconds,
         )
     )

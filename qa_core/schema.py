@@ -43,6 +43,7 @@ class Progress:
     selection_em_percent: float
     selection_f1_percent: float
     memory_mb: float
+    memory_batch8_mb: float
     train_seconds: float
 
 
@@ -89,14 +90,19 @@ class Cost:
     """Memory and time of one recipe, measured on the artifact that was written and loaded back.
 
     The words are those of the project's glossary: `inference_peak_bytes` is weights plus peak activation memory over
-    the fixed protocol; `memory_mb` is that number divided by 10**6.
+    the fixed protocol with one window, `inference_peak_batch8_bytes` with eight; `memory_mb` and `memory_batch8_mb` are
+    those numbers divided by 10**6. Records of protocol version 1, which do not name it, hold the peak of eight windows
+    as `inference_peak_bytes` and lack the others.
     """
 
     artifact_bytes: int
     weights_bytes: int
     inference_peak_bytes: int
+    inference_peak_batch8_bytes: int
     predicted_inference_peak_bytes: int | None
+    predicted_inference_peak_batch8_bytes: int | None
     form_inference_peak_bytes: int
+    form_inference_peak_batch8_bytes: int
     train_peak_bytes: int | None  # None: the recipe trains nothing
     rss_peak_bytes: int
     parameters: int
@@ -108,6 +114,7 @@ class Cost:
     device: str
     precision: str
     threads: int
+    protocol_version: int  # of `qa_core/cost.py`
     compute_path: str | None = (
         None  # which of several implementations the network runs on; None: there is one
     )
@@ -117,6 +124,11 @@ class Cost:
     def memory_mb(self) -> float:
         """The front's default memory axis, in units of 10**6 bytes."""
         return self.inference_peak_bytes / 1e6
+
+    @property
+    def memory_batch8_mb(self) -> float:
+        """The same with eight windows at a time."""
+        return self.inference_peak_batch8_bytes / 1e6
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.errors import ConfigError, QaError, StorageError
+from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
 from sweeps.console import error_signature
@@ -34,15 +35,7 @@ from sweeps.watchdog import read_hang
 
 TRIALS_FOLDER = "trials"  # in the sweep's folder
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
-PROGRESS = (
-    "examples_seen",
-    "budget_examples",
-    "train_loss",
-    "train_seconds",
-    "memory_mb",
-    "selection_em_percent",
-    "selection_f1_percent",
-)
+PROGRESS = tuple(field.name for field in fields(Progress))  # what is kept of a report
 
 
 class Driver:

@@ -1,5 +1,7 @@
 """What a recipe will need, known on the driver before any worker starts it: memory deployed, and in training.
 
+`PREDICTED` names the objectives that a recipe fixes: `MemoryForecast.predict(config, objective)` says their values.
+
 The same prediction as the worker's (`qa_core/predicted_memory.py`), from the recipe alone: of a checkpoint only the
 configuration is read, and questions are read only where the tokenizer is trained on them, by the cache that workers
 share. What cannot be predicted is admitted: a worker measures every form before it trains it.
@@ -9,14 +11,16 @@ this machine may compute in 32 or in 16 bits, and the larger of the two counts.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
 from qa_core.config import RunConfig, to_dict
 from qa_core.errors import QaError
+from sweeps.objectives import measure
 
 if TYPE_CHECKING:
     from qa_core.families.base import Family
@@ -38,6 +42,15 @@ OF_THE_TRAIN_PART = (
 )
 
 
+# Objectives that a recipe fixes -> what of its deployed form is predicted, in bytes, divided into the objective's unit.
+PREDICTED: Mapping[str, str] = {
+    "memory_mb": "peak",
+    "inference_peak_bytes": "peak",
+    "memory_batch8_mb": "peak_batch8",
+    "weights_bytes": "weights",
+}
+
+
 @dataclass(frozen=True)
 class _Forecast:
     size_bytes: int | None
@@ -49,7 +62,7 @@ class MemoryForecast:
 
     Args:
         cache_dir: the workers' cache, for tokenizers and word vectors.
-        max_memory_mb: what a recipe may need, in 10^6 bytes; None: no limit.
+        max_memory_mb: what a recipe may need for one window at a time, in 10^6 bytes; None: no limit.
         on_gpu: whether recipes that leave the device open will run on a GPU.
     """
 
@@ -73,14 +86,18 @@ class MemoryForecast:
             on_gpu=spec.resources.wants_gpus,
         )
 
-    def predict(self, config: RunConfig) -> float | None:
-        """Return the inference peak of the recipe's deployed form in 10^6 bytes; None where `why` says why not."""
-        size = self._forecast(config).size_bytes
-        return None if size is None else size / 1e6
+    def predict(self, config: RunConfig, objective: str = "memory_mb") -> float | None:
+        """Return an objective that the recipe fixes, in its unit; None where `why` says why not.
 
-    def why(self, config: RunConfig) -> str | None:
-        """Return why a recipe is not predicted, in one line; None when it is."""
-        return self._forecast(config).why
+        Args:
+            objective: a name in `PREDICTED`.
+        """
+        size = self._forecast(config, PREDICTED[objective]).size_bytes
+        return None if size is None else size / measure(objective).divisor
+
+    def why(self, config: RunConfig, objective: str = "memory_mb") -> str | None:
+        """Return why an objective of a recipe is not predicted, in one line; None when it is."""
+        return self._forecast(config, PREDICTED[objective]).why
 
     def training_bytes(self, config: RunConfig) -> int | None:
         """Return the peak of training the recipe, a teacher's training included; None where it cannot be predicted."""
@@ -100,11 +117,11 @@ class MemoryForecast:
         memory_mb = self.predict(config)
         return memory_mb is None or memory_mb <= self.max_memory_mb
 
-    def _forecast(self, config: RunConfig) -> _Forecast:
+    def _forecast(self, config: RunConfig, quantity: str) -> _Forecast:
         values = to_dict(config)
-        key = _key({name: values[name] for name in DECIDING})
+        key = _key([quantity, {name: values[name] for name in DECIDING}])
         if key not in self._by_recipe:
-            self._by_recipe[key] = self._tried(config, self._predicted)
+            self._by_recipe[key] = self._tried(config, partial(self._predicted, quantity=quantity))
         return self._by_recipe[key]
 
     def _tried(self, config: RunConfig, predict: Callable[[RunConfig], _Forecast]) -> _Forecast:
@@ -124,13 +141,18 @@ class MemoryForecast:
         ) as error:  # of a library, on a recipe that fails alike, with its traceback, in its own trial
             return _Forecast(None, f"{type(error).__name__}: {error}".splitlines()[0])
 
-    def _predicted(self, config: RunConfig) -> _Forecast:
+    def _predicted(self, config: RunConfig, quantity: str) -> _Forecast:
         from qa_core.form_memory import planned_form
 
         family, methods, tokenizer = self._parts(config)
         planned = planned_form(config, family, methods, tokenizer=tokenizer)
+        if quantity == "weights":
+            return self._weights(family, planned)
+        from qa_core.cost import LARGE_MEMORY_ROWS, MEMORY_ROWS
+
+        rows = {"peak": MEMORY_ROWS, "peak_batch8": LARGE_MEMORY_ROWS}[quantity]
         return _largest(
-            self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision)
+            self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision, rows=rows)
             for precision in self._precisions(config, config.evaluation.precision)
         )
 
@@ -164,8 +186,21 @@ class MemoryForecast:
         family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
         return family, methods, tokenizer
 
+    def _weights(self, family: "Family", planned: Any) -> _Forecast:
+        from qa_core.cost import weights_bytes
+        from qa_core.form_memory import deployed_skeleton
+
+        return _Forecast(weights_bytes(deployed_skeleton(family, planned.architecture, planned.forms)), None)
+
     def _of_form(
-        self, family: "Family", planned: Any, *, tokenizer: Any, config: RunConfig, precision: str
+        self,
+        family: "Family",
+        planned: Any,
+        *,
+        tokenizer: Any,
+        config: RunConfig,
+        precision: str,
+        rows: int,
     ) -> _Forecast:
         import torch
 
@@ -175,11 +210,13 @@ class MemoryForecast:
 
         evaluation = replace(config.evaluation, precision=precision)
         protocol = Protocol(family, tokenizer, config.data.max_length, evaluation, torch.device("cpu"))
-        key = _key(form_key(planned.architecture, planned.forms, protocol))
+        key = _key([rows, form_key(planned.architecture, planned.forms, protocol)])
         if key not in self._by_form:
             try:
-                size = predicted_form_bytes(family, planned.architecture, planned.forms, protocol=protocol)
-                self._by_form[key] = _Forecast(size, None)
+                sizes = predicted_form_bytes(
+                    family, planned.architecture, planned.forms, protocol=protocol, rows=[rows]
+                )
+                self._by_form[key] = _Forecast(sizes[0], None)
             except NotPredictable as error:
                 self._by_form[key] = _Forecast(None, str(error))
         return self._by_form[key]

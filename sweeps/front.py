@@ -48,7 +48,8 @@ class Point:
     methods: str  # joined by "+"; "full" for none
     checkpoint: str
     seed: int
-    memory_mb: float | None
+    memory_mb: float | None  # with one window at a time, unless the record is of protocol version 1
+    memory_batch8_mb: float | None
     seconds: float
     artifact: str | None
     on_front: bool = False
@@ -319,7 +320,6 @@ def _text(value: Any, name: str) -> str:
 
 def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
     model = record.config["model"]
-    peak = (record.cost or {}).get(measure("memory_mb").field)
     return Point(
         trial_id=record.trial_id,
         values={item.name: float((record.objectives or {})[item.name]) for item in objectives},
@@ -328,10 +328,16 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         methods="+".join(dict(record.config.get("methods") or {})) or FULL_FINE_TUNING,
         checkpoint=_text(model["checkpoint"], "config.model.checkpoint"),
         seed=record.seed,
-        memory_mb=None if peak is None else peak / measure("memory_mb").divisor,
+        memory_mb=_megabytes(record, "memory_mb"),
+        memory_batch8_mb=_megabytes(record, "memory_batch8_mb"),
         seconds=record.seconds,
         artifact=record.artifact,
     )
+
+
+def _megabytes(record: Record, name: str) -> float | None:
+    size = (record.cost or {}).get(measure(name).field)
+    return None if size is None else size / measure(name).divisor
 
 
 def _marked(point: Point, *, on_front: bool, is_knee: bool) -> Point:

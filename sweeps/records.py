@@ -19,6 +19,7 @@ from sweeps import lines
 
 RECORDS_FILE = "records.jsonl"  # in the sweep's folder
 SCHEMA_VERSION = 1
+FIRST_PROTOCOL_VERSION = 1  # of `qa_core/cost.py`, in records that do not name it: memory with eight windows
 STATUSES = ("ok", "stopped", "failed", "oom")
 TRIAL_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # the name of its folder too
 WORDS = {str: "text", int: "a whole number", float: "a finite number", type(None): "null"}
@@ -76,6 +77,11 @@ class Record:
             )
         if self.status != "ok" and not self.reason:
             raise DataError(f"record {self.trial_id}: status {self.status!r} needs a reason")
+
+
+def protocol_version(record: Record) -> int:
+    """Return the version of the protocol that a record's costs were measured by; 1 where it names none."""
+    return int((record.cost or {}).get("protocol_version", FIRST_PROTOCOL_VERSION))
 
 
 def to_dict(record: Record) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from qa_core import registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from sweeps.masking import has_secret, masked_text
-from sweeps.objectives import MEASURES, final_values, measure
+from sweeps.objectives import MEASURES, RETIRED, WHY_RETIRED, final_values, measure
 from sweeps.placement import AUTO, SHARES
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 from sweeps.trial_files import Kept
@@ -70,7 +70,7 @@ class Objective(_Section):
 
     @model_validator(mode="after")
     def _unit_is_the_measured_one(self) -> Self:
-        if self.name not in MEASURES:
+        if self.name not in MEASURES and self.name not in RETIRED:
             raise ValueError(unknown("objective", self.name, MEASURES))
         measured = measure(self.name).unit
         if self.unit is not None and self.unit != measured:
@@ -104,7 +104,9 @@ class Budget(_Section):
     examples: PositiveInt
     concurrent: PositiveInt | None = None  # None: as many as the resources hold
     time_minutes: Annotated[float, Field(gt=0)] | None = None
-    max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    max_memory_mb: Annotated[float, Field(gt=0)] | None = (
+        None  # of the objective `memory_mb`: one window at a time
+    )
     max_same_failures: PositiveInt = 5  # so many trials in a row that fail alike end the sweep
     price_per_hour: Annotated[float, Field(gt=0)] | None = (
         None  # of one worker machine, in any currency; for `plan`
@@ -252,6 +254,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
     except ValidationError as error:
         raise ConfigError("\n".join(_refusals(error, source))) from error
     spec._source = source
+    _check_objectives(spec)
     _check_recipe(spec)
     _check_parts(spec)
     return spec
@@ -328,6 +331,16 @@ def _check_bounds(name: str, bounds: Sequence[float], *, log: bool) -> None:
         raise ValueError(f"{name}: found {list(bounds)}; allowed: [low, high] with low < high")
     if log and bounds[0] <= 0:
         raise ValueError(f"{name}: found {list(bounds)}; a logarithmic range starts above 0")
+
+
+def _check_objectives(spec: SweepSpec) -> None:
+    """Refuse objectives that only folders of earlier versions may have."""
+    for index, objective in enumerate(spec.objectives):
+        if objective.name in RETIRED:
+            raise ConfigError(
+                f"{spec.where('objectives', index, 'name')}: {objective.name!r} is no objective any more: "
+                f"{WHY_RETIRED[objective.name]}; allowed: {', '.join(sorted(MEASURES))}"
+            )
 
 
 def _check_recipe(spec: SweepSpec) -> None:

@@ -154,6 +154,7 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
     return {
         **as_json(last),
         "memory_mb": result.cost.memory_mb,
+        "memory_batch8_mb": result.cost.memory_batch8_mb,
         "final": True,
         "left_over_bytes": left_over,
         "result": as_json(result),

@@ -259,6 +259,7 @@ def report(path: Path, name: str) -> str:
         checkpoint=name,
         seed=1,
         memory_mb=2.0,
+        memory_batch8_mb=3.0,
         seconds=1.0,
         artifact=name,
         on_front=True,

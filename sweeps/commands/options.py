@@ -54,7 +54,7 @@ def read_spec(
         typer.Option(metavar="N", help="Number of trials; with --resume also +N: so many more than now."),
     ] = None,
     max_memory_mb: Annotated[
-        float | None, typer.Option(help="Recipes that need more are refused before training.")
+        float | None, typer.Option(help="Recipes whose memory_mb (one window) is more are refused.")
     ] = None,
     price_per_hour: Annotated[
         float | None,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES_SHOWN = 5
 WIDEST_TEXT = 28  # longer methods and checkpoints are cut: a row then fits into 100 columns
+MEMORY = {"memory_mb": "memory MB", "memory_batch8_mb": "at batch 8"}  # objective -> heading
 SECONDS_PER_CELL = 20.0  # of training steps in a calibration
 
 
@@ -81,26 +82,28 @@ def _print_memory(
 ) -> None:
     """Print a row for each cell, then why cells were not predicted."""
     limit = forecast.max_memory_mb
-    headings = ["family", "methods", "checkpoint", "memory MB"]
+    headings = ["family", "methods", "checkpoint", *MEMORY.values()]
     headings += [f"over {limit:g} MB"] if limit is not None else []
     headings += ["training"] if trial_hours else []
     rows, reasons = [], []
     for cell, recipes in cells.items():
-        row = [cell.family, cell.methods, cell.checkpoint, _memory(recipes, forecast)]
+        row = [cell.family, cell.methods, cell.checkpoint]
+        row += [_memory(recipes, forecast, name) for name in MEMORY]
         if limit is not None:
             row.append(_over(recipes, forecast))
         if trial_hours:
             row.append(_duration(trial_hours[cell]) if cell in trial_hours else "?")
         rows.append(row)
         reasons += [f"{' '.join(row[:3])}: {why}" for why in {forecast.why(item) for item in recipes} if why]
-    print("predicted memory in use (inference peak), smallest to largest of recipes drawn at random:")
+    print("predicted memory in use (inference peak), smallest to largest of recipes drawn at random,")
+    print("for one window at a time and for eight; a limit is one on the first:")
     for line in table(headings, rows):
         print(f"  {line}")
     print_lines("not predicted", reasons)
 
 
-def _memory(recipes: "Sequence[RunConfig]", forecast: MemoryForecast) -> str:
-    found = span(forecast.predict(recipe) for recipe in recipes)
+def _memory(recipes: "Sequence[RunConfig]", forecast: MemoryForecast, objective: str) -> str:
+    found = span(forecast.predict(recipe, objective) for recipe in recipes)
     if found is None:
         return "?"
     low, high = (f"{value:.1f}" for value in found)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sweeps.spec import Objective
 
-MEMORY = "memory_mb"  # the memory that is known at rungs
+MEMORY = ("memory_mb", "memory_batch8_mb")  # what bands can be cut of; the first that is an objective counts
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +66,11 @@ class ParetoAsha(Scheduler):
         for objective in objectives:
             rung_field(objective.name)
         rungs = self.rungs(max_examples)
-        minimised = [objective.name for objective in objectives if objective.goal == "min"]
-        if self.options.memory_bins > 1 and MEMORY not in minimised:
+        minimised = {objective.name for objective in objectives if objective.goal == "min"}
+        if self.options.memory_bins > 1 and not minimised.intersection(MEMORY):
             raise ConfigError(
                 f"scheduler.options.memory_bins: found {self.options.memory_bins}; allowed: 1, unless "
-                f"{MEMORY} is an objective with goal min"
+                f"{' or '.join(MEMORY)} is an objective with goal min"
             )
         if self.options.progressive and len(rungs) < 2:
             raise ConfigError(
@@ -91,7 +91,7 @@ class ParetoAsha(Scheduler):
             rungs=self.rungs(max_examples),
             columns=len(objectives),
             eta=self.options.eta,
-            lead=names.index(MEMORY) if MEMORY in names else 0,
+            lead=next((names.index(name) for name in MEMORY if name in names), 0),
             memory_bins=self.options.memory_bins,
             progressive=self.options.progressive,
         )

@@ -26,12 +26,16 @@ def _measure(cache_dir, *, checkpoint="micro", max_length=64, seed=0):
     protocol = cost.Protocol(family, TOKENIZER, max_length, evaluation, torch.device("cpu"))
     model = family.build(TOKENIZER)
     memory = form_memory.form_memory(family, model, [], protocol=protocol, cache_dir=cache_dir)
-    return memory, cost.inference_peak_bytes(model, protocol)
+    return memory, [cost.inference_peak_bytes(model, protocol, rows=rows) for rows in (1, 8)]
 
 
-def test_prediction_form_and_model_agree(tmp_path):
-    memory, of_the_model = _measure(tmp_path)
-    assert memory.measured_bytes == memory.predicted_bytes == of_the_model
+def test_prediction_form_and_model_agree_with_one_window_and_with_eight(tmp_path):
+    memory, (small, large) = _measure(tmp_path)
+    assert memory.measured_bytes == memory.predicted_bytes == small
+    assert memory.measured_batch8_bytes == memory.predicted_batch8_bytes == large
+    assert memory.weights_bytes < small < large
+    # The weights are there once, what the batch needs with each of its windows.
+    assert large - memory.weights_bytes == pytest.approx(8 * (small - memory.weights_bytes), rel=0.1)
 
 
 def test_a_form_is_measured_once_and_another_length_or_size_is_another_form(tmp_path, monkeypatch):
@@ -42,7 +46,9 @@ def test_a_form_is_measured_once_and_another_length_or_size_is_another_form(tmp_
     assert first.measured_bytes < larger.measured_bytes
     assert len(list((tmp_path / "forms").glob("*.json"))) == 3
     monkeypatch.setattr(
-        form_memory.cost, "inference_peak_bytes", lambda *args: pytest.fail("it was measured again")
+        form_memory.cost,
+        "inference_peak_bytes",
+        lambda *args, **options: pytest.fail("it was measured again"),
     )
     family = registry.family_class("bert")(ModelConfig("bert", checkpoint="micro"))
     evaluation = EvaluationConfig(precision="float32")

@@ -55,12 +55,13 @@ def _planned(config: RunConfig, cache_dir: Any) -> tuple[PlannedForm, Protocol]:
     return planned, Protocol(family, tokenizer, config.data.max_length, config.evaluation, CPU)
 
 
-def _both(config: RunConfig, cache_dir: Any) -> tuple[int, int]:
-    """Return the predicted and the measured peak of a recipe's deployed form."""
+def _both(config: RunConfig, cache_dir: Any) -> tuple[list[int], list[int]]:
+    """Return the predicted and the measured peaks of a recipe's deployed form, with one window and with eight."""
     planned, protocol = _planned(config, cache_dir)
     arguments = (protocol.family, planned.architecture, planned.forms)
-    predicted = form_memory.predicted_form_bytes(*arguments, protocol=protocol)
-    return predicted, cost.inference_peak_bytes(form_memory.deployed(*arguments), protocol)
+    predicted = form_memory.predicted_form_bytes(*arguments, protocol=protocol, rows=form_memory.ROWS)
+    network = form_memory.deployed(*arguments)
+    return predicted, [cost.inference_peak_bytes(network, protocol, rows=rows) for rows in (1, 8)]
 
 
 def _legal(pair: tuple[str, str], form: str) -> bool:
@@ -157,7 +158,7 @@ def test_a_longer_answer_needs_more_memory(small_squad, cache_dir):
 
 
 def _predicted(step: Callable[[nn.Module, Any], Any], network: nn.Module, *, head: str = "span") -> int:
-    """Predict a step of a network of our own on the batch of the protocol, 8 windows of 16 tokens."""
+    """Predict a step of a network of our own on 8 windows of 16 tokens."""
     family = SimpleNamespace(
         name="own",
         head=head,
@@ -166,7 +167,7 @@ def _predicted(step: Callable[[nn.Module, Any], Any], network: nn.Module, *, hea
     )
     tokenizer = _Tokens()
     protocol: Any = Protocol(family, tokenizer, 16, EvaluationConfig(precision="float32"), CPU)  # type: ignore[arg-type]
-    return predicted_inference_peak_bytes(network.to("meta"), protocol)
+    return predicted_inference_peak_bytes(network.to("meta"), protocol, rows=8)
 
 
 class _Tokens:

@@ -9,6 +9,7 @@ import pytest
 
 from qa_core import artifact, evaluate
 from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.cost import PROTOCOL_VERSION
 from qa_core.data.squad import load_table
 from qa_core.data.windows import WindowLengths, build_windows
 from qa_core.errors import ConfigError, IllegalCombination, OverMemoryBudget
@@ -58,7 +59,12 @@ def test_a_recipe_leaves_a_measured_artifact_and_reports_every_objective(small_s
         assert 0 <= values["selection_em_percent"] <= values["selection_f1_percent"] <= 100
     cost = result.cost
     assert {report.memory_mb for report in reports} == {cost.memory_mb}
+    assert {report.memory_batch8_mb for report in reports} == {cost.memory_batch8_mb}
     assert cost.form_inference_peak_bytes == cost.inference_peak_bytes == cost.predicted_inference_peak_bytes
+    large = cost.inference_peak_batch8_bytes
+    assert cost.form_inference_peak_batch8_bytes == large == cost.predicted_inference_peak_batch8_bytes
+    assert large > cost.inference_peak_bytes
+    assert cost.protocol_version == PROTOCOL_VERSION
     assert cost.weights_bytes < cost.inference_peak_bytes < cost.train_peak_bytes
     assert cost.trainable_parameters < cost.parameters
     assert 0 < cost.latency_p50_ms <= cost.latency_p95_ms

@@ -14,7 +14,8 @@ from qa_core.data import prepare
 from qa_core.data.prepare import recipe_tokenizer
 from qa_core.predicted_memory import NotPredictable
 from qa_core.run import run
-from sweeps.forecast import MemoryForecast
+from sweeps.forecast import PREDICTED, MemoryForecast
+from sweeps.objectives import final_values
 
 
 def recipe(small_squad: Path, *, methods: dict[str, Any] | None = None, **model: Any) -> RunConfig:
@@ -45,7 +46,7 @@ def predictions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = form_memory.predicted_form_bytes
 
-    def noted(family: Any, *args: Any, **options: Any) -> int:
+    def noted(family: Any, *args: Any, **options: Any) -> list[int]:
         seen.append(family.name)
         return real(family, *args, **options)
 
@@ -66,10 +67,12 @@ def test_the_forecast_is_what_the_worker_predicts_and_measures(
     model, methods, small_squad, cache_dir, forecast, tmp_path
 ):
     config = recipe(small_squad, methods=methods, **model)
-    foreseen = forecast.predict(config)
+    foreseen = {name: forecast.predict(config, name) for name in PREDICTED}
     cost = run(config, lambda progress: None, folder=tmp_path, cache_dir=cache_dir).cost
-    assert foreseen == cost.predicted_inference_peak_bytes / 1e6 == cost.inference_peak_bytes / 1e6
-    assert forecast.why(config) is None
+    assert cost.predicted_inference_peak_bytes == cost.inference_peak_bytes
+    assert cost.predicted_inference_peak_batch8_bytes == cost.inference_peak_batch8_bytes
+    assert foreseen == final_values(PREDICTED, quality=None, cost=cost)
+    assert {forecast.why(config, name) for name in PREDICTED} == {None}
 
 
 def test_of_a_checkpoint_only_configuration_and_tokenizer_are_read(

@@ -6,10 +6,15 @@ import pytest
 
 from qa_core.errors import ConfigError, DataError
 from qa_core.schema import Cost, Progress, Quality
-from sweeps.objectives import MEASURES, final_values, measure, rung_field
+from sweeps.objectives import MEASURES, RETIRED, WHY_RETIRED, final_values, measure, rung_field
 
 QUALITY = {"em_percent": 61.5, "f1_percent": 70.25}
-COST = {"inference_peak_bytes": 7_250_000, "artifact_bytes": 4_000, "latency_p50_ms": None}
+COST = {
+    "inference_peak_bytes": 7_250_000,
+    "inference_peak_batch8_bytes": 31_500_000,
+    "artifact_bytes": 4_000,
+    "latency_p50_ms": None,
+}
 
 
 def test_every_measure_names_a_field_that_exists() -> None:
@@ -22,9 +27,10 @@ def test_every_measure_names_a_field_that_exists() -> None:
 
 
 def test_final_values_are_read_in_their_units() -> None:
-    names = ["memory_mb", "em_percent", "artifact_bytes"]
+    names = ["memory_mb", "memory_batch8_mb", "em_percent", "artifact_bytes"]
     assert final_values(names, quality=QUALITY, cost=COST) == {
         "memory_mb": 7.25,
+        "memory_batch8_mb": 31.5,
         "em_percent": 61.5,
         "artifact_bytes": 4000.0,
     }
@@ -50,6 +56,7 @@ def test_rungs_show_the_selection_split_never_the_evaluation_set() -> None:
         "em_percent": "selection_em_percent",
         "f1_percent": "selection_f1_percent",
         "memory_mb": "memory_mb",
+        "memory_batch8_mb": "memory_batch8_mb",
     }
     with pytest.raises(ConfigError, match="measured only on the finished artifact"):
         rung_field("artifact_bytes")
@@ -58,6 +65,14 @@ def test_rungs_show_the_selection_split_never_the_evaluation_set() -> None:
 def test_an_unknown_objective_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'memory_mb'"):
         measure("memory_md")
+
+
+def test_what_a_worker_happens_to_hold_is_no_objective_but_old_folders_with_it_are_read() -> None:
+    assert "rss_peak_bytes" not in MEASURES
+    assert final_values(["rss_peak_bytes"], quality=QUALITY, cost={"rss_peak_bytes": 9}) == {
+        "rss_peak_bytes": 9
+    }
+    assert set(RETIRED) == set(WHY_RETIRED)
 
 
 def test_training_that_did_not_happen_took_no_memory() -> None:

@@ -32,6 +32,7 @@ def result(objectives: Sequence[Objective] = (EM, MEMORY), *, name: str = "tiny"
                 checkpoint=name,
                 seed=1,
                 memory_mb=float(memory),
+                memory_batch8_mb=None,
                 seconds=2.0,
                 artifact=None,
                 on_front=on_front,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qa_core.errors import DataError, StorageError
-from sweeps.records import Record, append, load, to_dict
+from sweeps.records import Record, append, load, protocol_version, to_dict
 
 
 def record(trial_id: str = "t0000", **changes: Any) -> Record:
@@ -46,6 +46,16 @@ def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert loaded.records[1] == stopped
     assert loaded.notes == ()
     assert path.read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_the_version_of_the_protocol_is_read_and_a_record_that_names_none_is_of_the_first(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "records.jsonl"
+    append(path, record())
+    append(path, record("t0001", cost={"inference_peak_bytes": 7_250_000, "protocol_version": 2}))
+    append(path, record("t0002", status="failed", reason="x", objectives=None, cost=None))
+    assert [protocol_version(item) for item in load(path).records] == [1, 2, 1]
 
 
 def test_a_record_from_before_cross_domain_sets_is_read_with_none(tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             "unknown objective 'em_precent'; did you mean 'em_percent'?",
         ),
         ('name: em_percent, goal: max, unit: "%"', "name: artifact_bytes, goal: min", 8, "measured only on"),
+        (
+            "name: memory_mb, goal: min, unit: MB",
+            "name: rss_peak_bytes, goal: min",
+            5,
+            "'rss_peak_bytes' is no objective any more: the resident set of a worker holds what earlier trials left",
+        ),
         ("unit: MB", "unit: GB", 5, "unit: found 'GB'; memory_mb is measured in 'MB'"),
         ("goal: min", "goal: less", 5, "objectives[1].goal: input should be 'min' or 'max', found 'less'"),
         (
