@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from qa_core.data.clusters import UNITS, Clusters, each_alone, question_clusters
 from qa_core.data.table import QaTable
 from qa_core.decode import Prediction, final_text
 from qa_core.errors import DataError, StorageError
@@ -21,8 +22,11 @@ SCHEMA = pa.schema(
         ("answer", pa.string()),  # "" for no answer
         ("exact_match", pa.float64()),  # 0 or 1
         ("f1", pa.float64()),  # from 0 to 1
+        ("cluster", pa.int32()),  # the number of the article, or of the paragraph, that the question is about
     ]
 )
+OLDER_SCHEMA = SCHEMA.remove(SCHEMA.get_field_index("cluster"))  # as version 0.1.0 wrote it first
+UNIT = b"cluster_unit"  # in the file's metadata: one of `UNITS`
 
 
 def write_answers(
@@ -43,23 +47,28 @@ def write_answers(
     Raises:
         StorageError: the file cannot be written.
     """
+    clusters = question_clusters(table)
     columns = {
         "question_id": table.question_ids,
         "answer": [final_text(item, threshold) for item in predictions],
         "exact_match": scores[:, 0],
         "f1": scores[:, 1],
+        "cluster": clusters.of_value,
     }
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(pa.table(columns, schema=SCHEMA), temporary)
+        schema = SCHEMA.with_metadata({UNIT: clusters.unit.encode()})
+        parquet.write_table(pa.table(columns, schema=schema), temporary)
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error}") from error
 
 
-def read_scores(path: Path) -> tuple[list[str], np.ndarray]:
-    """Return the ids of the questions and their (exact match, F1) from 0 to 1, [Q, 2].
+def read_scores(path: Path) -> tuple[list[str], np.ndarray, Clusters]:
+    """Return the ids of the questions, their (exact match, F1) from 0 to 1, [Q, 2], and which belong together.
+
+    A file of an older version does not say what belongs together: each question then stands alone.
 
     Raises:
         DataError: the file is missing, damaged or not one of answers.
@@ -68,7 +77,7 @@ def read_scores(path: Path) -> tuple[list[str], np.ndarray]:
         found = parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: answers cannot be read: {error}") from error
-    if not found.schema.equals(SCHEMA):
+    if not any(found.schema.equals(schema) for schema in (SCHEMA, OLDER_SCHEMA)):
         columns = [f"{item.name}: {item.type}" for item in found.schema]
         allowed = [f"{item.name}: {item.type}" for item in SCHEMA]
         raise DataError(f"{path}: found columns {columns}; allowed: {allowed}")
@@ -81,4 +90,14 @@ def read_scores(path: Path) -> tuple[list[str], np.ndarray]:
         )
     if None in ids or len(set(ids)) != len(ids):
         raise DataError(f"{path}: found question ids that are missing or stand twice; allowed: each once")
-    return ids, scores
+    return ids, scores, _clusters(found, path)
+
+
+def _clusters(found: pa.Table, path: Path) -> Clusters:
+    if "cluster" not in found.column_names:
+        return each_alone(len(found), "question")
+    numbers = found.column("cluster").to_numpy()
+    if not (np.issubdtype(numbers.dtype, np.integer) and len(numbers) and numbers.min() >= 0):
+        raise DataError(f"{path}: cluster: found missing or negative numbers; allowed: 0 or more in each row")
+    unit = (found.schema.metadata or {}).get(UNIT, b"").decode(errors="replace")
+    return Clusters(unit if unit in UNITS else "cluster", np.unique(numbers, return_inverse=True)[1])

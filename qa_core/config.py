@@ -19,6 +19,10 @@ from qa_core.schedules import DECAYS
 PRECISIONS = ("auto", "float32", "bfloat16")
 HEADS = ("span", "generate")
 DEVICES = ("auto", "cpu", "cuda")
+PARTS = CHOOSE, CONFIRM = (
+    "choose",
+    "confirm",
+)  # of the evaluation questions: what picks the front, what confirms it
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
 Record = TypeVar("Record")
 
@@ -100,6 +104,8 @@ class EvaluationConfig:
     batch_tokens: int = 16384
     precision: str = "auto"
     latency_runs: int = 30
+    confirm_share: float = 0.0  # of the evaluation questions, by whole articles, that choose nothing
+    part: str = CHOOSE  # which part is scored: `qa-sweep confirm` takes the other one
 
 
 @dataclass(frozen=True)
@@ -276,3 +282,7 @@ def _check_evaluation(evaluation: EvaluationConfig) -> None:
         _require(getattr(evaluation, name) > 0, f"evaluation.{name}", getattr(evaluation, name), "above 0")
     precision = evaluation.precision
     _require(precision in PRECISIONS, "evaluation.precision", precision, ", ".join(PRECISIONS))
+    share, part = evaluation.confirm_share, evaluation.part
+    _require(0.0 <= share < 1.0, "evaluation.confirm_share", share, "0 <= share < 1")
+    _require(part in PARTS, "evaluation.part", part, " or ".join(PARTS))
+    _require(part == CHOOSE or share > 0.0, "evaluation.part", part, f"{CHOOSE} without a confirm_share")

@@ -17,6 +17,7 @@ from qa_core import heartbeat
 from qa_core.baselines import BASELINES
 from qa_core.config import EvaluationConfig
 from qa_core.data.batches import collate, plan_inference_batches
+from qa_core.data.clusters import Clusters
 from qa_core.data.table import QaTable
 from qa_core.data.windows import WindowSet
 from qa_core.decode import (
@@ -29,7 +30,7 @@ from qa_core.decode import (
 )
 from qa_core.families.base import Batch, Family, GeneratedAnswer
 from qa_core.hardware import autocast_dtype
-from qa_core.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
+from qa_core.intervals import Interval, clustered_difference, clustered_mean
 from qa_core.schema import Quality
 from qa_core.scores import question_scores
 
@@ -152,27 +153,28 @@ def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float 
     )
 
 
-def score_intervals(scores: np.ndarray, *, seed: int) -> dict[str, Interval]:
-    """Return the bootstrap intervals of EM and F1 in percent, by name; the questions are resampled.
+def score_intervals(scores: np.ndarray, clusters: Clusters) -> dict[str, Interval]:
+    """Return the intervals of EM and F1 in percent, by name.
 
     Args:
         scores: [Q, 2] from 0 to 1, as `scores_by_question` gives them.
-        seed: of the resampling.
+        clusters: the questions that belong together, as `data.clusters.question_clusters` finds them.
     """
     return {
-        name: bootstrap_mean(100.0 * scores[:, column], seed=seed) for column, name in enumerate(SCORE_NAMES)
+        name: clustered_mean(100.0 * scores[:, column], clusters, bounds=(0.0, 100.0))
+        for column, name in enumerate(SCORE_NAMES)
     }
 
 
-def score_differences(first: np.ndarray, second: np.ndarray, *, seed: int) -> dict[str, Interval]:
-    """Return the paired bootstrap intervals of first minus second, EM and F1 in percent, by name.
+def score_differences(first: np.ndarray, second: np.ndarray, clusters: Clusters) -> dict[str, Interval]:
+    """Return the paired intervals of first minus second, EM and F1 in percent, by name.
 
     Args:
         first, second: [Q, 2] from 0 to 1, of the same questions in the same order.
-        seed: of the resampling.
+        clusters: the questions that belong together.
     """
     return {
-        name: paired_bootstrap_difference(100.0 * first[:, column], 100.0 * second[:, column], seed=seed)
+        name: clustered_difference(100.0 * first[:, column], 100.0 * second[:, column], clusters)
         for column, name in enumerate(SCORE_NAMES)
     }
 

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from qa_core import artifact, heartbeat, registry
 from qa_core.artifact import LoadedArtifact
-from qa_core.config import RunConfig, to_dict
+from qa_core.config import CHOOSE, RunConfig, to_dict
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.tokenizers import tokenizer_hash
 from qa_core.errors import (
@@ -80,6 +80,8 @@ def obtain(
         loaded = artifact.load(needed)
         _check_windows(loaded.family, loaded.tokenizer, owner=owner, family=family, data=data)
         return Prerequisite(loaded, _facts(loaded, {}))
+    # One teacher for all trials, those that confirm a front on other questions included.
+    needed = replace(needed, evaluation=replace(needed.evaluation, part=CHOOSE))
     own_family = registry.make_family(needed)
     own_data = prepare(needed, own_family, cache_dir=cache_dir)
     _check_windows(own_family, own_data.tokenizer, owner=owner, family=family, data=data)

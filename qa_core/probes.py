@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from qa_core.data.clusters import PARAGRAPH, each_alone
 from qa_core.data.table import QaTable, TableBuilder
 from qa_core.decode import Prediction, final_text
 from qa_core.evaluate import score_intervals, scores_by_question
@@ -119,7 +120,7 @@ class ProbeRow:
     """Scores of one category under one variant.
 
     The variant `answerable` takes the mean of an item over all variants but the twin; the category `all` takes
-    every item. Items, not questions, are resampled for the intervals.
+    every item. The intervals are over items, that is over passages, not over questions.
     """
 
     category: str
@@ -184,16 +185,13 @@ def probe_set(items: Sequence[ProbeItem]) -> ProbeSet:
     return ProbeSet(builder.build(), asked_items, variants)
 
 
-def report(
-    probes: ProbeSet, predictions: Sequence[Prediction], threshold: float | None, *, seed: int
-) -> ProbeReport:
+def report(probes: ProbeSet, predictions: Sequence[Prediction], threshold: float | None) -> ProbeReport:
     """Score the answers to the probes, by category and variant.
 
     Args:
         probes: what was asked.
         predictions: one for each question of its table, in its order.
         threshold: on the null odds, as the model ships it; None lets all answers stand.
-        seed: of the bootstrap intervals.
     """
     answers = _answers(probes, predictions, threshold)
     scores = scores_by_question(predictions, probes.table, threshold)  # [Q, 2]
@@ -207,7 +205,7 @@ def report(
             chosen = np.flatnonzero(of_category & of_variant)
             if len(chosen):
                 by_item = _means_by_item(scores[chosen], [probes.items[row].item_id for row in chosen])
-                rows.append(_row(category, variant, by_item, [answers[row] for row in chosen], seed=seed))
+                rows.append(_row(category, variant, by_item, [answers[row] for row in chosen]))
     return ProbeReport(probes.table.data_hash, threshold, tuple(rows), tuple(answers))
 
 
@@ -253,9 +251,7 @@ def _means_by_item(scores: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
     return totals / np.bincount(place)[:, None]
 
 
-def _row(
-    category: str, variant: str, scores: np.ndarray, answers: Sequence[ProbeAnswer], *, seed: int
-) -> ProbeRow:
+def _row(category: str, variant: str, scores: np.ndarray, answers: Sequence[ProbeAnswer]) -> ProbeRow:
     counts = Counter(answer.outcome for answer in answers)
     odds = [answer.null_odds for answer in answers if answer.null_odds is not None]
     return ProbeRow(
@@ -264,7 +260,7 @@ def _row(
         variant=variant,
         items=len(scores),
         questions=len(answers),
-        **score_intervals(scores, seed=seed),
+        **score_intervals(scores, each_alone(len(scores), PARAGRAPH)),
         outcomes={name: counts[name] for name in OUTCOMES},
         distractors=sum(answer.is_distractor for answer in answers),
         median_null_odds=median(odds) if odds else None,

@@ -1,7 +1,8 @@
 """Whether the points of a front hold with other seeds: their recipes run again, and compared question by question.
 
-A point came onto the front because its one seed was good: of many trials, the luckiest stand there. `plan` writes a
-sweep that runs each recipe of the front with new seeds and nothing else; `tuner.py` runs it like any other. `judge`
+A point came onto the front because its one seed was good on its questions: of many trials, the luckiest are chosen.
+`plan` writes a sweep that runs each recipe of the front with new seeds, on the questions that chose nothing where
+`evaluation.confirm_share` set some aside, and with nothing else changed; `tuner.py` runs it like any other. `judge`
 reads what it found. The point's own score, which chose it, is shown beside and never averaged in.
 """
 
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from qa_core.answer_file import ANSWERS_FILE, read_scores
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import CONFIRM, RunConfig, from_dict
+from qa_core.data.clusters import Clusters
 from qa_core.errors import ConfigError, DataError
-from qa_core.intervals import Interval, bootstrap_crossed
+from qa_core.intervals import Interval, crossed_mean
 from qa_core.seeding import derive_seed
 from sweeps import journal
 from sweeps.front import FrontResult, Point
@@ -26,7 +28,6 @@ from sweeps.spec import SweepSpec, store_spec
 
 FOLDER = "confirm"  # in the sweep's folder
 NOTE = "confirms"  # in the notes of a trial: the trial whose recipe it repeats
-BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Confirmed:
     Attributes:
         point: as it stands on the front, from the seed that chose it.
         em_percents: exact match of each new seed.
-        em: mean over new seeds and questions with a 95 % interval that resamples both; None without a finished seed.
+        em: mean over new seeds and questions with a 95 % interval over both; None without a finished seed.
         memory_mb: least and greatest of the new seeds.
         tied_with: trial of the next smaller point on the front, when the gain over it may be none.
         gain: in exact match over that point, with its interval; None for the smallest point.
@@ -88,14 +89,22 @@ def plan(
     confirming = confirming_spec(spec, count + len(missing))
     store_spec(confirming, folder)
     for index, (record, seed) in enumerate(missing, start=count):
-        train = {**record.config["train"], "rungs": []}
         log.proposed(
             f"t{index:04d}",
             assignment=record.assignment,
             notes={NOTE: record.trial_id},
-            recipe={**record.config, "train": train, "seed": seed},
+            recipe=_confirming(record, seed=seed),
         )
     return confirming
+
+
+def _confirming(record: Record, *, seed: int) -> dict[str, Any]:
+    """Return the recipe with another seed, scored on the questions that were set aside, if there are any."""
+    evaluation = record.config.get("evaluation", {})
+    if evaluation.get("confirm_share"):
+        evaluation = {**evaluation, "part": CONFIRM}
+    train = {**record.config["train"], "rungs": []}
+    return {**record.config, "train": train, "evaluation": evaluation, "seed": seed}
 
 
 def new_seed(sweep_seed: int, trial_id: str, number: int) -> int:
@@ -126,15 +135,15 @@ def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[C
         repeats, own = by_point.get(point.trial_id, []), scores[point.trial_id]
         gain = None
         if own is not None and smaller is not None:
-            gain = bootstrap_crossed(own, scores[smaller.trial_id], seed=BOOTSTRAP_SEED)
+            gain = _mean(own, scores[smaller.trial_id])
         memory = [_memory_mb(record.cost or {}) for record in repeats]
         confirmed.append(
             Confirmed(
                 point=point,
                 em_percents=tuple(float((record.quality or {})["em_percent"]) for record in repeats),
-                em=None if own is None else bootstrap_crossed(own, seed=BOOTSTRAP_SEED),
+                em=None if own is None else _mean(own),
                 memory_mb=(min(memory), max(memory)) if memory else None,
-                tied_with=smaller.trial_id if gain is not None and smaller and gain.low <= 0.0 else None,
+                tied_with=smaller.trial_id if smaller and gain and _may_be_none(gain) else None,
                 gain=gain,
             )
         )
@@ -164,17 +173,40 @@ def _check_repeat(record: Record, folder: Path) -> None:
             )
 
 
-def _exact_match(repeats: Sequence[Record], folder: Path) -> np.ndarray | None:
-    """Return exact match in percent, [seeds, questions]; None where no seed has finished."""
-    rows, questions = [], None
+@dataclass(frozen=True)
+class _Answers:
+    """Exact match in percent of a recipe's new seeds, [seeds, questions], and which questions belong together."""
+
+    question_ids: list[str]
+    exact_match: np.ndarray
+    clusters: Clusters
+
+
+def _exact_match(repeats: Sequence[Record], folder: Path) -> _Answers | None:
+    """Return what the new seeds of a recipe answered; None where no seed has finished."""
+    rows = []
+    found: tuple[list[str], Clusters] | None = None
     for record in repeats:
         path = folder / "trials" / record.trial_id / ANSWERS_FILE
-        ids, scores = read_scores(path)
-        if questions not in (None, ids):
+        ids, scores, clusters = read_scores(path)
+        if found is not None and found[0] != ids:
             raise DataError(f"{path}: its questions are not those of the other seeds of the same recipe")
-        questions = ids
+        found = ids, clusters
         rows.append(100.0 * scores[:, 0])
-    return np.stack(rows) if rows else None
+    return None if found is None else _Answers(found[0], np.stack(rows), found[1])
+
+
+def _mean(own: _Answers, other: _Answers | None = None) -> Interval:
+    """Return the mean exact match over seeds and questions, or its gain over the other recipe's."""
+    if other is None:
+        return crossed_mean(own.exact_match, None, own.clusters, bounds=(0.0, 100.0))
+    if own.question_ids != other.question_ids:
+        raise DataError("two recipes of the front answered other questions, so they cannot be compared")
+    return crossed_mean(own.exact_match, other.exact_match, own.clusters)
+
+
+def _may_be_none(gain: Interval) -> bool:
+    return gain.low is not None and gain.low <= 0.0
 
 
 def _memory_mb(cost: Mapping[str, Any]) -> float:

@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qa_core.config import DataConfig, RunConfig
+from qa_core.config import CHOOSE, DataConfig, RunConfig
 from qa_core.data.demonstrations import draw_demonstrations
 from qa_core.data.negatives import add_negatives, keep_unanswerable
+from qa_core.data.selection import split_confirm
 from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
 from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
@@ -30,9 +31,9 @@ class TrialData:
 
     `facts` are JSON values for the record: for each of `train`, `selection`, `evaluation` and the
     `cross_domain` sources its source, data hash, and counts of questions, paragraphs, unanswerable and skipped
-    questions and windows; beside them how many unanswerable questions of each kind are trained on, and the
-    demonstrations. The windows of an evaluation or cross-domain set are None until they are asked for; a prompted
-    network has no training windows.
+    questions and windows. For `evaluation` they also name the part that is scored and the hash of both parts. Beside
+    them stand how many unanswerable questions of each kind are trained on, and the demonstrations. The windows of an
+    evaluation or cross-domain set are None until they are asked for; a prompted network has no training windows.
     """
 
     tokenizer: "PreTrainedTokenizerFast"
@@ -91,7 +92,7 @@ def prepare(
         StorageError: the cache folder cannot be written to.
     """
     data = config.data
-    evaluation_table = _evaluation_table(data, cache_dir)
+    evaluation_table, whole_hash = evaluation_part(config, cache_dir=cache_dir)
     cross_domain_tables = {
         source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
         for source in data.cross_domain
@@ -114,7 +115,12 @@ def prepare(
     facts = {
         "train": {**_table_facts(train_table), "windows": len(train)},
         "selection": {**_table_facts(selection_table), "windows": len(selection)},
-        "evaluation": {**_table_facts(evaluation_table), "windows": None},
+        "evaluation": {
+            **_table_facts(evaluation_table),
+            "windows": None,
+            "part": config.evaluation.part,
+            "whole_data_hash": whole_hash,
+        },
         "cross_domain": {
             source: {
                 **_table_facts(table),
@@ -144,6 +150,22 @@ def prepare(
         facts,
         cross_domain_tables,
     )
+
+
+def evaluation_part(config: RunConfig, *, cache_dir: Path) -> tuple[QaTable, str]:
+    """Return the evaluation questions that the recipe is scored on, and the data hash of all of them.
+
+    With an `evaluation.confirm_share` they are those that choose the front, or those that `qa-sweep confirm` takes.
+
+    Raises:
+        ConfigError, DataError, StorageError: as for `prepare`.
+    """
+    whole = _evaluation_table(config.data, cache_dir)
+    share = config.evaluation.confirm_share
+    if share == 0.0:
+        return whole, whole.data_hash
+    choosing, confirming = split_confirm(whole, share, seed=config.data.split_seed)
+    return choosing if config.evaluation.part == CHOOSE else confirming, whole.data_hash
 
 
 def recipe_tokenizer(config: RunConfig, family: Family, *, cache_dir: Path) -> "PreTrainedTokenizerFast":

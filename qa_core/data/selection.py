@@ -5,6 +5,7 @@ Rungs score on the selection split, cut from the training articles, so that the 
 
 import numpy as np
 
+from qa_core.data.clusters import question_clusters
 from qa_core.data.table import QaTable
 from qa_core.errors import DataError
 from qa_core.seeding import numpy_generator
@@ -42,9 +43,7 @@ def split_selection(
     Raises:
         DataError: all questions stand on one paragraph.
     """
-    groups = _article_of_each_question(table)
-    if groups.max() == 0:
-        groups = table.context_index
+    groups = question_clusters(table).of_value
     sizes = np.bincount(groups)
     if len(sizes) < 2:
         raise DataError(
@@ -57,15 +56,32 @@ def split_selection(
     return table.take(np.flatnonzero(~held_out)), select_questions(selection, max_questions, seed=seed)
 
 
-def _article_of_each_question(table: QaTable) -> np.ndarray:
-    """Number the articles. A paragraph under two titles goes with the first; one without is its own."""
-    numbers: dict[object, int] = {}
-    article_of_context: dict[int, int] = {}
-    contexts = table.context_index.tolist()
-    for title, context in zip(table.rows.column("title").to_pylist(), contexts, strict=True):
-        if context not in article_of_context:
-            article_of_context[context] = numbers.setdefault(title or context, len(numbers))
-    return np.array([article_of_context[context] for context in contexts])
+def split_confirm(table: QaTable, share: float, *, seed: int) -> tuple[QaTable, QaTable]:
+    """Split an evaluation table into the part that chooses the front and the part that confirms it.
+
+    The two share no article (no paragraph where there are no titles).
+
+    Args:
+        table: the evaluation questions.
+        share: wanted share of questions in the confirming part, 0 < share < 1.
+        seed: decides which articles.
+
+    Returns:
+        (choosing, confirming), both in the table's order, neither empty.
+
+    Raises:
+        DataError: all questions stand on one paragraph.
+    """
+    clusters = question_clusters(table)
+    sizes = np.bincount(clusters.of_value)
+    if len(sizes) < 2:
+        raise DataError(
+            f"{table.source}: found one paragraph; allowed with evaluation.confirm_share: at least two, because whole "
+            "paragraphs are set aside"
+        )
+    order = numpy_generator(seed, "split_confirm").permutation(len(sizes))
+    set_aside = np.isin(clusters.of_value, _draw_groups(sizes, order, wanted=share * len(table)))
+    return table.take(np.flatnonzero(~set_aside)), table.take(np.flatnonzero(set_aside))
 
 
 def _draw_groups(sizes: np.ndarray, order: np.ndarray, *, wanted: float) -> list[int]:

@@ -1,20 +1,26 @@
 """`confirm`: the recipes of a front run again with new seeds, and which of its points are tied."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qa_core.config import CONFIRM, RunConfig, from_dict
 from qa_core.errors import ConfigError
+from qa_core.intervals import LEAST_CLUSTERS
 from sweeps import confirm as confirmation
 from sweeps.commands import sweep
+from sweeps.commands.answers import answer, load_artifact
 from sweeps.commands.results import read_front
 from sweeps.confirm import Confirmed
+from sweeps.place import default_cache_dir
 from sweeps.records import RECORDS_FILE, load
 from sweeps.spec import stored_spec
 
 if TYPE_CHECKING:
     from qa_core.intervals import Interval
+    from sweeps.front import FrontResult
+    from sweeps.records import Record
 
 
 def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
@@ -32,38 +38,99 @@ def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
         raise ConfigError(f"--seeds: found {seeds}; allowed: 1 or more")
     spec, front = stored_spec(run_dir), read_front(run_dir)
     folder = run_dir / confirmation.FOLDER
-    confirming = confirmation.plan(spec, front, load(run_dir / RECORDS_FILE).records, folder, seeds=seeds)
+    records = load(run_dir / RECORDS_FILE).records
+    confirming = confirmation.plan(spec, front, records, folder, seeds=seeds)
     here = replace(target, folder=folder)
     code = sweep.run(confirming, here, resume=True)
-    show(confirmation.judge(front, load(folder / RECORDS_FILE).records, folder))
+    shipped = _score_artifacts(front, records, run_dir)
+    show(confirmation.judge(front, load(folder / RECORDS_FILE).records, folder), shipped)
     return code
 
 
-def show(confirmed: Sequence[Confirmed]) -> None:
-    """Print one line for each point, the smallest first."""
+def show(confirmed: Sequence[Confirmed], shipped: Mapping[str, "Interval"]) -> None:
+    """Print one line for each point, the smallest first.
+
+    Args:
+        confirmed: the points.
+        shipped: exact match of each point's own artifact on the questions that were set aside, by trial; empty where
+            none were.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="The front with new seeds", caption="95 % intervals over seeds and questions")
-    for name in ("trial", "recipe", "memory [MB]", "EM [%] that chose it", "EM [%] of new seeds"):
+    table = Table(title="The front with new seeds", caption=_caption(confirmed, bool(shipped)))
+    columns = ["trial", "recipe", "memory [MB]", "EM [%] that chose it"]
+    if shipped:
+        columns.append("EM [%] of its artifact, set aside")
+    for name in (*columns, "EM [%] of new seeds", "mean and interval", "over the next smaller"):
         table.add_column(name)
-    table.add_column("mean and interval")
-    table.add_column("over the next smaller")
     for item in confirmed:
         memory = "-" if item.memory_mb is None else f"{item.memory_mb[0]:.2f} to {item.memory_mb[1]:.2f}"
-        gain = "-" if item.gain is None else _interval(item.gain)
+        gain = _shown(item.gain)
         point = item.point
         table.add_row(
             point.trial_id,
             f"{point.family} {point.methods} {point.checkpoint}",
             memory,
             f"{point.values['em_percent']:.1f}" if "em_percent" in point.values else "-",
+            *([_shown(shipped.get(point.trial_id))] if shipped else []),
             ", ".join(f"{value:.1f}" for value in item.em_percents) or "none finished",
-            "-" if item.em is None else _interval(item.em),
+            _shown(item.em),
             f"{gain}; tied with {item.tied_with}" if item.tied_with else gain,
         )
     Console().print(table)
 
 
-def _interval(interval: "Interval") -> str:
+def _score_artifacts(
+    front: "FrontResult", records: "Sequence[Record]", run_dir: Path
+) -> "dict[str, Interval]":
+    """Return the exact match of the front's own artifacts on the questions that chose nothing, by trial, in percent.
+
+    Empty where no questions were set aside. An artifact that is not there any more is left out.
+    """
+    from qa_core import evaluate
+    from qa_core.data.clusters import question_clusters
+    from qa_core.data.prepare import evaluation_part
+
+    configs = {record.trial_id: record.config for record in records}
+    intervals = {}
+    for point in front.front:
+        recipe = from_dict(RunConfig, configs[point.trial_id])
+        if not recipe.evaluation.confirm_share or point.artifact is None:
+            continue
+        folder = run_dir / point.artifact
+        if not folder.is_dir():
+            continue
+        recipe = replace(recipe, evaluation=replace(recipe.evaluation, part=CONFIRM))
+        table, _ = evaluation_part(recipe, cache_dir=default_cache_dir())
+        loaded = load_artifact(folder)
+        predictions = answer(loaded, table, device=recipe.device)
+        scores = evaluate.scores_by_question(predictions, table, loaded.null_threshold)
+        intervals[point.trial_id] = evaluate.score_intervals(scores, question_clusters(table))["em_percent"]
+    return intervals
+
+
+def _caption(confirmed: Sequence[Confirmed], has_set_aside: bool) -> str:
+    """Say what the intervals are over, and on which questions."""
+    found = next((item.em for item in confirmed if item.em is not None), None)
+    if found is None:
+        return "no new seed has finished"
+    over = f"{found.clusters} {found.unit}s"
+    if has_set_aside:
+        where = "New seeds and artifacts are scored on the questions that evaluation.confirm_share set aside."
+    else:
+        where = (
+            "The questions are those that chose the front: its scores are a little too high "
+            "(evaluation.confirm_share sets questions aside)."
+        )
+    if found.low is None:
+        return f"No intervals: there are only {over}; {LEAST_CLUSTERS} are needed. {where}"
+    return f"95 % intervals over new seeds and {over}. {where}"
+
+
+def _shown(interval: "Interval | None") -> str:
+    if interval is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.estimate:.1f}"
     return f"{interval.estimate:.1f} ({interval.low:.1f} to {interval.high:.1f})"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from qa_core.decode import Prediction
     from qa_core.intervals import Interval
 
-BOOTSTRAP_SEED = 0
-
 
 @dataclass(frozen=True)
 class Extras:
@@ -62,7 +60,7 @@ def evaluate(artifact: Path, data: str | None, *, device: str, extras: Extras) -
     loaded = load_artifact(artifact)
     if data is not None:
         result |= _on_data(loaded, data, device=device, extras=extras)
-    result |= {"artifact": str(artifact), "device": _device_name(device), "bootstrap_seed": BOOTSTRAP_SEED}
+    result |= {"artifact": str(artifact), "device": _device_name(device)}
     printed = dict(result)
     if extras.probes:
         probes = _on_probes(loaded, device=device)
@@ -88,6 +86,7 @@ def _check(data: str | None, extras: Extras) -> None:
 def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras) -> dict[str, Any]:
     """Return quality, intervals and the extras that need data, under their names."""
     from qa_core import evaluate as evaluator
+    from qa_core.data.clusters import question_clusters
     from qa_core.data.squad import load_table
     from qa_core.hardware import choose_device
     from qa_core.semantic import load_encoder
@@ -104,7 +103,7 @@ def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras
         **asdict(evaluator.quality(predictions, table, threshold)),
         "data": data,
         "data_hash": table.data_hash,
-        "intervals": _as_values(evaluator.score_intervals(scores, seed=BOOTSTRAP_SEED)),
+        "intervals": _as_values(evaluator.score_intervals(scores, question_clusters(table))),
     }
     if other is not None:
         assert extras.against is not None, "the other artifact was loaded from there"
@@ -121,10 +120,11 @@ def _against(
 ) -> dict[str, Any]:
     """Return the other's quality, and this one's scores minus the other's with what is a tie."""
     from qa_core import evaluate as evaluator
+    from qa_core.data.clusters import question_clusters
 
     predictions = answer(other, table, device=device)
     other_scores = evaluator.scores_by_question(predictions, table, other.null_threshold)
-    differences = evaluator.score_differences(scores, other_scores, seed=BOOTSTRAP_SEED)
+    differences = evaluator.score_differences(scores, other_scores, question_clusters(table))
     values = {name: {**as_json(item), "is_tied": item.holds_zero} for name, item in differences.items()}
     quality = evaluator.quality(predictions, table, other.null_threshold)
     return {"quality": as_json(quality), "difference": values}
@@ -134,16 +134,23 @@ def _semantic(
     predictions: "list[Prediction]", table: "QaTable", threshold: float | None, encoder: Any
 ) -> dict[str, Any]:
     """Return the mean cosine over all questions and over those that have an answer, with intervals."""
+    import numpy as np
+
+    from qa_core.data.clusters import question_clusters
     from qa_core.decode import final_text
-    from qa_core.intervals import bootstrap_mean
+    from qa_core.intervals import clustered_mean
     from qa_core.semantic import semantic_scores
 
     golds = table.rows.column("answer_texts").to_pylist()
     scores = semantic_scores([final_text(item, threshold) for item in predictions], golds, encoder)
-    means = {"cosine": scores, "has_ans_cosine": scores[~table.is_unanswerable]}
+    clusters = question_clusters(table)
+    chosen = {
+        "cosine": np.arange(len(table)),
+        "has_ans_cosine": np.flatnonzero(~table.is_unanswerable),
+    }
     return {
-        name: as_json(bootstrap_mean(part, seed=BOOTSTRAP_SEED)) if len(part) else None
-        for name, part in means.items()
+        name: as_json(clustered_mean(scores[rows], clusters.take(rows))) if len(rows) else None
+        for name, rows in chosen.items()
     }
 
 
@@ -152,7 +159,7 @@ def _on_probes(loaded: "LoadedArtifact", *, device: str) -> dict[str, Any]:
 
     asked = probes.probe_set(probes.load_items())
     predictions = answer(loaded, asked.table, device=device)
-    return as_json(probes.report(asked, predictions, loaded.null_threshold, seed=BOOTSTRAP_SEED))
+    return as_json(probes.report(asked, predictions, loaded.null_threshold))
 
 
 def _as_values(intervals: "dict[str, Interval]") -> dict[str, Any]:

@@ -71,6 +71,12 @@ def test_to_dict_fills_in_every_default():
         ({"methods": {"lora": 3}}, ["methods.lora", "mapping"]),
         ({"seed": -1}, ["seed", "-1"]),
         ({"evaluation": {"latency_runs": 0}}, ["evaluation.latency_runs"]),
+        ({"evaluation": {"confirm_share": 1.0}}, ["evaluation.confirm_share", "1.0", "0 <= share < 1"]),
+        (
+            {"evaluation": {"confirm_share": 0.5, "part": "both"}},
+            ["evaluation.part", "both", "choose or confirm"],
+        ),
+        ({"evaluation": {"part": "confirm"}}, ["evaluation.part", "without a confirm_share"]),
     ],
 )
 def test_a_bad_setting_is_named_with_what_was_found(change, words):

@@ -12,6 +12,7 @@ import torch
 
 from qa_core import registry
 from qa_core.config import EvaluationConfig, ModelConfig
+from qa_core.data.clusters import Clusters
 from qa_core.data.squad import QaTable, load_table, read_squad, select_questions
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
@@ -27,7 +28,7 @@ from qa_core.evaluate import (
     tune_threshold,
 )
 from qa_core.families.base import Family, GeneratedAnswer
-from qa_core.intervals import bootstrap_mean
+from qa_core.intervals import clustered_mean
 from qa_core.scores import evaluate_v2, question_scores
 
 pytestmark = pytest.mark.numeric
@@ -289,16 +290,17 @@ def test_baselines_answer_from_each_questions_own_paragraph():
 
 
 def test_intervals_and_differences_are_those_of_the_percentages():
-    scores = np.array([[1.0, 1.0], [0.0, 0.5], [0.0, 0.0], [1.0, 1.0]])
-    found = score_intervals(scores, seed=3)
+    scores = np.tile([[1.0, 1.0], [0.0, 0.5], [0.0, 0.0], [1.0, 1.0]], (5, 1))
+    clusters = Clusters("article", np.repeat(np.arange(10), 2))
+    found = score_intervals(scores, clusters)
     assert found == {
-        "em_percent": bootstrap_mean([100.0, 0.0, 0.0, 100.0], seed=3),
-        "f1_percent": bootstrap_mean([100.0, 50.0, 0.0, 100.0], seed=3),
+        "em_percent": clustered_mean(5 * [100.0, 0.0, 0.0, 100.0], clusters, bounds=(0.0, 100.0)),
+        "f1_percent": clustered_mean(5 * [100.0, 50.0, 0.0, 100.0], clusters, bounds=(0.0, 100.0)),
     }
-    other = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
-    difference = score_differences(scores, other, seed=3)
+    other = np.tile([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]], (5, 1))
+    difference = score_differences(scores, other, clusters)
     assert difference["em_percent"].estimate == 0.0
-    assert difference["f1_percent"] == bootstrap_mean([0.0, -50.0, 0.0, 100.0], seed=3)
+    assert difference["f1_percent"] == clustered_mean(5 * [0.0, -50.0, 0.0, 100.0], clusters)
 
 
 def test_quality_has_none_for_a_group_without_questions():

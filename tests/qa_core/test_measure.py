@@ -82,7 +82,7 @@ def test_the_threshold_of_the_selection_split_is_applied_to_the_evaluation_set_a
     quality, selection = scored_quality(reader, trial_data(), answers_path=tmp_path / "a")
     own = evaluate.tune_threshold(reader.predict(None, EVALUATION), EVALUATION)
     assert (quality.null_threshold, own) == (2.0, 5.0)
-    ids, scores = read_scores(tmp_path / "a")
+    ids, scores, _ = read_scores(tmp_path / "a")
     assert ids == ["e1", "e2", "e3"]
     assert scores.tolist() == [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
     assert selection == (100.0, 100.0)

@@ -274,6 +274,8 @@ def test_only_what_decides_the_teachers_numbers_decides_which_one_it_is(small_sq
         for changes in (
             {},
             {"train": {"rungs": [8, 16]}},
+            {"evaluation": {"confirm_share": 0.5}},
+            {"evaluation": {"confirm_share": 0.5, "part": "confirm"}},
             {"seed": 6},
             {"model": {"checkpoint": "tiny"}},
             {"data": {"negatives_ratio": 0.5}},
@@ -281,7 +283,8 @@ def test_only_what_decides_the_teachers_numbers_decides_which_one_it_is(small_sq
         )
     ]
     assert keys[0] == keys[1]
-    assert len(set(keys)) == trainer.calls == 5
+    assert keys[2] == keys[3]  # one teacher for the trials that choose and those that confirm
+    assert len(set(keys)) == trainer.calls == 6
 
 
 def test_a_local_checkpoint_counts_by_its_content(small_squad, tmp_path, finished):

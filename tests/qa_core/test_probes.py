@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 from collections import Counter
 from dataclasses import replace
@@ -243,7 +244,7 @@ def hand_made():
         "two_part-1/upper": ("", math.inf),
         "two_part-1/twin": ("", math.inf),
     }
-    return report(probes, answer_all(probes, texts), 5.0, seed=3)
+    return report(probes, answer_all(probes, texts), 5.0)
 
 
 def test_a_row_has_the_scores_and_outcomes_of_its_questions(hand_made):
@@ -291,13 +292,23 @@ def test_the_row_of_all_categories_holds_every_question_once(hand_made):
         hand_made.row("causal", "original")
 
 
-def test_intervals_resample_items_and_repeat_by_seed(hand_made):
+def test_intervals_are_over_passages_of_which_three_are_too_few(hand_made):
     row = hand_made.row("which_of_two", ANSWERABLE)
-    assert (row.em_percent.low, row.em_percent.high) == (0.0, 80.0)
-    assert (
-        hand_made.row("two_part", ANSWERABLE).em_percent.low
-        == hand_made.row("two_part", ANSWERABLE).em_percent.high
-    )
+    assert (row.em_percent.unit, row.em_percent.clusters) == ("paragraph", row.items)
+    assert (row.em_percent.low, row.em_percent.high) == (None, None)
+
+
+def test_a_category_of_twenty_passages_has_intervals():
+    probes = probe_set(ITEMS)
+    rng = random.Random(0)
+    answers = [
+        Prediction(item.answers[0].text if rng.random() < 0.5 else "", 0.0, 0.0, name)
+        for item, name in zip(probes.items, probes.table.question_ids, strict=True)
+    ]
+    row = report(probes, answers, None).row("pronoun_chain", ANSWERABLE)
+    assert row.items == row.em_percent.clusters == 20
+    assert row.questions > 20
+    assert 0 < row.em_percent.low < row.em_percent.estimate < row.em_percent.high < 100
 
 
 def test_a_report_is_plain_json_and_names_its_data(hand_made):
@@ -313,11 +324,11 @@ def test_gold_answers_are_right_everywhere_and_silence_is_right_on_twins_alone()
         Prediction(item.answers[0].text if variant != TWIN else "", 0.0, 0.0, name)
         for item, variant, name in zip(probes.items, probes.variants, probes.table.question_ids, strict=True)
     ]
-    found = report(probes, golds, None, seed=0)
+    found = report(probes, golds, None)
     assert len(found.rows) == len(CATEGORIES) * 7 + 8
     assert {row.em_percent.estimate for row in found.rows} == {100.0}
     silent = [Prediction("", math.inf, -math.inf, name) for name in probes.table.question_ids]
-    found = report(probes, silent, 0.0, seed=0)
+    found = report(probes, silent, 0.0)
     for row in found.rows:
         name, score = ("correct", 100.0) if row.variant == TWIN else ("null", 0.0)
         assert (row.em_percent.estimate, row.outcomes[name]) == (score, row.questions)
@@ -329,7 +340,7 @@ def test_distractors_are_named_as_such_and_score_nothing():
         Prediction(item.distractors[0], 0.0, 0.0, name)
         for item, name in zip(probes.items, probes.table.question_ids, strict=True)
     ]
-    found = report(probes, wrong, None, seed=0)
+    found = report(probes, wrong, None)
     overall = found.row(ALL, ANSWERABLE)
     assert overall.em_percent.estimate == 0.0
     assert overall.distractors == overall.questions

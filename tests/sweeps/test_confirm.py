@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from qa_core.answer_file import SCHEMA
+from qa_core.answer_file import SCHEMA, UNIT
 from qa_core.errors import DataError
 from sweeps import confirm, journal
 from sweeps.confirm import Confirmed
@@ -31,6 +31,7 @@ def trial(trial_id: str, em: float, memory: float, **changes: Any) -> Record:
         "model": {"family": "bert", "checkpoint": "micro"},
         "methods": {},
         "train": {"learning_rate": 0.1, "rungs": [10]},
+        "evaluation": {"confirm_share": 0.0},
         "seed": int(trial_id[1:]),
     }
     values = {
@@ -78,6 +79,14 @@ def test_each_recipe_of_the_front_is_planned_with_new_seeds_and_nothing_else_cha
     assert not seeds & {item.config["seed"] for item in TRIALS}
 
 
+def test_questions_that_were_set_aside_score_the_repeats_and_nothing_else_changes(tmp_path: Path) -> None:
+    trials = [replace(item, config={**item.config, "evaluation": {"confirm_share": 0.4}}) for item in TRIALS]
+    confirm.plan(spec(), compute_front(trials, spec().objectives), trials, tmp_path, seeds=1)
+    recipes = [item.recipe for item in journal.read(tmp_path).trials]
+    assert [recipe["evaluation"] for recipe in recipes] == 3 * [{"confirm_share": 0.4, "part": "confirm"}]
+    assert {recipe["train"]["learning_rate"] for recipe in recipes} == {0.1}
+
+
 def test_more_seeds_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     confirm.plan(spec(), front(), TRIALS, tmp_path, seeds=1)
     first = journal.read(tmp_path).trials
@@ -95,7 +104,7 @@ def test_a_sweep_without_a_front_cannot_be_confirmed(tmp_path: Path) -> None:
         confirm.plan(spec(), compute_front([], spec().objectives), [], tmp_path, seeds=1)
 
 
-def found(tmp_path: Path, exact: dict[str, list[np.ndarray]]) -> list[Confirmed]:
+def found(tmp_path: Path, exact: dict[str, list[np.ndarray]], *, in_article: int = 1) -> list[Confirmed]:
     """Judge a front of which each point got the given answers, one row for each new seed."""
     repeats = []
     for original, rows in exact.items():
@@ -108,8 +117,10 @@ def found(tmp_path: Path, exact: dict[str, list[np.ndarray]]) -> list[Confirmed]
                 "answer": [""] * len(row),
                 "exact_match": row.astype(float),
                 "f1": row.astype(float),
+                "cluster": np.arange(len(row), dtype=np.int32) // in_article,
             }
-            parquet.write_table(pa.table(columns, schema=SCHEMA), folder / "answers.parquet")
+            schema = SCHEMA.with_metadata({UNIT: b"article"})
+            parquet.write_table(pa.table(columns, schema=schema), folder / "answers.parquet")
             memory = 5.0 + len(repeats)
             repeats.append(trial(trial_id, 100.0 * row.mean(), memory, notes={"confirms": original}))
     failed = replace(repeats[0], trial_id="t9999", status="failed", reason="x", objectives=None, quality=None)
@@ -135,11 +146,28 @@ def test_a_gain_that_may_be_none_is_a_tie_and_one_that_is_clear_is_not(tmp_path:
     assert small.em.estimate == pytest.approx(20.5)
     assert (small.gain, small.tied_with) == (None, None)
     assert middle.gain is not None
-    assert middle.gain.low > 25
+    assert middle.gain.low is not None
+    assert middle.gain.low > 0  # 35.5, from two seeds each that differ by 1 and 2 points
     assert middle.tied_with is None
     assert large.gain is not None
-    assert large.gain.low <= 0 <= large.gain.high
+    assert large.gain.holds_zero
     assert large.tied_with == "t0002"
+
+
+def test_the_same_answers_are_worth_less_where_they_are_about_few_articles(tmp_path: Path) -> None:
+    exact = {"t0001": [right(0.2)], "t0002": [right(0.3)]}
+    _, alone, _ = found(tmp_path / "alone", exact)
+    _, together, _ = found(tmp_path / "together", exact, in_article=20)
+    _, few, _ = found(tmp_path / "few", exact, in_article=50)
+    for item in (alone, together, few):
+        assert item.gain is not None
+        assert item.gain.estimate == pytest.approx(10.0)
+    assert alone.gain is not None
+    assert (alone.gain.unit, alone.gain.clusters, alone.tied_with) == ("article", 200, None)
+    assert together.gain is not None
+    assert (together.gain.clusters, together.tied_with) == (10, "t0001")
+    assert few.gain is not None
+    assert (few.gain.clusters, few.gain.low, few.tied_with) == (4, None, None)
 
 
 def test_a_point_none_of_whose_seeds_finished_is_shown_without_numbers_and_skipped(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qa_core.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.data import windows
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.squad import QaTable
@@ -65,11 +65,12 @@ def get(many: QaTable, write: Callable[..., Path], tmp_path: Path) -> Callable[.
         train=str(train), evaluation=str(evaluation), max_length=128, stride=32, max_question_length=32
     )
 
-    def prepare_with(*, seed: int = 0, **changes: Any) -> TrialData:
+    def prepare_with(*, seed: int = 0, scoring: EvaluationConfig | None = None, **changes: Any) -> TrialData:
         config = RunConfig(
             ModelConfig(family="any"),
             data=dataclasses.replace(base, **changes),
             train=TrainConfig(epochs=1.0),
+            evaluation=scoring or EvaluationConfig(),
             seed=seed,
         )
         return prepare(config, family(), cache_dir=tmp_path / "cache")
@@ -239,3 +240,19 @@ def test_a_family_fetches_what_it_needs_before_it_is_built_and_its_facts_join_th
 ) -> None:
     data = get()
     assert data.facts["fetched"] == [len(data.tokenizer), 32, "cache"]
+
+
+def test_a_share_of_the_evaluation_articles_is_kept_from_the_trials(get: Callable[..., TrialData]) -> None:
+    whole = get()
+    choosing = get(scoring=EvaluationConfig(confirm_share=0.4))
+    confirming = get(scoring=EvaluationConfig(confirm_share=0.4, part="confirm"))
+    parts = [ids(data.evaluation_table) for data in (choosing, confirming)]
+    assert parts[0] | parts[1] == ids(whole.evaluation_table)
+    assert not parts[0] & parts[1]
+    facts = [data.facts["evaluation"] for data in (whole, choosing, confirming)]
+    assert [item["part"] for item in facts] == ["choose", "choose", "confirm"]
+    assert len({item["data_hash"] for item in facts}) == 3
+    assert {item["whole_data_hash"] for item in facts} == {facts[0]["data_hash"]}
+    for other in (choosing, confirming):
+        assert other.facts["selection"] == whole.facts["selection"]
+        assert other.facts["train"] == whole.facts["train"]

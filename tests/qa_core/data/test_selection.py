@@ -2,6 +2,7 @@
 
 import pytest
 
+from qa_core.data.selection import split_confirm
 from qa_core.data.squad import QaTable, read_squad, select_questions, split_selection
 from qa_core.errors import DataError
 
@@ -92,3 +93,23 @@ def test_a_paragraph_under_two_titles_is_on_one_side_only(document: dict, seed: 
     train, selection = split_selection(read_squad(document, "doubled"), share, seed=seed)
     assert len(selection) > 0
     assert not paragraphs(train) & paragraphs(selection)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_whole_articles_are_set_aside_to_confirm_and_nothing_is_lost(many: QaTable, share: float) -> None:
+    choosing, confirming = split_confirm(many, share, seed=5)
+    assert not articles(choosing) & articles(confirming)
+    assert sorted(choosing.question_ids + confirming.question_ids) == sorted(many.question_ids)
+    largest = max(many.rows.column("title").value_counts().field("counts").to_pylist())
+    assert abs(len(confirming) - share * len(many)) <= largest / 2
+    assert split_confirm(many, share, seed=5)[1].question_ids == confirming.question_ids
+
+
+def test_what_confirms_is_drawn_on_its_own_not_as_the_selection_part_is(many: QaTable) -> None:
+    selection, confirming = split_selection(many, 0.3, seed=5)[1], split_confirm(many, 0.3, seed=5)[1]
+    assert articles(selection) != articles(confirming)
+
+
+def test_one_paragraph_cannot_be_set_aside(table: QaTable) -> None:
+    with pytest.raises(DataError, match=r"found one paragraph; allowed with evaluation\.confirm_share"):
+        split_confirm(table.take([0, 1]), 0.5, seed=0)
