@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qa_core.data.characters import bare
 from qa_core.data.table import QaTable
 from qa_core.data.windows import WindowSet
 from qa_core.errors import DataError
@@ -99,7 +100,7 @@ def decode_spans(windows: WindowSet, table: QaTable, spans: SpanScores) -> list[
     """Return one prediction for each question of the table, in its order.
 
     The best span over the question's windows, the earliest window among equals; its text is cut from the
-    paragraph by character offsets.
+    paragraph by character offsets, without white space and format characters at its ends.
 
     Args:
         windows: all windows of the table.
@@ -129,7 +130,7 @@ def decode_spans(windows: WindowSet, table: QaTable, spans: SpanScores) -> list[
         strict=True,
     )
     return [
-        _prediction(contexts[context][first:last], null, best, question_id)
+        _prediction(bare(contexts[context][first:last]), null, best, question_id)
         for context, first, last, null, best, question_id in rows
     ]
 
@@ -140,7 +141,7 @@ def decode_generated(
     """Return one prediction for each question of the table, in its order, from generated text.
 
     The non-empty answer with the highest log-probability over the question's windows, the earliest window
-    among equals.
+    among equals, without white space and format characters at its ends.
 
     Args:
         windows: all windows of the table.
@@ -155,12 +156,13 @@ def decode_generated(
     null_scores = np.array([answer.null_log_probability for answer in answers], dtype=np.float64)
     is_nan = np.isnan(scores) | np.isnan(null_scores)
     _refuse_nan(np.where(is_nan, np.nan, 0.0), questions, table)
-    scores[[not answer.text for answer in answers]] = -math.inf
+    texts = [bare(answer.text) for answer in answers]
+    scores[[not text for text in texts]] = -math.inf
     order = np.lexsort((np.arange(len(windows)), -scores, questions))
     firsts = _first_of_each(questions[order], len(table))
     null_minima = np.minimum.reduceat(null_scores[order], firsts)
     rows = zip(order[firsts].tolist(), null_minima.tolist(), table.question_ids, strict=True)
-    return [_prediction(answers[window].text, null, scores[window], name) for window, null, name in rows]
+    return [_prediction(texts[window], null, scores[window], name) for window, null, name in rows]
 
 
 def apply_threshold(predictions: Iterable[Prediction], threshold: float | None) -> dict[str, str]:

@@ -1,15 +1,15 @@
 """Tokens of questions, paragraphs and answers, each text tokenised once; the raw material of `windows.py`.
 
-Offsets are trimmed of white space here, because byte-level and Unigram tokenizers count the space before a
-word as part of its token, and gold answers are found among the tokens here.
+Offsets are moved here to where answers begin and end (`characters.py`), because byte-level and Unigram tokenizers
+count the space before a word as part of its token and others drop marks; gold answers are found among the tokens here.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qa_core.data.characters import bare, bare_bounds, bare_offsets
 from qa_core.data.table import QaTable
 from qa_core.families.base import WindowLayout
 
@@ -42,7 +42,7 @@ class EncodedTable:
     Args:
         questions: tokens of each question, cut to its maximum length.
         contexts: tokens of each distinct paragraph.
-        char_starts, char_ends: trimmed character offsets, beside `contexts.token_ids`.
+        char_starts, char_ends: character offsets of what an answer may be, beside `contexts.token_ids`.
         context_index: the paragraph of each question.
         answer_starts, answer_ends: tokens of each question's first gold answer within its paragraph, end
             exclusive; start equals end where there is none.
@@ -111,7 +111,7 @@ def _encode_contexts(
         batch = _call(tokenizer, some, offsets=True)
         ids.extend(np.array(one, np.int32) for one in batch["input_ids"])
         offsets.extend(
-            _trim(text, np.array(one, np.int32).reshape(-1, 2))
+            bare_offsets(text, np.array(one, np.int32).reshape(-1, 2))
             for text, one in zip(some, batch["offset_mapping"], strict=True)
         )
     flat = np.concatenate(offsets)
@@ -137,34 +137,13 @@ def _token_lists(pieces: list[np.ndarray]) -> TokenLists:
     return TokenLists(np.concatenate(pieces), np.concatenate(([0], np.cumsum(lengths))))
 
 
-def _trim(text: str, offsets: np.ndarray) -> np.ndarray:
-    """Move offsets [tokens, 2] inwards past white space; a token of white space alone becomes empty."""
-    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    is_space = _space_table()[np.minimum(codes, 0xFFFF)]
-    characters = np.arange(len(codes) + 1, dtype=np.int32)
-    # The nearest character at or after each place, and the end of the nearest one before it, that is not
-    # white space.
-    following = np.minimum.accumulate(
-        np.append(np.where(is_space, len(codes), characters[:-1]), len(codes))[::-1]
-    )[::-1]
-    preceding = np.maximum.accumulate(np.insert(np.where(is_space, 0, characters[1:]), 0, 0))
-    starts = np.minimum(following[offsets[:, 0]], offsets[:, 1])
-    return np.stack((starts, np.maximum(preceding[offsets[:, 1]], starts)), axis=1).astype(np.int32)
-
-
-@cache
-def _space_table() -> np.ndarray:
-    """Whether a character is white space, for codes up to 0xFFFF; there is none above."""
-    return np.array([chr(code).isspace() for code in range(0x10000)])
-
-
 def _targets(
     tokenizer: "PreTrainedTokenizerFast", texts: list[str], layout: WindowLayout
 ) -> TokenLists | None:
     if layout.null_text is None:
         return None
     space = layout.null_text[: len(layout.null_text) - len(layout.null_text.lstrip())]
-    bare = _encode(tokenizer, [*(space + text.strip() for text in texts), layout.null_text])
+    bare = _encode(tokenizer, [*(space + bare(text) for text in texts), layout.null_text])
     end = np.array(layout.target_end, np.int32)
     return _token_lists([np.concatenate((bare[index], end)) for index in range(len(texts) + 1)])
 
@@ -174,9 +153,10 @@ def _covering_tokens(
 ) -> tuple[int, int]:
     """Return the first token that overlaps the answer and the one after the last; (0, 0) when none does.
 
-    White space at the answer's ends does not count. None does where the tokenizer dropped all its characters.
+    White space and format characters at the answer's ends do not count. None overlaps where the tokenizer dropped all
+    its characters.
     """
-    first = start + len(text) - len(text.lstrip())
+    first, end = (start + place for place in bare_bounds(text))
     first_token = int(np.searchsorted(char_ends, first, side="right"))
-    end_token = int(np.searchsorted(char_starts, first + len(text.strip()), side="left"))
+    end_token = int(np.searchsorted(char_starts, end, side="left"))
     return (first_token, end_token) if text and end_token > first_token else (0, 0)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WindowLengths", "WindowSet", "build_windows", "no_windows"]
 
-FORMAT = 1  # raise it when the file's columns or their meaning change: older cache files are then left alone
+FORMAT = 2  # raise it when the file's columns or their meaning change: older cache files are then left alone
 
 
 class WindowSet:
@@ -73,7 +73,7 @@ class WindowSet:
 
     @cached_property
     def char_ends(self) -> np.ndarray:
-        """Character after each context token, white space left out, -1 outside the context, flat int32."""
+        """Character after each context token as `characters.py` moves it, -1 outside the context, flat int32."""
         return self._values("char_ends")
 
     @cached_property
