@@ -168,7 +168,7 @@ def probe_set(items: Sequence[ProbeItem]) -> ProbeSet:
     builder = TableBuilder(SOURCE)
     asked: list[tuple[ProbeItem, str]] = []
     for item in items:
-        builder.text(f"{item.item_id}.context", item.context)
+        builder.fields.text(f"{item.item_id}.context", item.context)
         for variant, question in item.questions().items():
             golds = () if variant == TWIN else item.answers
             values = {

@@ -8,7 +8,7 @@ traceback, this raises `DataError`. Standard library only. How models are scored
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ OFFICIAL_VERSIONS = ("v1.1", "v2.0")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only: typographic quotes and dashes stay
 SHOWN_IDS = 3
+MANY_MISSING = 0.01  # of the questions
 
 
 def normalize_answer(text: str) -> str:
@@ -62,26 +63,41 @@ def question_scores(golds: Sequence[str], prediction: str) -> tuple[int, float]:
 
 
 def gold_answers(articles: Any, *, source: str = "data") -> dict[str, list[str]]:
-    """Return question id -> gold texts of a SQuAD document's `data`, in its order.
+    """Return question id -> gold texts of a document's `data`, in its order.
+
+    Questions are found and their fields checked as for training, but for what a score does not need: titles, contexts,
+    question texts and offsets.
 
     Raises:
         DataError: a field is missing or of the wrong type, or an id occurs twice; names the place.
     """
+    from qa_core.data.articles import articles_of, questions_of
+    from qa_core.data.fields import Fields
+
+    fields = Fields(source)
     golds: dict[str, list[str]] = {}
-    for place, question in _questions(articles, source):
-        question_id, answers = question.get("id"), question.get("answers")
-        if not isinstance(question_id, str):
-            raise DataError(f"{source}: {place}.id: found {question_id!r}; allowed: text")
+    for found in questions_of(
+        articles_of({"data": articles}, source), fields, on_bad=_refuse, golds_only=True
+    ):
+        place, values = found.place, found.values
+        if not isinstance(values, dict):
+            raise fields.bad(place, values, "an object with id and answers")
+        question_id = fields.question_id(f"{place}.id", values.get("id"))
         if question_id in golds:
-            raise DataError(f"{source}: {place}.id: found {question_id!r} a second time; allowed: once")
-        if not isinstance(answers, list) or not all(_is_answer(answer) for answer in answers):
-            raise DataError(
-                f"{source}: {place}.answers: found {answers!r}; allowed: a list of objects with text"
-            )
+            raise fields.bad(f"{place}.id", question_id, "ids that occur once")
+        named = {"question_id": question_id}
+        answers = fields.answers(place, values, empty_is_unanswerable=True, named=named)
+        for index, answer in enumerate(answers):
+            if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
+                raise fields.bad(f"{place}.answers[{index}]", answer, "an object with text", **named)
         golds[question_id] = [answer["text"] for answer in answers]
     if not golds:
         raise DataError(f"{source}: found no questions; allowed: at least one")
     return golds
+
+
+def _refuse(error: DataError, questions: int) -> None:
+    raise error
 
 
 def evaluate_v1(articles: Any, predictions: Mapping[str, Any]) -> dict[str, float]:
@@ -136,11 +152,13 @@ def score_file(
     na_prob_path: str | Path | None = None,
     na_threshold: float = 1.0,
     strict: bool = False,
+    skip_bad_examples: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Score a file of predictions against a data file.
 
     Args:
-        data_path: SQuAD JSON of either version (.json, .gz), or Parquet.
+        data_path: a file as `qa_core.data.squad.load_table` reads it (.json, .json.gz, .parquet).
         predictions_path: JSON object of question id -> text.
         official: "v1.1" or "v2.0" do as those scripts do. None scores by the v2.0 rules, but a missing
             prediction counts as "", and `missing_predictions` and `extra_predictions` count missing and
@@ -148,21 +166,34 @@ def score_file(
         na_prob_path: JSON object of question id -> how likely it is that there is no answer.
         na_threshold: see `evaluate_v2`.
         strict: refuse a file that lacks predictions.
+        skip_bad_examples: leave out what `load_table` leaves out, so that the score is of the same questions.
+        warn: told where more than 1 % of the questions have no prediction; None: nobody is.
 
     Raises:
-        DataError: a file is missing or malformed, or predictions are missing where that is not allowed.
+        DataError: a file is missing or malformed, no prediction is of a question of the data, or predictions are
+            missing where that is not allowed.
         ConfigError: `official` is unknown, or v1.1 is asked for together with `na_prob_path`.
     """
     if official is not None and official not in OFFICIAL_VERSIONS:
         raise ConfigError(f"official: {unknown('version', official, OFFICIAL_VERSIONS)}")
     if official == "v1.1" and na_prob_path is not None:
         raise ConfigError("official: found v1.1 together with no-answer probabilities; allowed: v2.0")
-    golds = _read_golds(Path(data_path))
+    golds = _read_golds(Path(data_path), skip_bad_examples=skip_bad_examples)
     predictions = _read_object(Path(predictions_path), "question id -> answer text")
     na_probs = _read_object(Path(na_prob_path), "question id -> number") if na_prob_path is not None else None
     missing = [question_id for question_id in golds if question_id not in predictions]
+    if len(missing) == len(golds):
+        raise DataError(
+            f"{predictions_path}: found {len(predictions)} predictions, none for a question of {data_path} (which has "
+            f"{_shown(missing)}); allowed: predictions for these questions"
+        )
     if missing and strict:
         raise DataError(f"{predictions_path}: {_shown(missing)} of {len(golds)} questions have no prediction")
+    if warn is not None and len(missing) > MANY_MISSING * len(golds):
+        warn(
+            f"{predictions_path}: {_shown(missing)} of {len(golds)} questions of {data_path} have no prediction and "
+            "count as wrong, or as right where no answer is right; is it a file for other data?"
+        )
     if official == "v1.1":
         return _score_v1(golds, predictions, source=str(predictions_path), data=str(data_path))
     if official is None:
@@ -265,25 +296,6 @@ def _means(scores: Iterable[tuple[float, float]]) -> dict[str, float]:
     return {"exact": 100.0 * sum(exact) / total, "f1": 100.0 * sum(f1) / total, "total": total}
 
 
-def _questions(articles: Any, source: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    for article_place, article in _items(articles, "data", source):
-        for place, paragraph in _items(article.get("paragraphs"), f"{article_place}.paragraphs", source):
-            yield from _items(paragraph.get("qas"), f"{place}.qas", source)
-
-
-def _items(values: Any, place: str, source: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(values, list):
-        raise DataError(f"{source}: {place}: found {type(values).__name__}; allowed: a list of objects")
-    for index, value in enumerate(values):
-        if not isinstance(value, Mapping):
-            raise DataError(f"{source}: {place}[{index}]: found {type(value).__name__}; allowed: an object")
-        yield f"{place}[{index}]", value
-
-
-def _is_answer(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("text"), str)
-
-
 def _text(predictions: Mapping[str, Any], question_id: str, source: str) -> str:
     value = predictions[question_id]
     if not isinstance(value, str):
@@ -301,14 +313,16 @@ def _number(na_probs: Mapping[str, Any] | None, question_id: str, source: str) -
     return value
 
 
-def _read_golds(path: Path) -> dict[str, list[str]]:
-    if path.suffix == ".parquet":
+def _read_golds(path: Path, *, skip_bad_examples: bool) -> dict[str, list[str]]:
+    if path.suffix == ".parquet" or skip_bad_examples:
         from qa_core.data.squad import load_table
 
-        examples = load_table(str(path), split="dev").examples()
-        return {example.question_id: [answer.text for answer in example.answers] for example in examples}
-    document = _read_object(path, "`data`, a list of articles")
-    return gold_answers(document.get("data"), source=str(path))
+        table = load_table(str(path), split="dev", skip_bad_examples=skip_bad_examples)
+        return dict(zip(table.question_ids, table.rows.column("answer_texts").to_pylist(), strict=True))
+    from qa_core.data.articles import articles_of
+    from qa_core.data.json_file import read_json
+
+    return gold_answers(articles_of(read_json(path), str(path)), source=str(path))
 
 
 def _read_object(path: Path, allowed: str) -> dict[str, Any]:

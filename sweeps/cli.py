@@ -36,6 +36,12 @@ AllowMixed = Annotated[
         "again with --resume.",
     ),
 ]
+SkipBadExamples = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-examples", help="Leave out malformed questions, as data.skip_bad_examples does."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a sweep.")]
 Artifact = Annotated[
     Path, typer.Argument(metavar="ARTIFACT", help="Folder of a trial's artifact, or an export.")
@@ -200,12 +206,13 @@ def evaluate(
         Path | None, typer.Option(help="Also write the object here, with every answer to the probes.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
+    skip_bad_examples: SkipBadExamples = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Score a model on data, with intervals and baselines; prints one JSON object."""
     from sweeps.commands import evaluation
 
-    extras = evaluation.Extras(against, semantic, probes, output, force)
+    extras = evaluation.Extras(against, semantic, probes, output, force, skip_bad_examples)
     return evaluation.evaluate(artifact, data, device=device, extras=extras)
 
 
@@ -232,7 +239,7 @@ def predict(
 
 @app.command()
 def score(
-    data: Annotated[Path, typer.Argument(help="SQuAD file with the gold answers.")],
+    data: Annotated[Path, typer.Argument(help="SQuAD or Parquet file with the gold answers.")],
     predictions: Annotated[Path, typer.Argument(help="JSON object: question id to answer.")],
     na_prob: Annotated[
         Path | None, typer.Option(help="JSON object: question id to no-answer probability.")
@@ -242,6 +249,7 @@ def score(
         Literal["v1.1", "v2.0"] | None, typer.Option(help="Keys and rules of that official script.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A missing prediction is an error.")] = False,
+    skip_bad_examples: SkipBadExamples = False,
 ) -> int:
     """Score a file of predictions; prints one JSON object."""
     import json
@@ -255,6 +263,8 @@ def score(
         na_prob_path=na_prob,
         na_threshold=na_prob_thresh,
         strict=strict,
+        skip_bad_examples=skip_bad_examples,
+        warn=lambda text: print(f"warning: {text}", file=sys.stderr),
     )
     print(json.dumps(scores, indent=2))
     return DONE

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 LONGEST_NAME = 250  # characters; MLflow's limits
@@ -36,6 +37,15 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
+def distinct_names(names: Iterable[str]) -> dict[str, str]:
+    """Return for each name one that may be part of a path of names; those that would become the same keep a digest."""
+    plain = {name: REFUSED_CHARACTERS.sub("_", name).replace("/", "_") for name in names}
+    counts = Counter(plain.values())
+    return {
+        name: short if counts[short] == 1 else f"{short}-{_digest(name)}" for name, short in plain.items()
+    }
+
+
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         path = f"{prefix}{key}"
@@ -50,5 +60,8 @@ def _name(path: str) -> str:
     name = REFUSED_CHARACTERS.sub("_", path)
     if len(name) <= LONGEST_NAME:
         return name
-    digest = hashlib.sha256(path.encode()).hexdigest()[:8]
-    return f"{name[: LONGEST_NAME - 9]}-{digest}"
+    return f"{name[: LONGEST_NAME - 9]}-{_digest(path)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

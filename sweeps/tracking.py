@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qa_core.errors import ConfigError
-from sweeps.flatten import numbers, texts
+from sweeps.flatten import distinct_names, numbers, texts
 from sweeps.masking import masked_text, masked_values
 
 if TYPE_CHECKING:
@@ -279,7 +279,8 @@ class _Runs:
             final |= numbers(record.get(section) or {})
         others = record.get("cross_domain") or {}
         # MLflow takes a name for a path and refuses those that are not in their shortest form.
-        final |= numbers({"cross_domain": {name.replace("/", "_"): item for name, item in others.items()}})
+        names = distinct_names(others)
+        final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
         step = int(curve[-1]["examples_seen"]) if curve else 0
         self.log_numbers(run_id, final, step=step, seconds=float(record.get("seconds") or 0.0))
         for name in TAGGED:

@@ -1,18 +1,21 @@
 """Readers of the hub's column layout: Parquet files and data sets named by their hub name.
 
-Columns: id, title (may be absent), context, question, answers {text: list, answer_start: list}. There is no
-`is_impossible` there: a question with empty lists has no answer. JSON files are read in `squad.py`.
+Columns: id, context, question, answers {text: list, answer_start: list}; title and is_impossible may be absent: a
+question with empty lists has no answer. JSON files are read in `squad.py`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qa_core.data.table import BadExample, QaTable, TableBuilder
+from qa_core.data.fields import BadExample
+from qa_core.data.table import QaTable, TableBuilder
 from qa_core.data.table_cache import cached_table
 from qa_core.errors import DataError
 
 COLUMNS = ("id", "context", "question", "answers")
+COLUMNS_WANTED = "id, title, context, question, answers {text: list, answer_start: list}"  # for messages
+OPTIONAL_COLUMNS = ("title", "is_impossible")
 HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 
@@ -31,7 +34,7 @@ def read_parquet(path: Path, *, skip_bad_examples: bool) -> QaTable:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: found {error}; allowed: a complete Parquet file") from error
     _check_columns(str(path), names)
-    columns = [*COLUMNS, *(["title"] if "title" in names else [])]
+    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names]
     try:
         rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -40,26 +43,30 @@ def read_parquet(path: Path, *, skip_bad_examples: bool) -> QaTable:
 
 
 def read_hub(name: str, *, split: str, skip_bad_examples: bool, cache_dir: Path | None = None) -> QaTable:
-    """Download (once) and read a hub data set; split "train" or "dev", which is the hub's `validation`.
+    """Download (once) and read a hub data set: NAME, NAME:CONFIGURATION, either with @SPLIT.
 
-    The library keeps what it has downloaded in a cache of its own; `cache_dir` is where the table goes that is made
-    of it, None for nowhere.
+    Without @SPLIT "train" is the hub's `train` and "dev" its `validation`. The library keeps what it has downloaded in
+    a cache of its own; `cache_dir` is where the table goes that is made of it, None for nowhere.
 
     Raises:
-        DataError: the hub cannot be reached or has no such data set or split, or a row is malformed.
+        DataError: the hub cannot be reached or has no such data set, configuration or split, or a row is malformed.
     """
     import datasets
 
-    hub_split = HUB_SPLITS[split]
+    rest, _, named_split = name.partition("@")
+    owner_and_name, _, configuration = rest.partition(":")
+    hub_split = named_split or HUB_SPLITS[split]
     try:
-        rows = datasets.load_dataset(name, split=hub_split)
+        rows = datasets.load_dataset(
+            owner_and_name, *([configuration] if configuration else []), split=hub_split
+        )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"data set {name!r}, split {hub_split!r}: the hub gave {type(error).__name__}: {error}. Where "
-            "the hub cannot be reached, give a SQuAD file (.json, .json.gz), a Parquet file or `sample`, "
-            "the built-in corpus"
+            f"data set {name!r}, split {hub_split!r}: the hub gave {type(error).__name__}: {error}. A configuration or "
+            f"another split is named so: {owner_and_name}:CONFIGURATION, {owner_and_name}@SPLIT. Where the hub cannot "
+            "be reached, give a SQuAD file (.json, .json.gz), a Parquet file or `sample`, the built-in corpus"
         ) from error
-    source = f"{name}:{hub_split}"
+    source = name if named_split else f"{name}:{hub_split}"
     _check_columns(source, rows.column_names)
     files = [Path(item["filename"]) for item in rows.cache_files]
 
@@ -79,41 +86,28 @@ def read_hub(name: str, *, split: str, skip_bad_examples: bool, cache_dir: Path 
 
 
 def _check_columns(source: str, found: Iterable[str]) -> None:
-    missing = [name for name in COLUMNS if name not in set(found)]
+    names = list(found)
+    missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise DataError(
-            f"{source}: found columns {', '.join(found)}; missing: {', '.join(missing)} "
-            "(allowed: id, title, context, question, answers)"
+            f"{source}: found columns {', '.join(names)}; missing: {', '.join(missing)} (allowed: {COLUMNS_WANTED}; "
+            "title and is_impossible may be absent). Rename them with rename_column of the library `datasets`, "
+            "and write a Parquet file with to_parquet"
         )
 
 
 def _read_rows(source: str, rows: Iterable[Mapping[str, Any]], *, skip_bad_examples: bool) -> QaTable:
-    builder = TableBuilder(source)
+    builder = TableBuilder(source, skip_bad_answers=skip_bad_examples)
+    fields = builder.fields
     for number, row in enumerate(rows):
         place = f"row {number}"
         try:
             named = {"question_id": row["id"]} if isinstance(row["id"], str) else {}
-            title = row.get("title") or ""
-            if not isinstance(title, str):
-                raise builder.bad(f"{place}.title", title, "text", **named)
-            context = builder.text(f"{place}.context", row["context"], **named)
-            answers = list(_answers(builder, f"{place}.answers", row["answers"], named))
-            values = {"id": row["id"], "question": row["question"], "answers": answers}
-            builder.add_question(place, values, context=context, title=title, empty_is_unanswerable=True)
+            title = fields.title(f"{place}.title", row.get("title"), **named)
+            context = fields.text(f"{place}.context", row["context"], **named)
+            builder.add_question(place, dict(row), context=context, title=title, empty_is_unanswerable=True)
         except BadExample:
             if not skip_bad_examples:
                 raise
             builder.skipped += 1
     return builder.build()
-
-
-def _answers(
-    builder: TableBuilder, place: str, value: Any, named: dict[str, str]
-) -> Iterator[dict[str, Any]]:
-    """Turn {text: [...], answer_start: [...]} into the JSON layout's list of objects."""
-    texts = value.get("text") if isinstance(value, Mapping) else None
-    starts = value.get("answer_start") if isinstance(value, Mapping) else None
-    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
-        raise builder.bad(place, value, "two lists of equal length, text and answer_start", **named)
-    for text, start in zip(texts, starts, strict=True):
-        yield {"text": text, "answer_start": start}

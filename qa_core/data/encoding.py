@@ -65,7 +65,7 @@ def encode_table(
 ) -> EncodedTable:
     """Tokenise a table, without the tokenizer's own special tokens: the layout places those."""
     questions = [text.lstrip() for text in table.rows.column("question").to_pylist()]
-    contexts, char_starts, char_ends = _encode_contexts(tokenizer, table.contexts.to_pylist())
+    contexts, char_starts, char_ends = encode_contexts(tokenizer, table.contexts.to_pylist())
     answers = [
         (texts[0], starts[0]) if texts else ("", 0)
         for texts, starts in zip(
@@ -78,7 +78,7 @@ def encode_table(
     for question, (text, start) in enumerate(answers):
         context = table.context_index[question]
         tokens = slice(contexts.starts[context], contexts.starts[context + 1])
-        answer_spans[question] = _covering_tokens(char_starts[tokens], char_ends[tokens], text, start)
+        answer_spans[question] = covering_tokens(char_starts[tokens], char_ends[tokens], text, start)
     return EncodedTable(
         questions=_encode(tokenizer, questions, max_length=max_question_length),
         contexts=contexts,
@@ -87,23 +87,16 @@ def encode_table(
         context_index=table.context_index,
         answer_starts=answer_spans[:, 0],
         answer_ends=answer_spans[:, 1],
-        targets=_targets(tokenizer, [text for text, _ in answers], layout),
+        targets=None
+        if layout.null_text is None
+        else encode_targets(tokenizer, [text for text, _ in answers], layout),
     )
 
 
-def _encode(
-    tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, max_length: int | None = None
-) -> TokenLists:
-    pieces: list[np.ndarray] = []
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        batch = _call(tokenizer, texts[start : start + TEXTS_AT_ONCE], offsets=False)
-        pieces.extend(np.array(ids[:max_length], np.int32) for ids in batch["input_ids"])
-    return _token_lists(pieces)
-
-
-def _encode_contexts(
+def encode_contexts(
     tokenizer: "PreTrainedTokenizerFast", texts: list[str]
 ) -> tuple[TokenLists, np.ndarray, np.ndarray]:
+    """Return the tokens of each text and, beside their flat ids, first and end character of what an answer may be."""
     ids: list[np.ndarray] = []
     offsets: list[np.ndarray] = []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -116,6 +109,42 @@ def _encode_contexts(
         )
     flat = np.concatenate(offsets)
     return _token_lists(ids), np.ascontiguousarray(flat[:, 0]), np.ascontiguousarray(flat[:, 1])
+
+
+def encode_targets(
+    tokenizer: "PreTrainedTokenizerFast", texts: list[str], layout: WindowLayout
+) -> TokenLists:
+    """Return what a generating model shall write for each answer and, last, where there is none; ends included.
+
+    A leading space of the null text is put before every answer too.
+    """
+    assert layout.null_text is not None, "only a generating layout has targets"
+    space = layout.null_text[: len(layout.null_text) - len(layout.null_text.lstrip())]
+    bare_lists = _encode(tokenizer, [*(space + bare(text) for text in texts), layout.null_text])
+    end = np.array(layout.target_end, np.int32)
+    return _token_lists([np.concatenate((bare_lists[index], end)) for index in range(len(texts) + 1)])
+
+
+def covering_tokens(char_starts: np.ndarray, char_ends: np.ndarray, text: str, start: int) -> tuple[int, int]:
+    """Return the first token that overlaps the answer and the one after the last; (0, 0) when none does.
+
+    White space and format characters at the answer's ends do not count. None overlaps where the tokenizer dropped all
+    its characters.
+    """
+    first, end = (start + place for place in bare_bounds(text))
+    first_token = int(np.searchsorted(char_ends, first, side="right"))
+    end_token = int(np.searchsorted(char_starts, end, side="left"))
+    return (first_token, end_token) if end > first and end_token > first_token else (0, 0)
+
+
+def _encode(
+    tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, max_length: int | None = None
+) -> TokenLists:
+    pieces: list[np.ndarray] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        batch = _call(tokenizer, texts[start : start + TEXTS_AT_ONCE], offsets=False)
+        pieces.extend(np.array(ids[:max_length], np.int32) for ids in batch["input_ids"])
+    return _token_lists(pieces)
 
 
 def _call(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, offsets: bool) -> dict[str, list]:
@@ -135,28 +164,3 @@ def _call(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, offsets: bo
 def _token_lists(pieces: list[np.ndarray]) -> TokenLists:
     lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
     return TokenLists(np.concatenate(pieces), np.concatenate(([0], np.cumsum(lengths))))
-
-
-def _targets(
-    tokenizer: "PreTrainedTokenizerFast", texts: list[str], layout: WindowLayout
-) -> TokenLists | None:
-    if layout.null_text is None:
-        return None
-    space = layout.null_text[: len(layout.null_text) - len(layout.null_text.lstrip())]
-    bare = _encode(tokenizer, [*(space + bare(text) for text in texts), layout.null_text])
-    end = np.array(layout.target_end, np.int32)
-    return _token_lists([np.concatenate((bare[index], end)) for index in range(len(texts) + 1)])
-
-
-def _covering_tokens(
-    char_starts: np.ndarray, char_ends: np.ndarray, text: str, start: int
-) -> tuple[int, int]:
-    """Return the first token that overlaps the answer and the one after the last; (0, 0) when none does.
-
-    White space and format characters at the answer's ends do not count. None overlaps where the tokenizer dropped all
-    its characters.
-    """
-    first, end = (start + place for place in bare_bounds(text))
-    first_token = int(np.searchsorted(char_ends, first, side="right"))
-    end_token = int(np.searchsorted(char_starts, end, side="left"))
-    return (first_token, end_token) if text and end_token > first_token else (0, 0)

@@ -8,6 +8,10 @@ from typing import Any
 
 from qa_core.errors import DataError
 
+LINES_HINT = (
+    "Where each line is an object of its own (JSON lines), convert the file: datasets.load_dataset('json', "
+    "data_files=..., split='train').to_parquet('FILE.parquet')"
+)
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -34,7 +38,8 @@ def read_json(path: Path) -> Any:
         ) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise DataError(f"{path}: {place}: {error.msg}; allowed: one JSON document") from error
+        hint = f". {LINES_HINT}" if error.msg == "Extra data" else ""  # a second document
+        raise DataError(f"{path}: {place}: {error.msg}; allowed: one JSON document{hint}") from error
     except (ValueError, RecursionError) as error:  # thousands of digits in a number, or of open brackets
         raise DataError(f"{path}: {error}; allowed: one JSON document") from error
 

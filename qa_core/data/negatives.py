@@ -6,6 +6,7 @@ because it seldom speaks of the question's subject; another paragraph of the sam
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -172,7 +173,7 @@ def _with_pairs(table: QaTable, pairs: list[tuple[int, int]]) -> QaTable:
         "answer_starts": [[] for _ in pairs],
     }
     rows = pa.concat_tables([table.rows, pa.table(columns, schema=SCHEMA)]).combine_chunks()
-    return QaTable(rows, table.contexts, table.source, table.skipped)
+    return replace(table, rows=rows)
 
 
 def _title_of_each_context(table: QaTable) -> dict[int, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core.config import CHOOSE, DataConfig, RunConfig
 from qa_core.data.demonstrations import draw_demonstrations
 from qa_core.data.negatives import add_negatives, keep_unanswerable
+from qa_core.data.overlap import overlap
 from qa_core.data.selection import split_confirm
 from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
 from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
@@ -125,13 +126,13 @@ def prepare(
             source: {
                 **_table_facts(table),
                 "windows": None,
-                "contexts_in_train": _shared_contexts(table, source_table),
+                **_in_train(table, source_table),
             }
             for source, table in cross_domain_tables.items()
         },
         **mixture,
         "demonstrations": _demonstration_facts(family, layout),
-        "evaluation_contexts_in_train": _shared_contexts(evaluation_table, source_table),
+        **{f"evaluation_{name}": count for name, count in _in_train(evaluation_table, source_table).items()},
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "split_seed": data.split_seed,
         "versions": {name: version(name) for name in ("tokenizers", "transformers", "pyarrow")},
@@ -244,9 +245,10 @@ def _table_facts(table: QaTable) -> dict[str, Any]:
         "paragraphs": len(table.contexts),
         "unanswerable": int(table.is_unanswerable.sum()),
         "skipped": table.skipped,
+        "skipped_answers": table.skipped_answers,
     }
 
 
-def _shared_contexts(table: QaTable, other: QaTable) -> int:
-    found = set(other.contexts.to_pylist())
-    return sum(context in found for context in table.contexts.to_pylist())
+def _in_train(table: QaTable, source: QaTable) -> dict[str, int]:
+    found = overlap(table, source)
+    return {"contexts_in_train": found.paragraphs, "questions_in_train": found.questions}

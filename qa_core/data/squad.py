@@ -1,19 +1,21 @@
 """Readers: a source name becomes a table of checked questions.
 
-A source is `sample` (the built-in corpus), a SQuAD v1.1 or v2.0 file (.json, .json.gz), a Parquet file, or
-the name of a data set on the hub. What is malformed is refused with file, place and field. Tables are in
-`table.py`, the hub's column layout in `columns.py`, subsets and splits in `selection.py`.
+A source is `sample` (the built-in corpus), a JSON file (.json, .json.gz) of SQuAD v1.1 or v2.0 or of rows, a Parquet
+file, or the name of a data set on the hub. What is malformed is refused with file, place and field. Tables are in
+`table.py`, the layouts of JSON in `articles.py`, the hub's columns in `columns.py`, subsets and splits in
+`selection.py`.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qa_core.data.columns import HUB_SPLITS, read_hub, read_parquet
+from qa_core.data.articles import articles_of, questions_of
+from qa_core.data.columns import COLUMNS_WANTED, HUB_SPLITS, read_hub, read_parquet
+from qa_core.data.fields import BadExample
 from qa_core.data.json_file import read_json
 from qa_core.data.selection import select_questions, split_selection
-from qa_core.data.table import BadExample, QaTable, TableBuilder, shown
+from qa_core.data.table import QaTable, TableBuilder
 from qa_core.data.table_cache import cached_table
 from qa_core.errors import DataError
 
@@ -21,8 +23,21 @@ __all__ = ["QaTable", "is_file_source", "load_questions", "load_table", "select_
 
 FILE_SUFFIXES = (".json", ".json.gz", ".parquet")
 ANSWER_FIELDS = ("answers", "is_impossible", "plausible_answers")
-SOURCES = "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (owner/name)"
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
+# What is not read itself, by the name under which `datasets` reads it.
+CONVERTIBLE = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".jsonl.gz": "json",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "csv",
+    ".arrow": "arrow",
+}
+SOURCES = (
+    "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (owner/name, owner/name:configuration, "
+    "owner/name@split)"
+)
+HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w.-]+|[\w-]+)(:[\w.-]+)?(@[\w.-]+)?")
 
 
 def load_table(
@@ -33,8 +48,9 @@ def load_table(
     Args:
         source: `sample`, the path of a .json, .json.gz or .parquet file, or a hub data set name.
         split: "train" or "dev"; a file is read whole, whatever the split.
-        skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`. A file that
-            cannot be read at all is refused all the same.
+        skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`; of a question with
+            good answers, the bad ones alone, counted in `skipped_answers`. A file that cannot be read at all is
+            refused all the same.
         cache_dir: where the table is kept for the other trials of the machine; None: it is parsed again each time.
 
     Raises:
@@ -86,8 +102,25 @@ def _existing_file(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.is_file() or not path.name.endswith(FILE_SUFFIXES):
         kind = "a folder" if path.is_dir() else "a file of another kind"
-        raise DataError(f"{source}: found {kind}; allowed: {SOURCES}")
+        raise DataError(f"{source}: found {kind}; allowed: {SOURCES}{_how_to_convert(path)}")
     return path
+
+
+def _how_to_convert(path: Path) -> str:
+    """Return how the library `datasets` makes a Parquet file of a source of another kind; "" where it cannot."""
+    named = repr(str(path))
+    if path.is_dir():
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            part = "" if (path / "state.json").is_file() else '["train"]'
+            return f". Convert it: datasets.load_from_disk({named}){part}.to_parquet('FILE.parquet')"
+        return ". Name one of its files"
+    format_name = next((name for suffix, name in CONVERTIBLE.items() if path.name.endswith(suffix)), None)
+    if format_name is None:
+        return ""
+    return (
+        f". Convert it: datasets.load_dataset({format_name!r}, data_files={named}, split='train')"
+        f".to_parquet('FILE.parquet'), with the columns {COLUMNS_WANTED}"
+    )
 
 
 def _exists(source: str) -> bool:
@@ -117,90 +150,34 @@ def is_file_source(source: str) -> bool:
 
 
 def read_squad(document: Any, source: str, *, skip_bad_examples: bool = False) -> QaTable:
-    """Turn a parsed SQuAD document, v1.1 or v2.0, into a table.
+    """Turn a parsed JSON document, SQuAD v1.1 or v2.0 or one row for each question, into a table.
 
     Args:
-        document: the mapping with `version` and `data`.
+        document: the mapping with `version` and `data`, see `articles.py`.
         source: its name in messages and records.
         skip_bad_examples: as for `load_table`.
 
     Raises:
         DataError: as for `load_table`.
     """
-    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
-        found = (
-            f"an object with {', '.join(map(repr, document)) or 'no keys'}"
-            if isinstance(document, dict)
-            else ""
-        )
-        raise DataError(f"{source}: found {found or shown(document)}; allowed: an object with a list `data`")
-    builder = TableBuilder(source)
+    articles = articles_of(document, source)
+    builder = TableBuilder(source, skip_bad_answers=skip_bad_examples)
     is_version_2 = str(document.get("version", "")).lower().lstrip("v").startswith("2")
-    for place, title, paragraph in _paragraphs(builder, document["data"], skip=skip_bad_examples):
+
+    def on_bad(error: BadExample, questions: int) -> None:
+        if not skip_bad_examples:
+            raise error
+        builder.skipped += questions
+
+    for found in questions_of(articles, builder.fields, on_bad=on_bad):
         try:
-            context, questions = _paragraph(builder, place, title, paragraph)
-        except BadExample:
-            if not skip_bad_examples:
-                raise
-            builder.skipped += _count_questions(paragraph)
-            continue
-        for index, values in enumerate(questions):
-            try:
-                builder.add_question(
-                    f"{place}.qas[{index}]",
-                    values,
-                    context=context,
-                    title=title,
-                    empty_is_unanswerable=is_version_2,
-                )
-            except BadExample:
-                if not skip_bad_examples:
-                    raise
-                builder.skipped += 1
+            builder.add_question(
+                found.place,
+                found.values,
+                context=found.context,
+                title=found.title,
+                empty_is_unanswerable=is_version_2,
+            )
+        except BadExample as error:
+            on_bad(error, 1)
     return builder.build()
-
-
-def _paragraphs(builder: TableBuilder, articles: list[Any], *, skip: bool) -> Iterator[tuple[str, str, Any]]:
-    """Yield (place, title, paragraph); an article without a list of paragraphs counts as one bad question."""
-    for index, article in enumerate(articles):
-        place = f"data[{index}]"
-        try:
-            title, paragraphs = _article(builder, place, article)
-        except BadExample:
-            if not skip:
-                raise
-            builder.skipped += 1
-            continue
-        for number, paragraph in enumerate(paragraphs):
-            yield f"{place}.paragraphs[{number}]", title, paragraph
-
-
-def _article(builder: TableBuilder, place: str, article: Any) -> tuple[str, list[Any]]:
-    if not isinstance(article, dict):
-        raise builder.bad(place, article, "an object with title and paragraphs")
-    title = article.get("title") or ""
-    if not isinstance(title, str):
-        raise builder.bad(f"{place}.title", title, "text")
-    if title:
-        builder.text(f"{place}.title", title)
-    paragraphs = article.get("paragraphs")
-    if not isinstance(paragraphs, list):
-        raise builder.bad(
-            f"{place}.paragraphs", paragraphs, "a list of objects with context and qas", title=title
-        )
-    return title, paragraphs
-
-
-def _paragraph(builder: TableBuilder, place: str, title: str, paragraph: Any) -> tuple[str, list[Any]]:
-    if not isinstance(paragraph, dict):
-        raise builder.bad(place, paragraph, "an object with context and qas", title=title)
-    context = builder.text(f"{place}.context", paragraph.get("context"), title=title)
-    questions = paragraph.get("qas")
-    if not isinstance(questions, list):
-        raise builder.bad(f"{place}.qas", questions, "a list of questions", title=title)
-    return context, questions
-
-
-def _count_questions(paragraph: Any) -> int:
-    questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
-    return len(questions) if isinstance(questions, list) and questions else 1

@@ -1,19 +1,20 @@
 """One table of questions, whatever file it came from.
 
 A `QaTable` holds questions as Arrow columns and each paragraph once. `TableBuilder` checks every question on
-its way in. Reading files is in `squad.py` and `columns.py`; subsets and splits are in `selection.py`.
+its way in, by `fields.py`. Reading files is in `squad.py` and `columns.py`; subsets and splits are in `selection.py`.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from qa_core.data.fields import BadExample, Fields, Raw, shown
 from qa_core.errors import DataError
 from qa_core.schema import Answer, Example
 
@@ -27,11 +28,6 @@ SCHEMA = pa.schema(
         ("answer_starts", pa.list_(pa.int32())),
     ]
 )
-SHOWN_CHARACTERS = 60
-
-
-class BadExample(DataError):
-    """One question, paragraph or article is malformed; a reader may drop it instead of stopping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +39,14 @@ class QaTable:
         contexts: the distinct paragraphs in order of first use; `context_index` points into it.
         source: where it came from, for messages and records.
         skipped: questions that were dropped as malformed while reading.
+        skipped_answers: malformed gold answers that were dropped from questions with others.
     """
 
     rows: pa.Table
     contexts: pa.Array
     source: str
     skipped: int = 0
+    skipped_answers: int = 0
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -107,7 +105,8 @@ class QaTable:
         position[order] = np.arange(len(used), dtype=np.int32)
         column = rows.schema.get_field_index("context_index")
         rows = rows.set_column(column, SCHEMA.field("context_index"), pa.array(position[inverse]))
-        return QaTable(rows, self.contexts.take(pa.array(used[order])), self.source, self.skipped)
+        contexts = self.contexts.take(pa.array(used[order]))
+        return replace(self, rows=rows, contexts=contexts)
 
     def _example(self, row: dict[str, Any]) -> Example:
         answers = zip(row["answer_texts"], row["answer_starts"], strict=True)
@@ -121,11 +120,18 @@ class QaTable:
 
 
 class TableBuilder:
-    """Collects checked questions; a reader that drops those refused counts them in `skipped`."""
+    """Collects checked questions; a reader that drops those refused counts them in `skipped`.
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    Args:
+        source: its name in messages and records.
+        skip_bad_answers: drop malformed gold answers of a question that has others, and count them.
+    """
+
+    def __init__(self, source: str, *, skip_bad_answers: bool = False) -> None:
+        self.fields = Fields(source)
         self.skipped = 0
+        self._skips_answers = skip_bad_answers
+        self._skipped_answers = 0
         self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         self._context_index: dict[str, int] = {}
         self._places: dict[str, str] = {}
@@ -145,17 +151,17 @@ class TableBuilder:
         Raises:
             BadExample: names file, place, question and field, what was found and what is allowed.
         """
+        fields = self.fields
         if not isinstance(values, dict):
-            raise self.bad(place, values, "an object with id, question and answers", title=title)
-        question_id = self._question_id(place, values, title)
+            raise fields.bad(place, values, "an object with id, question and answers", title=title)
+        question_id = fields.question_id(f"{place}.id", values.get("id"), title=title)
         named = {"title": title, "question_id": question_id}
         if question_id in self._places:
             allowed = f"ids that occur once; it stands at {self._places[question_id]} already"
-            raise self.bad(f"{place}.id", question_id, allowed, **named)
-        question = self.text(f"{place}.question", values.get("question"), **named)
-        answers = self._answers(
-            place, values, context, empty_is_unanswerable=empty_is_unanswerable, named=named
-        )
+            raise fields.bad(f"{place}.id", question_id, allowed, **named)
+        question = fields.text(f"{place}.question", values.get("question"), **named)
+        found = fields.answers(place, values, empty_is_unanswerable=empty_is_unanswerable, named=named)
+        answers = self._checked_answers(place, found, context, named)
         self._places[question_id] = place
         index = self._context_index.setdefault(context, len(self._context_index))
         texts, starts = [text for text, _ in answers], [start for _, start in answers]
@@ -170,98 +176,47 @@ class TableBuilder:
         Raises:
             DataError: no question was kept.
         """
+        source = self.fields.source
         if not self._places:
             dropped = f" ({self.skipped} malformed ones were dropped)" if self.skipped else ""
-            raise DataError(f"{self.source}: found no questions{dropped}; allowed: at least one")
+            raise DataError(f"{source}: found no questions{dropped}; allowed: at least one")
         rows = pa.table(self._columns, schema=SCHEMA)
-        return QaTable(
-            rows, pa.array(list(self._context_index), pa.large_string()), self.source, self.skipped
-        )
+        contexts = pa.array(list(self._context_index), pa.large_string())
+        return QaTable(rows, contexts, source, self.skipped, self._skipped_answers)
 
-    def text(self, place: str, value: Any, *, title: str = "", question_id: str = "") -> str:
-        """Return a text field, refusing other types, blank text and characters that UTF-8 cannot hold."""
-        if not isinstance(value, str) or not value.strip():
-            raise self.bad(place, value, "text that is not blank", title=title, question_id=question_id)
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise self.bad(
-                    place, value, "no lone surrogates", title=title, question_id=question_id
-                ) from None
-        return value
-
-    def bad(
-        self, place: str, found: Any, allowed: str, *, title: str = "", question_id: str = ""
-    ) -> BadExample:
-        """Word the refusal of one value."""
-        names = [f"article {title!r}"] * bool(title) + [f"question {question_id!r}"] * bool(question_id)
-        named = f" ({', '.join(names)})" if names else ""
-        return BadExample(f"{self.source}: {place}{named}: found {shown(found)}; allowed: {allowed}")
-
-    def _question_id(self, place: str, values: dict[str, Any], title: str) -> str:
-        value = values.get("id")
-        if isinstance(value, int) and not isinstance(value, bool):  # some data sets number their questions
-            return str(value)
-        return self.text(f"{place}.id", value, title=title)
-
-    def _answers(
-        self,
-        place: str,
-        values: dict[str, Any],
-        context: str,
-        *,
-        empty_is_unanswerable: bool,
-        named: dict[str, str],
+    def _checked_answers(
+        self, place: str, answers: list[Any], context: str, named: dict[str, str]
     ) -> list[tuple[str, int]]:
-        impossible = values.get("is_impossible")
-        if impossible is not None and not isinstance(impossible, bool):
-            raise self.bad(f"{place}.is_impossible", impossible, "true or false", **named)
-        answers = values.get("answers", [] if impossible else None)
-        if not isinstance(answers, list):
-            raise self.bad(
-                f"{place}.answers", answers, "a list of objects with text and answer_start", **named
-            )
-        if impossible and answers:
-            raise self.bad(f"{place}.answers", answers, "no answers where is_impossible is true", **named)
-        if not answers and impossible is None and not empty_is_unanswerable:
-            allowed = 'at least one answer, or "is_impossible": true, or a file whose version is v2.0'
-            raise self.bad(f"{place}.answers", answers, allowed, **named)
-        return [
-            self._answer(f"{place}.answers[{index}]", answer, context, named)
-            for index, answer in enumerate(answers)
-        ]
+        """Return (text, start) of each; where bad ones may be dropped, of the good ones if there is one."""
+        good: list[tuple[str, int]] = []
+        refusals: list[BadExample] = []
+        for index, answer in enumerate(answers):
+            try:
+                good.append(self._answer(f"{place}.answers[{index}]", answer, context, named))
+            except BadExample as error:
+                refusals.append(error)
+        if refusals and not (good and self._skips_answers):
+            raise refusals[0]
+        self._skipped_answers += len(refusals)
+        return good
 
     def _answer(self, place: str, answer: Any, context: str, named: dict[str, str]) -> tuple[str, int]:
+        fields = self.fields
         if not isinstance(answer, dict):
-            raise self.bad(place, answer, "an object with text and answer_start", **named)
-        text = self.text(f"{place}.text", answer.get("text"), **named)
+            raise fields.bad(place, answer, "an object with text and answer_start", **named)
+        text = fields.text(f"{place}.text", answer.get("text"), **named)
         start = answer.get("answer_start")
         if not isinstance(start, int) or isinstance(start, bool):
-            raise self.bad(f"{place}.answer_start", start, "an integer, in characters from 0", **named)
+            raise fields.bad(f"{place}.answer_start", start, "an integer, in characters from 0", **named)
         found = context[start : start + len(text)] if start >= 0 else ""
         if found != text:
             elsewhere = context.find(text)
             hint = f"it occurs at {elsewhere}" if elsewhere >= 0 else "it does not occur in the context"
             allowed = f"an offset where the context reads {shown(text)} ({hint})"
-            raise self.bad(
-                f"{place}.answer_start", _Raw(f"{start}, where it reads {shown(found)}"), allowed, **named
+            raise fields.bad(
+                f"{place}.answer_start", Raw(f"{start}, where it reads {shown(found)}"), allowed, **named
             )
         return text, start
-
-
-class _Raw(str):
-    """Text that `shown` leaves as it is."""
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message, cut to a readable length; a missing one as "nothing"."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, _Raw):
-        return str(value)
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _rows(rows: pa.Table) -> Iterator[dict[str, Any]]:

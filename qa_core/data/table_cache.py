@@ -19,9 +19,10 @@ from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.table import SCHEMA, QaTable
 from qa_core.errors import DataError
 
-FORMAT = 1  # raise it when the file or the checks of the readers change: older ones are then left alone
+FORMAT = 2  # raise it when the file or the checks of the readers change: older ones are then left alone
 HEADER_BYTES = 64  # keeps the Arrow file aligned
 CONTEXT = "context"
+COUNTS = ("skipped", "skipped_answers")
 STORED = pa.schema(
     [
         pa.field(CONTEXT, pa.dictionary(pa.int32(), pa.large_string()))
@@ -77,7 +78,9 @@ def _write(file: BinaryIO, table: QaTable) -> None:
         else table.rows.column(name).combine_chunks()
         for name in STORED.names
     ]
-    stored = pa.table(columns, schema=STORED.with_metadata({"skipped": str(table.skipped)}))
+    stored = pa.table(
+        columns, schema=STORED.with_metadata({name: str(getattr(table, name)) for name in COUNTS})
+    )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, stored.schema) as writer:
         writer.write_table(stored)
@@ -100,8 +103,8 @@ def _read(path: Path, source: str) -> QaTable:
         raise DamagedFile(path) from error
     contexts = stored.column(CONTEXT).combine_chunks()
     columns = [contexts.indices if name == "context_index" else stored.column(name) for name in SCHEMA.names]
-    skipped = int(stored.schema.metadata[b"skipped"])
-    return QaTable(pa.table(columns, schema=SCHEMA), contexts.dictionary, source, skipped)
+    counts = {name: int(stored.schema.metadata[name.encode()]) for name in COUNTS}
+    return QaTable(pa.table(columns, schema=SCHEMA), contexts.dictionary, source, **counts)
 
 
 def _header(body: pa.Buffer) -> bytes:

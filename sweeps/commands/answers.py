@@ -28,7 +28,7 @@ def predict_one(artifact: Path, *, question: str | None, context: str | None) ->
     builder = TableBuilder("command line")
     values = {"id": "question", "question": question, "is_impossible": True}
     builder.add_question("--question", values, context=context, title="", empty_is_unanswerable=True)
-    builder.text("--context", context)
+    builder.fields.text("--context", context)
     loaded = load_artifact(artifact)
     predictions = answer(loaded, builder.build(), device="cpu")
     print(apply_threshold(predictions, loaded.null_threshold)["question"])

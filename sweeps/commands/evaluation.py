@@ -32,6 +32,7 @@ class Extras:
         probes: answer the packaged probes too.
         output: where the printed object goes as well, together with every answer to the probes.
         force: overwrite `output`.
+        skip_bad_examples: leave out malformed questions of the data and malformed answers, and count them.
     """
 
     against: Path | None = None
@@ -39,6 +40,7 @@ class Extras:
     probes: bool = False
     output: Path | None = None
     force: bool = False
+    skip_bad_examples: bool = False
 
 
 def evaluate(artifact: Path, data: str | None, *, device: str, extras: Extras) -> int:
@@ -92,7 +94,7 @@ def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras
     from qa_core.semantic import load_encoder
 
     place = choose_device(device)
-    table = load_table(data, split="dev")
+    table = load_table(data, split="dev", skip_bad_examples=extras.skip_bad_examples)
     # Both are read before questions are answered, so that a wrong name costs seconds.
     other = None if extras.against is None else load_artifact(extras.against)
     encoder = extras.semantic and load_encoder(extras.semantic, setting="--semantic", device=place)
@@ -103,6 +105,8 @@ def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras
         **asdict(evaluator.quality(predictions, table, threshold)),
         "data": data,
         "data_hash": table.data_hash,
+        "skipped": table.skipped,
+        "skipped_answers": table.skipped_answers,
         "intervals": _as_values(evaluator.score_intervals(scores, question_clusters(table))),
     }
     if other is not None:

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, QaError
-from sweeps.commands.planning import print_lines, words
+from sweeps.commands.planning import print_lines, show_data, words
+from sweeps.data_checks import look_at_data
 from sweeps.estimate import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
 from sweeps.forecast import MemoryForecast
+from sweeps.place import default_cache_dir
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
 
@@ -32,6 +34,7 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
 
     Raises:
         ConfigError: the space is refused, or a price is given without a calibration.
+        DataError: a data source is refused.
     """
     _silence_libraries()
     if spec.budget.price_per_hour is not None and not calibrate:
@@ -44,7 +47,9 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
 
     space = compile_space(spec)
     scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
+    report = look_at_data(spec, space, cache_dir=default_cache_dir())
     _print_search(spec, space, scheduler)
+    show_data(report)
     cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
     trial_hours, notes = _calibrated(spec, cells) if calibrate else ({}, [])
     _print_memory(cells, MemoryForecast.of(spec), trial_hours)
@@ -124,7 +129,6 @@ def _calibrated(
     import torch
 
     from qa_core.calibration import train_seconds_per_example
-    from sweeps.place import default_cache_dir
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_trial)))

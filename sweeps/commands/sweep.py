@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, DataError, StorageError
-from sweeps.commands.planning import check_data
+from sweeps.commands.planning import show_data
 from sweeps.console import SweepConsole
+from sweeps.data_checks import look_at_data
 from sweeps.masking import MASK, masked_text
-from sweeps.place import LOOPBACK, Place
+from sweeps.place import LOOPBACK, Place, default_cache_dir
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
 
@@ -57,8 +58,8 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     """
     for warning in open_doors(target):
         print(f"warning: {masked_text(warning)}", file=sys.stderr)
-    compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
-    check_data(spec)
+    space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
+    show_data(look_at_data(spec, space, cache_dir=default_cache_dir()))
     place = Place(target.address, target.dashboard, target.allow_mixed)
     place.set_environment()  # before Ray is imported
     from sweeps import journal

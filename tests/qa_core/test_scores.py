@@ -278,16 +278,19 @@ def test_predictions_that_are_no_object_are_refused(files):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ([], "found list; allowed: a JSON object"),
-        ({"version": "v2.0"}, "data: found NoneType; allowed: a list"),
+        ([], r"found \[\]; allowed: an object with a list `data`"),
+        ({"version": "v2.0"}, "found an object with 'version'; allowed: an object with a list `data`"),
         ({"data": []}, "found no questions"),
-        ({"data": ["x"]}, r"data\[0\]: found str"),
-        ({"data": [{"paragraphs": [{"qas": 3}]}]}, r"data\[0\]\.paragraphs\[0\]\.qas: found int"),
-        ({"data": [{"paragraphs": [{"qas": [{"id": 3}]}]}]}, r".*qas\[0\]\.id: found 3"),
-        ({"data": [{"paragraphs": [{"qas": [{"id": "a"}]}]}]}, r".*qas\[0\]\.answers: found None"),
+        ({"data": ["x"]}, r"data\[0\]: found 'x'"),
+        ({"data": [{"paragraphs": [{"qas": 3}]}]}, r"data\[0\]\.paragraphs\[0\]\.qas: found 3"),
+        ({"data": [{"paragraphs": [{"qas": [{"id": 3.5}]}]}]}, r".*qas\[0\]\.id: found 3.5"),
+        (
+            {"data": [{"paragraphs": [{"qas": [{"id": "a"}]}]}]},
+            r".*qas\[0\]\.answers \(question 'a'\): found nothing",
+        ),
         (
             {"data": [{"paragraphs": [{"qas": [{"id": "a", "answers": []}] * 2}]}]},
-            r".*qas\[1\]\.id: found 'a' a second time",
+            r".*qas\[1\]\.id: found 'a'; allowed: ids that occur once",
         ),
     ],
 )
@@ -360,3 +363,36 @@ def test_real_answers_score_as_a_plain_count_of_tokens_gives(shared):
         assert scores.f1_score_v2(gold, prediction) == pytest.approx(f1, abs=1e-12)
         checked += 0 < f1 < 1
     assert checked > 1000
+
+
+def test_predictions_of_other_data_are_refused(files):
+    others = {f"other-{number}": "x" for number in range(9)}
+    for options in ({}, {"official": "v1.1"}, {"official": "v2.0"}):
+        with pytest.raises(
+            DataError, match=r"found 9 predictions, none for a question of .*7 \('q1', 'q2', 'q3', ...\)"
+        ):
+            files(others, **options)
+    with pytest.raises(DataError, match="found 0 predictions"):
+        files({})
+
+
+def test_many_missing_predictions_are_told_and_few_are_not(tmp_path):
+    golds = {f"q{number}": ["x"] for number in range(300)}
+    data, predictions = tmp_path / "data.json", tmp_path / "predictions.json"
+    data.write_text(json.dumps({"version": "v2.0", "data": articles(golds)}))
+    for missing, told in ((0, 0), (3, 0), (4, 1), (299, 1)):
+        predictions.write_text(json.dumps(dict.fromkeys(list(golds)[missing:], "x")))
+        warnings: list[str] = []
+        scores.score_file(data, predictions, warn=warnings.append)
+        assert len(warnings) == told
+        assert all(f"{missing} ('q0'" in warning and "of 300 questions" in warning for warning in warnings)
+
+
+def test_a_score_can_leave_out_what_training_leaves_out(tmp_path):
+    document = {"version": "v2.0", "data": articles({"a": ["c"], "b": ["elsewhere"]})}
+    data, predictions = tmp_path / "data.json", tmp_path / "predictions.json"
+    data.write_text(json.dumps(document))
+    predictions.write_text(json.dumps({"a": "c", "b": "x"}))
+    assert scores.score_file(data, predictions)["exact"] == 50.0
+    kept = scores.score_file(data, predictions, skip_bad_examples=True)
+    assert (kept["exact"], kept["total"]) == (100.0, 1)

@@ -2,7 +2,7 @@
 
 import math
 
-from sweeps.flatten import LONGEST_NAME, LONGEST_VALUE, numbers, texts
+from sweeps.flatten import LONGEST_NAME, LONGEST_VALUE, distinct_names, numbers, texts
 
 
 def test_numbers_keeps_finite_numbers_under_dotted_paths_and_nothing_else() -> None:
@@ -35,6 +35,19 @@ def test_texts_turns_every_leaf_into_text_and_keeps_empty_groups() -> None:
 
 def test_refused_characters_of_a_name_are_replaced() -> None:
     assert texts({"a=b(c)": 1}) == {"a_b_c_": "1"}
+
+
+def test_sources_that_would_become_one_name_keep_names_of_their_own() -> None:
+    sources = ["a/b.json", "a_b.json", "a?b.json", "c.json"]
+    names = distinct_names(sources)
+    assert names["c.json"] == "c.json"
+    assert len(set(names.values())) == 4
+    assert all(name.startswith("a_b.json-") for source, name in names.items() if source != "c.json")
+    flat = numbers(
+        {"cross_domain": {name: {"em": float(place)} for place, name in enumerate(names.values())}}
+    )
+    assert sorted(flat.values()) == [0.0, 1.0, 2.0, 3.0]
+    assert distinct_names(reversed(sources)) == names  # whatever their order
 
 
 def test_long_values_are_cut_to_the_limit() -> None:

@@ -113,6 +113,34 @@ def test_a_hub_name_is_loaded_with_the_hubs_name_of_the_split(
     assert table.source == "owner/name:validation"
 
 
+def test_a_hub_name_may_name_a_configuration_and_a_split(rows: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = []
+
+    def load_dataset(*names: str, split: str) -> datasets.Dataset:
+        asked.append((*names, split))
+        return datasets.Dataset.from_list(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    sources = [
+        load_table(name, split=split).source
+        for name in ("owner/name:xquad.de", "owner/name:hi@test", "owner/name@test")
+        for split in ("train", "dev")
+    ]
+    assert asked == [
+        ("owner/name", "xquad.de", "train"),
+        ("owner/name", "xquad.de", "validation"),
+        *[("owner/name", "hi", "test")] * 2,
+        *[("owner/name", "test")] * 2,
+    ]
+    assert sources[:3] == [
+        "owner/name:xquad.de:train",
+        "owner/name:xquad.de:validation",
+        "owner/name:hi@test",
+    ]
+
+
 @pytest.mark.parametrize(
     "error", [ConnectionError("no route"), ValueError("Unknown split"), OSError("timed out")]
 )
@@ -130,3 +158,4 @@ def test_an_unreachable_hub_is_reported_with_the_way_round_it(
     message = str(caught.value)
     assert f"data set 'owner/name', split 'train': the hub gave {type(error).__name__}: {error}" in message
     assert "give a SQuAD file (.json, .json.gz), a Parquet file or `sample`" in message
+    assert "named so: owner/name:CONFIGURATION, owner/name@SPLIT" in message

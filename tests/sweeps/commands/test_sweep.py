@@ -13,6 +13,7 @@ import pytest
 from qa_core.errors import ConfigError, StorageError
 from sweeps import cli
 from sweeps.commands import options, sweep
+from sweeps.data_checks import DataReport
 from sweeps.front import compute_front
 from sweeps.journal import Journal
 from sweeps.place import Place
@@ -84,7 +85,7 @@ def run_with(
     tuner, tracker = FakeTuner(ends), FakeTracker()
     monkeypatch.setitem(sys.modules, "sweeps.tuner", tuner)
     monkeypatch.setattr("sweeps.tracking.Tracker", tracker)
-    monkeypatch.setattr(sweep, "check_data", lambda spec: [])
+    monkeypatch.setattr(sweep, "look_at_data", lambda spec, space, cache_dir: DataReport())
     return cli.main(["run", *arguments]), tuner, tracker
 
 

@@ -1,0 +1,41 @@
+"""How much of an evaluation set a model has seen in training: texts that are the same but for their form."""
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qa_core.data.table import QaTable
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Paragraphs and questions of one table that occur in another, and how many it has."""
+
+    paragraphs: int
+    of_paragraphs: int
+    questions: int
+    of_questions: int
+
+
+def overlap(table: QaTable, other: QaTable) -> Overlap:
+    """Count the paragraphs and the question texts of a table that stand in the other too.
+
+    Texts are compared in Unicode's form NFKC, without regard to letter case and white space.
+    """
+    contexts, questions = table.contexts.to_pylist(), table.rows.column("question").to_pylist()
+    return Overlap(
+        paragraphs=_shared(contexts, other.contexts.to_pylist()),
+        of_paragraphs=len(contexts),
+        questions=_shared(questions, other.rows.column("question").to_pylist()),
+        of_questions=len(questions),
+    )
+
+
+def _shared(texts: Iterable[str], others: Iterable[str]) -> int:
+    known = set(map(_plain, others))
+    return sum(_plain(text) in known for text in texts)
+
+
+def _plain(text: str) -> str:
+    composed = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(composed.casefold().split())
