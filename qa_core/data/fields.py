@@ -10,6 +10,7 @@ from typing import Any
 from qa_core.errors import DataError
 
 SHOWN_CHARACTERS = 60
+ANSWER_LAYOUTS = "a list of objects with text and answer_start, or two lists of equal length with these names"
 
 
 class BadExample(DataError):
@@ -79,9 +80,7 @@ class Fields:
             answers = self._as_objects(f"{place}.answers", answers, named)
             empty_is_unanswerable = True
         if not isinstance(answers, list):
-            raise self.bad(
-                f"{place}.answers", answers, "a list of objects with text and answer_start", **named
-            )
+            raise self.bad(f"{place}.answers", answers, ANSWER_LAYOUTS, **named)
         if impossible:
             answers = [answer for answer in answers if not _says_nothing(answer)]
         if impossible and answers:
@@ -94,7 +93,7 @@ class Fields:
     def _as_objects(self, place: str, value: Mapping[str, Any], named: Mapping[str, str]) -> list[Any]:
         texts, starts = value.get("text"), value.get("answer_start")
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
-            raise self.bad(place, value, "two lists of equal length, text and answer_start", **named)
+            raise self.bad(place, value, ANSWER_LAYOUTS, **named)
         return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
 
 

@@ -78,7 +78,6 @@ PASSAGES = {
 }
 # What no choice of offsets can mend: the vocabulary has one unknown token for a whole run of characters.
 MERGED = {
-    ("t5-tokenizer.json", "Hindi"): {"हरि", "संत"},
     ("t5-tokenizer.json", "Arabic"): {"مَدِينَةِ حَلَبَ"},
 }
 
@@ -184,7 +183,8 @@ def test_offsets_rise_and_leave_no_mark_behind(kind: str, language: str, tmp_pat
     covered: set[int] = set()
     for start, end in zip(encoded.char_starts.tolist(), encoded.char_ends.tolist(), strict=True):
         covered |= set(range(start, end))
-        assert bare(context[start:end]) == context[start:end]
+        piece = context[start:end]
+        assert bare(piece) == piece or piece[0] in "\u200c\u200d"  # a joiner's own token, behind a virama
     assert (np.diff(encoded.char_starts) >= 0).all()
     assert (np.diff(encoded.char_ends) >= 0).all()
     marks = {place for place, character in enumerate(context) if unicodedata.category(character)[0] == "M"}
