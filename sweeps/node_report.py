@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import provenance
+from sweeps.gpu_use import GpuUse, settled_use
 from sweeps.named_paths import fingerprint
 from sweeps.shared_storage import Words, answer
 
@@ -33,6 +34,7 @@ class Request:
     folders: Mapping[str, str] = field(
         default_factory=dict
     )  # what it is -> a folder whose disk is written to
+    wants_gpus: bool = False  # trials occupy GPUs, so their use is looked at
     words: str | None = None  # the folder of `shared_storage.exchange`
     node: str | None = None  # under which name the node leaves its word there
 
@@ -58,6 +60,7 @@ class NodeReport:
     device: str | None = None  # what a trial there would name as its device
     gpus: tuple[Gpu, ...] | None = None
     kernels: Mapping[str, bool] | None = None  # None where there is no GPU
+    gpu_use: tuple[GpuUse, ...] = ()  # before the first trial; empty where nothing is known
     free_bytes: Mapping[str, int] = field(default_factory=dict)  # what is written -> free where it is written
     paths: Mapping[str, str | None] = field(default_factory=dict)  # path -> fingerprint; None: not there
     working_folder: str | None = None
@@ -88,6 +91,8 @@ def look(request_values: Mapping[str, Any]) -> dict[str, Any]:
         "paths": {path: fingerprint(path) for path in request.paths},
         "working_folder": os.getcwd(),
     }
+    if request.wants_gpus:
+        found["gpu_use"] = [asdict(gpu) for gpu in settled_use()]
     if request.device is not None:
         found |= _devices(request.device)
     if request.words is not None:

@@ -18,6 +18,7 @@ from filelock import FileLock
 from qa_core.config import from_dict
 from qa_core.errors import ConfigError, DataError, QaError, StorageError
 from qa_core.schema import as_json
+from sweeps.gpu_use import BUSY_SHARE
 from sweeps.node_report import DRIVER_ONLY, PROJECT_SOURCE, NodeReport, Request, look
 
 PREFLIGHT_FILE, LOCK_FILE = "preflight.json", "preflight.lock"  # in the sweep's folder
@@ -60,7 +61,9 @@ class Preflight:
     def request(self, *, looks_at_device: bool) -> Request:
         """Return what a node is asked that may run trials."""
         device = self.device if looks_at_device else None
-        return Request(device=device, paths=tuple(self.paths), folders=self.folders)
+        return Request(
+            device=device, paths=tuple(self.paths), folders=self.folders, wants_gpus=self.wants_gpus
+        )
 
     def settle(self, reports: Sequence[NodeReport]) -> "Preflight":
         """Return this with the reports of all nodes, without the addresses of machines: it is to be stored.
@@ -102,6 +105,7 @@ def compare(
         *_differing_versions(workers, _computed_with(workers)),
         *_differing_devices(workers),
         *_differing_kernels(workers),
+        *_busy_gpus(workers if wants_gpus else ()),
     ]
     faults = [
         *(f"{report.label}: {report.failure}" for report in reports if report.failure is not None),
@@ -271,6 +275,17 @@ def _missing_gpus(workers: Iterable[NodeReport]) -> Iterator[str]:
                 f"{report.label}: Ray offers GPUs there and torch {report.versions.get('torch')} sees none; allowed: "
                 "a build of torch for CUDA that fits the driver"
             )
+
+
+def _busy_gpus(workers: Iterable[NodeReport]) -> Iterator[str]:
+    for report in workers:
+        for gpu in report.gpu_use:
+            if gpu.is_busy:
+                yield (
+                    f"{report.label}: GPU {gpu.index}: found {gpu.used_bytes / 1e9:.1f} of "
+                    f"{gpu.total_bytes / 1e9:.1f} GB in use before the first trial; allowed: {BUSY_SHARE:.0%} or less, "
+                    "so that nobody else's process changes what trials measure"
+                )
 
 
 def _differing(what: str, found: Sequence[tuple[NodeReport, str]]) -> Iterator[str]:

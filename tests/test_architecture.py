@@ -43,6 +43,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.preflight",
     "sweeps.placement",
     "sweeps.gpu_memory",
+    "sweeps.gpu_use",
     "sweeps.cli",
 )
 RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py")
