@@ -85,7 +85,7 @@ def look_at_data(spec: "SweepSpec", space: Space, *, cache_dir: Path) -> DataRep
     seen: dict[tuple[str, str], _Source] = {}
     for data in data_settings(spec):
         train, *others = _read(spec, data, seen, cache_dir)
-        _check_split(data, train.table)
+        _check_splits(spec, data, train.table, others[0].table)
         for other in others:
             _refuse_one_source(spec, data, train, other)
             _add_overlap(report, train, other)
@@ -131,14 +131,16 @@ def _read(
     return [seen[key] for key in names]
 
 
-def _check_split(data: DataConfig, table: "QaTable") -> None:
+def _check_splits(spec: "SweepSpec", data: DataConfig, train: "QaTable", evaluation: "QaTable") -> None:
     """Split as every trial will, so that data too small for it end here; raises DataError."""
-    from qa_core.data.selection import select_questions, split_selection
+    from qa_core.data.selection import select_questions, split_confirm, split_selection
 
-    chosen = select_questions(table, data.train_questions, seed=data.split_seed)
-    split_selection(
-        chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
-    )
+    seed = data.split_seed
+    chosen = select_questions(train, data.train_questions, seed=seed)
+    split_selection(chosen, data.selection_share, seed=seed, max_questions=data.selection_questions)
+    share = (spec.recipe.get("evaluation") or {}).get("confirm_share")
+    if share:
+        split_confirm(select_questions(evaluation, data.evaluation_questions, seed=seed), share, seed=seed)
 
 
 def _refuse_one_source(spec: "SweepSpec", data: DataConfig, train: _Source, other: _Source) -> None:

@@ -148,6 +148,15 @@ def test_data_that_cannot_be_split_are_refused(look: Look, write: Write, questio
         look(sweep({"train": train, "evaluation": dev, "train_questions": questions}))
 
 
+def test_evaluation_data_that_cannot_confirm_are_refused(look: Look, write: Write) -> None:
+    train = write("train.json", document(PARAGRAPHS[:3], GOLDS[:3]))
+    dev = write("dev.json", document(PARAGRAPHS[3:], GOLDS[3:], "dev"))
+    with pytest.raises(
+        DataError, match=r"dev\.json: found one paragraph; allowed with evaluation\.confirm_share"
+    ):
+        look(sweep({"train": train, "evaluation": dev}, evaluation={"confirm_share": 0.5}))
+
+
 def test_a_low_ceiling_is_told_with_the_setting_that_decides_it(look: Look, write: Write) -> None:
     golds = ["1912", "Rhine fell in 1804", "week", "ell"]  # the last inside "bells"
     train = write("train.json", document(PARAGRAPHS[:3], GOLDS[:3]))
