@@ -179,7 +179,8 @@ def test_each_tokenizer_and_limit_of_the_space_has_its_ceiling_once(look: Look, 
         {"set": "train.learning_rate", "log_uniform": [1e-4, 1e-3]},
         {"set": "evaluation.max_answer_tokens", "choice": [2, 30]},
     ]
-    spec = sweep({"train": train, "evaluation": dev}, space)
+    model = {"checkpoint": "micro", "vocab_size": 200}
+    spec = sweep({"train": train, "evaluation": dev}, space, model=model)
     assert len(list(reader_configs(compile_space(spec)))) == 6
     report = look(spec)
     line = report.ceilings[1]
