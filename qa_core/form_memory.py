@@ -71,7 +71,7 @@ def form_memory(
         network = deployed(family, architecture, forms).to(protocol.device)
         with turns.measuring():
             measured = [cost.inference_peak_bytes(network, protocol, rows=rows) for rows in ROWS]
-    memory = FormMemory(*measured, *predicted, weights_bytes=cost.weights_bytes(network))
+    memory = FormMemory(*measured, *predicted, cost.weights_bytes(network))
     files.make_folder(path.parent)
     values = {"memory": asdict(memory), "key": key}
     files.write_json(path, {**values, DIGEST: files.digest(values)})

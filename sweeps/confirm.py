@@ -75,7 +75,7 @@ def plan(
         raise DataError("the sweep has no front yet: no trial has finished")
     recipes = {record.trial_id: record for record in records}
     for point in front.front:
-        _check_recipe(recipes[point.trial_id])
+        recipe_of(recipes[point.trial_id])
     folder.mkdir(parents=True, exist_ok=True)
     past = journal.read(folder)
     there = {(trial.notes.get(NOTE), trial.recipe["seed"]) for trial in past.trials}
@@ -151,9 +151,10 @@ def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[C
     return confirmed
 
 
-def _check_recipe(record: Record) -> None:
+def recipe_of(record: Record) -> RunConfig:
+    """Return the recipe of a record; raises DataError where this version does not take it."""
     try:
-        from_dict(RunConfig, record.config)
+        return from_dict(RunConfig, record.config)
     except ConfigError as error:
         raise DataError(f"trial {record.trial_id}: config: {error}") from error
 

@@ -16,6 +16,7 @@ from qa_core.errors import ConfigError, QaError, StorageError
 from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
 from sweeps import provenance, records, registry
+from sweeps.comparability import MIXED_WITH_PAST
 from sweeps.console import error_signature
 from sweeps.endings import Running, died_too_often, ending_of, hung, record_of
 from sweeps.faults import LASTING_FAULTS
@@ -212,8 +213,7 @@ class Driver:
         self.searcher.tell(running.proposal.id, record.status, self._values(record))
         self.console.trial_ended(records.to_dict(record))
         self.tracker.log_trial(records.to_dict(record))
-        if record.status == "ok":
-            self._renew_front()
+        self._renew_front(is_new_point=record.status == "ok")
         self._free([trial_id])
         self._watch_failures(record)
 
@@ -248,6 +248,12 @@ class Driver:
             self._again.remove(running)
             self.running[running.task.trial_id] = running
             self.ended(running.task.trial_id, {}, None)
+
+    def mark_mixed(self, differs: Sequence[str]) -> None:
+        """Let the records to come say in what their trials do not compare with those that had finished before."""
+        if differs:
+            former = self.provenance.get(MIXED_WITH_PAST) or []
+            self.provenance[MIXED_WITH_PAST] = [*former, *differs]
 
     def counts(self) -> Counter[str]:
         """Return how many trials ended in each status."""
@@ -330,9 +336,12 @@ class Driver:
             return None
         return [record.objectives[objective.name] for objective in self.spec.objectives]
 
-    def _renew_front(self) -> None:
+    def _renew_front(self, *, is_new_point: bool) -> None:
+        """Draw the front again, so that it counts every trial that ended; say so where it may have changed."""
         before = {point.trial_id for point in self.front.front}
         self.front = compute_front(self.records, self.spec.objectives)
+        if not is_new_point:
+            return
         now = {point.trial_id for point in self.front.front}
         self.tracker.log_metric("hypervolume", self.front.hypervolume, step=self.spent_examples)
         if now != before:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweeps.front import MIXED
+from sweeps.comparability import MIXED
 from sweeps.preflight import is_mixed
 from sweeps.records import Record
 from sweeps.searchers.base import Proposal

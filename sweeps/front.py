@@ -1,8 +1,8 @@
 """From records to the front: which trials are points, which of them nothing beats, and tables of them.
 
-Only finished, full-budget trials are points; what is left out is counted by reason. Trials that cannot be
-compared (other evaluation data, device or budget) are an error. The geometry is in `sweeps/pareto.py`, the
-plots are in `sweeps/plots.py`.
+Only finished, full-budget trials are points; what is left out is counted by reason. Of trials that do not compare
+(`sweeps/comparability.py`) the largest group is shown, and the others are named. The geometry is in
+`sweeps/pareto.py`, the plots are in `sweeps/plots.py`.
 """
 
 import csv
@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qa_core.errors import DataError
 from sweeps import pareto
+from sweeps.comparability import ALLOWED, Group, device_for, groups, left_out_words
 from sweeps.objectives import measure
-from sweeps.records import Record
+from sweeps.records import Record, read_inside, text_at
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,10 +31,7 @@ BASELINES = {
     "question blind": "baseline_question_blind_em_percent",
 }
 FULL_FINE_TUNING = "full"
-BUDGET = "budget in examples"
-MIXED = "mixed_nodes"  # in a record's provenance: its user allowed nodes that differ
 PREDICTED_WITHIN = 0.02  # of the measured memory; a larger difference is an error to explain
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,21 @@ class Point:
 
 @dataclass(frozen=True)
 class FrontInput:
-    """Comparable points, how many trials were left out for which reason, and the trivial baselines."""
+    """Comparable points, how many trials were left out for which reason, and the trivial baselines.
+
+    Attributes:
+        points: the largest group of finished trials that compare.
+        left_out: how many trials are not among them, by reason.
+        baselines: exact match in percent, by name.
+        apart: the other groups of finished trials, each comparable in itself.
+        several_devices: those of the points, where their user allowed several.
+    """
 
     points: tuple[Point, ...]
     left_out: Mapping[str, int]
-    baselines: Mapping[str, float]  # exact match in percent, by name
+    baselines: Mapping[str, float]
+    apart: tuple[tuple[Point, ...], ...] = ()
+    several_devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,9 @@ class FrontResult:
     baselines: Mapping[str, float] = field(default_factory=dict)
     prediction_note: str | None = None  # None: memory was as predicted
     device_note: str | None = None  # None: all points were measured on one device
+    apart: tuple[
+        tuple[Point, ...], ...
+    ] = ()  # finished trials on other terms, by group, each with its own front
 
     @property
     def front(self) -> tuple[Point, ...]:
@@ -93,50 +103,56 @@ class FrontResult:
         return [_row(point) for point in (*self.front, *others)]
 
 
+def finished(records: Iterable[Record], objectives: Sequence["Objective"]) -> list[Record]:
+    """Return the records that can be points: the whole budget was spent, and every objective measured."""
+    return [record for record in records if _why_left_out(record, objectives) is None]
+
+
 def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> FrontInput:
     """Turn records into comparable points.
 
     Raises:
-        DataError: finished trials differ in evaluation data, budget or, where that was not allowed, device, or do
-            not say what they had.
+        DataError: a finished trial's record cannot be read, or does not say what it was measured on.
     """
-    left_out: Counter[str] = Counter()
-    finished = []
-    for record in records:
-        reason = _why_left_out(record, objectives)
-        if reason is None:
-            finished.append(record)
-        else:
-            left_out[reason] += 1
-    _check_comparable(finished)
-    baselines = _read(finished[0], _baselines) if finished else {}
-    placed = tuple(_read(record, lambda record: _point(record, objectives)) for record in finished)
-    return FrontInput(placed, dict(sorted(left_out.items())), baselines)
+    records = tuple(records)
+    reasons = (_why_left_out(record, objectives) for record in records)
+    left_out = Counter(reason for reason in reasons if reason is not None)
+    if not (placeable := finished(records, objectives)):
+        return FrontInput((), dict(sorted(left_out.items())), {})
+    main, *others = groups(placeable, objectives)
+    for group in others:
+        apart = {record.trial_id for record in group.records} - {record.trial_id for record in main.records}
+        left_out[left_out_words(group, main)] += len(apart)
+    placed, *placed_apart = (_points_of(group, objectives) for group in (main, *others))
+    return FrontInput(
+        placed,
+        dict(sorted(left_out.items())),
+        read_inside(main.records[0], _baselines),
+        tuple(placed_apart),
+        _several_devices(main, objectives),
+    )
 
 
 def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) -> FrontResult:
     """Mark the points that no other beats on every objective, and measure the volume they dominate.
 
     Raises:
-        DataError: finished trials cannot be compared, see `points`.
+        DataError: finished trials cannot be placed, see `points`.
         ValueError: an objective is not finite.
     """
     records = tuple(records)
     given = points(records, objectives)
-    notes = (prediction_note(records), device_note(records))
-    goals = [objective.goal for objective in objectives]
-    references = [[objective.reference for objective in objectives]]
-    if not given.points:
-        return FrontResult(tuple(objectives), (), 0.0, given.left_out, given.baselines, *notes)
-    values = np.array([[point.values[item.name] for item in objectives] for point in given.points])
-    losses = pareto.to_losses(values, goals)
-    mask, knee = pareto.front_mask(losses), pareto.knee(losses)
-    marked = tuple(
-        _marked(point, on_front=bool(mask[index]), is_knee=index == knee)
-        for index, point in enumerate(given.points)
+    marked, volume = _placed(given.points, objectives)
+    return FrontResult(
+        tuple(objectives),
+        marked,
+        volume,
+        given.left_out,
+        given.baselines,
+        prediction_note(records),
+        _device_note(given.several_devices),
+        tuple(_placed(apart, objectives)[0] for apart in given.apart),
     )
-    volume = pareto.hypervolume(losses, pareto.to_losses(references, goals)[0])
-    return FrontResult(tuple(objectives), marked, volume, given.left_out, given.baselines, *notes)
 
 
 def prediction_note(records: Iterable[Record]) -> str | None:
@@ -154,14 +170,6 @@ def prediction_note(records: Iterable[Record]) -> str | None:
     )
 
 
-def device_note(records: Iterable[Record]) -> str | None:
-    """Return on which devices finished trials ran, where their user allowed several; None: on one."""
-    devices = sorted({str(record.device) for record in records if record.status == "ok"})
-    if len(devices) < 2:
-        return None
-    return f"measured on different devices (--allow-mixed), which do not compare: {', '.join(devices)}"
-
-
 def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
     """Return the best point within a memory limit, the smaller one of equals; None when none fits.
 
@@ -175,16 +183,20 @@ def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
 
 
 def choosable(result: FrontResult) -> set[str]:
-    """Return the trials that are on the front, or that `best_under` names for some memory limit.
+    """Return the trials that are on a front, or that `best_under` names for some memory limit.
 
-    The two differ where memory is not among the objectives. A trial that is not choosable never becomes so again.
+    The two differ where memory is not among the objectives. A trial that is not choosable never becomes so again: it
+    is beaten by one that it compares with. So are trials on other terms, each among its own.
     """
-    loss, best = _quality_loss(result), math.inf
-    found = {point.trial_id for point in result.points if point.on_front}
+    loss = _quality_loss(result)
+    return {trial for members in (result.points, *result.apart) for trial in _choosable(members, loss)}
+
+
+def _choosable(members: Sequence[Point], loss: Callable[[Point], float]) -> set[str]:
+    best = math.inf
+    found = {point.trial_id for point in members if point.on_front}
     sized = [
-        (point.memory_mb, loss(point), point.trial_id)
-        for point in result.points
-        if point.memory_mb is not None
+        (point.memory_mb, loss(point), point.trial_id) for point in members if point.memory_mb is not None
     ]
     for _, value, trial_id in sorted(sized):
         if value < best:
@@ -269,42 +281,36 @@ def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | No
     return f"without {', '.join(missing)}" if missing else None
 
 
-def _check_comparable(finished: Sequence[Record]) -> None:
-    may_differ = ("device",) if any(record.provenance.get(MIXED) for record in finished) else ()
-    for name, read in (
-        ("evaluation data", _evaluation_hash),
-        ("device", lambda record: record.device),
-        (BUDGET, lambda record: record.budget_examples),
-    ):
-        found: dict[Any, str] = {}
-        for record in finished:
-            value = _read(record, read)
-            if name == BUDGET and value == 0:  # trains nothing: comparable with every budget
-                continue
-            if value is None:
-                raise DataError(f"trial {record.trial_id}: its record does not say which {name} it had")
-            found.setdefault(value, record.trial_id)
-        if len(found) > 1 and name not in may_differ:
-            listed = ", ".join(f"{value} (trial {trial})" for value, trial in found.items())
-            raise DataError(f"trials with different {name} cannot be compared on one front: {listed}")
+def _points_of(group: Group, objectives: Sequence["Objective"]) -> tuple[Point, ...]:
+    return tuple(read_inside(record, lambda record: _point(record, objectives)) for record in group.records)
 
 
-def _read(record: Record, read: Callable[[Record], Value]) -> Value:
-    """Return what a reader makes of a record; its inner parts may hold anything.
+def _placed(members: tuple[Point, ...], objectives: Sequence["Objective"]) -> tuple[tuple[Point, ...], float]:
+    """Return points with their front and its knee marked, and the volume that they dominate."""
+    if not members:
+        return (), 0.0
+    goals = [objective.goal for objective in objectives]
+    references = [[objective.reference for objective in objectives]]
+    values = np.array([[point.values[item.name] for item in objectives] for point in members])
+    losses = pareto.to_losses(values, goals)
+    mask, knee = pareto.front_mask(losses), pareto.knee(losses)
+    marked = tuple(
+        _marked(point, on_front=bool(mask[index]), is_knee=index == knee)
+        for index, point in enumerate(members)
+    )
+    return marked, pareto.hypervolume(losses, pareto.to_losses(references, goals)[0])
 
-    Raises:
-        DataError: the reader cannot; names the trial.
-    """
-    try:
-        return read(record)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"trial {record.trial_id}: its record cannot be read: {problem}") from error
+
+def _several_devices(group: Group, objectives: Sequence["Objective"]) -> tuple[str, ...]:
+    if group.terms.device != ALLOWED:
+        return ()
+    return tuple(sorted({device_for(objectives, str(record.device)) for record in group.records}))
 
 
-def _evaluation_hash(record: Record) -> str | None:
-    value = (record.data.get("evaluation") or {}).get("data_hash")
-    return None if value is None else _text(value, "data.evaluation.data_hash")
+def _device_note(devices: Sequence[str]) -> str | None:
+    if len(devices) < 2:
+        return None
+    return f"measured on different devices (--allow-mixed), which do not compare: {', '.join(devices)}"
 
 
 def _baselines(record: Record) -> dict[str, float]:
@@ -312,21 +318,15 @@ def _baselines(record: Record) -> dict[str, float]:
     return {name: float(quality[key]) for name, key in BASELINES.items() if quality.get(key) is not None}
 
 
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: found {value!r}; allowed: text")
-    return value
-
-
 def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
     model = record.config["model"]
     return Point(
         trial_id=record.trial_id,
         values={item.name: float((record.objectives or {})[item.name]) for item in objectives},
-        family=_text(model["family"], "config.model.family"),
-        head=None if model.get("head") is None else _text(model["head"], "config.model.head"),
+        family=text_at(model["family"], "config.model.family"),
+        head=None if model.get("head") is None else text_at(model["head"], "config.model.head"),
         methods="+".join(dict(record.config.get("methods") or {})) or FULL_FINE_TUNING,
-        checkpoint=_text(model["checkpoint"], "config.model.checkpoint"),
+        checkpoint=text_at(model["checkpoint"], "config.model.checkpoint"),
         seed=record.seed,
         memory_mb=_megabytes(record, "memory_mb"),
         memory_batch8_mb=_megabytes(record, "memory_batch8_mb"),

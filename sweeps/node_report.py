@@ -4,14 +4,18 @@
 """
 
 import importlib
+import json
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qa_core.errors import ConfigError
 from sweeps import provenance
 from sweeps.gpu_use import GpuUse, settled_use
 from sweeps.named_paths import fingerprint
@@ -20,6 +24,7 @@ from sweeps.shared_storage import Words, answer
 PROJECT_SOURCE = "project source"  # among the versions: equal where the same code runs
 # Importing one tells whether its CUDA part fits torch and the driver; without a device that says nothing.
 CUDA_KERNELS = ("mamba_ssm", "causal_conv1d", "bitsandbytes")
+LOOK_SECONDS = 120.0  # the first import of torch from a network file system takes its time
 DRIVER_ONLY = ("mlflow", "optuna")  # packages that compute nothing on a node
 
 
@@ -58,6 +63,7 @@ class NodeReport:
     versions: Mapping[str, str | None] = field(default_factory=dict)  # python, packages, the project's source
     commit: str | None = None
     device: str | None = None  # what a trial there would name as its device
+    bfloat16: bool | None = None  # whether it computes in it under precision "auto"
     gpus: tuple[Gpu, ...] | None = None
     kernels: Mapping[str, bool] | None = None  # None where there is no GPU
     gpu_use: tuple[GpuUse, ...] = ()  # before the first trial; empty where nothing is known
@@ -101,16 +107,39 @@ def look(request_values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def device_here(wanted: str) -> Mapping[str, Any]:
+    """Return `device` and `bfloat16` of a trial on this machine, as in `NodeReport`.
+
+    A GPU is looked at in a process of its own: this one is to hold no context on it.
+
+    Raises:
+        ConfigError: the device is not present.
+    """
+    from qa_core.hardware import choose_device
+
+    if choose_device(wanted).type == "cpu":
+        return _devices("cpu")
+    code = f"import json; from {__name__} import _devices; print(json.dumps(_devices({wanted!r})))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=LOOK_SECONDS
+    )
+    if done.returncode:
+        raise ConfigError(f"device: the GPU could not be looked at: {done.stderr.strip().splitlines()[-1:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
 def _devices(wanted: str) -> dict[str, Any]:
     import torch
 
-    from qa_core.hardware import describe_device
+    from qa_core.hardware import autocast_dtype, describe_device
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = [torch.cuda.get_device_properties(index) for index in range(count)]
     device = torch.device("cuda" if gpus and wanted != "cpu" else "cpu")
     return {
         "device": describe_device(device),
+        "bfloat16": autocast_dtype("auto", device) is not None,
         "gpus": [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in gpus],
         "kernels": {name: _can_be_imported(name) for name in CUDA_KERNELS} if gpus else None,
     }

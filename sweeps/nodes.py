@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError
 from sweeps import preflight, shared_storage
+from sweeps.comparability import depends_on_machine
 from sweeps.named_paths import named_paths
 from sweeps.node_report import NodeReport, Request, look
 from sweeps.place import NODE_DIGITS, Place, default_cache_dir
@@ -46,6 +47,7 @@ def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
         allow_mixed=place.allow_mixed,
         wants_gpus=spec.resources.wants_gpus,
         device=str(spec.recipe.get("device", RunConfig.device)),
+        by_machine=depends_on_machine(spec.objectives),
         paths=named_paths(spec),
         folders={RUN_FOLDER: str(folder), CACHE_FOLDER: str(default_cache_dir())},
     )

@@ -18,6 +18,7 @@ from filelock import FileLock
 from qa_core.config import from_dict
 from qa_core.errors import ConfigError, DataError, QaError, StorageError
 from qa_core.schema import as_json
+from sweeps.comparability import kind_of
 from sweeps.gpu_use import BUSY_SHARE
 from sweeps.node_report import DRIVER_ONLY, PROJECT_SOURCE, NodeReport, Request, look
 
@@ -53,6 +54,7 @@ class Preflight:
     allow_mixed: bool
     wants_gpus: bool  # a trial occupies one, or a part of one
     device: str = "auto"  # the recipes' own setting
+    by_machine: bool = True  # an objective depends on the model of the CPU, not on its kind alone
     paths: Mapping[str, str] = field(default_factory=dict)  # that recipes name -> the setting that does
     folders: Mapping[str, str] = field(default_factory=dict)  # what is written -> where
     mixed: tuple[str, ...] = ()  # differences that were found and allowed
@@ -83,11 +85,15 @@ class Preflight:
 
     def findings(self, reports: Sequence[NodeReport]) -> tuple[Finding, ...]:
         """Return what is wrong with nodes that are to run this sweep."""
-        return compare(reports, wants_gpus=self.wants_gpus, paths=self.paths)
+        return compare(reports, wants_gpus=self.wants_gpus, paths=self.paths, by_machine=self.by_machine)
 
 
 def compare(
-    reports: Sequence[NodeReport], *, wants_gpus: bool = False, paths: Mapping[str, str] | None = None
+    reports: Sequence[NodeReport],
+    *,
+    wants_gpus: bool = False,
+    paths: Mapping[str, str] | None = None,
+    by_machine: bool = True,
 ) -> tuple[Finding, ...]:
     """Return what is wrong, faults of single nodes first.
 
@@ -97,13 +103,14 @@ def compare(
         reports: of every node, and of the driver where it may be elsewhere.
         wants_gpus: whether trials occupy GPUs.
         paths: path -> the setting that names it, for messages.
+        by_machine: whether CPUs of several models differ.
     """
     answered = [report for report in reports if report.failure is None]
     workers = [report for report in answered if report.holds_trials]
     differences = [
         *_differing_versions(answered, EVERYWHERE),
         *_differing_versions(workers, _computed_with(workers)),
-        *_differing_devices(workers),
+        *_differing_devices(workers, by_machine=by_machine),
         *_differing_kernels(workers),
         *_busy_gpus(workers if wants_gpus else ()),
     ]
@@ -216,9 +223,10 @@ def _commit(report: NodeReport) -> str:
     return (report.commit or "unknown")[:9]
 
 
-def _differing_devices(workers: Sequence[NodeReport]) -> Iterator[str]:
+def _differing_devices(workers: Sequence[NodeReport], *, by_machine: bool) -> Iterator[str]:
     looked = [report for report in workers if report.device is not None]
-    yield from _differing("device of trials", [(report, str(report.device)) for report in looked])
+    named = str if by_machine else kind_of
+    yield from _differing("device of trials", [(report, named(str(report.device))) for report in looked])
     gpus = [(report, gpu) for report in looked for gpu in report.gpus or ()]
     on_gpus = all(str(report.device).startswith("cuda") for report in looked)
     if len({report.device for report in looked}) == 1 and on_gpus:

@@ -7,11 +7,11 @@ a front makes of records is in `sweeps/front.py`.
 import math
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qa_core.errors import DataError, unknown
 from qa_core.schema import as_json
@@ -24,6 +24,7 @@ STATUSES = ("ok", "stopped", "failed", "oom")
 TRIAL_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # the name of its folder too
 WORDS = {str: "text", int: "a whole number", float: "a finite number", type(None): "null"}
 SHOWN_CHARACTERS = 60
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,26 @@ def load(path: Path) -> Loaded:
     """
     found, notes = lines.read(path)
     return Loaded(tuple(_record(values, place) for place, values in found), notes)
+
+
+def read_inside(record: Record, read: Callable[[Record], Value]) -> Value:
+    """Return what a reader makes of a record, whose inner parts may hold anything.
+
+    Raises:
+        DataError: the reader cannot; names the trial.
+    """
+    try:
+        return read(record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"trial {record.trial_id}: its record cannot be read: {problem}") from error
+
+
+def text_at(value: Any, name: str) -> str:
+    """Return a value that is text; raises TypeError with the name of its place, for `read_inside`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: found {value!r}; allowed: text")
+    return value
 
 
 def _record(values: Mapping[str, Any], place: str) -> Record:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,14 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import journal, nodes, records, registry
+from sweeps import comparability, journal, nodes, preflight, records, registry
 from sweeps.driver import Driver
 from sweeps.faults import as_fault
 from sweeps.forecast import MemoryForecast
-from sweeps.front import FrontResult
+from sweeps.front import FrontResult, finished
 from sweeps.journal import JOURNAL_FILE, LOCK_FILE, held
 from sweeps.node_report import NodeReport
-from sweeps.place import Place
+from sweeps.place import Place, default_cache_dir
 from sweeps.placement import AUTO, Placement
 from sweeps.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
 from sweeps.searchers.base import Searcher
@@ -241,7 +241,14 @@ def _signals_end(driver: Driver) -> Iterator[None]:
 
 
 def run_sweep(
-    spec: SweepSpec, *, folder: Path, place: Place, console: Any, tracker: Any, resume: bool = False
+    spec: SweepSpec,
+    *,
+    folder: Path,
+    place: Place,
+    console: Any,
+    tracker: Any,
+    resume: bool = False,
+    differs: Sequence[str] = (),
 ) -> SweepOutcome:
     """Run the trials of a sweep that have not run yet and return its front.
 
@@ -249,6 +256,7 @@ def run_sweep(
         folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
         console, tracker: told of each event; see `console.py` and `tracking.py`.
         resume: go on with the sweep in the folder.
+        differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
 
     Raises:
         ConfigError: the space is empty, the machine cannot give one trial what it asks for, or a node cannot run
@@ -269,6 +277,7 @@ def run_sweep(
         driver = Driver(
             spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker, past=past
         )
+        driver.mark_mixed(differs)
         if tracker.parent_run_id is not None:
             driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
         if resume:
@@ -330,6 +339,8 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     try:
         concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
         nodes.check(spec, driver.folder, place=place, console=driver.console)
+        if place.address is not None:
+            driver.mark_mixed(_check_terms(spec, driver, place))
         if spec.resources.is_auto:
             driver.place = _placement(spec, driver.folder)
         with _signals_end(driver):
@@ -338,6 +349,22 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
         ray.shutdown()
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
         shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)
+
+
+def _check_terms(spec: SweepSpec, driver: Driver, place: Place) -> tuple[str, ...]:
+    """Refuse trials that would not compare with those that have finished, on the nodes that are there."""
+    done = finished(driver.records, spec.objectives)
+    reports = [report for report in preflight.read(driver.folder).nodes if report.holds_trials]
+    machines = {comparability.Machine(str(report.device), bool(report.bfloat16)) for report in reports}
+    return comparability.check(
+        done,
+        comparability.recipes_to_run(driver.space, journal.read(driver.folder), spec.budget.trials),
+        spec.objectives,
+        machines=(lambda device: sorted(machines, key=str)) if machines else comparability.recorded(done),
+        cache_dir=default_cache_dir(),
+        allow_mixed=place.allow_mixed,
+        note=driver.console.note,
+    )
 
 
 def _placement(spec: SweepSpec, folder: Path) -> Placement:

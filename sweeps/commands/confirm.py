@@ -13,9 +13,10 @@ from sweeps.commands import sweep
 from sweeps.commands.answers import answer, load_artifact
 from sweeps.commands.results import read_front
 from sweeps.confirm import Confirmed
+from sweeps.front import FrontResult
 from sweeps.place import default_cache_dir
-from sweeps.records import RECORDS_FILE, load
-from sweeps.spec import stored_spec
+from sweeps.records import RECORDS_FILE, Record, load
+from sweeps.spec import SweepSpec, stored_spec
 
 if TYPE_CHECKING:
     from qa_core.intervals import Interval
@@ -39,12 +40,36 @@ def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
     spec, front = stored_spec(run_dir), read_front(run_dir)
     folder = run_dir / confirmation.FOLDER
     records = load(run_dir / RECORDS_FILE).records
+    _check_terms(spec, front, records, target)
     confirming = confirmation.plan(spec, front, records, folder, seeds=seeds)
     here = replace(target, folder=folder)
     code = sweep.run(confirming, here, resume=True)
     shipped = _score_artifacts(front, records, run_dir)
     show(confirmation.judge(front, load(folder / RECORDS_FILE).records, folder), shipped)
     return code
+
+
+def _check_terms(
+    spec: SweepSpec, front: FrontResult, records: Sequence[Record], target: sweep.Target
+) -> None:
+    """Refuse to confirm a front whose own recipes would now be measured on other terms.
+
+    What a cluster's nodes are is not known yet: there, devices are left to the confirming sweep.
+    """
+    from sweeps import comparability
+
+    shown = {point.trial_id for point in front.points}
+    on_front = {point.trial_id for point in front.front}
+    compared = [record for record in records if record.trial_id in shown]
+    comparability.check(
+        compared,
+        [confirmation.recipe_of(record) for record in compared if record.trial_id in on_front],
+        spec.objectives,
+        machines=comparability.here if target.address is None else comparability.recorded(compared),
+        cache_dir=default_cache_dir(),
+        allow_mixed=target.allow_mixed,
+        note=print,
+    )
 
 
 def show(confirmed: Sequence[Confirmed], shipped: Mapping[str, "Interval"]) -> None:

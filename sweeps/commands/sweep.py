@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,20 +66,27 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     from sweeps.tracking import Tracker
     from sweeps.tuner import INTERRUPTED, create_run_folder, run_sweep
 
+    console = SweepConsole()
     past = journal.read(target.folder) if resume else None
+    if past is not None:
+        _check_past(spec, past, target.folder)
+    differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
     if past is None:
         create_run_folder(target.folder)
-    else:
-        _check_past(spec, past, target.folder)
     tracking = _tracking(target, past)
-    console = SweepConsole()
     tracker = Tracker.start(
         spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
     )
     status = "failed"
     try:
         outcome = run_sweep(
-            spec, folder=target.folder, place=place, console=console, tracker=tracker, resume=resume
+            spec,
+            folder=target.folder,
+            place=place,
+            console=console,
+            tracker=tracker,
+            resume=resume,
+            differs=differs,
         )
         console.finish(outcome.counts)
         files = write_front(outcome.front, target.folder)
@@ -138,6 +145,36 @@ def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
                 check_report(report, objectives)
         except (ConfigError, DataError) as error:
             raise DataError(f"{folder / JOURNAL_FILE}: trial {trial.trial_id}: {error}") from error
+
+
+def _check_terms(
+    spec: SweepSpec, past: "Past", *, target: Target, note: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Refuse trials that would not compare with those that have finished; see `comparability.check`.
+
+    What a cluster computes on its nodes say, once the driver has joined it: see `tuner.py`.
+
+    Returns:
+        What differs and was allowed, in words.
+    """
+    from sweeps import comparability, provenance
+    from sweeps.front import finished
+
+    done = finished((trial.record for trial in past.trials if trial.record is not None), spec.objectives)
+    commit = provenance.git_state(provenance.PROJECT_FOLDER)["commit"]
+    if (commits := comparability.commit_note(done, commit)) is not None:
+        note(commits)
+    if target.address is not None:
+        return ()
+    return comparability.check(
+        done,
+        comparability.recipes_to_run(compile_space(spec), past, spec.budget.trials),
+        spec.objectives,
+        machines=comparability.here,
+        cache_dir=default_cache_dir(),
+        allow_mixed=target.allow_mixed,
+        note=note,
+    )
 
 
 def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:

@@ -191,6 +191,31 @@ def _fail(driver: Driver, error: str) -> None:
     driver.ended(task.trial_id, {}, error)
 
 
+def test_the_front_counts_every_trial_that_ended_however_it_ended(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    _fail(driver, "Traceback\nValueError: first")
+    assert driver.front.left_out == {"failed": 1}
+    _trial_with_files(driver, 20.0)
+    for _ in range(2):
+        task = driver.propose()
+        driver.started(task.trial_id)
+        driver.reported(task.trial_id, _report(300, 2.5), is_stopped=True)
+        driver.ended(task.trial_id, {}, None)
+    _fail(driver, "Traceback\nValueError: x")
+    assert driver.front.left_out == {"failed": 2, "stopped": 2}
+    assert len(driver.front.points) == 1
+
+
+def test_trials_that_may_differ_from_those_before_say_so_in_their_records(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    _trial_with_files(driver, 20.0)
+    driver.mark_mixed(())
+    driver.mark_mixed(["device: found a; b"])
+    _trial_with_files(driver, 30.0)
+    marks = [record.provenance.get("mixed_with_past") for record in driver.records]
+    assert marks == [None, ["device: found a; b"]]
+
+
 def test_trials_in_a_row_that_fail_alike_end_the_sweep_with_their_error(tmp_path: Path) -> None:
     """Numbers and paths do not make errors differ; another ending in between starts the count anew."""
     driver = _driver(tmp_path / "run", budget={"trials": 9, "examples": 900, "max_same_failures": 3})

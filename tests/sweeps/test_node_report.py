@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from qa_core import hardware
 from sweeps import node_report, provenance
 from sweeps.node_report import CUDA_KERNELS, PROJECT_SOURCE, NodeReport, Request, look
 from sweeps.preflight import as_report
@@ -57,6 +58,7 @@ def test_gpus_are_described_as_torch_sees_them(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpu.name)
+    monkeypatch.setattr(hardware, "_computes_in_bfloat16", lambda device_type: device_type == "cuda")
 
     def import_module(name: str) -> None:
         if name == "mamba_ssm":
@@ -66,6 +68,7 @@ def test_gpus_are_described_as_torch_sees_them(
     report = as_report(look(asdict(Request(device=wanted))), NodeReport("aa", True))
     assert report.failure is None
     assert str(report.device).startswith(device)
+    assert report.bfloat16 is (wanted == "auto")
     assert [(item.name, item.memory_bytes) for item in report.gpus or ()] == [("Some GPU", 24 * 10**9)] * 2
     assert report.kernels == {name: name != "mamba_ssm" for name in CUDA_KERNELS}
 

@@ -98,6 +98,12 @@ def test_nodes_with_other_devices_are_named() -> None:
         "device of trials: found cuda: NVIDIA A100-SXM4-40GB on node bb (10.0.0.2); cuda: Tesla T4 on "
         "node aa (10.0.0.1), node cc (10.0.0.3)"
     ]
+    cpus = [worker(node, device=f"cpu: {node}", gpus=(), kernels=None) for node in ("aa", "bb")]
+    assert texts(*cpus) == [
+        "device of trials: found cpu: bb on node bb (10.0.0.2); cpu: aa on node aa (10.0.0.1)"
+    ]
+    assert texts(*cpus, by_machine=False) == []
+    assert texts(worker("aa"), odd, by_machine=False) != []
     assert texts(worker("aa", gpus=(T4,)), worker("bb", gpus=(T4,) * 4)) == []  # how many does not matter
     assert texts(worker("aa", gpus=(T4, big))) == [
         f"GPU: found {big.name} on node aa (10.0.0.1); Tesla T4 on node aa (10.0.0.1)"

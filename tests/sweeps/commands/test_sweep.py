@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from qa_core.config import to_dict
 from qa_core.errors import ConfigError, StorageError
-from sweeps import cli
+from sweeps import cli, comparability
 from sweeps.commands import options, sweep
+from sweeps.comparability import Machine
 from sweeps.data_checks import DataReport
 from sweeps.front import compute_front
 from sweeps.journal import Journal
 from sweeps.place import Place
 from sweeps.records import append
+from sweeps.space import compile_space
 from sweeps.spec import SweepSpec, load_spec, store_spec
 from tests.sweeps.test_cli import OBJECTIVES, PROJECT, RECORDS, SMALL
 
@@ -39,7 +42,8 @@ class FakeTuner(types.ModuleType):
         folder.mkdir(parents=True, exist_ok=True)
 
     def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, resume: bool, **told: Any) -> Any:
-        self.calls.append({"spec": spec, "folder": folder, "place": place, "resume": resume})
+        call = {"spec": spec, "folder": folder, "place": place, "resume": resume}
+        self.calls.append(call | {"differs": told["differs"]})
         if isinstance(self.ends, BaseException):
             raise self.ends
         front = compute_front(RECORDS, OBJECTIVES)
@@ -211,6 +215,82 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     assert "ended early" not in shown
     elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
     assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
+
+
+def finished_sweep(folder: Path, **objective: Any) -> Path:
+    """Return a folder of a sweep over its own copy of a SQuAD file, of which one trial has finished on this machine."""
+    from qa_core.data.squad import load_table
+
+    folder.mkdir()
+    data = folder.parent / "dev.json"
+    data.write_text((folder.parent / "squad.json").read_text())
+    settings = [f"recipe.data.{part}={data}" for part in ("train", "evaluation")]
+    spec = load_spec(options.find_config("quickstart"), settings)
+    if objective:
+        spec = SweepSpec.model_validate({**spec.as_dict(), "objectives": [objective]})
+    store_spec(spec, folder)
+    space = compile_space(spec)
+    recipe = to_dict(space.to_run_config(next(space.grid()), seed=0))
+    Journal(folder).proposed("t0000", assignment={}, notes={}, recipe=recipe)
+    (here,) = comparability.here("cpu")
+    cost = {"inference_peak_bytes": 1, "precision": "torch.float32", "protocol_version": protocol()}
+    done = replace(
+        RECORDS[0],
+        trial_id="t0000",
+        device=here.device,
+        examples_seen=spec.budget.examples,
+        budget_examples=spec.budget.examples,
+        cost=cost,
+        objectives={"em_percent": 1.0, "memory_mb": 1.0, "latency_p50_ms": 1.0},
+        data={"evaluation": {"data_hash": load_table(str(data), split="dev").data_hash}},
+    )
+    append(folder / "records.jsonl", done)
+    return data
+
+
+def protocol() -> int:
+    from qa_core import cost
+
+    return getattr(cost, "PROTOCOL_VERSION", comparability.FIRST_PROTOCOL)
+
+
+def test_a_sweep_whose_evaluation_file_was_edited_is_refused_before_ray_starts_and_stays_readable(
+    small_squad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "squad.json").write_text(small_squad.read_text())
+    data = finished_sweep(tmp_path / "a")
+    more = ("--resume", str(tmp_path / "a"), "--trials", "+1")
+    assert run_with(monkeypatch, Counter(ok=1), *more)[0] == 0
+    data.write_text(data.read_text().replace("amber", "umber"))
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=1), *more)
+    assert (code, tuner.calls, tracker.calls) == (2, [], [])
+    shown = capsys.readouterr().err
+    assert "evaluation data: found " in shown
+    assert "for 1 finished trials (t0000)" in shown
+    assert "--allow-mixed" in shown
+    code, tuner, _ = run_with(monkeypatch, Counter(ok=1), *more, "--allow-mixed")
+    assert code == 0
+    (differs,) = tuner.calls[0]["differs"]
+    assert differs.startswith("evaluation data: found ")
+    assert cli.main(["front", str(tmp_path / "a")]) == 0
+
+
+@pytest.mark.parametrize(("objective", "code"), [("memory_mb", 0), ("latency_p50_ms", 2)])
+def test_a_sweep_goes_on_on_another_cpu_unless_it_compares_times(
+    objective: str,
+    code: int,
+    small_squad: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "squad.json").write_text(small_squad.read_text())
+    finished_sweep(tmp_path / "a", name=objective, goal="min", reference=100)
+    other = Machine("cpu: another model", computes_in_bfloat16=True)
+    monkeypatch.setattr(comparability, "here", lambda device: (other,))
+    ended, tuner, _ = run_with(monkeypatch, Counter(ok=1), "--resume", str(tmp_path / "a"))
+    assert (ended, len(tuner.calls)) == (code, 1 if code == 0 else 0)
+    assert ("device: found cpu: another model" in capsys.readouterr().err) == (code == 2)
 
 
 @pytest.mark.parametrize(
