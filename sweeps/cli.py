@@ -32,8 +32,8 @@ AllowMixed = Annotated[
     bool,
     typer.Option(
         "--allow-mixed",
-        help="Run although the cluster's nodes differ in versions or devices; records say so. Not stored: give it "
-        "again with --resume.",
+        help="Run although the cluster's nodes differ in versions or devices, or trials do not compare with those "
+        "that have finished; records say so. Not stored: give it again with --resume.",
     ),
 ]
 SkipBadExamples = Annotated[

@@ -264,7 +264,7 @@ def _coming(
             Terms(
                 evaluation=hashes[key],
                 budget=recipe.train.budget_examples or 0,
-                protocol=getattr(cost, "PROTOCOL_VERSION", FIRST_PROTOCOL),
+                protocol=cost.PROTOCOL_VERSION,
                 device=device_for(objectives, machine.device),
                 precision=machine.precision(recipe.evaluation.precision),
             )

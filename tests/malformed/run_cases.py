@@ -43,12 +43,12 @@ def evaluation_hash(folder: Path) -> str:
 def _terms() -> dict[str, Any]:
     """Return what a cost says of how it was measured: as this machine and this version would."""
     from qa_core import cost
-    from sweeps.comparability import FIRST_PROTOCOL, here
+    from sweeps.comparability import here
 
     precision = here("cpu")[0].precision("auto")
     return {
         "precision": precision,
-        "protocol_version": getattr(cost, "PROTOCOL_VERSION", FIRST_PROTOCOL),
+        "protocol_version": cost.PROTOCOL_VERSION,
     }
 
 

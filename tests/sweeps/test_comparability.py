@@ -8,7 +8,6 @@ import pytest
 
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError
-from sweeps import comparability
 from sweeps.comparability import Machine, Terms, check, commit_note
 from sweeps.spec import Objective
 from tests.sweeps.test_front import BOTH, record
@@ -48,7 +47,7 @@ def measured(squad: Path, cache: Path, trial_id: str = "t0", **changes: Any) -> 
 def _protocol() -> int:
     from qa_core import cost
 
-    return getattr(cost, "PROTOCOL_VERSION", comparability.FIRST_PROTOCOL)
+    return cost.PROTOCOL_VERSION
 
 
 def checked(finished: Any, recipes: Any, cache: Path, **changes: Any) -> tuple[str, ...]:

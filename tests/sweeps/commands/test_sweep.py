@@ -251,7 +251,7 @@ def finished_sweep(folder: Path, **objective: Any) -> Path:
 def protocol() -> int:
     from qa_core import cost
 
-    return getattr(cost, "PROTOCOL_VERSION", comparability.FIRST_PROTOCOL)
+    return cost.PROTOCOL_VERSION
 
 
 def test_a_sweep_whose_evaluation_file_was_edited_is_refused_before_ray_starts_and_stays_readable(
