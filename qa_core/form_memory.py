@@ -71,7 +71,8 @@ def form_memory(
         network = deployed(family, architecture, forms).to(protocol.device)
         with turns.measuring():
             measured = [cost.inference_peak_bytes(network, protocol, rows=rows) for rows in ROWS]
-    memory = FormMemory(*measured, *predicted, cost.weights_bytes(network))
+    (one, eight), (predicted_one, predicted_eight) = measured, predicted
+    memory = FormMemory(one, eight, predicted_one, predicted_eight, cost.weights_bytes(network))
     files.make_folder(path.parent)
     values = {"memory": asdict(memory), "key": key}
     files.write_json(path, {**values, DIGEST: files.digest(values)})
