@@ -190,7 +190,8 @@ def begun_sweep(folder: Path) -> Path:
     log.tracked("sqlite:////before/mlflow.db", "parent7")
     for trial_id in ("t0000", "t0001"):
         log.proposed(trial_id, assignment={}, notes={}, recipe={"model": {"family": "bert"}})
-    append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001"))
+    stopped = {"status": "stopped", "reason": "stopped by scheduler", "objectives": None}
+    append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001", **stopped))
     return folder
 
 
