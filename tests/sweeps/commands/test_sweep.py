@@ -228,7 +228,8 @@ def finished_sweep(folder: Path, **objective: Any) -> Path:
     settings = [f"recipe.data.{part}={data}" for part in ("train", "evaluation")]
     spec = load_spec(options.find_config("quickstart"), settings)
     if objective:
-        spec = SweepSpec.model_validate({**spec.as_dict(), "objectives": [objective]})
+        values = {**spec.as_dict(), "objectives": [objective], "scheduler": {"name": "fifo"}}
+        spec = SweepSpec.model_validate(values)
     store_spec(spec, folder)
     space = compile_space(spec)
     recipe = to_dict(space.to_run_config(next(space.grid()), seed=0))
