@@ -26,7 +26,7 @@ from qa_core.models.stored import SLICE_ELEMENTS, StoredMatrix, product_dtype
 
 LEVELS = 127
 TOKENS_AT_ONCE = 256  # of a dynamic product: floats and int32 sums of more are never alive together
-ROWS_AT_ONCE = 32  # of codes that are floats together where integers cannot be multiplied
+ROWS_AT_ONCE = 64  # of codes that are floats together where integers cannot be multiplied
 EXACT_COLUMNS = 2**24 // LEVELS**2  # float32 holds every sum of so many products of two int8 numbers
 INT_MM_MULTIPLE, INT_MM_MORE_ROWS_THAN = 8, 16  # what torch._int_mm asks of sizes on CUDA
 

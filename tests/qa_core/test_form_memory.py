@@ -58,6 +58,17 @@ def test_a_form_is_measured_once_and_another_length_or_size_is_another_form(tmp_
     assert again == first
 
 
+def test_another_precision_is_another_form():
+    def key(precision):
+        family = registry.family_class("bert")(ModelConfig("bert", checkpoint="micro"))
+        evaluation = EvaluationConfig(precision=precision)
+        return cost.form_key({}, {}, cost.Protocol(family, TOKENIZER, 64, evaluation, torch.device("cpu")))
+
+    differing = {name for name, value in key("float32").items() if key("bfloat16")[name] != value}
+    assert differing == {"precision"}
+    assert key("auto") in (key("float32"), key("bfloat16")), "what auto stands for on this machine"
+
+
 def test_forms_that_write_longer_answers_are_other_forms_and_span_readers_write_none():
     def key(head, max_new_tokens):
         family = registry.family_class("t5")(ModelConfig("t5", checkpoint="micro", head=head))

@@ -157,6 +157,21 @@ def test_the_v2_walk_leaves_ties_ungrouped_in_the_order_of_the_probability_file(
     assert (second["best_exact"], second["best_exact_thresh"]) == (50.0, 0.0)
 
 
+def test_an_empty_answer_to_an_unanswerable_question_costs_the_best_threshold_nothing():
+    """It comes first in the walk: counted as lost, answering "b" would not be better than answering nothing."""
+    golds, predictions = {"a": [], "b": ["x"]}, {"a": "", "b": "x"}
+    result = scores.evaluate_v2(articles(golds), predictions, na_probs={"a": 0.1, "b": 0.2})
+    for name in ("exact", "f1"):
+        assert (result[f"best_{name}"], result[f"best_{name}_thresh"]) == (100.0, 0.2)
+
+
+@pytest.mark.parametrize("f1", [scores.f1_score_v1, scores.f1_score_v2])
+def test_a_word_counts_as_often_as_both_texts_have_it(f1):
+    """Two of three tokens are shared, "york" twice; as sets the texts share one of two."""
+    assert f1("york york old", "york new york") == pytest.approx(2 / 3, abs=1e-12)
+    assert f1("york york york", "york old old") == pytest.approx(1 / 3, abs=1e-12)
+
+
 @pytest.mark.facts
 def test_v1_scores_differ_from_v2_where_both_texts_are_empty():
     golds = {name: texts for name, texts in GOLDS.items() if texts}

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -220,6 +221,20 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(small_squad, cache
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-6)
+
+
+def test_micro_batches_of_unequal_sizes_count_by_their_windows(small_squad, cache_dir):
+    """Five, two and one window: weighted alike, the one would count five times as much."""
+    config = _recipe(small_squad, model={"dropout": 0.0})
+    rows = np.arange(8)
+    losses, gradients = [], []
+    for step in ([rows], [rows[:5], rows[5:7], rows[7:]]):
+        model, task = _task(config, cache_dir)
+        losses.append(accumulate(model.train(), task, step))
+        gradients.append({name: item.grad for name, item in model.named_parameters()})
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_the_budget_is_met_exactly_and_the_loss_falls(small_squad, cache_dir):

@@ -177,8 +177,8 @@ def test_beside_the_codes_one_dense_matrix_is_alive_at_most(form, device, has_in
     extra = tracker.peak_bytes - held
     if (
         form == "int8 dynamic"
-    ):  # no weight is decoded, or 32 rows of 256 at a time where the CPU multiplies floats
-        assert extra < (0.2 if has_int_mm else 0.32) * matrix
+    ):  # no weight is decoded, or 64 rows of 256 at a time where the CPU multiplies floats
+        assert extra < (0.2 if has_int_mm else 0.45) * matrix
     else:
         assert matrix <= extra - activations <= 1.6 * matrix  # a byte's index into the table takes 4 bytes
     assert tracker.current_bytes == held
