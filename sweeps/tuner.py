@@ -33,6 +33,7 @@ from sweeps.place import Place, default_cache_dir
 from sweeps.placement import AUTO, Placement
 from sweeps.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
 from sweeps.searchers.base import Searcher
+from sweeps.shell_command import shell_command
 from sweeps.space import Assignment, Space, compile_space
 from sweeps.spec import SPEC_FILE, SweepSpec, store_spec
 from sweeps.trial import as_values, run_trial, unpacked
@@ -327,7 +328,8 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
     if not driver.records and not driver.unfinished():
         raise ConfigError(
             f"budget.max_memory_mb: found {limit:g}; allowed: enough for a recipe of the space; "
-            f"{searcher.refused} that came up are predicted to need more (qa-sweep plan shows how much)"
+            f"{searcher.refused} that came up are predicted to need more; {shell_command('qa-sweep', 'plan')} "
+            "with the sweep's options shows how much"
         )
     driver.console.note(
         f"{searcher.refused} recipes came up that are predicted to need more than {limit:g} MB; none was started"

@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from sweeps.place import Place
 
 Place().set_environment()  # before any test imports Ray
+# As in an activated environment: commands are then printed with the bare names of their programs.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

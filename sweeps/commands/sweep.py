@@ -1,7 +1,6 @@
 """`run`: a whole sweep, from a checked spec to its front, its plots and the next commands to type."""
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sweeps.console import SweepConsole
 from sweeps.data_checks import look_at_data
 from sweeps.masking import MASK, masked_text
 from sweeps.place import LOOPBACK, Place, default_cache_dir
+from sweeps.shell_command import shell_command
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
 
@@ -120,7 +120,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
 
 
 def _resume_command(folder: Path) -> str:
-    return shlex.join(["qa-sweep", "run", "--resume", str(folder)])
+    return shell_command("qa-sweep", "run", "--resume", folder)
 
 
 def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
@@ -256,17 +256,19 @@ def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> lis
     if tracker.runs_page is not None:
         address = masked_text(tracker.tracking_uri)
         if not address.startswith("http"):
-            commands.append(shlex.join(["mlflow", "ui", "--backend-store-uri", address]))
-            address = "http://127.0.0.1:5000"
-        commands.append(f"open {address}/{tracker.runs_page}")
+            # A comment, so that the whole line can be typed.
+            page = f"http://127.0.0.1:5000/{tracker.runs_page}"
+            commands.append(
+                f"{shell_command('mlflow', 'ui', '--backend-store-uri', address)}  # then look at {page}"
+            )
+        else:
+            commands.append(f"# look at {address}/{tracker.runs_page}")
     sizes = sorted(point.memory_mb for point in front.front if point.memory_mb is not None)
     if sizes:
         # The middle of the front: an export that fits something and is not the largest.
         limit = f"{sizes[len(sizes) // 2] + 0.05:.1f}"
         model = f"{folder}-{limit}mb"
-        commands.append(
-            shlex.join(["qa-sweep", "export", str(folder), "--max-memory-mb", limit, "--to", model])
-        )
+        commands.append(shell_command("qa-sweep", "export", folder, "--max-memory-mb", limit, "--to", model))
         ask = ["--question", "Who ...?", "--context", "..."]
-        commands.append(shlex.join(["qa-sweep", "predict", model, *ask]))
+        commands.append(shell_command("qa-sweep", "predict", model, *ask))
     return commands

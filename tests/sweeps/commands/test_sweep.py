@@ -114,7 +114,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     shown = capsys.readouterr().out
     assert "3 finished, 2 stopped" in shown
     assert "mlflow ui --backend-store-uri sqlite:////somewhere/mlflow.db" in shown
-    assert "open http://127.0.0.1:5000/#/experiments/7/runs" in shown
+    assert "  # then look at http://127.0.0.1:5000/#/experiments/7/runs" in shown
     assert f"qa-sweep export '{folder}' --max-memory-mb 20.1 --to '{folder}-20.1mb'" in shown
     assert f"qa-sweep predict '{folder}-20.1mb' --question 'Who ...?' --context ..." in shown
 
