@@ -25,6 +25,7 @@ from qa_core.form_memory import FormMemory, form_memory
 from qa_core.hardware import choose_device
 from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
 from qa_core.methods.base import Method
+from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.prerequisites import Prerequisite
 from qa_core.schema import Progress, RunResult, as_json
 from qa_core.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
@@ -71,6 +72,8 @@ def run(
 
     seeding.seed_torch(config.seed)
     model = build_network(config, data, methods, protocol)
+    if not family.is_preset:
+        data.facts["checkpoint"] = checkpoint_identity(config.model.checkpoint)
     memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir, turns=turns)
     _check_budget(memory, max_memory_mb)
     with turns.resting():  # a teacher may be another trial's at the moment

@@ -74,7 +74,7 @@ def record_of(
         result: its `RunResult` in JSON form; None when it has none.
         ending: from `ending_of`, or of a trial with a result.
         folder: of the sweep.
-        provenance: what all records of this start of the sweep share.
+        provenance: what all records of this start of the sweep share. The GPUs are those that the trial's worker saw.
     """
     task = running.task
     finished = time.time()
@@ -106,6 +106,10 @@ def record_of(
         seconds=finished - running.started,
         provenance={
             **provenance,
+            "hardware": {
+                **provenance.get("hardware", {}),
+                "gpus": _texts(ending.get("gpus") or metrics.get("gpus")),
+            },
             "left_over_bytes": metrics.get("left_over_bytes"),
             "node": ending.get("node") or metrics.get("node"),
             "gpu_share": task.gpu_share,
@@ -113,6 +117,10 @@ def record_of(
             MIXED: is_mixed(folder),
         },
     )
+
+
+def _texts(values: Any) -> list[str]:
+    return [str(value) for value in values] if isinstance(values, list | tuple) else []
 
 
 def _relative(path: str, folder: Path) -> str:

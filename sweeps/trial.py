@@ -75,7 +75,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
         if progress.examples_seen > task.reported_examples:
             values = as_json(progress)
             check_report(values, task.objectives)
-            tune.report({**values, "final": False, "node": node})
+            tune.report({**values, "final": False, "node": node, "gpus": used_gpus()})
 
     with _held(folder):
         try:
@@ -84,7 +84,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
                 # Of a run that was killed between its artifact and its final report.
                 shutil.rmtree(folder / "artifact", ignore_errors=True)
                 with watched(folder, task.hang_minutes):
-                    final = {**execute(task, report), "node": node}
+                    final = {**execute(task, report), "node": node, "gpus": used_gpus()}
                 check_report(final, task.objectives)
                 _write(folder / FINAL_FILE, final)
         except Paused as pause:
@@ -96,10 +96,20 @@ def run_trial(task_values: dict[str, Any]) -> None:
                 "reason": _reason(error),
                 "traceback": traceback.format_exc(),
                 "node": node,
+                "gpus": used_gpus(),
             }
             _write(folder / OUTCOME_FILE, outcome)
             raise
     tune.report(packed(final))
+
+
+def used_gpus() -> list[str]:
+    """Return the names of the GPUs that this process sees; none before it computes on one: a look takes memory."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def packed(final: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +255,7 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
     except (DataError, KeyError, TypeError) as error:
         reason = f"DataError: {path}: how the trial ended cannot be read: {error}"
         return {"status": "failed", "reason": reason, "traceback": None}
-    return {name: outcome.get(name) for name in ("status", "reason", "traceback", "node")}
+    return {name: outcome.get(name) for name in ("status", "reason", "traceback", "node", "gpus")}
 
 
 def read_final(folder: Path) -> dict[str, Any] | None:

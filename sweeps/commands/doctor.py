@@ -1,6 +1,7 @@
 """`doctor`: what this machine, or each node of a cluster, offers a sweep, and what would spoil one."""
 
 import importlib.util
+import ipaddress
 import os
 import shutil
 import tempfile
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from sweeps.node_report import NodeReport
 
-LOOPBACK = ("127.0.0.1", "::1")
 SERVERS = ("gcs_server", "raylet", "/ray/", "mlflow")  # in the command line of a process
 KERNELS = ("mamba_ssm", "causal_conv1d", "bitsandbytes", "kernels")
 LITTLE_SPACE_BYTES = 2 * 10**9
@@ -141,7 +141,7 @@ def _listeners() -> Iterator[str]:
             open_ports = sorted(
                 item.laddr.port
                 for item in process.net_connections(kind="tcp")
-                if item.status == psutil.CONN_LISTEN and item.laddr.ip not in LOOPBACK
+                if item.status == psutil.CONN_LISTEN and not is_loopback(item.laddr.ip)
             )
         except psutil.Error:  # it ended meanwhile, or belongs to somebody else
             continue
@@ -155,6 +155,13 @@ def _listeners() -> Iterator[str]:
         yield "listeners: no server of Ray or MLflow can be reached from other machines"
     if os.environ.get("RAY_AUTH_MODE") == "disabled":
         yield "warning: RAY_AUTH_MODE=disabled: whoever reaches Ray's ports can run code here"
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine reaches an address; IPv4 may come as ::ffff:127.0.0.1, as of Ray's servers."""
+    found = ipaddress.ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
 
 
 def _gigabytes(count: int | None) -> str:

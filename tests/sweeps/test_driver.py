@@ -385,6 +385,25 @@ def test_a_record_says_on_which_node_the_trial_ended(tmp_path: Path) -> None:
     assert driver.records[0].provenance["node"] == "0123456789ab"
 
 
+def test_a_record_names_the_gpus_that_its_worker_used_however_the_trial_ended(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    finished, stopped, failed, on_cpu = (driver.propose() for _ in range(4))
+    for task in (finished, stopped, failed, on_cpu):
+        driver.started(task.trial_id)
+        Path(task.folder).mkdir(parents=True, exist_ok=True)
+    note = {"status": "failed", "reason": "x", "traceback": None, "node": None, "gpus": ["A100"]}
+    (Path(failed.folder) / OUTCOME_FILE).write_text(json.dumps(note))
+    driver.ended(finished.trial_id, {**_final(Path(finished.folder), 12.0), "gpus": ["H200", "H200"]}, None)
+    driver.reported(stopped.trial_id, {**_report(300), "gpus": ["L4"]}, is_stopped=True)
+    driver.ended(stopped.trial_id, {**_report(300), "gpus": ["L4"]}, None)
+    driver.ended(failed.trial_id, {}, "ValueError: x")
+    driver.ended(on_cpu.trial_id, _final(Path(on_cpu.folder), 13.0), None)
+    found = {record.trial_id: record.provenance["hardware"]["gpus"] for record in driver.records}
+    tasks = (finished, stopped, failed, on_cpu)
+    assert [found[task.trial_id] for task in tasks] == [["H200", "H200"], ["L4"], ["A100"], []]
+    assert all(record.provenance["hardware"]["cpu"] for record in driver.records)
+
+
 def test_each_proposal_and_each_resumed_trial_gets_its_share_and_the_record_keeps_it(tmp_path: Path) -> None:
     before = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
     assert before.propose().gpu_share == SHARES[0]  # until the nodes have been looked at

@@ -61,6 +61,15 @@ def test_a_task_arrives_in_the_worker_as_it_was(small_squad, cache_dir, tmp_path
     assert all(isinstance(value, str | float) for value in values.values())
 
 
+def test_a_process_names_the_gpus_that_it_sees_once_it_has_computed_on_one(monkeypatch) -> None:
+    assert trial.used_gpus() == []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    assert trial.used_gpus() == [], "a look would take memory there"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert trial.used_gpus() == ["GPU 0", "GPU 1"]
+
+
 def test_what_ray_is_sent_at_the_end_has_no_numbers_of_the_result_and_arrives_as_it_was() -> None:
     final = {
         "examples_seen": 60,

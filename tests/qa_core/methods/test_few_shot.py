@@ -15,6 +15,7 @@ from qa_core.errors import ConfigError, DataError, IllegalCombination
 from qa_core.families.base import Family, Prompting
 from qa_core.methods.base import Method
 from qa_core.methods.few_shot import FewShot
+from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.run import run
 from qa_core.schema import as_json
 from sweeps.commands.answers import answer
@@ -103,6 +104,8 @@ def test_a_prompted_recipe_leaves_a_measured_artifact_that_answers_alone(
     assert result.cost.form_inference_peak_bytes == result.cost.inference_peak_bytes
     assert result.cost.compute_path == "project-scan"
     assert len(result.data["demonstrations"]["question_ids"]) == 2
+    assert result.data["checkpoint"] == checkpoint_identity(str(checkpoint))
+    assert set(result.data["checkpoint"]["sha256"]) == {"config.json", "model.safetensors"}
     json.dumps(as_json(result), allow_nan=False)
 
     loaded = artifact.load(Path(result.artifact))
