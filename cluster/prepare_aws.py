@@ -1,8 +1,13 @@
 """Make what `cluster.yaml` needs in an AWS account, and print what to fill in: `python cluster/prepare_aws.py --help`.
 
 A security group (everything within it, ssh from given addresses, nothing else), the head's role (launch and end the
-machines of this cluster, read and write one bucket), a file system that every machine mounts, and a private bucket.
-Run again, it changes only what differs; `--delete` takes away group, role and file system, never the bucket.
+machines of this cluster, read and write one bucket), the account's own role for spot machines, a file system that every
+machine mounts, and a private bucket. Run again, it changes only what differs.
+
+`--delete` takes away the head's role, and with `--delete-file-system` also the file system with the results on it and
+the group, which it needs; never the bucket, nor the role for spot machines, which belongs to the account. It refuses
+while machines of the cluster are up. `--end-instances` ends those, head and workers: `ray down` needs a head, and one
+that is lost leaves its workers running.
 """
 
 import argparse
@@ -13,23 +18,30 @@ from typing import Any
 
 NAME = "qa-sweeps"  # of group, file system and cluster; `cluster.yaml` names them
 HEAD = "qa-sweeps-head"  # of the head's role and profile
-PATIENCE_SECONDS = 600  # for the file system
+SPOT_SERVICE, SPOT_ROLE = "spot.amazonaws.com", "AWSServiceRoleForEC2Spot"
+UP = ("pending", "running", "stopping", "stopped")  # states of a machine that costs something
+PATIENCE_SECONDS = 600  # for the file system, and for machines to end
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the arguments (None: this process's own) and do it."""
-    import boto3
-
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not options.delete and not (options.bucket and options.ssh_from):
+    takes_away = options.delete or options.end_instances
+    if not takes_away and not (options.bucket and options.ssh_from):
         parser.error("--bucket and --ssh-from are needed")
-    session = boto3.Session(region_name=options.region)
-    if options.delete:
-        delete_all(session)
+    if options.delete_file_system and not options.delete:
+        parser.error("--delete-file-system: found without --delete; allowed: with it")
+    session = _session(options.region)
+    if takes_away:
+        if options.end_instances:
+            end_instances(session.client("ec2"))
+        if options.delete:
+            delete_all(session, with_file_system=options.delete_file_system)
         return
     group_id = make_security_group(session.client("ec2"), options.ssh_from)
-    make_role(session, options.bucket)
+    make_spot_role(session.client("iam"))
+    make_role(session, options.bucket, group_id)
     make_bucket(session.client("s3"), options.bucket, options.region)
     file_system_id = make_file_system(session, group_id)
     print(f"FILE_SYSTEM_ID: {file_system_id}")
@@ -64,7 +76,16 @@ def make_security_group(ec2: Any, ssh_from: list[str]) -> str:
     return str(group_id)
 
 
-def make_role(session: Any, bucket: str) -> None:
+def make_spot_role(iam: Any) -> None:
+    """Make the role with which EC2 starts spot machines, which a fresh account lacks and the head may not make.
+
+    Without it every request for a spot machine fails, and the cluster takes machines at the full price.
+    """
+    if not _exists(lambda: iam.get_role(RoleName=SPOT_ROLE), iam.exceptions.NoSuchEntityException):
+        iam.create_service_linked_role(AWSServiceName=SPOT_SERVICE)
+
+
+def make_role(session: Any, bucket: str, group_id: str) -> None:
     """Make the head's role and instance profile; the role's rights are exactly `head_policy` afterwards."""
     iam = session.client("iam")
     account = session.client("sts").get_caller_identity()["Account"]
@@ -76,7 +97,7 @@ def make_role(session: Any, bucket: str) -> None:
     }
     if not _exists(lambda: iam.get_role(RoleName=HEAD), iam.exceptions.NoSuchEntityException):
         iam.create_role(RoleName=HEAD, AssumeRolePolicyDocument=json.dumps(trust))
-    policy = json.dumps(head_policy(session.region_name, account, bucket))
+    policy = json.dumps(head_policy(session.region_name, account, bucket, group_id))
     iam.put_role_policy(RoleName=HEAD, PolicyName=HEAD, PolicyDocument=policy)
     if not _exists(
         lambda: iam.get_instance_profile(InstanceProfileName=HEAD), iam.exceptions.NoSuchEntityException
@@ -86,15 +107,29 @@ def make_role(session: Any, bucket: str) -> None:
         iam.add_role_to_instance_profile(InstanceProfileName=HEAD, RoleName=HEAD)
 
 
-def head_policy(region: str, account: str, bucket: str) -> dict[str, Any]:
-    """Return the head's rights: it launches workers, and ends and tags machines of its own cluster alone."""
+def head_policy(region: str, account: str, bucket: str, group_id: str) -> dict[str, Any]:
+    """Return the head's rights: it launches workers into its group, and ends and tags machines of its cluster alone."""
     own = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": NAME}}
-    instances = f"arn:aws:ec2:{region}:{account}:instance/*"
+    as_own = {"StringEquals": {"aws:RequestTag/ray-cluster-name": NAME}}
+    here = f"arn:aws:ec2:{region}:{account}"
+    instances = f"{here}:instance/*"
+    # What a launch touches beside the machine itself; of groups the cluster's alone, so that no other door opens.
+    parts = ("subnet/*", "network-interface/*", "volume/*", "key-pair/*", "spot-instances-request/*")
     launching = {"StringEquals": {"ec2:CreateAction": "RunInstances"}}
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Action": ["ec2:Describe*", "ec2:RunInstances"], "Resource": "*"},
+            {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"},  # knows no narrower resource
+            {"Effect": "Allow", "Action": "ec2:RunInstances", "Resource": instances, "Condition": as_own},
+            {
+                "Effect": "Allow",
+                "Action": "ec2:RunInstances",
+                "Resource": [
+                    f"arn:aws:ec2:{region}::image/*",
+                    f"{here}:security-group/{group_id}",
+                    *(f"{here}:{part}" for part in parts),
+                ],
+            },
             {"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": instances, "Condition": launching},
             {
                 "Effect": "Allow",
@@ -154,15 +189,28 @@ def make_file_system(session: Any, group_id: str) -> str:
     return file_system_id
 
 
-def delete_all(session: Any) -> None:
-    """Take away file system, role and group, in this order; what is not there is passed over."""
+def end_instances(ec2: Any) -> None:
+    """End every machine that carries the cluster's name, and wait until none is up."""
+    up = _up(ec2)
+    if up:
+        ec2.terminate_instances(InstanceIds=up)
+    _until(lambda: not _up(ec2), "machines of the cluster are still up")
+    print(f"ended {len(up)} machines of {NAME}")
+
+
+def delete_all(session: Any, *, with_file_system: bool) -> None:
+    """Take away the head's role, and if told group and file system, the results last; what is absent is passed over.
+
+    Raises:
+        SystemExit: machines of the cluster are up; nothing was taken away.
+    """
     efs, iam, ec2 = session.client("efs"), session.client("iam"), session.client("ec2")
-    file_system_id = _file_system(efs)
-    if file_system_id is not None:
-        for target in efs.describe_mount_targets(FileSystemId=file_system_id)["MountTargets"]:
-            efs.delete_mount_target(MountTargetId=target["MountTargetId"])
-        _wait_gone(lambda: efs.describe_mount_targets(FileSystemId=file_system_id)["MountTargets"])
-        efs.delete_file_system(FileSystemId=file_system_id)
+    up = _up(ec2)
+    if up:
+        raise SystemExit(
+            f"--delete: {len(up)} machines of {NAME} are up ({', '.join(up)}); end them first with "
+            "`ray down cluster/cluster.yaml`, or with --end-instances where the head is lost"
+        )
     gone = iam.exceptions.NoSuchEntityException
     for remove in (
         lambda: iam.remove_role_from_instance_profile(InstanceProfileName=HEAD, RoleName=HEAD),
@@ -171,8 +219,18 @@ def delete_all(session: Any) -> None:
         lambda: iam.delete_role(RoleName=HEAD),
     ):
         _exists(remove, gone)
+    file_system_id = _file_system(efs)
+    if file_system_id is not None and not with_file_system:
+        print(f"kept: file system {file_system_id} with the results on it, and group {NAME}, which it needs")
+        return
+    if file_system_id is not None:
+        for target in efs.describe_mount_targets(FileSystemId=file_system_id)["MountTargets"]:
+            efs.delete_mount_target(MountTargetId=target["MountTargetId"])
+        _wait_gone(lambda: efs.describe_mount_targets(FileSystemId=file_system_id)["MountTargets"])
     for group in _groups(ec2):
         ec2.delete_security_group(GroupId=group["GroupId"])
+    if file_system_id is not None:
+        efs.delete_file_system(FileSystemId=file_system_id)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -191,9 +249,42 @@ def _parser() -> argparse.ArgumentParser:
         help="networks that may log in, such as 203.0.113.7/32; the whole world is refused",
     )
     parser.add_argument(
-        "--delete", action="store_true", help="take away what this script made, but the bucket"
+        "--delete", action="store_true", help="take away the head's role; refused while machines are up"
+    )
+    parser.add_argument(
+        "--delete-file-system",
+        action="store_true",
+        help="with --delete: also the file system, with all results that lie on it, and the group",
+    )
+    parser.add_argument(
+        "--end-instances",
+        action="store_true",
+        help="end every machine of the cluster, such as workers of a head that is lost; before --delete",
     )
     return parser
+
+
+def _session(region: str) -> Any:
+    try:
+        import boto3
+    except ImportError as error:
+        raise SystemExit("boto3 is missing: pip install -c constraints.txt -e '.[cluster,aws]'") from error
+    return boto3.Session(region_name=region)
+
+
+def _up(ec2: Any) -> list[str]:
+    """Return the ids of the cluster's machines that are not ended."""
+    filters = [
+        {"Name": "tag:ray-cluster-name", "Values": [NAME]},
+        {"Name": "instance-state-name", "Values": list(UP)},
+    ]
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
+    return [
+        str(instance["InstanceId"])
+        for page in pages
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    ]
 
 
 def _network(text: str) -> str:

@@ -63,7 +63,10 @@ STATE = """
         "instances": [item for found in ec2.describe_instances()["Reservations"] for item in found["Instances"]],
         "groups": groups["SecurityGroups"],
         "roles": roles,
-        "policies": {name: iam.get_role_policy(RoleName=name, PolicyName=name)["PolicyDocument"] for name in roles},
+        "policies": {
+            name: iam.get_role_policy(RoleName=name, PolicyName=name)["PolicyDocument"]
+            for name in roles if name == "qa-sweeps-head"
+        },
         "profiles": [item["InstanceProfileName"] for item in iam.list_instance_profiles()["InstanceProfiles"]],
         "file_systems": systems,
         "mounts": [
@@ -169,15 +172,19 @@ def test_a_cluster_is_requested_as_described_and_nothing_is_left_of_it(cloud: La
     gone = state(caller)["instances"]
     assert [item["State"]["Name"] for item in gone] == ["terminated"] * 4
     prepare(caller, "--delete")
+    kept = state(caller)
+    assert (kept["roles"], kept["profiles"]) == (["AWSServiceRoleForEC2Spot"], [])
+    assert len(kept["file_systems"]) == len(kept["groups"]) == 1  # the results are still there
+    prepare(caller, "--delete --delete-file-system")
     left = state(caller)
     assert {name: left[name] for name in ("groups", "roles", "profiles", "file_systems")} == {
         "groups": [],
-        "roles": [],
+        "roles": ["AWSServiceRoleForEC2Spot"],
         "profiles": [],
         "file_systems": [],
     }
     assert left["buckets"] == [BUCKET]
-    prepare(caller, "--delete")  # nothing there is no error
+    prepare(caller, "--delete --delete-file-system")  # nothing there is no error
 
 
 def test_results_are_copied_to_s3(cloud: Lab) -> None:
@@ -207,7 +214,8 @@ def checked_group(found: dict[str, Any], *, ssh_from: str) -> None:
 
 
 def checked_preparation(found: dict[str, Any], system: str) -> None:
-    assert found["roles"] == found["profiles"] == ["qa-sweeps-head"]
+    assert sorted(found["roles"]) == ["AWSServiceRoleForEC2Spot", "qa-sweeps-head"]
+    assert found["profiles"] == ["qa-sweeps-head"]
     statements = found["policies"]["qa-sweeps-head"]["Statement"]
     rights = {action for item in statements for action in [item["Action"]] for action in _list(action)}
     assert not [action for action in rights if action.split(":")[0] not in ("ec2", "s3", "ssm")]

@@ -3,6 +3,7 @@
 import copy
 import ipaddress
 import re
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -229,6 +230,31 @@ def test_kubernetes_scales_and_shares_what_the_other_clusters_do() -> None:
     job = documents["RayJob"]["spec"]
     assert job["clusterSelector"] == {"ray.io/cluster": documents["RayCluster"]["metadata"]["name"]}
     assert "sweeps/run.py" in job["entrypoint"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_job_on_kubernetes_waits_for_mlflow_and_starts_nothing_without_it(
+    answers: bool, tmp_path: Path
+) -> None:
+    """Ray splits the entry point into words and puts them together anew, in double quotes, for a shell."""
+    words = shlex.split(kubernetes()["RayJob"]["spec"]["entrypoint"])
+    assert words[:2] == ["bash", "-c"]
+    stand_ins = {
+        "wget": f'echo "wget $*" >> log; exit {0 if answers else 4}',
+        "python": 'echo "python $*" >> log',
+    }
+    for name, body in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = subprocess.list2cmdline(words)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode == 0) == answers
+    asked, *started = (tmp_path / "log").read_text().splitlines()
+    assert "--retry-connrefused" in asked
+    assert asked.endswith("http://127.0.0.1:5000/health")
+    assert len(started) == answers
+    assert all("sweeps/run.py" in line and "--tracking-uri http://127.0.0.1:5000" in line for line in started)
 
 
 @pytest.mark.parametrize("script", ["setup.sh", "mlflow.sh"])
