@@ -3,6 +3,7 @@
 What a node says is in `node_report.py`, what is made of it in `preflight.py`.
 """
 
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qa_core.config import RunConfig
@@ -122,17 +123,37 @@ def ask_nodes(
 
 
 def check_reachable(address: str) -> None:
-    """Refuse the address of a cluster at which nobody listens; Ray itself would wait there for minutes.
+    """Refuse the address of a cluster at which nobody listens, or that refuses our token; Ray waits there for minutes.
 
     Raises:
-        ConfigError: nothing listens at HOST:PORT. Other forms, such as `auto`, are Ray's to judge.
+        ConfigError: nothing listens at HOST:PORT, or it wants another token. Other forms (`auto`) are Ray's to judge.
     """
     place = urlsplit(address if "//" in address else f"//{address}")
     try:
-        if place.hostname and place.port:
-            socket.create_connection((place.hostname, place.port), timeout=REACH_SECONDS).close()
+        if not (place.hostname and place.port):
+            return
+        socket.create_connection((place.hostname, place.port), timeout=REACH_SECONDS).close()
     except (OSError, ValueError) as error:  # a port above 65535
         raise ConfigError(f"--address: found {address!r}, where no Ray cluster answers: {error}") from error
+    if place.scheme in ("", "tcp"):  # others, such as ray://, are no address of its control service
+        _check_token(address, f"{place.hostname}:{place.port}")
+
+
+def _check_token(address: str, service: str) -> None:
+    from ray import _raylet  # Ray's public functions ask the same service, but lose why it refuses
+
+    try:
+        _raylet.GcsClient(address=service)
+    except AuthenticationError as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        raise ConfigError(
+            f"--address: found {address!r}, a Ray cluster that refuses our token (RAY_AUTH_MODE is {mode}); allowed: "
+            "RAY_AUTH_MODE=token, with the cluster's own token in ~/.ray/auth_token, in the file that "
+            "RAY_AUTH_TOKEN_PATH names or in RAY_AUTH_TOKEN"
+        ) from error
+    except Exception as error:  # what listens there is no Ray, or another version of it
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"--address: found {address!r}, where no Ray cluster answers: {reason}") from error
 
 
 def live_nodes() -> list[Node]:

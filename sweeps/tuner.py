@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray import tune
+from ray.exceptions import AuthenticationError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher as RaySearcher
 
@@ -437,7 +438,7 @@ def start_ray(place: Place, *, cpus: float) -> None:
         nodes.check_reachable(place.address)
         try:
             ray.init(address=place.address, **options)
-        except ConnectionError as error:
+        except (ConnectionError, AuthenticationError) as error:
             found = f"found {place.address!r}, where no Ray cluster answers: {error}"
             raise ConfigError(f"--address: {found}") from error
         return

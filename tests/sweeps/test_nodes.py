@@ -3,12 +3,14 @@
 import io
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ray.exceptions import AuthenticationError
 
 from qa_core.errors import ConfigError
 from sweeps import cli, nodes, preflight, records, shared_storage
@@ -236,6 +238,36 @@ def ray_nodes(cluster: Any) -> list[str]:
 def test_an_address_at_which_nobody_listens_is_refused_at_once(address: str) -> None:
     with pytest.raises(ConfigError, match=f"--address: found '{address}', where no Ray cluster answers: "):
         survey(Place(address), shared=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            AuthenticationError("InvalidAuthToken"),
+            r"refuses our token \(RAY_AUTH_MODE is disabled\).*auth_token",
+        ),
+        (RuntimeError("Timed out\nmore"), "where no Ray cluster answers: Timed out$"),
+    ],
+)
+def test_what_listens_and_wants_another_token_or_is_no_ray_is_named(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(address: str) -> None:
+        asked.append(address)
+        raise error
+
+    monkeypatch.setattr("ray._raylet.GcsClient", ask)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"--address: found '{address}', .*{message}"):
+            survey(Place(address), shared=None)
+        assert asked == [address]
+        nodes.check_reachable(f"ray://{address}")  # speaks otherwise: Ray's to judge
+    assert asked == [address]
 
 
 def test_ray_that_finds_no_cluster_by_itself_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
