@@ -198,3 +198,18 @@ def test_a_wrong_name_is_refused_before_any_question_is_answered(
     assert "error: --semantic: found './absent'" in capsys.readouterr().err
     assert cli.main(["evaluate", folders[GOLD], str(small_squad), "--against", "./absent"]) == 2
     assert "error: absent: not an artifact" in capsys.readouterr().err
+
+
+def test_malformed_questions_are_refused_or_left_out_and_counted(
+    folders: dict[str, str], small_squad: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(small_squad.read_text())
+    questions = document["data"][0]["paragraphs"][0]["qas"]
+    questions[0]["answers"][0]["answer_start"] += 1
+    questions[1]["answers"].append({"text": "nowhere", "answer_start": 0})
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(document))
+    assert cli.main(["evaluate", folders[GOLD], str(path), "--device", "cpu"]) == 2
+    assert "qas[0].answers[0].answer_start" in capsys.readouterr().err
+    found = printed(capsys, folders[GOLD], str(path), "--device", "cpu", "--skip-bad-examples")
+    assert (found["questions"], found["skipped"], found["skipped_answers"]) == (59, 1, 1)
