@@ -5,7 +5,7 @@ answers a proposal is in `sweeps/recorded.py`; what the curves are for, in `swee
 """
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,14 +51,18 @@ class Curve:
         """Examples of the whole training."""
         return self.examples_seen[-1]
 
-    def last_report(self, examples: int) -> int | None:
-        """Return the index of the last report at or before `examples`; None when the first one came later."""
-        index = bisect_right(self.examples_seen, examples) - 1
-        return None if index < 0 else index
+    def report_at(self, rung: int, end: int) -> int | None:
+        """Return the index of the first report at or after `rung` and before `end`; None when there is none.
 
-    def seconds_at(self, examples: int) -> float:
-        """Return the training time up to `examples`, between two reports along a straight line."""
-        return float(np.interp(examples, (0, *self.examples_seen), (0.0, *self.train_seconds)))
+        So a trial reports: after the first step that reaches a rung, hence up to a batch later. A step that reaches
+        several rungs is one report, which counts at the highest of them.
+
+        Args:
+            rung: in examples seen.
+            end: the next rung, or the whole budget after the last one.
+        """
+        index = bisect_left(self.examples_seen, rung)
+        return index if index < len(self.examples_seen) and self.examples_seen[index] < end else None
 
 
 @dataclass(frozen=True)

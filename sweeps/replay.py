@@ -6,10 +6,11 @@ recorded is in `sweeps/curves.py`; the live driver, in `sweeps/tuner.py`.
 
 What a replay assumes:
 
-- A report at a rung has the values that were recorded at that budget, or the last ones before it where the rung was not
-  recorded exactly. A rung before the first recorded report is passed without one.
-- Time in training is the recorded one, along a straight line between two reports. What the trial took beside training
-  comes after it: a finished trial occupies its worker for that long, a stopped one leaves at once.
+- At a rung a trial sends the first report that was recorded at or after the rung and before the next one, with its own
+  count of examples and its own time, as the trial did that was recorded. A rung without such a report is passed
+  without a verdict; `unseen_rungs` counts them.
+- Time in training is the recorded one. What the trial took beside training comes after it: a finished trial occupies
+  its worker for that long, a stopped one leaves at once.
 - Examples are counted as spent when a worker begins the stretch up to its next report, so that nothing that is still
   running is left out of a comparison at equal budget.
 - A proposal without an answer (`sweeps/recorded.py` says when) ends as failed before it starts and costs nothing.
@@ -19,6 +20,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,6 +124,16 @@ def replay(
 def recorded_space(table: CurveTable) -> RecordedSpace:
     """Return the table's space with the combinations of which something was recorded."""
     return RecordedSpace(table.space, [curve.assignment for curve in table.curves])
+
+
+def unseen_rungs(table: CurveTable, rungs: Sequence[int]) -> int:
+    """Return at how many rungs, over all curves that train, a replay has no recorded report to judge by."""
+    return sum(
+        curve.report_at(rung, end) is None
+        for curve in table.curves
+        if curve.budget_examples
+        for rung, end in pairwise((*rungs, curve.budget_examples))
+    )
 
 
 @dataclass(frozen=True)
@@ -251,14 +263,13 @@ class _Simulation:
 
 def _reports(curve: Curve, rungs: Sequence[int], fields: Mapping[str, str]) -> Iterator[_Report]:
     """Yield the reports that a trial of this curve sends to a scheduler with these rungs; the last one ends it."""
-    for rung in rungs:
-        index = curve.last_report(rung)
-        if rung < curve.budget_examples and index is not None:
-            yield _Report(curve.seconds_at(rung), rung, _values(curve, index, rung, fields))
-    last = len(curve.examples_seen) - 1
-    yield _Report(curve.seconds, curve.budget_examples, _values(curve, last, curve.budget_examples, fields))
+    for rung, end in pairwise((*rungs, curve.budget_examples)):
+        index = curve.report_at(rung, end)
+        if index is not None:
+            yield _Report(curve.train_seconds[index], curve.examples_seen[index], _values(curve, index, fields))
+    yield _Report(curve.seconds, curve.budget_examples, _values(curve, len(curve.examples_seen) - 1, fields))
 
 
-def _values(curve: Curve, index: int, examples: int, fields: Mapping[str, str]) -> dict[str, Any]:
+def _values(curve: Curve, index: int, fields: Mapping[str, str]) -> dict[str, Any]:
     values = {key: curve.rung_values[name][index] for name, key in fields.items()}
-    return {TIME_ATTRIBUTE: examples, **values}
+    return {TIME_ATTRIBUTE: curve.examples_seen[index], **values}

@@ -58,8 +58,21 @@ def show(source: Path, choices: Choices, *, save: Path | None) -> int:
         raise ConfigError(
             f"{source}: nothing to reach; no curve is better than the sweep's reference point in every objective"
         )
+    _note_unseen_rungs(table, choices)
     _print(table, choices, _replays(table, choices))
     return 0
+
+
+def _note_unseen_rungs(table: CurveTable, choices: Choices) -> None:
+    """Say where the table has no report for a rung: trials pass it without a verdict."""
+    from sweeps.replay import unseen_rungs
+
+    rungs = registry.make_scheduler(*_scheduler(table, choices)).rungs(table.spec.budget.examples)
+    if unseen := unseen_rungs(table, rungs):
+        print(
+            f"note: {unseen} of {len(table.curves) * len(rungs)} rungs have no report before the next one and are "
+            "passed without a verdict; record with a report at each rung"
+        )
 
 
 def load_table(source: Path) -> CurveTable:

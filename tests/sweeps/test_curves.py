@@ -120,7 +120,11 @@ def test_absolute_paths_keep_their_last_part_wherever_they_stand() -> None:
     }
 
 
-def test_between_reports_time_passes_evenly_and_the_last_report_counts() -> None:
-    found = curve({})
-    assert [found.seconds_at(examples) for examples in (0, 5, 10, 20, 30)] == [0.0, 5.0, 10.0, 20.0, 30.0]
-    assert [found.last_report(examples) for examples in (9, 10, 29, 30)] == [None, 0, 0, 1]
+def test_a_rung_is_reported_by_the_first_step_that_reaches_it() -> None:
+    found = curve({}, examples_seen=(32, 64, 96, 128), train_seconds=(1.0, 2.0, 3.0, 4.0))
+    assert found.report_at(32, 90) == 0
+    assert found.report_at(33, 90) == 1  # up to a batch later
+    assert found.report_at(65, 97) == 2
+    assert found.report_at(65, 96) is None  # the next rung is reached by the same step, and counts
+    assert found.report_at(97, 128) is None  # the whole budget ends the trial without a verdict
+    assert found.report_at(129, 200) is None

@@ -11,8 +11,16 @@ import pytest
 from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
 from qa_core.errors import ConfigError
 from sweeps import pareto, registry
-from sweeps.curves import CurveTable
-from sweeps.replay import EndedTrial, ReplayOutcome, Step, recorded_space, replay
+from sweeps.curves import Curve, CurveTable
+from sweeps.replay import (
+    EndedTrial,
+    ReplayOutcome,
+    Step,
+    _reports,
+    recorded_space,
+    replay,
+    unseen_rungs,
+)
 from sweeps.rungs import Halving, HalvingSettings
 from sweeps.searchers.base import Proposal, Searcher
 from tests.sweeps.curves import curve, spec_of, three_recipes
@@ -122,8 +130,9 @@ def test_with_three_workers_the_order_of_time_decides_otherwise() -> None:
     assert outcome.trace[-1].hypervolume == 60 * (100 - 10) + (90 - 60) * (100 - 15)
 
 
-def test_a_rung_between_two_recorded_reports_sees_the_earlier_one() -> None:
-    seen: list[dict[str, Any]] = []
+def reports_of(one: Curve, rungs: Sequence[int]) -> list[tuple[int, float, float]]:
+    """Return what a trial of this curve sends at these rungs: examples, EM, seconds since its start."""
+    seen: list[tuple[int, float]] = []
 
     class Spy:
         STOP = "STOP"
@@ -131,21 +140,52 @@ def test_a_rung_between_two_recorded_reports_sees_the_earlier_one() -> None:
         def on_trial_add(self, controller: Any, trial: Any) -> None: ...
         def on_trial_complete(self, controller: Any, trial: Any, result: Any) -> None: ...
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            seen.append(result)
+            seen.append((result["examples_seen"], result["selection_em_percent"]))
             return "CONTINUE"
 
-    one = three_recipes()
-    table = CurveTable(one.spec, (one.curves[0],))
-    scheduler = registry.make_scheduler("fifo", {"reports": 5})  # at 5, 10, 15, 20 and 25
+    table = CurveTable(three_recipes().spec, (one,))
+    scheduler = registry.make_scheduler("fifo", {"at": list(rungs)})
     scheduler.ray_scheduler = lambda *given, **named: Spy()  # type: ignore[method-assign,assignment,return-value]
+    times = [report.seconds for report in _reports(one, scheduler.rungs(30), {})]
     replay(table, searcher_of(table, "grid"), scheduler, workers=1)
-    assert [(report["examples_seen"], report["selection_em_percent"]) for report in seen] == [
-        (10, 50.0),  # nothing is known at 5
-        (15, 50.0),
-        (20, 50.0),
-        (25, 50.0),
-        (30, 60.0),
-    ]
+    return [(*report, seconds) for report, seconds in zip(seen, times, strict=True)]
+
+
+def test_a_trial_reports_at_a_rung_what_was_recorded_first_after_it_and_before_the_next_one() -> None:
+    values = {"em_percent": (1.0, 2.0, 3.0, 4.0), "memory_mb": (10.0,) * 4}
+    one = curve(
+        three_recipes().curves[0].assignment,
+        examples_seen=(8, 16, 24, 30),
+        train_seconds=(1.0, 2.0, 3.0, 4.0),
+        rung_values=values,
+    )
+    end = (30, 4.0, 33.0)
+    assert reports_of(one, [5, 15]) == [(8, 1.0, 1.0), (16, 2.0, 2.0), end]
+    assert reports_of(one, [8, 24]) == [(8, 1.0, 1.0), (24, 3.0, 3.0), end]
+    assert reports_of(one, [5, 7, 9]) == [(8, 1.0, 1.0), (16, 2.0, 2.0), end]  # one step reaches 5 and 7
+    assert reports_of(one, [25]) == [end]
+    table = CurveTable(three_recipes().spec, (one,))
+    assert [unseen_rungs(table, rungs) for rungs in ([5, 15], [5, 7, 9], [25])] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("scheduler", ["pareto_asha", "asha"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_reports_a_batch_after_each_rung_are_judged_as_reports_on_it(scheduler: str, workers: int) -> None:
+    """Trials that step over a rung by less than a batch, each by another one, get the verdicts of exact ones."""
+    exact = synthetic_table(SMALL)
+    late = replace(exact, curves=tuple(_overshot(item, number) for number, item in enumerate(exact.curves)))
+    outcomes = [run(table, (scheduler, {"grace_examples": 1000}), workers=workers) for table in (exact, late)]
+    verdicts = [[(trial.curve, trial.status) for trial in outcome.trials] for outcome in outcomes]
+    assert verdicts[0] == verdicts[1]
+    assert 0 < outcomes[0].counts["ok"] < outcomes[0].counts["stopped"]
+    assert {trial.examples_seen for trial in outcomes[0].trials} == {1000, 3000, 9000, 27_000}
+    assert len({trial.examples_seen for trial in outcomes[1].trials}) > 10
+
+
+def _overshot(exact: Curve, number: int) -> Curve:
+    """Return the curve with every report but the last up to 31 examples later, at the same second."""
+    examples = tuple(seen + 1 + number % 31 for seen in exact.examples_seen[:-1])
+    return replace(exact, examples_seen=(*examples, exact.examples_seen[-1]))
 
 
 def test_a_recipe_that_trains_nothing_ends_at_once_and_costs_nothing() -> None:
