@@ -1,33 +1,43 @@
 """What a sweep must spend to find the front: searchers and schedulers, replayed on tables of curves.
 
-    python -m benchmarks.search [--table FILE ...] [--synthetic NAME ...] [--seeds 20] [--out JSON]
+    python -m benchmarks.search [--table FILE ...] [--synthetic NAME ...] [--seeds 100] [--workers 8] [--out JSON]
 
-For each table and method: the share of the full grid's budget (every recipe trained to its end, in examples) at which
-the finished trials dominate 90, 95 and 99 % of the volume that all recipes dominate together; and the share of that
-volume at 5 to 50 % of the budget. Each cell is the median over seeds with the 10 and 90 % quantiles; a share that a
-seed never reaches counts as infinite and is shown as "never". A replay ends when it has started as many trials as the
-table has recipes.
+For each table and method, in Markdown:
+
+- the share of the full grid's budget (every recipe trained to its end, in examples) at which the finished trials
+  dominate 90, 95, 99 and 99.9 % of the volume that all recipes dominate together. A seed that never gets there counts
+  as infinite ("never"), and how many do is said.
+- at 15 and 25 % of that budget: the share of the volume, how many points of the grid's front were found, and the EM
+  points lost at equal memory: the largest shortfall, over the points of the grid's front, of the best finished trial
+  that needs no more memory (the additive epsilon indicator of Zitzler et al. 2003, in EM alone). Where none finished,
+  the reference stands in, which no trial is needed for.
+
+Each cell is the median over seeds with the 10 and 90 % quantiles. Volume counts above the references that
+`reference: auto` gives: the best trivial baseline of the evaluation questions, and 1.1 times the largest memory. A replay
+ends when it has started as many trials as the table has recipes. The oracle (`benchmarks/oracle.py`) is no search but
+the bound: it trains, whole and one after another, the recipes that dominate the most.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
-same proposals at equal seed, those of Syne Tune too, and are compared in pairs. On tables of more than SLOW_ABOVE
-recipes the rows of Optuna and Syne Tune are left out.
+same proposals at equal seed, those of Syne Tune too, and are compared in pairs. `--others` adds the rows of Optuna,
+Syne Tune and bins of memory; on tables of more than SLOW_ABOVE recipes those of Optuna and Syne Tune are left out.
 """
 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks import moasha
+from benchmarks import moasha, oracle
 from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
-from sweeps import provenance, registry
+from qa_core.errors import DataError
+from sweeps import pareto, provenance, registry
 from sweeps.curve_files import read_table
 from sweeps.curves import CurveTable
 from sweeps.recorded import RecordedSpace
@@ -35,13 +45,17 @@ from sweeps.replay import ReplayOutcome, recorded_space, replay
 from sweeps.schedulers.asha import AshaOptions
 from sweeps.schedulers.base import Scheduler
 from sweeps.searchers.base import Searcher
+from sweeps.spec import SweepSpec
 
 ETA = 3.0
-REACH = (0.90, 0.95, 0.99)  # of the full hypervolume
-SPEND = (0.05, 0.10, 0.15, 0.25, 0.50)  # of the full grid's budget
+REACH = (0.90, 0.95, 0.99, 0.999)  # of the full hypervolume
+SPEND = (0.15, 0.25)  # of the full grid's budget
 QUANTILES = (0.1, 0.5, 0.9)
+MARGIN = 1.1  # of the largest memory: the reference
 OURS = "random + pareto_asha"
+ORACLE = "oracle"
 PAIRED_AT = 0.15  # of the budget
+CORPUS = "sample"  # the built-in questions
 TABLES_FOLDER = Path(__file__).parent / "tables"
 SYNTHETIC: Mapping[str, SyntheticOptions] = {
     "curves seldom cross": replace(SCALES["hundreds"], crossing=0.03),
@@ -56,15 +70,33 @@ Maker = Callable[[CurveTable, RecordedSpace, int], Pair]  # table, space, seed -
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a search has after a share of the budget."""
+
+    volume: float  # share of the full hypervolume
+    front_points: int  # of the grid's front that were found
+    em_lost: float  # EM points, see the top of the file
+
+
+@dataclass(frozen=True)
 class Run:
     """One replay, in shares; None: never reached."""
 
     reached: tuple[float | None, ...]  # budget share, for each of REACH
-    volumes: tuple[float, ...]  # volume share, for each of SPEND
+    standings: tuple[Standing, ...]  # for each of SPEND
     stopped: int
     finished: int
-    distinct: int  # recipes that were tried
     spent: float  # budget share at the end
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is replayed how."""
+
+    table: CurveTable
+    workers: int
+    parts: tuple[int, ...]
+    others: bool
 
 
 def main(
@@ -74,28 +106,32 @@ def main(
     synthetic: Annotated[
         list[str] | None, typer.Option(help=f"one of {', '.join(SYNTHETIC)}, or none; default: all")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="replays of each method")] = 20,
+    seeds: Annotated[int, typer.Option(help="replays of each method")] = 100,
     workers: Annotated[int, typer.Option(help="trials at a time")] = 8,
     first_rung: Annotated[
         list[int] | None, typer.Option(help="the budget's share 1 / N where the first rung lies")
     ] = None,
+    others: Annotated[bool, typer.Option(help="rows of Optuna, Syne Tune and bins of memory too")] = False,
+    processes: Annotated[int, typer.Option(help="replays at a time")] = 1,
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/search.json"),
 ) -> None:
-    """Replay, print the tables and write the JSON file."""
-    if not moasha.is_installed():
+    """Replay, print the tables in Markdown and write the JSON file."""
+    if others and not moasha.is_installed():
         typer.echo("Syne Tune is not installed; its rows are left out (pip install 'qa-sweeps[bench]')")
-    results = {}
+    results, references = {}, {}
     for name, curves in chosen_tables(table, synthetic).items():
-        results[name] = measure(curves, seeds=seeds, workers=workers, parts=first_rung or [27, 9])
-        print_results(name, curves, results[name])
-        print_pairs(results[name])
+        setting = Setting(curves, workers, tuple(first_rung or (27, 9)), others)
+        results[name] = measure(setting, seeds=seeds, processes=processes)
+        references[name] = {objective.name: objective.reference for objective in curves.spec.objectives}
+        for line in (*markdown(name, setting, results[name]), *paired_markdown(results[name])):
+            typer.echo(line)
     about = {"seeds": seeds, "workers": workers, "eta": ETA, "reach": REACH, "spend": SPEND}
     written = {
         "results": {
             name: {row: [asdict(run) for run in runs] for row, runs in rows.items()}
             for name, rows in results.items()
         },
-        "setting": about,
+        "setting": {**about, "references": references},
         "provenance": provenance.collect(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +140,7 @@ def main(
 
 
 def chosen_tables(files: Sequence[Path] | None, synthetic: Sequence[str] | None) -> dict[str, CurveTable]:
-    """Return the tables to replay by name: recorded ones first."""
+    """Return the tables to replay by name, with references for the volume: recorded ones first."""
     found = sorted(TABLES_FOLDER.glob("*.parquet")) if files is None else files
     tables = {path.stem: read_table(path) for path in found}
     for name in list(SYNTHETIC) if synthetic is None else synthetic:
@@ -115,28 +151,88 @@ def chosen_tables(files: Sequence[Path] | None, synthetic: Sequence[str] | None)
                 )
             continue
         tables[name] = synthetic_table(SYNTHETIC[name])
-    return tables
+    return {name: with_references(table) for name, table in tables.items()}
 
 
-def measure(table: CurveTable, *, seeds: int, workers: int, parts: Sequence[int]) -> dict[str, list[Run]]:
-    """Replay every method on a table; returns its runs, one for each seed."""
-    space = recorded_space(table)
-    results: dict[str, list[Run]] = {}
-    for name, make in methods(table, parts).items():
-        started = time.perf_counter()
-        outcomes = []
-        for seed in range(seeds):
-            searcher, scheduler = make(table, space, seed)
-            outcomes.append(replay(table, searcher, scheduler, workers=workers))
-        results[name] = [summary(table, outcome) for outcome in outcomes]
-        typer.echo(f"{name}: {(time.perf_counter() - started) / seeds:.1f} s a replay")
-    return results
+def with_references(table: CurveTable) -> CurveTable:
+    """Return the table with the references that `auto` gives a sweep of its recipes.
+
+    A table of other questions than the built-in ones keeps its own for EM, which is 0: in SQuAD v1.1 every question has
+    an answer, so that answering nothing scores 0, and a synthetic curve starts at 0.
+
+    Raises:
+        DataError: the built-in questions are not those that the table was recorded on.
+    """
+    values = table.spec.as_dict()
+    data = values["recipe"].get("data", {})
+    for objective in values["objectives"]:
+        if objective["goal"] == "min":
+            objective["reference"] = MARGIN * max(curve.final[objective["name"]] for curve in table.curves)
+        elif data.get("evaluation", data.get("train")) == CORPUS:
+            objective["reference"] = _best_baseline(objective["name"], table.provenance["evaluation_hash"])
+    return replace(table, spec=SweepSpec.model_validate(values))
 
 
-def methods(table: CurveTable, parts: Sequence[int]) -> dict[str, Maker]:
+def _best_baseline(name: str, data_hash: str) -> float:
+    from qa_core.data.squad import load_table
+    from qa_core.evaluate import baseline_scores
+
+    questions = load_table(CORPUS, split="dev")
+    if questions.data_hash != data_hash:
+        raise DataError(f"{CORPUS}: found data {questions.data_hash}; the table was recorded on {data_hash}")
+    scores = baseline_scores(questions)
+    return max(value for field, value in scores.items() if field.endswith(name))
+
+
+def measure(setting: Setting, *, seeds: int, processes: int) -> dict[str, list[Run]]:
+    """Replay every method on a table; returns its runs, one for each seed, the same for any number of processes."""
+    started = time.perf_counter()
+    rows = list(methods(setting))
+    jobs = [(row, seed) for row in rows for seed in range(seeds)]
+    if processes == 1:
+        replayer = Replayer(setting)
+        runs = [replayer.run(*job) for job in jobs]
+    else:
+        with ProcessPoolExecutor(
+            processes, get_context("spawn"), initializer=_set_up, initargs=(setting,)
+        ) as pool:
+            runs = list(pool.map(_run, jobs, chunksize=max(1, seeds // 10)))
+    typer.echo(f"{(time.perf_counter() - started) / max(1, len(jobs)):.2f} s a replay", err=True)
+    found = {row: runs[place * seeds : (place + 1) * seeds] for place, row in enumerate(rows)}
+    return {ORACLE: [oracle_run(setting.table)], **found}
+
+
+class Replayer:
+    """Replays the methods of a setting by name and seed."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.space = recorded_space(setting.table)
+        self.makers = methods(setting)
+
+    def run(self, row: str, seed: int) -> Run:
+        """Replay one method with one seed."""
+        table = self.setting.table
+        searcher, scheduler = self.makers[row](table, self.space, seed)
+        return summary(table, replay(table, searcher, scheduler, workers=self.setting.workers))
+
+
+_replayers: list[Replayer] = []  # of this process: the table is sent to it once
+
+
+def _set_up(setting: Setting) -> None:
+    _replayers[:] = [Replayer(setting)]
+
+
+def _run(job: tuple[str, int]) -> Run:
+    return _replayers[0].run(*job)
+
+
+def methods(setting: Setting) -> dict[str, Maker]:
     """Return what is compared, by name."""
+    table, others = setting.table, setting.others
     fifo: dict[str, Any] = {"reports": 0}
-    has_slow = len(table.curves) <= SLOW_ABOVE
+    has_slow = others and len(table.curves) <= SLOW_ABOVE
     rows = {
         "full grid, shuffled": registered("grid", {"shuffle": True}, "fifo", fifo),
         "random": registered("random", {}, "fifo", fifo),
@@ -144,7 +240,7 @@ def methods(table: CurveTable, parts: Sequence[int]) -> dict[str, Maker]:
     if has_slow:
         rows["Optuna NSGA-II"] = registered("optuna", {"sampler": "nsga2"}, "fifo", fifo)
         rows["Optuna TPE"] = registered("optuna", {}, "fifo", fifo)
-    for part in parts:
+    for part in setting.parts:
         grace = {"grace_examples": -(-table.spec.budget.examples // part), "eta": ETA}
         rungs = f", 1/{part}"
         rows[f"random + Ray's ASHA on EM{rungs}"] = registered("random", {}, "asha", grace)
@@ -152,7 +248,7 @@ def methods(table: CurveTable, parts: Sequence[int]) -> dict[str, Maker]:
             rows[f"random + Syne Tune's MOASHA{rungs}"] = syne_tune(grace, is_ranked=False)
             rows[f"random + MOASHA, ranks repaired{rungs}"] = syne_tune(grace, is_ranked=True)
         rows[f"{OURS}{rungs}"] = registered("random", {}, "pareto_asha", grace)
-        for bins in (4, 12):
+        for bins in (4, 12) if others else ():
             options = {**grace, "memory_bins": bins}
             rows[f"{OURS}, {bins} bins{rungs}"] = registered("random", {}, "pareto_asha", options)
         if has_slow:
@@ -186,16 +282,69 @@ def syne_tune(options: Mapping[str, Any], *, is_ranked: bool) -> Maker:
 
 def summary(table: CurveTable, outcome: ReplayOutcome) -> Run:
     """Return a replay in shares of the table's volume and budget."""
+    # A sum of as many areas as there were points: the last digits differ from the table's own volume.
     spent = [outcome.examples_to_reach(share * table.hypervolume * (1 - 1e-12)) for share in REACH]
     total = table.total_examples
     return Run(
         reached=tuple(None if examples is None else examples / total for examples in spent),
-        volumes=tuple(outcome.hypervolume_at(share * total) / table.hypervolume for share in SPEND),
+        standings=tuple(standing(table, outcome.finished_at(share * total)) for share in SPEND),
         stopped=outcome.counts.get("stopped", 0),
         finished=outcome.counts.get("ok", 0),
-        distinct=len({trial.curve for trial in outcome.trials}),
         spent=outcome.examples / total,
     )
+
+
+def oracle_run(table: CurveTable) -> Run:
+    """Return what the oracle needs: whole recipes, one after another, the best subset of each number."""
+    subsets = oracle.best_subsets(table)
+    budget, total = table.spec.budget.examples, table.total_examples
+    volumes = [pareto.hypervolume(table.losses[list(subset)], table.reference) for subset in subsets]
+    counts = [
+        next(
+            number
+            for number, volume in enumerate(volumes)
+            if volume >= share * table.hypervolume * (1 - 1e-12)
+        )
+        for share in REACH
+    ]
+    afforded = [min(len(subsets) - 1, int(share * total / budget)) for share in SPEND]
+    return Run(
+        reached=tuple(number * budget / total for number in counts),
+        standings=tuple(standing(table, subsets[number]) for number in afforded),
+        stopped=0,
+        finished=len(subsets) - 1,
+        spent=(len(subsets) - 1) * budget / total,
+    )
+
+
+def standing(table: CurveTable, finished: Sequence[int]) -> Standing:
+    """Return what a search has when these curves have finished."""
+    losses, corner = table.losses[list(finished)], np.array(table.reference)
+    front = grid_front(table)
+    found = {tuple(point) for point in losses.tolist()}
+    return Standing(
+        volume=pareto.hypervolume(losses, corner) / table.hypervolume,
+        front_points=sum(tuple(point) in found for point in front.tolist()),
+        em_lost=_em_lost(table, front, losses),
+    )
+
+
+def grid_front(table: CurveTable) -> np.ndarray:
+    """Return the distinct losses on the front of all recipes that are better than the reference in every objective."""
+    counted = table.losses[(table.losses < np.array(table.reference)).all(axis=1)]
+    return np.unique(counted[pareto.front_mask(counted)], axis=0)
+
+
+def _em_lost(table: CurveTable, front: np.ndarray, losses: np.ndarray) -> float:
+    """Return the largest shortfall in EM against the front at equal memory or less."""
+    names = [objective.name for objective in table.spec.objectives]
+    em, memory = names.index("em_percent"), names.index("memory_mb")
+    reference = table.reference[em]
+    lost = [
+        min([reference, *losses[losses[:, memory] <= point[memory], em].tolist()]) - point[em]
+        for point in front
+    ]
+    return max(0.0, *map(float, lost))
 
 
 def interval(values: Sequence[float | None]) -> tuple[float, ...]:
@@ -204,53 +353,82 @@ def interval(values: Sequence[float | None]) -> tuple[float, ...]:
     return tuple(float(np.quantile(numbers, at, method="inverted_cdf")) for at in QUANTILES)
 
 
-def print_results(name: str, table: CurveTable, rows: Mapping[str, Sequence[Run]]) -> None:
-    """Print one row for each method, all in percent."""
-    title = f"{name}: {len(table.curves)} recipes; in percent, median (10-90 %)"
-    shown = Table(title=title)
-    shown.add_column("method", no_wrap=True)
-    for share in REACH:
-        shown.add_column(f"budget to {share:.0%} HV", justify="right")
-    for share in SPEND:
-        shown.add_column(f"HV at {share:.0%}", justify="right")
-    for header in ("finished", "stopped", "spent"):
-        shown.add_column(header, justify="right")
-    for row, runs in rows.items():
-        cells = [cell([run.reached[index] for run in runs]) for index in range(len(REACH))]
-        cells += [cell([run.volumes[index] for run in runs]) for index in range(len(SPEND))]
-        counts = [f"{np.median([getattr(run, key) for run in runs]):.0f}" for key in ("finished", "stopped")]
-        shown.add_row(row, *cells, *counts, cell([run.spent for run in runs]))
-    Console(width=230).print(shown)
-
-
-def cell(values: Sequence[float | None]) -> str:
-    """Return "median (low-high)" in percent."""
-    low, middle, high = ("never" if np.isinf(value) else f"{100 * value:.1f}" for value in interval(values))
+def cell(values: Sequence[float | None], *, scale: float = 100.0, digits: int = 1) -> str:
+    """Return "median (low-high)", in percent unless another scale is given; what a seed never reached is "never"."""
+    low, middle, high = (
+        "never" if np.isinf(value) else f"{scale * value:.{digits}f}" for value in interval(values)
+    )
     return middle if low == middle == high else f"{middle} ({low}-{high})"
 
 
-def print_pairs(rows: Mapping[str, Sequence[Run]]) -> None:
-    """Print, for rows on the same proposals, what ours gains in volume at equal budget and how often."""
+def reach_cell(values: Sequence[float | None]) -> str:
+    """Return the cell of a share of the volume, and how many of the seeds get there where not all do."""
+    reached = sum(value is not None for value in values)
+    return cell(values) if reached == len(values) else f"{cell(values)}; {reached} of {len(values)}"
+
+
+def markdown(name: str, setting: Setting, rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Return two tables: budget to reach a volume, and what is there at a budget."""
+    table = setting.table
+    references = ", ".join(f"{item.name} {item.reference:.4g}" for item in table.spec.objectives)
+    lines = ["", f"### {name}", ""]
+    lines += [
+        f"{len(table.curves)} recipes, front of {len(grid_front(table))} points, reference {references}, "
+        f"{setting.workers} workers, {max(map(len, rows.values()))} seeds.",
+        "",
+    ]
+    budget_to = [f"budget % to {100 * share:g} % HV" for share in REACH]
+    first = {
+        row: [reach_cell([run.reached[index] for run in runs]) for index in range(len(REACH))]
+        for row, runs in rows.items()
+    }
+    at = [
+        title.format(f"{100 * share:g} %")
+        for share in SPEND
+        for title in ("HV % at {}", "front points at {}", "EM lost at {}")
+    ]
+    second = {row: [*_standing_cells(runs), *_counts(runs)] for row, runs in rows.items()}
+    lines += _table(["method", *budget_to], first)
+    return [*lines, "", *_table(["method", *at, "finished", "stopped"], second)]
+
+
+def _standing_cells(runs: Sequence[Run]) -> list[str]:
+    cells = []
+    for index in range(len(SPEND)):
+        found = [run.standings[index] for run in runs]
+        cells.append(cell([item.volume for item in found]))
+        cells.append(cell([item.front_points for item in found], scale=1.0, digits=0))
+        cells.append(cell([item.em_lost for item in found], scale=1.0))
+    return cells
+
+
+def _counts(runs: Sequence[Run]) -> list[str]:
+    return [f"{np.median([getattr(run, key) for run in runs]):.0f}" for key in ("finished", "stopped")]
+
+
+def paired_markdown(rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Return, for rows on the same proposals, what ours gains in volume at equal budget and how often."""
     at = SPEND.index(PAIRED_AT)
-    shown = Table(
-        title=f"HV at {PAIRED_AT:.0%} of the budget, ours minus theirs, same seed; percent of the full HV"
-    )
-    for header in ("ours", "theirs", "median (10-90 %)", "better", "worse"):
-        shown.add_column(header)
+    pairs = {}
     for ours, mine in rows.items():
         base, _, part = ours.rpartition(", ")
         if base != OURS:
             continue
         for theirs, others in rows.items():
-            if (
-                theirs != ours
-                and theirs.startswith("random")
-                and theirs.rpartition(", ")[2] in (part, theirs)
-            ):
-                gains = [a.volumes[at] - b.volumes[at] for a, b in zip(mine, others, strict=True)]
+            is_like = theirs.startswith("random") and theirs.rpartition(", ")[2] in (part, theirs)
+            if theirs != ours and is_like:
+                gains = [
+                    a.standings[at].volume - b.standings[at].volume for a, b in zip(mine, others, strict=True)
+                ]
                 wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-                shown.add_row(ours, theirs, cell(gains), str(wins), str(losses))
-    Console(width=230).print(shown)
+                pairs[f"{ours}, minus {theirs}"] = [cell(gains), str(wins), str(losses)]
+    title = f"same seed, HV % at {PAIRED_AT:.0%} of the budget"
+    return ["", *_table([title, "difference", "seeds better", "seeds worse"], pairs), ""] if pairs else []
+
+
+def _table(headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *([row, *cells] for row, cells in rows.items())]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 if __name__ == "__main__":

@@ -149,8 +149,21 @@ def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float 
         no_ans_f1_percent=no_ans_f1,
         no_ans_questions=int((~has_answer).sum()),
         null_threshold=threshold,
-        **_baseline_scores(table),
+        **baseline_scores(table),
     )
+
+
+def baseline_scores(table: QaTable) -> dict[str, float]:
+    """Return the fields of `Quality` that hold the EM and F1 of `baselines.py`, in percent, by name."""
+    fields = {}
+    contexts, golds = table.contexts.to_pylist(), _golds(table)
+    for baseline, answer_to in BASELINES.items():
+        answers = [answer_to(context) for context in contexts]
+        pairs = zip(golds, table.context_index.tolist(), strict=True)
+        scores = np.array([question_scores(texts, answers[context]) for texts, context in pairs])  # [Q, 2]
+        for name, value in zip(SCORE_NAMES, scores.mean(axis=0).tolist(), strict=True):
+            fields[f"baseline_{baseline}_{name}"] = 100.0 * value
+    return fields
 
 
 def score_intervals(scores: np.ndarray, clusters: Clusters) -> dict[str, Interval]:
@@ -268,19 +281,6 @@ def _in_window_order(parts: list[SpanScores], order: np.ndarray) -> SpanScores:
 
 def _golds(table: QaTable) -> list[list[str]]:
     return table.rows.column("answer_texts").to_pylist()
-
-
-def _baseline_scores(table: QaTable) -> dict[str, float]:
-    """Return the fields of `Quality` that hold the baselines' EM and F1."""
-    fields = {}
-    contexts, golds = table.contexts.to_pylist(), _golds(table)
-    for baseline, answer_to in BASELINES.items():
-        answers = [answer_to(context) for context in contexts]
-        pairs = zip(golds, table.context_index.tolist(), strict=True)
-        scores = np.array([question_scores(texts, answers[context]) for texts, context in pairs])  # [Q, 2]
-        for name, value in zip(SCORE_NAMES, scores.mean(axis=0).tolist(), strict=True):
-            fields[f"baseline_{baseline}_{name}"] = 100.0 * value
-    return fields
 
 
 def _means(scores: np.ndarray) -> tuple[float | None, float | None]:

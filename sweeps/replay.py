@@ -81,6 +81,11 @@ class ReplayOutcome:
         """Return what was spent when the finished trials first dominated so much; None when they never did."""
         return next((step.examples for step in self.trace if step.hypervolume >= hypervolume), None)
 
+    def finished_at(self, examples: float) -> list[int]:
+        """Return the curves of the trials that had finished before more than `examples` were spent."""
+        ends = zip(self.trials, self.trace, strict=True)
+        return [trial.curve for trial, step in ends if trial.status == "ok" and step.examples <= examples]
+
     def hypervolume_at(self, examples: float) -> float:
         """Return what the finished trials dominated before more than `examples` were spent."""
         reached = [step.hypervolume for step in self.trace if step.examples <= examples]
@@ -266,7 +271,9 @@ def _reports(curve: Curve, rungs: Sequence[int], fields: Mapping[str, str]) -> I
     for rung, end in pairwise((*rungs, curve.budget_examples)):
         index = curve.report_at(rung, end)
         if index is not None:
-            yield _Report(curve.train_seconds[index], curve.examples_seen[index], _values(curve, index, fields))
+            yield _Report(
+                curve.train_seconds[index], curve.examples_seen[index], _values(curve, index, fields)
+            )
     yield _Report(curve.seconds, curve.budget_examples, _values(curve, len(curve.examples_seen) - 1, fields))
 
 
