@@ -13,9 +13,9 @@ For each table and method, in Markdown:
   the reference stands in, which no trial is needed for.
 
 Each cell is the median over seeds with the 10 and 90 % quantiles. Volume counts above the references that
-`reference: auto` gives: the best trivial baseline of the evaluation questions, and 1.1 times the largest memory. A replay
-ends when it has started as many trials as the table has recipes. The oracle (`benchmarks/oracle.py`) is no search but
-the bound: it trains, whole and one after another, the recipes that dominate the most.
+`reference: auto` gives: the best trivial baseline of the evaluation questions, and 1.1 times the largest memory. A
+replay ends when it has started as many trials as the table has recipes. The oracle (`benchmarks/oracle.py`) is no
+search but the bound: it trains, whole and one after another, the recipes that dominate the most.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
 same proposals at equal seed, those of Syne Tune too, and are compared in pairs. `--others` adds the rows of Optuna,
@@ -55,6 +55,7 @@ MARGIN = 1.1  # of the largest memory: the reference
 OURS = "random + pareto_asha"
 ORACLE = "oracle"
 PAIRED_AT = 0.15  # of the budget
+NONE = "none"  # of tables
 CORPUS = "sample"  # the built-in questions
 TABLES_FOLDER = Path(__file__).parent / "tables"
 SYNTHETIC: Mapping[str, SyntheticOptions] = {
@@ -101,7 +102,8 @@ class Setting:
 
 def main(
     table: Annotated[
-        list[Path] | None, typer.Option(help="Parquet file; repeat for several. Default: benchmarks/tables")
+        list[Path] | None,
+        typer.Option(help="Parquet file, or none; repeat for several. Default: those of benchmarks/tables"),
     ] = None,
     synthetic: Annotated[
         list[str] | None, typer.Option(help=f"one of {', '.join(SYNTHETIC)}, or none; default: all")
@@ -142,10 +144,10 @@ def main(
 def chosen_tables(files: Sequence[Path] | None, synthetic: Sequence[str] | None) -> dict[str, CurveTable]:
     """Return the tables to replay by name, with references for the volume: recorded ones first."""
     found = sorted(TABLES_FOLDER.glob("*.parquet")) if files is None else files
-    tables = {path.stem: read_table(path) for path in found}
+    tables = {path.stem: read_table(path) for path in found if str(path) != NONE}
     for name in list(SYNTHETIC) if synthetic is None else synthetic:
         if name not in SYNTHETIC:
-            if name != "none":
+            if name != NONE:
                 raise typer.BadParameter(
                     f"--synthetic: found {name!r}; allowed: {', '.join(SYNTHETIC)}, none"
                 )
