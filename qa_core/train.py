@@ -124,7 +124,8 @@ def train(
             state.step_in_epoch += 1
             for method in task.methods:
                 method.progress(model, state.examples_seen / task.budget_examples)
-            if pending_rungs and state.examples_seen >= pending_rungs[0]:
+            is_at_a_rung = pending_rungs and state.examples_seen >= pending_rungs[0]
+            if is_at_a_rung and state.examples_seen < task.budget_examples:  # the end is no rung
                 pending_rungs = [rung for rung in pending_rungs if rung > state.examples_seen]
                 losses.settle(state)
                 state.train_seconds = time.perf_counter() - started

@@ -1,20 +1,26 @@
 """The search benchmark: shares and intervals as on paper, each method runs, absent ones are left out."""
 
+import itertools
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
-from benchmarks import moasha, search
+from benchmarks import moasha, oracle, search
 from benchmarks.synthetic import SyntheticOptions, synthetic_table
-from qa_core.errors import MissingDependency
-from sweeps import registry
+from qa_core.data.squad import load_table
+from qa_core.errors import DataError, MissingDependency
+from sweeps import pareto, registry
 from sweeps.curve_files import write_table
+from sweeps.curves import CurveTable
 from sweeps.replay import recorded_space, replay
 from sweeps.schedulers.asha import AshaOptions
-from tests.sweeps.curves import three_recipes
+from tests.sweeps.curves import OBJECTIVES, curve, spec_of, three_recipes
 
 SMALL = SyntheticOptions(families=1, learning_rates=2)
 needs_syne_tune = pytest.mark.skipif(
@@ -22,57 +28,152 @@ needs_syne_tune = pytest.mark.skipif(
 )
 
 
+def setting_of(table: CurveTable, workers: int = 1, others: bool = False) -> search.Setting:
+    return search.Setting(table, workers, (9,), others)
+
+
 def test_a_replay_is_summed_up_in_shares_of_the_grid() -> None:
     table = three_recipes()  # all three: 60 * 90 + 30 * 85 = 7950 of volume, 90 examples
     kind = registry.searcher_class("grid")
     searcher = kind(recorded_space(table), table.spec.objectives, seed=0, options={})
     scheduler = registry.make_scheduler("pareto_asha", {"grace_examples": 10})
-    found = search.summary(table, replay(table, searcher, scheduler, workers=1))
-    # A ends first, with 5400 (68 %); B is stopped, and C too: none of the shares is reached.
-    assert found.reached == (None, None, None)
-    assert found.volumes == pytest.approx((0.0, 0.0, 0.0, 0.0, 5400 / 7950))
-    assert (found.finished, found.stopped, found.distinct) == (1, 2, 3)
+    outcome = replay(table, searcher, scheduler, workers=1)
+    found = search.summary(table, outcome)
+    # A ends first, with 5400 (68 %) after 30 of 90; B is stopped, and C too: none of the shares is reached.
+    assert found.reached == (None,) * 4
+    assert (found.finished, found.stopped) == (1, 2)
     assert found.spent == pytest.approx(50 / 90)
+    assert outcome.finished_at(29) == []
+    assert outcome.finished_at(30) == [0]
+    nothing, all_of_a = (search.standing(table, outcome.finished_at(spent)) for spent in (29, 50))
+    # The front is A, 60 at 10 MB, and C, 90 at 15 MB; nothing at all has the reference's EM, which is 0.
+    assert nothing == search.Standing(0.0, 0, 90.0)
+    assert all_of_a == search.Standing(5400 / 7950, 1, 30.0)
+
+
+def table_of(points: Sequence[tuple[float, float]], em_reference: float = 0.0) -> CurveTable:
+    """Return recipes that end with these EM and memory, of 30 examples each; the reference of memory is 100."""
+    rates = [0.001 * (1 + number) for number in range(len(points))]
+    objectives = [{**OBJECTIVES[0], "reference": em_reference}, OBJECTIVES[1]]
+    spec = spec_of([{"set": "train.learning_rate", "choice": rates}], objectives=objectives)
+    return CurveTable(
+        spec,
+        tuple(
+            curve({"train.learning_rate": rate}, final={"em_percent": em, "memory_mb": memory})
+            for rate, (em, memory) in zip(rates, points, strict=True)
+        ),
+    )
+
+
+def test_em_is_lost_where_no_finished_trial_of_that_memory_or_less_is_as_good() -> None:
+    table = table_of([(30.0, 10.0), (50.0, 20.0), (80.0, 40.0), (45.0, 15.0), (20.0, 5.0)], em_reference=25.0)
+    assert len(search.grid_front(table)) == 4  # the last recipe is below the reference
+    assert search.standing(table, [0, 1, 2, 3]) == search.Standing(1.0, 4, 0.0)
+    assert search.standing(table, [0, 1, 2]).em_lost == 15.0  # at 15 MB: 30 where 45 could be had
+    assert search.standing(table, [1, 2, 3]).em_lost == 5.0  # at 10 MB: no answer, 25, where 30 could be had
+    assert search.standing(table, [0, 3]).em_lost == 35.0
+    assert search.standing(table, []).em_lost == 55.0
+
+
+def test_the_oracle_takes_the_best_recipes_of_each_number_and_no_search_is_below_it() -> None:
+    rng = np.random.default_rng(0)
+    for count in range(1, 9):
+        points = [(float(rng.integers(0, 60)), float(rng.integers(1, 120))) for _ in range(count)]
+        table = table_of(points, em_reference=20.0)
+        subsets = oracle.best_subsets(table)
+        for size, subset in enumerate(subsets):
+            assert len(set(subset)) == size
+            best = max(
+                pareto.hypervolume(table.losses[list(chosen)], table.reference)
+                for chosen in itertools.combinations(range(count), size)
+            )
+            assert pareto.hypervolume(table.losses[list(subset)], table.reference) == pytest.approx(best)
+        assert pareto.hypervolume(table.losses[list(subsets[-1])], table.reference) == table.hypervolume
+    table = synthetic_table(SMALL)
+    bound = search.oracle_run(table)
+    assert bound.reached[-1] is not None
+    assert bound.reached[0] <= bound.reached[-1] < 0.2
+    assert bound.standings[-1] == search.Standing(1.0, len(search.grid_front(table)), 0.0)
 
 
 def test_quantiles_are_values_that_occurred_and_never_is_the_greatest() -> None:
     values = [0.1, None, 0.3, 0.2, None, 0.5, 0.4, None, None, None]
     assert search.interval(values) == (0.1, 0.5, math.inf)
     assert search.cell(values) == "50.0 (10.0-never)"
-    assert search.cell([None, None]) == "never"
-    assert search.cell([0.25, 0.25]) == "25.0"
+    assert search.reach_cell(values) == "50.0 (10.0-never); 5 of 10"
+    assert search.reach_cell([None, None]) == "never; 0 of 2"
+    assert search.reach_cell([0.25, 0.25]) == "25.0"
+    assert search.cell([12.5, 3.0], scale=1.0) == "3.0 (3.0-12.5)"
+
+
+def test_the_recorded_tables_are_measured_above_what_needs_no_training() -> None:
+    tables = search.chosen_tables(None, ["none"])
+    assert list(tables) == ["corpus", "minilm"]
+    for table in tables.values():
+        em, memory = (objective.reference for objective in table.spec.objectives)
+        assert memory == pytest.approx(1.1 * max(item.final["memory_mb"] for item in table.curves))
+        if table is tables["minilm"]:
+            assert em == 0.0  # every question of SQuAD v1.1 has an answer
+            continue
+        questions = load_table("sample", split="dev")
+        unanswerable = float(questions.is_unanswerable.mean())
+        assert em == pytest.approx(100 * unanswerable)
+        assert 20 < em < 30
+        assert min(item.final["em_percent"] for item in table.curves) < em  # some learn less than nothing
+
+
+def test_questions_that_are_not_those_of_the_table_are_refused() -> None:
+    (table,) = search.chosen_tables([search.TABLES_FOLDER / "corpus.parquet"], ["none"]).values()
+    other = replace(table, provenance={**table.provenance, "evaluation_hash": "0"})
+    with pytest.raises(DataError, match="the table was recorded on 0"):
+        search.with_references(other)
 
 
 def test_every_method_runs_and_the_results_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(moasha, "is_installed", lambda: False)
     path = tmp_path / "small.parquet"
     write_table(synthetic_table(SMALL), path)
     search.main(table=[path], synthetic=["none"], seeds=1, workers=2, first_rung=[9], out=tmp_path / "o.json")
-    rows = json.loads((tmp_path / "o.json").read_text())["results"]["small"]
+    written = json.loads((tmp_path / "o.json").read_text())
+    rows = written["results"]["small"]
     assert list(rows) == [
+        "oracle",
         "full grid, shuffled",
         "random",
-        "Optuna NSGA-II",
-        "Optuna TPE",
         "random + Ray's ASHA on EM, 1/9",
         "random + pareto_asha, 1/9",
-        "random + pareto_asha, 4 bins, 1/9",
-        "random + pareto_asha, 12 bins, 1/9",
-        "Optuna TPE + pareto_asha, 1/9",
     ]
     for name, (only,) in rows.items():
         assert 0 < only["spent"] <= 1.0
         assert (only["stopped"] == 0) == ("asha" not in name.lower())
+        for share, bound in zip(only["reached"], rows["oracle"][0]["reached"], strict=True):
+            assert share is None or share >= bound
     assert rows["full grid, shuffled"][0]["reached"][-1] is not None
-    assert "Syne Tune is not installed; its rows are left out" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| method | budget % to 90 % HV |" in shown
+    assert "| random + pareto_asha, 1/9, minus random |" in shown
 
 
-def test_large_tables_are_spared_the_slow_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_give_the_runs_of_one(tmp_path: Path) -> None:
+    setting = setting_of(synthetic_table(SMALL), workers=3)
+    once, again = (search.measure(setting, seeds=2, processes=processes) for processes in (1, 2))
+    assert once == again
+    assert once["random"][0] != once["random"][1]
+
+
+def test_other_searches_are_added_on_request_and_large_tables_are_spared_the_slow_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moasha, "is_installed", lambda: False)
     table = synthetic_table(SMALL)
+    added = set(search.methods(setting_of(table, others=True))) - set(search.methods(setting_of(table)))
+    bins = {f"random + pareto_asha, {count} bins, 1/9" for count in (4, 12)}
+    assert added == bins | {"Optuna NSGA-II", "Optuna TPE", "Optuna TPE + pareto_asha, 1/9"}
+    for name in added:
+        assert 0 < search.Replayer(setting_of(table, workers=2, others=True)).run(name, 0).spent <= 1.0
     monkeypatch.setattr(search, "SLOW_ABOVE", len(table.curves) - 1)
-    assert not any("Optuna" in name or "Syne" in name for name in search.methods(table, [9]))
+    assert set(search.methods(setting_of(table, others=True))) & added == bins
 
 
 def test_an_unknown_synthetic_table_is_refused() -> None:
@@ -106,7 +207,6 @@ def test_syne_tune_sees_the_proposals_of_our_random_searcher() -> None:
 
 @needs_syne_tune
 def test_the_priority_that_it_comes_with_is_an_order_and_the_repaired_one_is_ranks() -> None:
-    import numpy as np
     from syne_tune.optimizer.schedulers.multiobjective.multiobjective_priority import NonDominatedPriority
 
     chain = np.array([[3.0, 3.0], [1.0, 1.0], [2.0, 2.0], [4.0, 4.0]])  # each beats the next

@@ -122,6 +122,19 @@ def test_a_killed_and_resumed_trial_ends_with_the_same_bits(
     assert any(not torch.equal(start.state_dict()[name], tensor) for name, tensor in expected.items())
 
 
+def test_a_step_that_ends_the_budget_is_no_rung(small_squad, cache_dir):
+    changes = {"budget_examples": 60, "rungs": [40, 59], "batch_size": 20}
+    model, task = _task(_recipe(small_squad, train=changes), cache_dir)
+    reported = []
+    hooks = RungHooks(
+        evaluate=lambda state: None, report=lambda state: reported.append(state.examples_seen)
+    )
+    state = train(model, task, hooks=hooks, checkpoint_folder=None)
+    assert state.examples_seen == 60
+    assert len(reported) == 1
+    assert 40 <= reported[0] < 59
+
+
 def test_a_restored_trial_reports_its_rung_again_before_it_trains_on(small_squad, cache_dir, tmp_path):
     """The process may have ended after the checkpoint and before its report was heard."""
     model, task = _task(_recipe(small_squad, train={"rungs": [40, 88]}), cache_dir)
