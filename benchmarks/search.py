@@ -124,7 +124,7 @@ def main(
     for name, curves in chosen_tables(table, synthetic).items():
         setting = Setting(curves, workers, tuple(first_rung or (27, 9)), others)
         results[name] = measure(setting, seeds=seeds, processes=processes)
-        references[name] = {objective.name: objective.reference for objective in curves.spec.objectives}
+        references[name] = {objective.name: objective.worst for objective in curves.spec.objectives}
         for line in (*markdown(name, setting, results[name]), *paired_markdown(results[name])):
             typer.echo(line)
     about = {"seeds": seeds, "workers": workers, "eta": ETA, "reach": REACH, "spend": SPEND}
@@ -372,7 +372,7 @@ def reach_cell(values: Sequence[float | None]) -> str:
 def markdown(name: str, setting: Setting, rows: Mapping[str, Sequence[Run]]) -> list[str]:
     """Return two tables: budget to reach a volume, and what is there at a budget."""
     table = setting.table
-    references = ", ".join(f"{item.name} {item.reference:.4g}" for item in table.spec.objectives)
+    references = ", ".join(f"{item.name} {item.worst:.4g}" for item in table.spec.objectives)
     lines = ["", f"### {name}", ""]
     lines += [
         f"{len(table.curves)} recipes, front of {len(grid_front(table))} points, reference {references}, "

@@ -68,7 +68,7 @@ def read_table(path: Path) -> CurveTable:
     about = _about(data.schema.metadata or {}, path)
     try:
         spec = parse_spec(about["spec"])
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise DataError(f"{path}: metadata: spec: {error}") from error
     expected = _schema(spec)
     for field in expected:

@@ -125,7 +125,7 @@ class CurveTable:
         """The objectives' reference point as losses."""
         objectives = self.spec.objectives
         goals = [objective.goal for objective in objectives]
-        corner = pareto.to_losses([[objective.reference for objective in objectives]], goals)[0]
+        corner = pareto.to_losses([[objective.worst for objective in objectives]], goals)[0]
         return tuple(corner.tolist())
 
     @cached_property
@@ -148,8 +148,15 @@ def read_spec(path: Path) -> SweepSpec:
 
 
 def parse_spec(values: Any) -> SweepSpec:
-    """Return the spec of JSON values, absolute paths shortened; raises ValueError when they are none."""
-    return SweepSpec.model_validate(shortened(values))
+    """Return the spec of JSON values, absolute paths shortened.
+
+    Raises:
+        ValueError: they are none. ConfigError: a reference is still `auto`.
+    """
+    spec = SweepSpec.model_validate(shortened(values))
+    for objective in spec.objectives:
+        objective.worst  # noqa: B018 - a number: a recorded sweep has found it
+    return spec
 
 
 def shortened(value: Any) -> Any:

@@ -290,7 +290,7 @@ def _placed(members: tuple[Point, ...], objectives: Sequence["Objective"]) -> tu
     if not members:
         return (), 0.0
     goals = [objective.goal for objective in objectives]
-    references = [[objective.reference for objective in objectives]]
+    references = [[objective.worst for objective in objectives]]
     values = np.array([[point.values[item.name] for item in objectives] for point in members])
     losses = pareto.to_losses(values, goals)
     mask, knee = pareto.front_mask(losses), pareto.knee(losses)

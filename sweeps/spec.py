@@ -7,6 +7,7 @@ mean, by `qa_core/config.py`.
 
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ RECIPE_SECTIONS: Mapping[str, type] = {
     "evaluation": EvaluationConfig,
 }
 
+MOST = sys.float_info.max
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 Scalar = str | int | float | bool | None
 
@@ -61,12 +63,21 @@ class _Section(BaseModel):
 
 
 class Objective(_Section):
-    """One objective: which way is better, its unit, and the stated worst value for the hypervolume."""
+    """One objective: which way is better, its unit, and from which value on it counts for the hypervolume."""
 
     name: str
     goal: Literal["min", "max"]
-    reference: float
+    reference: float | Literal["auto"] = AUTO  # a sweep finds a number for it first: `references.py`
     unit: str | None = None  # None: the unit it is measured in; a different one is refused
+
+    @field_validator("reference", mode="plain")
+    @classmethod
+    def _is_auto_or_finite(cls, value: Any) -> float | str:
+        if value == AUTO:
+            return AUTO
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST < value < MOST:
+            raise ValueError(f"found {value!r}; allowed: {AUTO}, or a finite number")
+        return float(value)
 
     @model_validator(mode="after")
     def _unit_is_the_measured_one(self) -> Self:
@@ -81,6 +92,18 @@ class Objective(_Section):
     def measured_unit(self) -> str:
         """The unit of its values."""
         return measure(self.name).unit
+
+    @property
+    def is_auto(self) -> bool:
+        """True while the reference is to be found."""
+        return self.reference == AUTO
+
+    @property
+    def worst(self) -> float:
+        """The reference as a number, in the objective's unit; raises ConfigError while it is `auto`."""
+        if self.reference == AUTO:
+            raise ConfigError(f"objectives.{self.name}.reference: found {AUTO}; allowed here: a number")
+        return float(self.reference)
 
 
 class SearcherSpec(_Section):
@@ -221,6 +244,14 @@ class SweepSpec(_Section):
         """Return "file.yaml:12: space[2].when": the place and name of a setting, to begin an error with."""
         return f"{self._source.place(location)}: {dotted(location)}"
 
+    def with_references(self, references: Mapping[str, float]) -> Self:
+        """Return the sweep with these references for the objectives that are named."""
+        objectives = [
+            item.model_copy(update={"reference": references.get(item.name, item.reference)})
+            for item in self.objectives
+        ]
+        return self.model_copy(update={"objectives": objectives})
+
     def measured_objectives(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Return the objectives of a finished trial by name; raises DataError when one is missing.
 
@@ -276,6 +307,10 @@ def stored_spec(folder: Path) -> SweepSpec:
         raise DataError(f"{path}: settings of the sweep cannot be read: {error}") from error
     spec._source = Source(str(path), values)
     _check_parts(spec)
+    for index, objective in enumerate(spec.objectives):
+        if objective.is_auto:  # a sweep stores numbers, and goes on with these
+            place = f"{path}: objectives[{index}].reference"
+            raise DataError(f"{place}: found {AUTO} or nothing; allowed: a number")
     return spec
 
 
@@ -380,9 +415,14 @@ def _check_method_names(methods: Mapping[str, Any]) -> None:
 
 
 def _check_parts(spec: SweepSpec) -> None:
-    """Check the options of searcher and scheduler, and that the scheduler can see what it compares."""
+    """Check references, the options of searcher and scheduler, and that the scheduler can see what it compares."""
+    from sweeps.references import why_a_number
     from sweeps.registry import scheduler_class, searcher_class
 
+    for index, objective in enumerate(spec.objectives):
+        if objective.is_auto and (why := why_a_number(objective)) is not None:
+            place = spec.where("objectives", index, "reference")
+            raise ConfigError(f"{place}: found {AUTO}, and {why}; allowed: a number")
     try:
         searcher_class(spec.searcher.name).check_options(spec.searcher.options)
     except ConfigError as error:
