@@ -13,8 +13,9 @@ What is only measured, such as latency, needs a number. Numbers are stored with 
 from there keeps them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
 MARGIN = 1.1
 TRAINING = "train_peak_bytes"
-OF_THE_EVALUATION = (
-    "train",
-    "evaluation",
-    "evaluation_questions",
-    "skip_bad_examples",
-    "split_seed",
-)  # settings of `data`
+# Settings of a recipe that its evaluation questions depend on.
+OF_THE_QUESTIONS = (
+    "data.train",
+    "data.evaluation",
+    "data.evaluation_questions",
+    "data.skip_bad_examples",
+    "data.split_seed",
+    "evaluation.confirm_share",
+    "evaluation.part",
+)
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,18 @@ def lines(spec: "SweepSpec", found: Mapping[str, Reference]) -> list[str]:
 
 def _baseline(name: str, space: Space, cache_dir: Path) -> Reference:
     """Return the best score of any trivial baseline on any evaluation set that a recipe names."""
-    from qa_core.data.prepare import evaluation_table
+    from qa_core.data.prepare import evaluation_part
     from qa_core.evaluate import baseline_scores
 
-    best, seen = None, set()
-    for _, config in _recipes(space, ("data",)):
-        settings = tuple(str(getattr(config.data, item)) for item in OF_THE_EVALUATION)
+    best: Reference | None = None
+    seen = set()
+    for config in _recipes(space, OF_THE_QUESTIONS):
+        settings = tuple(str(attrgetter(path)(config)) for path in OF_THE_QUESTIONS)
         if settings in seen:
             continue
         seen.add(settings)
         try:
-            questions = evaluation_table(config.data, cache_dir)
+            questions, _ = evaluation_part(config, cache_dir=cache_dir)
         except QaError as error:
             return Reference(None, f"the evaluation questions cannot be read: {error}")
         scores = {
@@ -142,7 +147,9 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
     Within a combination, one setting after the other is moved to the value that needs most and is still admitted.
     """
     paths = [*DECIDING, *(f"train.{item}" for item in OF_A_STEP if name == TRAINING)]
-    largest, count, why = None, 0, None
+    largest: float | None = None
+    why: str | None = None
+    count = 0
     for combination in space.legal:
         assignment, free = _start(space, combination, paths)
         here = None
@@ -150,7 +157,7 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
             config = _config(space, changed)
             value = None if config is None else _forecast(forecast, config, name)
             if config is None or value is None:
-                why = why or (forecast.why(config) if config is not None else None)
+                why = why or (None if config is None else _why(forecast, config, name))
                 continue
             count += 1
             place = value if forecast.admits(config) else -value  # beyond the limit, less is nearer to it
@@ -174,18 +181,22 @@ def _forecast(forecast: MemoryForecast, config: RunConfig, name: str) -> float |
     return forecast.training_bytes(config) if name == TRAINING else forecast.predict(config, name)
 
 
-def _recipes(space: Space, paths: "tuple[str, ...]") -> Iterator[tuple[Assignment, RunConfig]]:
+def _why(forecast: MemoryForecast, config: RunConfig, name: str) -> str | None:
+    return "its training is not predicted" if name == TRAINING else forecast.why(config, name)
+
+
+def _recipes(space: Space, paths: Sequence[str]) -> Iterator[RunConfig]:
     """Yield the recipes of each combination, with one setting below the paths changed at a time."""
     for combination in space.legal:
         assignment, free = _start(space, combination, paths)
         for changed in _one_by_one(assignment, free):
             config = _config(space, changed)
             if config is not None:
-                yield changed, config
+                yield config
 
 
 def _start(
-    space: Space, combination: Mapping[str, object], paths: "list[str] | tuple[str, ...]"
+    space: Space, combination: Mapping[str, object], paths: Sequence[str]
 ) -> tuple[Assignment, list[Parameter]]:
     """Return a recipe of a combination, and the other active settings that lie below one of the paths."""
     assignment: Assignment = {}

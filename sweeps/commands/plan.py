@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, QaError
+from sweeps import references
 from sweeps.commands.planning import print_lines, show_data, words
 from sweeps.data_checks import look_at_data
 from sweeps.estimate import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
@@ -52,7 +53,9 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     show_data(report)
     cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
     trial_hours, notes = _calibrated(spec, cells) if calibrate else ({}, [])
-    _print_memory(cells, MemoryForecast.of(spec), trial_hours)
+    forecast = MemoryForecast.of(spec)
+    _print_memory(cells, forecast, trial_hours)
+    print_lines("references", references.lines(spec, references.find(spec, space, forecast)))
     print_lines("not timed", notes)
     if trial_hours:
         _print_hours(spec, _hours(spec, space, scheduler, trial_hours))

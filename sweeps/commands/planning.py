@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
+from sweeps import references
 from sweeps.data_checks import DataReport, look_at_data
 from sweeps.place import default_cache_dir
 from sweeps.space import compile_space
@@ -16,11 +17,14 @@ AS_IT_IS: Mapping[str, Any] = {"break_long_words": False, "break_on_hyphens": Fa
 
 
 def validate(spec: SweepSpec) -> int:
-    """Check the space and read the data; print what is legal and what is dropped."""
+    """Check the space, read the data and find the references; print what is legal and what is dropped."""
     space = compile_space(spec)
     report = look_at_data(spec, space, cache_dir=default_cache_dir())
     print(f"{spec.name}: valid")
     show_data(report)
+    found = references.find(spec, space)
+    references.resolved(spec, found)
+    print_lines("references", references.lines(spec, found))
     print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
     print(f"legal combinations: {len(space.legal)}, dropped: {len(space.dropped)}")
     return 0

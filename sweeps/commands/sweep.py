@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, DataError, StorageError
-from sweeps.commands.planning import show_data
+from sweeps import references
+from sweeps.commands.planning import print_lines, show_data
 from sweeps.console import SweepConsole
 from sweeps.data_checks import look_at_data
 from sweeps.masking import MASK, masked_text
@@ -60,6 +61,9 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
         print(f"warning: {masked_text(warning)}", file=sys.stderr)
     space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
     show_data(look_at_data(spec, space, cache_dir=default_cache_dir()))
+    found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
+    print_lines("references", references.lines(spec, found))
+    spec = references.resolved(spec, found)
     place = Place(target.address, target.dashboard, target.allow_mixed)
     place.set_environment()  # before Ray is imported
     from sweeps import journal

@@ -104,7 +104,12 @@ SETTINGS: list[tuple[str, tuple[str | int, ...], Any, tuple[str, ...]]] = [
     ("no budget", ("budget",), ..., ("budget: missing",)),
     ("no trials", ("budget", "trials"), ..., ("budget.trials: missing",)),
     ("no goal", ("objectives", 0, "goal"), ..., ("objectives[0].goal: missing",)),
-    ("no reference", ("objectives", 0, "reference"), ..., ("objectives[0].reference: missing",)),
+    (
+        "no reference of what is only measured",
+        ("objectives", 1),
+        {"name": "latency_p50_ms", "goal": "min"},
+        ("objectives[1].reference: found auto", "latency_p50_ms is known only from measuring it"),
+    ),
     ("an entry without a setting", ("space", 0, "set"), ..., ("space[0]", "missing")),
     ("a name that is null", ("name",), None, ("name", "found None")),
     ("a name that leads elsewhere", ("name",), "../../etc/passwd", ("name", "found '../../etc/passwd'")),

@@ -126,9 +126,7 @@ def test_a_step_that_ends_the_budget_is_no_rung(small_squad, cache_dir):
     changes = {"budget_examples": 60, "rungs": [40, 59], "batch_size": 20}
     model, task = _task(_recipe(small_squad, train=changes), cache_dir)
     reported = []
-    hooks = RungHooks(
-        evaluate=lambda state: None, report=lambda state: reported.append(state.examples_seen)
-    )
+    hooks = RungHooks(evaluate=lambda state: None, report=lambda state: reported.append(state.examples_seen))
     state = train(model, task, hooks=hooks, checkpoint_folder=None)
     assert state.examples_seen == 60
     assert len(reported) == 1

@@ -23,7 +23,7 @@ QUESTIONS = 200
 
 def spec() -> SweepSpec:
     path = Path(__file__).parents[2] / "sweeps" / "configs" / "quickstart.yaml"
-    return load_spec(path)
+    return load_spec(path).with_references({"em_percent": 0.0, "memory_mb": 32.0})
 
 
 def trial(trial_id: str, em: float, memory: float, **changes: Any) -> Record:
@@ -62,6 +62,7 @@ def test_each_recipe_of_the_front_is_planned_with_new_seeds_and_nothing_else_cha
     past = journal.read(tmp_path).trials
     assert stored_spec(tmp_path).as_dict() == confirming.as_dict()
     assert (confirming.budget.trials, confirming.name) == (6, "quickstart-confirm")
+    assert [item.reference for item in confirming.objectives] == [0.0, 32.0]
     assert (confirming.scheduler.name, confirming.recipe, confirming.space) == (
         "fifo",
         spec().recipe,

@@ -20,6 +20,7 @@ from sweeps.front import compute_front
 from sweeps.journal import Journal
 from sweeps.place import Place
 from sweeps.records import append
+from sweeps.references import Reference
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec, load_spec, store_spec
 from tests.sweeps.test_cli import OBJECTIVES, PROJECT, RECORDS, SMALL
@@ -68,6 +69,7 @@ class FakeTracker:
         self.calls: list[Any] = []
 
     def start(self, spec: Any, **arguments: Any) -> "FakeTracker":
+        self.settings = spec
         parent = arguments.get("parent_run_id")
         self.calls.append(("start", arguments["tracking_uri"], *([parent] if parent else [])))
         return self
@@ -83,6 +85,11 @@ class FakeTracker:
         self.calls.append(("withdraw",))
 
 
+def found_references(spec: SweepSpec, space: Any) -> dict[str, Reference]:
+    """Stand for `references.find`: no baseline is scored, no recipe predicted."""
+    return {item.name: Reference(9.5, "as a test says") for item in spec.objectives if item.is_auto}
+
+
 def run_with(
     monkeypatch: pytest.MonkeyPatch, ends: Any, *arguments: str
 ) -> tuple[int, FakeTuner, FakeTracker]:
@@ -90,6 +97,7 @@ def run_with(
     monkeypatch.setitem(sys.modules, "sweeps.tuner", tuner)
     monkeypatch.setattr("sweeps.tracking.Tracker", tracker)
     monkeypatch.setattr(sweep, "look_at_data", lambda spec, space, cache_dir: DataReport())
+    monkeypatch.setattr(sweep.references, "find", found_references)
     return cli.main(["run", *arguments]), tuner, tracker
 
 
@@ -102,6 +110,8 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     assert code == 0
     assert tuner.calls[0]["folder"] == folder
     assert tuner.calls[0]["place"] == Place("auto", True)
+    assert [item.reference for item in tuner.calls[0]["spec"].objectives] == [9.5, 9.5]
+    assert tracker.settings["objectives"][1]["reference"] == 9.5
     names = ["front.png", "front.html", "front.csv", "front.parquet"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert all(path.stat().st_size > 0 for path in folder.iterdir())
@@ -112,6 +122,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
         ("finish", "finished"),
     ]
     shown = capsys.readouterr().out
+    assert "em_percent: 9.5 %: as a test says" in shown
     assert "3 finished, 2 stopped" in shown
     assert "mlflow ui --backend-store-uri sqlite:////somewhere/mlflow.db" in shown
     assert "  # then look at http://127.0.0.1:5000/#/experiments/7/runs" in shown
@@ -185,7 +196,8 @@ def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
 def begun_sweep(folder: Path) -> Path:
     """Return a folder with the settings of the quickstart and two trials of it, one ended."""
     folder.mkdir()
-    store_spec(load_spec(options.find_config("quickstart")), folder)
+    spec = load_spec(options.find_config("quickstart"))
+    store_spec(spec.with_references({"em_percent": 25.0, "memory_mb": 3.5}), folder)
     log = Journal(folder)
     log.tracked("sqlite:////before/mlflow.db", "parent7")
     for trial_id in ("t0000", "t0001"):
@@ -210,6 +222,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     )
     assert call["spec"].budget.max_disk_gb == 2.5
     assert call["resume"] is True
+    assert [item.reference for item in call["spec"].objectives] == [25.0, 3.5]
     assert tracker.calls[0] == ("start", "sqlite:////before/mlflow.db", "parent7")
     shown = capsys.readouterr().out
     assert f"2 trials are unfinished; go on with: qa-sweep run --resume {folder}" in shown
