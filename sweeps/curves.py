@@ -71,7 +71,7 @@ class CurveTable:
 
     Attributes:
         spec: of the sweep.
-        curves: in the order of the records.
+        curves: of a run in the order of its proposals.
         left_out: how many trials have no full curve, by reason.
         provenance: what the records say of versions, commit, hardware, device and data.
     """
@@ -85,19 +85,20 @@ class CurveTable:
     def from_run(cls, records_path: Path, spec_path: Path) -> Self:
         """Build the table from a run's `records.jsonl` and `spec.json`.
 
-        Only finished trials count, since only they have a full curve. Of absolute paths the last part is kept: replay
-        opens no file, and a table is made to be handed on.
+        Only finished trials count, since only they have a full curve; they stand in the order in which they were
+        proposed. Of absolute paths the last part is kept: replay opens no file, and a table is made to be handed on.
 
         Raises:
             DataError: a file cannot be read, finished trials cannot be compared, or none is left.
         """
         spec = read_spec(spec_path)
         loaded = records.load(records_path)
-        given = front.points(loaded.records, spec.objectives)
+        recorded = sorted(loaded.records, key=lambda record: record.trial_id)
+        given = front.points(recorded, spec.objectives)
         finished = {point.trial_id for point in given.points}
         left_out = Counter(given.left_out)
         curves = []
-        for record in loaded.records:
+        for record in recorded:
             if record.trial_id in finished and not record.curve:
                 left_out["without a curve"] += 1
             elif record.trial_id in finished:
@@ -105,7 +106,7 @@ class CurveTable:
         if not curves:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
             raise DataError(f"{records_path}: no trial has a full curve ({reasons or 'no records'})")
-        with_curve = [record for record in loaded.records if record.trial_id in finished]
+        with_curve = [record for record in recorded if record.trial_id in finished]
         return cls(spec, tuple(curves), dict(sorted(left_out.items())), _provenance(with_curve[0]))
 
     @cached_property

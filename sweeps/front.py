@@ -136,11 +136,13 @@ def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> Fron
 def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) -> FrontResult:
     """Mark the points that no other beats on every objective, and measure the volume they dominate.
 
+    The order in which trials ended decides nothing: ties, as of the knee, go to the trial that was proposed first.
+
     Raises:
         DataError: finished trials cannot be placed, see `points`.
         ValueError: an objective is not finite.
     """
-    records = tuple(records)
+    records = tuple(sorted(records, key=lambda record: record.trial_id))
     given = points(records, objectives)
     marked, volume = _placed(given.points, objectives)
     return FrontResult(

@@ -4,10 +4,13 @@ A trial that reports at a rung is placed among all results that the rung has see
 rank (`sweeps/layers.py`), within a rank by an epsilon net (`sweeps/nets.py`). It goes on when it is within the best
 `1 / eta` of them, and always when it is on their front. Halving is that of Li et al. 2018 (arXiv 1810.05934) in its
 stopping form, the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee for the front is
-ours. It has a price: where everything lies on the front, nothing is stopped.
+ours. It has a price: where everything lies on the front, nothing is stopped. And it is one of this rung's front, not of
+the sweep's: at a rung where nobody has learnt anything yet, results differ in memory alone, and trials of larger models
+are stopped for it, whatever they would have come to.
 
-All state is a function of the set of results: the order in which they came decides nothing, so that a sweep which is
-resumed and told its old results goes on as if it had not stopped. The Ray side is `sweeps/schedulers/pareto_asha.py`.
+All state is a function of the set of results, so that a sweep which is resumed and told its old results goes on as if
+it had not stopped. A verdict is one on the results until then: who comes early is compared with few, and the first to
+come always goes on. The Ray side is `sweeps/schedulers/pareto_asha.py`.
 """
 
 import math

@@ -38,6 +38,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.recorded",
     "sweeps.replay",
     "sweeps.forecast",
+    "sweeps.references",
     "sweeps.estimate",
     "sweeps.console",
     "sweeps.preflight",

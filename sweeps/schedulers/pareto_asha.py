@@ -1,4 +1,4 @@
-"""Asynchronous successive halving on all objectives of the sweep: early stopping that keeps the whole front.
+"""Asynchronous successive halving on all objectives of the sweep: early stopping that keeps the front of each rung.
 
 The rule, its sources and its price are in `sweeps/rungs.py`; here are the options and Ray's view of it. Every
 objective must be measured at rungs: one that is not would be dropped in silence, and with it the promise.

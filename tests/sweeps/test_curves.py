@@ -76,6 +76,11 @@ def test_finished_trials_become_curves_and_the_others_are_counted(tmp_path: Path
     assert "command" not in table.provenance
 
 
+def test_a_table_has_its_curves_in_the_order_of_proposals_not_of_ends(tmp_path: Path) -> None:
+    table = CurveTable.from_run(*run_folder(tmp_path, record("t2"), record("t0"), record("t1")))
+    assert [item.trial_id for item in table.curves] == ["t0", "t1", "t2"]
+
+
 def test_a_recipe_that_trains_nothing_has_a_curve_of_no_examples(tmp_path: Path) -> None:
     untrained = record("t1", examples_seen=0, budget_examples=0, curve=(point(0, 3.0, 0.0),))
     table = CurveTable.from_run(*run_folder(tmp_path, record("t0"), untrained))

@@ -1,6 +1,7 @@
 """From records to the front: who is a point, who is on it, and what the tables say."""
 
 import csv
+import itertools
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_goals_and_references_decide_not_the_order_of_records() -> None:
     swapped = compute_front(MIXED[::-1], [MEMORY, EM])
     assert swapped.hypervolume == compute_front(MIXED, BOTH).hypervolume
     assert [point.trial_id for point in swapped.front] == ["t4", "t1", "t0"]  # least memory first
+
+
+def test_of_trials_that_tie_the_one_proposed_first_is_named_whatever_ended_first() -> None:
+    """Two trials are the knee alike, and two have memory that was mispredicted alike."""
+    wrong = {"inference_peak_bytes": 2_000_000, "predicted_inference_peak_bytes": 3_000_000}
+    trials = [record("t0", 60, 8), record("t4", 10, 1)]
+    trials += [record(name, 50, 2, cost=wrong) for name in ("t2", "t1", "t3")]
+    results = [compute_front(order, BOTH) for order in itertools.permutations(trials)]
+    assert len(results) == 120
+    assert all(result == results[0] for result in results)
+    assert [point.trial_id for point in results[0].points if point.is_knee] == ["t1"]
+    assert "worst in t1" in str(results[0].prediction_note)
 
 
 def test_a_missing_objective_leaves_a_trial_out_by_name() -> None:
