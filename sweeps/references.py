@@ -13,6 +13,8 @@ What is only measured, such as latency, needs a number. Numbers are stored with 
 from there keeps them.
 """
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from sweeps.spec import Objective, SweepSpec
 
 MARGIN = 1.1
+MOST_TOGETHER = 32  # recipes of a combination that are all looked at; of more, some
 TRAINING = "train_peak_bytes"
 # Settings of a recipe that its evaluation questions depend on.
 OF_THE_QUESTIONS = (
@@ -144,7 +147,8 @@ def _baseline(name: str, space: Space, cache_dir: Path) -> Reference:
 def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
     """Return MARGIN times the largest forecast of an admitted recipe.
 
-    Within a combination, one setting after the other is moved to the value that needs most and is still admitted.
+    In a combination of more than MOST_TOGETHER recipes, one setting after the other is moved to the value that needs
+    most and is still admitted.
     """
     paths = [*DECIDING, *(f"train.{item}" for item in OF_A_STEP if name == TRAINING)]
     largest: float | None = None
@@ -153,7 +157,7 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
     for combination in space.legal:
         assignment, free = _start(space, combination, paths)
         here = None
-        for changed in _one_by_one(assignment, free):
+        for changed in _ends(assignment, free):
             config = _config(space, changed)
             value = None if config is None else _forecast(forecast, config, name)
             if config is None or value is None:
@@ -186,10 +190,10 @@ def _why(forecast: MemoryForecast, config: RunConfig, name: str) -> str | None:
 
 
 def _recipes(space: Space, paths: Sequence[str]) -> Iterator[RunConfig]:
-    """Yield the recipes of each combination, with one setting below the paths changed at a time."""
+    """Yield recipes of each combination, the settings below the paths at their ends."""
     for combination in space.legal:
         assignment, free = _start(space, combination, paths)
-        for changed in _one_by_one(assignment, free):
+        for changed in _ends(assignment, free):
             config = _config(space, changed)
             if config is not None:
                 yield config
@@ -213,14 +217,20 @@ def _start(
     return assignment, free
 
 
-def _one_by_one(assignment: Assignment, free: list[Parameter]) -> Iterator[Assignment]:
-    """Yield the assignment, and then with each free setting in turn at its other ends.
+def _ends(assignment: Assignment, free: list[Parameter]) -> Iterator[Assignment]:
+    """Yield the assignment with the free settings at their ends: all together, or too many of them one by one.
 
-    Whoever updates the assignment meanwhile goes on from there.
+    One by one, whoever updates the assignment meanwhile goes on from there.
     """
+    ends = [parameter.domain.extremes() for parameter in free]
+    if math.prod(map(len, ends)) <= MOST_TOGETHER:
+        names = [parameter.id for parameter in free]
+        for values in itertools.product(*ends):
+            yield {**assignment, **dict(zip(names, values, strict=True))}
+        return
     yield dict(assignment)
-    for parameter in free:
-        for value in parameter.domain.extremes()[1:]:
+    for parameter, values in zip(free, ends, strict=True):
+        for value in values[1:]:
             yield {**assignment, parameter.id: value}
 
 

@@ -33,9 +33,11 @@ RECIPES = [
 
 
 def spec_of(squad: Path, **changes: Any) -> SweepSpec:
+    shared = tiny_recipes(squad, batch_size=8)
+    del shared["recipe"]["data"]["max_length"], shared["recipe"]["train"]["batch_size"]  # searched
     values = {
         "name": "small",
-        **tiny_recipes(squad, batch_size=8),
+        **shared,
         "objectives": AUTO_OBJECTIVES,
         "searcher": {"name": "random"},
         "scheduler": {"name": "fifo"},
@@ -121,6 +123,20 @@ def test_a_cost_counts_below_a_tenth_more_than_the_largest_recipe(small_squad: P
     assert found["memory_mb"].how.startswith("1.1 x 46.4 MB, the largest of ")
 
 
+def test_of_a_large_combination_one_setting_is_moved_after_the_other(
+    small_squad: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, forecast = spec_of(small_squad), PlayedForecast()
+    whole = find(spec, compile_space(spec), forecast)["memory_mb"].value
+    monkeypatch.setattr(references, "MOST_TOGETHER", 1)
+    fewer = PlayedForecast()
+    assert find(spec, compile_space(spec), fewer)["memory_mb"].value == whole
+    assert len(fewer.asked) < len(forecast.asked)
+    limited = find(spec, compile_space(spec), PlayedForecast(12.0))["memory_mb"].value
+    assert limited is not None
+    assert limited <= 1.1 * 12.0
+
+
 @pytest.mark.parametrize("limit", [5.0, 12.0, 24.0, 45.0])
 def test_recipes_beyond_the_memory_limit_decide_nothing(limit: float, small_squad: Path, cache: Path) -> None:
     spec = spec_of(small_squad)
@@ -142,6 +158,7 @@ def test_the_reference_of_memory_is_that_of_the_real_forecast(small_squad: Path,
         {"set": "model.family", "choice": ["lstm"]},
         {"set": "methods", "choice": ["full", "quantize"]},
         {"set": "methods.quantize.bits", "choice": [8, 4], "when": {"methods": "quantize"}},
+        {"set": "data.max_length", "choice": [64]},
         {"set": "train.learning_rate", "log_uniform": [1e-3, 1e-2]},
     ]
     spec = spec_of(small_squad, space=entries)
@@ -156,11 +173,11 @@ def test_where_nothing_is_found_a_number_is_asked_for_by_objective_and_setting(
 ) -> None:
     spec = spec_of(small_squad)
     space = compile_space(spec)
-    found = find(spec, space, PlayedForecast(1.0))
+    found = find(spec, space, PlayedForecast(0.5))
     with pytest.raises(ConfigError) as caught:
         resolved(spec, found)
     assert str(caught.value) == (
-        "spec: objectives[1].reference: found auto for memory_mb, and no recipe is predicted to need at most 1 MB; "
+        "spec: objectives[1].reference: found auto for memory_mb, and no recipe is predicted to need at most 0.5 MB; "
         "allowed: a number"
     )
     nowhere = spec_of(small_squad.with_name("absent.json"))

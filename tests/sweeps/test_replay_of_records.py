@@ -181,11 +181,13 @@ def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     halving = {"name": "pareto_asha", "options": {"grace_examples": 30, "eta": 2}}
     fifo = {"name": "fifo", "options": {"at": [30, 60, 120]}}
+    shared = tiny_recipes(small_squad, batch_size=8)
+    del shared["recipe"]["train"]["batch_size"]  # searched
     specs = {}
     for scheduler in (fifo, halving):
         values = {
             "name": "live",
-            **tiny_recipes(small_squad, batch_size=8),
+            **shared,
             "searcher": {"name": "grid"},
             "scheduler": scheduler,
             "budget": {"trials": 12, "examples": 200, "concurrent": 1},
