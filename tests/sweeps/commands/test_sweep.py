@@ -240,6 +240,7 @@ def finished_sweep(folder: Path, **objective: Any) -> Path:
     data.write_text((folder.parent / "squad.json").read_text())
     settings = [f"recipe.data.{part}={data}" for part in ("train", "evaluation")]
     spec = load_spec(options.find_config("quickstart"), settings)
+    spec = spec.with_references({"em_percent": 25.0, "memory_mb": 3.5})
     if objective:
         values = {**spec.as_dict(), "objectives": [objective], "scheduler": {"name": "fifo"}}
         spec = SweepSpec.model_validate(values)
