@@ -90,10 +90,12 @@ def test_the_oracle_takes_the_best_recipes_of_each_number_and_no_search_is_below
             assert pareto.hypervolume(table.losses[list(subset)], table.reference) == pytest.approx(best)
         assert pareto.hypervolume(table.losses[list(subsets[-1])], table.reference) == table.hypervolume
     table = synthetic_table(SMALL)
-    bound = search.oracle_run(table)
-    assert bound.reached[-1] is not None
-    assert bound.reached[0] <= bound.reached[-1] < 0.2
-    assert bound.standings[-1] == search.Standing(1.0, len(search.grid_front(table)), 0.0)
+    bound, whole = search.oracle_run(table), oracle.best_subsets(table)[-1]
+    assert bound.spent == len(whole) / len(table.curves) == len(search.grid_front(table)) / len(table.curves)
+    assert bound.reached[0] < bound.reached[-1] <= bound.spent
+    found = search.standing(table, whole)
+    assert (found.front_points, found.em_lost) == (len(whole), 0.0)
+    assert found.volume == pytest.approx(1.0)
 
 
 def test_quantiles_are_values_that_occurred_and_never_is_the_greatest() -> None:

@@ -88,10 +88,13 @@ def test_a_recipe_that_trains_nothing_has_a_curve_of_no_examples(tmp_path: Path)
     assert table.total_examples == 30
 
 
-def test_trials_of_different_devices_make_no_table(tmp_path: Path) -> None:
-    paths = run_folder(tmp_path, record("t0"), record("t1", device="cuda: other"))
-    with pytest.raises(DataError, match=r"different device.*trial t1"):
-        CurveTable.from_run(*paths)
+def test_a_table_has_the_largest_group_that_can_be_compared_and_counts_the_rest(tmp_path: Path) -> None:
+    other = record("t1", device="cuda: other")
+    table = CurveTable.from_run(*run_folder(tmp_path, record("t0"), other, record("t2")))
+    assert [item.trial_id for item in table.curves] == ["t0", "t2"]
+    ((reason, count),) = table.left_out.items()
+    assert "device" in reason
+    assert count == 1
 
 
 def test_a_run_without_full_curves_is_refused_with_the_reasons(tmp_path: Path) -> None:

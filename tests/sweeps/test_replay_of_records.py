@@ -136,6 +136,7 @@ def _report(seen: int, em: float, memory_mb: float) -> dict[str, Any]:
         "selection_em_percent": em,
         "selection_f1_percent": em,
         "memory_mb": memory_mb,
+        "memory_batch8_mb": 2 * memory_mb,
         "final": False,
     }
 
