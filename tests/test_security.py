@@ -76,8 +76,8 @@ def test_the_console_and_errors_of_the_command_line_show_no_secret(
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        (("train: good.json", f"train: {SECRET}"), "tiny.yaml:11: recipe.data.train"),
-        (("train: good.json", f"train: 'https://me:{PASSWORD}@host/a.json'"), "recipe.data.train"),
+        (("train: train.json", f"train: {SECRET}"), "tiny.yaml:11: recipe.data.train"),
+        (("train: train.json", f"train: 'https://me:{PASSWORD}@host/a.json'"), "recipe.data.train"),
         (("options: {grace_examples", f"options: {{{SECRET}: 1, grace_examples"), "scheduler.options"),
         (("[full, quantize]", f"[full, {SECRET}]"), "space[0].choice[1]"),
     ],

@@ -60,9 +60,9 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     for warning in open_doors(target):
         print(f"warning: {masked_text(warning)}", file=sys.stderr)
     space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
-    show_data(look_at_data(spec, space, cache_dir=default_cache_dir()))
+    report = look_at_data(spec, space, cache_dir=default_cache_dir())
     found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
-    print_lines("references", references.lines(spec, found))
+    reference_lines = references.lines(spec, found)
     spec = references.resolved(spec, found)
     place = Place(target.address, target.dashboard, target.allow_mixed)
     place.set_environment()  # before Ray is imported
@@ -78,6 +78,8 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     if past is None:
         create_run_folder(target.folder)
     tracking = _tracking(target, past)
+    show_data(report)
+    print_lines("references", reference_lines)
     tracker = Tracker.start(
         spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
     )

@@ -28,7 +28,7 @@ scheduler: {name: asha, options: {grace_examples: 10, eta: 2}}
 budget: {trials: 2, examples: 40}
 recipe:
   model: {family: lstm, checkpoint: micro, vocab_size: 200}
-  data: {train: good.json, evaluation: good.json, max_length: 64, stride: 8, max_question_length: 16}
+  data: {train: train.json, evaluation: good.json, max_length: 64, stride: 8, max_question_length: 16}
 space:
   - {set: methods, choice: [full, quantize]}
   - {set: train.learning_rate, log_uniform: [1.0e-3, 1.0e-2]}
@@ -62,6 +62,37 @@ GOOD_SQUAD: dict[str, Any] = {
                 }
             ],
         }
+    ],
+}
+# What is trained on: two paragraphs, one of which is held out to compare trials on.
+TRAIN_SQUAD: dict[str, Any] = {
+    "version": "v2.0",
+    "data": [
+        {
+            "title": title,
+            "paragraphs": [
+                {
+                    "context": context,
+                    "qas": [
+                        {
+                            "id": title,
+                            "question": "Who built it?",
+                            "answers": [{"text": builder, "answer_start": context.index(builder)}],
+                        },
+                        {
+                            "id": f"{title}-0",
+                            "question": "Who sold it?",
+                            "answers": [],
+                            "is_impossible": True,
+                        },
+                    ],
+                }
+            ],
+        }
+        for title, builder, context in (
+            ("Bridges", "Ina Brandt", "A bridge of oak over the Odra was built by Ina Brandt."),
+            ("Towers", "Jonas Weiss", "The tower of Riga, 61 m tall, is the work of Jonas Weiss."),
+        )
     ],
 }
 GOOD_PREDICTIONS = {"q0": "Mara Voss", "q1": "1871", "q2": ""}
@@ -100,6 +131,7 @@ def files(**named: bytes | str) -> Callable[[Path], None]:
 def write_good(folder: Path) -> None:
     """Write valid data, predictions and a valid sweep."""
     (folder / "good.json").write_text(json.dumps(GOOD_SQUAD))
+    (folder / "train.json").write_text(json.dumps(TRAIN_SQUAD))
     (folder / "predictions.json").write_text(json.dumps(GOOD_PREDICTIONS))
     (folder / "tiny.yaml").write_text(TINY_SWEEP)
 

@@ -73,11 +73,6 @@ BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
         ("row 0.answers", "equal length"),
     ),
     (
-        "answers in the JSON layout",
-        table_bytes(answers=[[{"text": "Mara Voss", "answer_start": 29}]]),
-        ("row 0.answers", "two lists"),
-    ),
-    (
         "places that are text",
         table_bytes(answers=[{"text": ["Mara Voss"], "answer_start": ["29"]}]),
         ("row 0.answers[0].answer_start", "found '29'"),

@@ -59,7 +59,7 @@ TEXTS: list[tuple[str, bytes | str, tuple[str, ...]]] = [
     ("a huge number", TINY_SWEEP.replace("seed: 1", "seed: " + "9" * 5000), ("bad.yaml",)),
     (
         "a lone surrogate",
-        TINY_SWEEP.replace("train: good.json", r'train: "\ud800.json"'),
+        TINY_SWEEP.replace("train: train.json", r'train: "\ud800.json"'),
         ("data.train", "surrogates"),
     ),
     ("a merge of text", TINY_SWEEP + "<<: text\n", ("not valid YAML",)),

@@ -19,28 +19,49 @@ from qa_core.checkpoint import TrainState
 from qa_core.errors import CheckpointError
 from sweeps import cli
 from tests.malformed.artifact_cases import MARKER, PREDICT, rehash
-from tests.malformed.cases import GOOD_PREDICTIONS, GOOD_SQUAD, OUT, REFUSED, TINY_SWEEP, tree, write_good
+from tests.malformed.cases import (
+    GOOD_PREDICTIONS,
+    GOOD_SQUAD,
+    OUT,
+    REFUSED,
+    TINY_SWEEP,
+    TRAIN_SQUAD,
+    tree,
+    write_good,
+)
 from tests.malformed.checkpoint_cases import FILES, network
 from tests.malformed.mutation import as_json, damaged_bytes, damaged_json
-from tests.malformed.parquet_cases import table_bytes
+from tests.malformed.parquet_cases import ROW, table_bytes
 from tests.malformed.run_cases import journal_lines, record, write_run
 
 Make = Callable[[Path, random.Random], None]
 QUICK, THOROUGH = 25, 1000  # inputs of each kind: by default, and under the marker `slow`
+# Of another paragraph and article: data of one paragraph cannot be split.
+SECOND_ROW = {
+    "id": "q9",
+    "title": "Towns",
+    "context": ROW["context"].replace("mill", "town"),
+    "question": "Who?",
+}
 PLAN = ("plan", "--config", "bad.yaml")
 VALIDATE = ("validate", "--config", "tiny.yaml", "--eval-data", "good.json", "--data")
 
 
 def squad_bytes(folder: Path, rng: random.Random) -> None:
-    (folder / "bad.json").write_bytes(damaged_bytes(as_json(GOOD_SQUAD), rng))
+    (folder / "bad.json").write_bytes(damaged_bytes(as_json(TRAIN_SQUAD), rng))
 
 
 def squad_json(folder: Path, rng: random.Random) -> None:
+    (folder / "bad.json").write_bytes(as_json(damaged_json(TRAIN_SQUAD, rng)))
+
+
+def scored_json(folder: Path, rng: random.Random) -> None:
     (folder / "bad.json").write_bytes(as_json(damaged_json(GOOD_SQUAD, rng)))
 
 
 def parquet(folder: Path, rng: random.Random) -> None:
-    (folder / "bad.parquet").write_bytes(damaged_bytes(table_bytes(), rng))
+    rows = table_bytes(**{name: [value, SECOND_ROW.get(name, value)] for name, value in ROW.items()})
+    (folder / "bad.parquet").write_bytes(damaged_bytes(rows, rng))
 
 
 def predictions(folder: Path, rng: random.Random) -> None:
@@ -77,7 +98,7 @@ def settings(folder: Path, rng: random.Random) -> None:
 KINDS: list[tuple[Make, tuple[str, ...], str | None]] = [
     (squad_bytes, (*VALIDATE, "bad.json"), None),
     (squad_json, (*VALIDATE, "bad.json"), None),
-    (squad_json, ("score", "bad.json", "predictions.json"), None),
+    (scored_json, ("score", "bad.json", "predictions.json"), None),
     (parquet, (*VALIDATE, "bad.parquet"), None),
     (predictions, ("score", "good.json", "bad.json"), None),
     (predictions, ("score", "good.json", "predictions.json", "--na-prob", "bad.json"), None),

@@ -154,6 +154,7 @@ def test_the_record_states_sources_hashes_counts_and_overlap(
         "paragraphs": len(data.train_table.contexts),
         "unanswerable": int(data.train_table.is_unanswerable.sum()),
         "skipped": 0,
+        "skipped_answers": 0,
         "windows": len(data.train),
     }
     assert facts["evaluation"]["questions"] == 100
