@@ -44,6 +44,7 @@ class TrainState:
     epoch: int = 0
     step_in_epoch: int = 0
     train_seconds: float = 0.0
+    rung_seconds: float = 0.0  # of scoring at rungs, which training's do not hold
     loss_sum: float = 0.0  # since the last rung
     loss_windows: int = 0
     micro_batch_parts: int = (

@@ -131,4 +131,5 @@ def measured_cost(
         protocol_version=cost.PROTOCOL_VERSION,
         compute_path=reader.protocol.family.compute_path(reader.model),
         micro_batch_parts=state.micro_batch_parts,
+        rung_seconds=state.rung_seconds,
     )

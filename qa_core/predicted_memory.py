@@ -35,7 +35,11 @@ class NotPredictable(Exception):
 
 
 def predicted_inference_peak_bytes(
-    skeleton: torch.nn.Module, protocol: Protocol, *, rows: int = MEMORY_ROWS
+    skeleton: torch.nn.Module,
+    protocol: Protocol,
+    *,
+    rows: int = MEMORY_ROWS,
+    beside: Iterable[Tensor] = (),
 ) -> int:
     """Return the peak that `cost.inference_peak_bytes` finds for this network on a CPU, in bytes.
 
@@ -43,23 +47,27 @@ def predicted_inference_peak_bytes(
         skeleton: the network on the meta device; its parameters and buffers are replaced.
         protocol: its own device decides only what the precision `auto` means.
         rows: windows in the batch.
+        beside: tensors of the meta device that are held too; those that the network shares count once.
 
     Raises:
         NotPredictable: the step looks at a computed value, or uses an operator whose shapes torch does not know.
     """
-    return predicted_inference_peaks(skeleton, protocol, [rows])[0]
+    return predicted_inference_peaks(skeleton, protocol, [rows], beside=beside)[0]
 
 
 def predicted_inference_peaks(
-    skeleton: torch.nn.Module, protocol: Protocol, rows: Sequence[int]
+    skeleton: torch.nn.Module, protocol: Protocol, rows: Sequence[int], *, beside: Iterable[Tensor] = ()
 ) -> list[int]:
     """Return the peak for each number of windows in the batch; arguments and errors as in the singular."""
     network = with_shape_tensors(skeleton).eval()
-    return [_step_peak_bytes(network, protocol, count) for count in rows]
+    held = [*beside, *held_tensors(network)]
+    return [_step_peak_bytes(network, protocol, count, held) for count in rows]
 
 
-def _step_peak_bytes(network: torch.nn.Module, protocol: Protocol, rows: int) -> int:
-    tracker = ShapeTracker(held_tensors(network), written_token=written_token(protocol))
+def _step_peak_bytes(
+    network: torch.nn.Module, protocol: Protocol, rows: int, held: Iterable[Tensor]
+) -> int:
+    tracker = ShapeTracker(held, written_token=written_token(protocol))
     batch = tracker.know(protocol.batch(CPU, rows=rows))
     try:
         with tracker:

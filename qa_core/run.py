@@ -6,6 +6,7 @@ the finished artifact is scored and measured is in `qa_core/measure.py`.
 
 import copy
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig, to_dict
 from qa_core.cost import Protocol
 from qa_core.data.prepare import TrialData, prepare
+from qa_core.deployment import deployed_copy, exported, scores_a_copy
 from qa_core.errors import OverMemoryBudget
 from qa_core.families.base import Family
 from qa_core.form_memory import FormMemory, form_memory
@@ -29,7 +31,7 @@ from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.prerequisites import Prerequisite
 from qa_core.schema import Progress, RunResult, as_json
 from qa_core.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
-from qa_core.training_memory import full_micro_batch_rows
+from qa_core.training_memory import full_evaluation_rows, full_micro_batch_rows
 from qa_core.turns import ALONE, Turns
 
 Report = Callable[[Progress], None]
@@ -92,7 +94,7 @@ def run(
     if device.type == "cuda" and task.budget_examples:
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
 
-    model, forms = _export(model, methods)
+    model, forms = exported(model, methods)
     own_folders = [own for method in methods if (own := method.own_folder(model)) is not None]
     artifact.write(
         folder / "artifact",
@@ -190,19 +192,6 @@ def _provide(
     return model
 
 
-def _export(
-    model: torch.nn.Module, methods: list[Method]
-) -> tuple[torch.nn.Module, dict[str, dict[str, Any]]]:
-    """Bring the trained network into its deployed form; returns it with the forms that its reader needs."""
-    forms = {}
-    for method in methods:
-        form = method.deployed_form(model)
-        if form is not None:
-            forms[method.name] = form
-        model = method.export(model)
-    return model, forms
-
-
 def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
     needed = memory.measured_bytes / 1e6
     if max_memory_mb is not None and needed > max_memory_mb:
@@ -212,9 +201,10 @@ def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
 
 
 def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protocol) -> int | None:
-    """Return the CPU peak of one optimiser step on a full-length micro-batch, run on a copy of the model.
+    """Return the CPU peak of training, found on a copy of the model; None when the recipe trains nothing.
 
-    The networks that methods keep beside it count, weights and activations. None when the recipe trains nothing.
+    It is that of one optimiser step on a full-length micro-batch, or of scoring a full batch at a rung where that is of
+    a copy in the deployed form. The networks that methods keep beside it count, weights and activations.
     """
     if task.budget_examples == 0:
         return None
@@ -236,16 +226,32 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
     # The state dict too: it has the scales of bitsandbytes' layers.
     networks = [network, *(companion for method in task.methods for companion in method.companions())]
     held = [tensor for item in networks for tensor in (*cost.held_tensors(item), *item.state_dict().values())]
-    return cost.tracked_step_peak_bytes(step, [*held, *batch.values()])
+    peak = cost.tracked_step_peak_bytes(step, [*held, *batch.values()])
+    if not scores_a_copy(task.methods):
+        return peak
+    optimizer.zero_grad(set_to_none=True)
+    scored = deployed_copy(network, task.methods)
+    rows = full_evaluation_rows(protocol.evaluation, protocol.max_length)
+    scored_batch = protocol.batch("cpu", rows=rows)
+    states = (item for state in optimizer.state.values() for item in state.values())
+    kept = [item for item in states if isinstance(item, torch.Tensor)]
+    at_a_rung = cost.tracked_step_peak_bytes(
+        lambda: protocol.step(scored, scored_batch, whole_length=True),
+        [*held, *kept, *cost.held_tensors(scored), *scored_batch.values()],
+    )
+    return max(peak, at_a_rung)
 
 
 def _rung_hooks(
     reader: Reader, task: TrainTask, data: TrialData, *, report: Report, memory: FormMemory
 ) -> RungHooks:
     def close_rung(state: TrainState) -> None:
-        predictions = reader.predict(data.selection, data.selection_table)
+        started = time.perf_counter()
+        deployed = replace(reader, model=deployed_copy(reader.model, task.methods))
+        predictions = deployed.predict(data.selection, data.selection_table)
         threshold = evaluate.tune_threshold(predictions, data.selection_table)
         scores = evaluate.selection_scores(predictions, data.selection_table, threshold)
+        state.rung_seconds += time.perf_counter() - started
         state.curve.append(_progress(state, task, memory, scores))
 
     return RungHooks(evaluate=close_rung, report=lambda state: report(Progress(**state.curve[-1])))

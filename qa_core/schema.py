@@ -118,6 +118,8 @@ class Cost:
     compute_path: str | None = (
         None  # which of several implementations the network runs on; None: there is one
     )
+    # Scores at rungs, the making of the deployed form included; no part of `train_seconds`. None: of an older version.
+    rung_seconds: float | None = None
     micro_batch_parts: int = 1  # more than 1: the device was full, and micro-batches were cut into so many
 
     @property

@@ -19,8 +19,9 @@ import torch
 
 from qa_core import artifact, cost, registry
 from qa_core.artifact import LoadedArtifact
-from qa_core.config import RunConfig, TrainConfig
+from qa_core.config import EvaluationConfig, RunConfig, TrainConfig
 from qa_core.cost import Protocol
+from qa_core.deployment import deployed_copy, scores_a_copy
 from qa_core.families.base import Family
 from qa_core.form_memory import deployed, planned_form, training_skeleton
 from qa_core.methods.base import Method
@@ -42,7 +43,9 @@ class TrainingMemory:
     """Bytes of tensors while a recipe trains; a teacher counts, what its own training needed does not.
 
     `steps_bytes` is the peak of every step after the first, `evaluation_bytes` that of the scores at a rung, both with
-    the optimiser's state. A recipe that trains nothing has `evaluation_bytes` alone.
+    the optimiser's state; where a rung scores a copy in the deployed form, that copy counts beside the network. What
+    is alive for a moment while one matrix of it is made does not. A recipe that trains nothing has
+    `evaluation_bytes` alone.
     """
 
     first_step_bytes: int
@@ -71,15 +74,19 @@ def predicted_training_memory(
     """
     settings = replace(config.evaluation, precision=precision)
     protocol = Protocol(family, tokenizer, config.data.max_length, settings, CPU)
-    scored = predicted_inference_peak_bytes(
-        _skeleton(config, family, methods, tokenizer=tokenizer),
-        protocol,
-        rows=max(1, settings.batch_tokens // protocol.max_length),
-    )
-    if not all(method.trains for method in methods):
-        return TrainingMemory(0, 0, scored)
+    rows = full_evaluation_rows(settings, protocol.max_length)
+    trains = all(method.trains for method in methods)
+    if not trains or not scores_a_copy(methods):
+        skeleton = _skeleton(config, family, methods, tokenizer=tokenizer)
+        scored = predicted_inference_peak_bytes(skeleton, protocol, rows=rows)
+        if not trains:
+            return TrainingMemory(0, 0, scored)
     network = _skeleton(config, family, methods, tokenizer=tokenizer)
     network = _provided(network, config, family, methods, tokenizer=tokenizer)
+    if scores_a_copy(methods):
+        scored = predicted_inference_peak_bytes(
+            deployed_copy(network, methods), protocol, rows=rows, beside=cost.held_tensors(network)
+        )
     companions = [item for method in methods for item in method.companions()]
     beside = sum(map(cost.weights_bytes, companions))
     trained = [item.numel() for item in network.parameters() if item.requires_grad]
@@ -94,6 +101,11 @@ def predicted_training_memory(
 def full_micro_batch_rows(train: TrainConfig, max_length: int) -> int:
     """Return how many windows of full length one forward pass of training takes."""
     return max(1, min(train.batch_size, train.micro_batch_tokens // max_length))
+
+
+def full_evaluation_rows(evaluation: EvaluationConfig, max_length: int) -> int:
+    """Return how many windows of full length one batch of scoring takes."""
+    return max(1, evaluation.batch_tokens // max_length)
 
 
 def _skeleton(

@@ -2,9 +2,9 @@
 
 Order of the hooks in a trial: `prerequisite` (names another recipe's artifact, such as a teacher), `prepare_family`
 (before the data is laid out), `attach` (the network exists), `provide` (its deployed form fits the memory budget, the
-other recipe is trained), `progress`, `watch` and `loss` (each step), `deployed_form`, `export` and
-`own_folder` (training is over). An artifact carries each method's form, and `artifact.load` hands it to `restore`
-(before the weights are read) and to `settle` (after).
+other recipe is trained), `progress`, `watch` and `loss` (each step), `deployed_form` and `export` (on a copy at each
+rung, see `qa_core/deployment.py`, and when training is over), `own_folder`. An artifact carries each method's form,
+and `artifact.load` hands it to `restore` (before the weights are read) and to `settle` (after).
 
 Methods of one recipe act in the order of their `stage`, whatever the order in which the recipe names them: adapters
 before masks, masks before quantisation. In `loss`, what mixes with the task's loss comes before penalties, which are
@@ -58,6 +58,14 @@ class Method(ABC):
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    @property
+    def answers_as_trained(self) -> bool:
+        """Whether the exported network computes what the one in training does, but for the rounding of float32.
+
+        If one method of a recipe says no, the scores of a rung are of a copy in the deployed form.
+        """
+        return True
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Self:
@@ -121,8 +129,14 @@ class Method(ABC):
         """
         return None
 
-    def export(self, model: "nn.Module") -> "nn.Module":
-        """Return the network in its deployed form: merged, packed, quantised. May consume the one passed in."""
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
+        """Return the network in its deployed form: merged, packed, quantised. May consume the one passed in.
+
+        Args:
+            borrowed: the tensors belong to a network that goes on training, and so does this method. Modules may be
+                replaced, no tensor may be written to, and a float matrix that would be a copy is a `DerivedMatrix`.
+                On the meta device the form is planned.
+        """
         return model
 
     def own_folder(self, model: "nn.Module") -> OwnFolder | None:

@@ -168,11 +168,12 @@ class Distill(Method):
             return total
         return total + self._state_loss(model, student_states, teacher_states, batch)
 
-    def export(self, model: "nn.Module") -> "nn.Module":
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Take the projections away and let the teacher go."""
         if hasattr(model, PROJECTIONS):
             delattr(model, PROJECTIONS)
-        self._teacher, self._states = None, []
+        if not borrowed:
+            self._teacher, self._states = None, []
         return model
 
     def _soft_loss(

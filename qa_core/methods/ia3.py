@@ -92,11 +92,13 @@ class Ia3(Method):
         """Return where the vectors stand when they are kept apart; None when they are merged."""
         return None if self.options.merge else self._form
 
-    def export(self, model: "nn.Module") -> "nn.Module":
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Merge each vector into rows (and bias) or columns of its layer, or keep the two side by side."""
         from qa_core.models import adapters
 
-        return adapters.merge(model) if self.options.merge else adapters.separate(model, self._form)
+        if self.options.merge:
+            return adapters.merge(model, borrowed=borrowed)
+        return adapters.separate(model, self._form, borrowed=borrowed)
 
     def own_folder(self, model: "nn.Module") -> OwnFolder | None:
         """Return the vectors' folder, which PEFT loads onto the base; None when they are merged."""

@@ -90,11 +90,13 @@ class Lora(Method):
         """Return where the adapters stand when they are kept apart; None when they are merged."""
         return None if self.options.merge else self._form
 
-    def export(self, model: "nn.Module") -> "nn.Module":
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Merge W + (alpha / rank) B A into each target and drop the adapters, or keep the two side by side."""
         from qa_core.models import adapters
 
-        return adapters.merge(model) if self.options.merge else adapters.separate(model, self._form)
+        if self.options.merge:
+            return adapters.merge(model, borrowed=borrowed)
+        return adapters.separate(model, self._form, borrowed=borrowed)
 
     def own_folder(self, model: "nn.Module") -> OwnFolder | None:
         """Return the adapter's folder, which PEFT loads onto the base; None when it is merged."""

@@ -117,12 +117,17 @@ class Qlora(Method):
         """Return the forms of the base's matrices and where the adapters stand."""
         return self._form
 
-    def export(self, model: "nn.Module") -> "nn.Module":
+    @property
+    def answers_as_trained(self) -> bool:
+        """No: other kernels multiply with the stored codes, and those of LLM.int8 round inputs too."""
+        return False
+
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Store the base's codes as they are, the adapters beside them."""
         from qa_core.models import adapters
         from qa_core.models.quantised_linear import store_quantised
 
-        return adapters.separate(store_quantised(model), self._form)
+        return adapters.separate(store_quantised(model), self._form, borrowed=borrowed)
 
     def own_folder(self, model: "nn.Module") -> OwnFolder | None:
         """Return the adapter's folder; PEFT loads it onto the base, quantised or not."""

@@ -172,7 +172,12 @@ class Quantize(Method):
                 modules[name] = {"matrices": matrices}
         return {"modules": modules}
 
-    def export(self, model: "nn.Module") -> "nn.Module":
+    @property
+    def answers_as_trained(self) -> bool:
+        """Only with 32 bits throughout."""
+        return self.options.bits == 32 and self.options.embedding_bits == 32
+
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Encode module by module, so that few float matrices and their codes are alive together."""
         import torch
 
@@ -268,11 +273,18 @@ def _planned_form(module: "nn.Module", part: str, form: EncodingForm) -> dict[st
 
 
 def _encoded(module: "nn.Module", part: str, form: EncodingForm) -> "StoredMatrix":
-    from qa_core.models.stored import StoredLinear, encoding
+    import torch
 
-    if isinstance(module, StoredLinear):
-        return module.matrix.recoded(form)
-    return encoding(form["encoding"]).encode(module.get_parameter(part), form["settings"])
+    from qa_core.models.stored import StoredLinear, empty_matrix, encoding
+
+    matrix = module.matrix if isinstance(module, StoredLinear) else None
+    weight = module.get_parameter(part) if matrix is None else next(matrix.buffers())
+    if weight.is_meta:
+        with torch.device("meta"):
+            return empty_matrix(_planned_form(module, part, form))
+    if matrix is not None:
+        return matrix.recoded(form)
+    return encoding(form["encoding"]).encode(weight, form["settings"])
 
 
 def _replace(

@@ -18,7 +18,7 @@ Stored and resident are two things. The artifact holds positions and values of t
 bits), and `resident: packed` keeps it packed and unpacks one matrix at a time (small, slower).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,9 @@ from qa_core.methods.base import Method, ParameterGroup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from qa_core.models.masked import MaskedLinear
+    from qa_core.models.sparse import SparseMatrix
 
 MOVEMENT_SCORE_LEARNING_RATE = 1e-2
 VALUE_FORMS: Mapping[int, Mapping[str, Any]] = {  # bits of a kept value -> how it is stored
@@ -164,6 +167,11 @@ class StaticPrune(Method):
             set_module(model, name, MaskedLinear(layer, scored=self._criterion.scored))
         return model
 
+    @property
+    def answers_as_trained(self) -> bool:
+        """Only where nothing is pruned or rounded: until its end the schedule keeps more than what is deployed."""
+        return self.options.density == 1 and self.options.value_bits == 32
+
     def parameter_group(self, name: str) -> ParameterGroup | None:
         """Return the scores' own rate, and no weight decay: a score of 0 means nothing in particular."""
         if name.rpartition(".")[2] != "scores":
@@ -175,7 +183,7 @@ class StaticPrune(Method):
 
     def progress(self, model: "nn.Module", share_done: float) -> None:
         """Set every mask to what the schedule's density and the present scores (or weights) say."""
-        from qa_core.models.masked import keep_within_all, keep_within_each, masked_layers, score_levels
+        from qa_core.models.masked import masked_layers
 
         schedule = {name: getattr(self.options, name) for name in ("dense_share", "hold_share")}
         density = density_at(share_done, self.options.density, **schedule)
@@ -183,15 +191,24 @@ class StaticPrune(Method):
         if not self._criterion.trains_weights:
             self._penalty = penalty_at(share_done, self.options.penalty)
         layers = masked_layers(model)
+        for name, mask in self._masks(layers, density):
+            layers[name].mask.copy_(mask)
+
+    def _masks(self, layers: "Mapping[str, MaskedLinear]", density: float) -> "Iterator[tuple[str, Tensor]]":
+        """Yield the name and the mask of every layer at a density; no layer is changed."""
+        from qa_core.models.masked import masks_within_all, masks_within_each, score_levels
+
         if self._criterion.within == "matrix" or density == 1:
-            keep_within_each(layers.values(), [density] * len(layers))
+            yield from zip(layers, masks_within_each(layers.values(), [density] * len(layers)), strict=True)
             return
         if self._criterion.within == "all":
-            keep_within_all(list(layers.values()), density)
+            yield from zip(layers, masks_within_all(list(layers.values()), density), strict=True)
             return
         for _, group in groupby(sorted(layers, key=matrix_type), key=matrix_type):
-            members = [layers[name] for name in group]
-            keep_within_each(members, allocated(density, score_levels(members, self.options.temperature)))
+            names = list(group)
+            members = [layers[name] for name in names]
+            shares = allocated(density, score_levels(members, self.options.temperature))
+            yield from zip(names, masks_within_each(members, shares), strict=True)
 
     def loss(
         self, task_loss: "Tensor", model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...]"
@@ -204,37 +221,48 @@ class StaticPrune(Method):
         return task_loss + self._penalty * mean_score(list(masked_layers(model).values()))
 
     def deployed_form(self, model: "nn.Module") -> dict[str, Any]:
-        """Return how each matrix is packed: planned at the recipe's density, or counted on the trained masks."""
-        from qa_core.models.masked import MaskedLinear, kept_count
+        """Return how each matrix is packed: planned at the recipe's density, or counted on its final masks."""
+        from qa_core.models.masked import kept_count, masked_layers
         from qa_core.models.sparse import sparse_form
 
-        layers: dict[str, Any] = {name: model.get_submodule(name) for name in self._names}
-        if any(isinstance(layer, MaskedLinear) for layer in layers.values()):
-            self.progress(model, 1.0)  # where nothing was trained, nothing has followed the schedule either
+        masked = {name: layer for name, layer in masked_layers(model).items() if not layer.mask.is_meta}
+        kept = {name: int(mask.sum()) for name, mask in self._masks(masked, self.options.density)}
         matrices = {}
-        for name, layer in layers.items():
+        for name in self._names:
+            layer: Any = model.get_submodule(name)
             shape = (layer.out_features, layer.in_features)
-            if isinstance(layer, MaskedLinear):
-                kept = int(layer.mask.sum())
-            else:
-                kept = kept_count(self.options.density, shape[0] * shape[1])
-            matrices[name] = sparse_form(shape, kept, VALUE_FORMS[self.options.value_bits])
+            count = kept.get(name, kept_count(self.options.density, shape[0] * shape[1]))
+            matrices[name] = sparse_form(shape, count, VALUE_FORMS[self.options.value_bits])
         return {"resident": self.options.resident, "matrices": matrices}
 
-    def export(self, model: "nn.Module") -> "nn.Module":
-        """Pack every masked layer: positions and values of what it keeps; scores and masks are dropped."""
+    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
+        """Pack every masked layer at the final density: positions and values of what it keeps; scores are dropped."""
         from qa_core.models.masked import masked_layers
-        from qa_core.models.sparse import SparseMatrix
         from qa_core.models.stored import StoredLinear, set_module
 
-        self.progress(model, 1.0)
-        for name, layer in masked_layers(model).items():
-            values = VALUE_FORMS[self.options.value_bits]
-            matrix = SparseMatrix.pack(layer.base_layer.weight, layer.mask, values)
-            set_module(model, name, StoredLinear(matrix, layer.bias))
+        layers = masked_layers(model)
+        for name, matrix in self._packed(layers, borrowed=borrowed):
+            set_module(model, name, StoredLinear(matrix, layers[name].bias))
         for parameter in model.parameters():
-            parameter.requires_grad = True
+            if not borrowed:
+                parameter.requires_grad = True
         return model
+
+    def _packed(
+        self, layers: "Mapping[str, MaskedLinear]", *, borrowed: bool
+    ) -> "Iterator[tuple[str, SparseMatrix]]":
+        """Yield the name and the packed matrix of every layer, one at a time."""
+        from qa_core.models.masked import kept_count
+        from qa_core.models.sparse import SparseMatrix, packed_plan
+
+        values = VALUE_FORMS[self.options.value_bits]
+        if any(layer.mask.is_meta for layer in layers.values()):
+            for name, layer in layers.items():
+                kept = kept_count(self.options.density, layer.mask.numel())
+                yield name, packed_plan(layer.base_layer.weight, kept, values, borrowed=borrowed)
+            return
+        for name, mask in self._masks(layers, self.options.density):
+            yield name, SparseMatrix.pack(layers[name].base_layer.weight, mask, values, borrowed=borrowed)
 
     @classmethod
     def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qa_core.errors import ConfigError
-from qa_core.models.stored import set_module
+from qa_core.models.derived import DerivedMatrix
+from qa_core.models.stored import StoredLinear, set_module
 
 PEFT_PREFIX = "base_model.model."  # of every tensor's name in PEFT's files
 ADAPTER_NAME = "default"  # PEFT's own; here a model never has a second one
@@ -152,15 +153,39 @@ def adapter_parameters(layer: Any) -> dict[str, nn.Parameter]:
     return found
 
 
-def merge(model: nn.Module) -> nn.Module:
-    """Fold every adapter into the weight of its layer and leave plain layers, all of them trainable again."""
+def merge(model: nn.Module, *, borrowed: bool = False) -> nn.Module:
+    """Fold every adapter into the weight of its layer and leave plain layers, all of them trainable again.
+
+    Args:
+        borrowed: nothing is written to, and merged matrices are made when they are used: see `Method.export`.
+    """
     for name, layer in adapted_layers(model):
-        layer.merge()
-        set_module(model, name, layer.get_base_layer())
-    return without_peft(model)
+        set_module(model, name, _merged(layer, borrowed=borrowed))
+    return without_peft(model, borrowed=borrowed)
 
 
-def separate(model: nn.Module, form: Mapping[str, Any]) -> nn.Module:
+def _merged(layer: Any, *, borrowed: bool) -> nn.Module:
+    """Return the layer that PEFT's `merge` would leave: W + scale B A, or W scaled by rows (and bias) or columns."""
+    base = layer.get_base_layer()
+    sources = {"weight": base.weight, **adapter_parameters(layer)}
+    scaling: float = layer.scaling[ADAPTER_NAME] if "lora_A" in sources else 1.0
+    bias = base.bias
+
+    def weight(*, weight: Tensor, **adapter: Tensor) -> Tensor:
+        if "lora_A" in adapter:
+            return weight + (adapter["lora_B"] @ adapter["lora_A"]) * scaling
+        return weight * adapter["ia3_l"]
+
+    with torch.no_grad():
+        if "ia3_l" in sources and not layer.is_feedforward and bias is not None:
+            bias = nn.Parameter(bias * sources["ia3_l"].view(-1))
+        if borrowed:
+            return StoredLinear(DerivedMatrix(tuple(base.weight.shape), weight, sources), bias)
+        base.weight, base.bias = nn.Parameter(weight(**sources)), bias
+    return base
+
+
+def separate(model: nn.Module, form: Mapping[str, Any], *, borrowed: bool = False) -> nn.Module:
     """Put the layers of `form` (see `with_adapters`) in the place of PEFT's, with the values trained there."""
     trained = dict(adapted_layers(model))
     for name, layer in trained.items():
@@ -170,7 +195,7 @@ def separate(model: nn.Module, form: Mapping[str, Any]) -> nn.Module:
         separated = model.get_submodule(name)
         for attribute, parameter in adapter_parameters(layer).items():
             setattr(separated, attribute, nn.Parameter(parameter.detach()))
-    return without_peft(model)
+    return without_peft(model, borrowed=borrowed)
 
 
 def with_adapters(model: nn.Module, form: Mapping[str, Any]) -> nn.Module:
@@ -189,10 +214,10 @@ def with_adapters(model: nn.Module, form: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def without_peft(model: nn.Module) -> nn.Module:
-    """Drop what PEFT notes on a model, and the freezing: what is left is a plain network."""
+def without_peft(model: nn.Module, *, borrowed: bool = False) -> nn.Module:
+    """Drop what PEFT notes on a model, and the freezing unless it is borrowed: what is left is a plain network."""
     for parameter in model.parameters():
-        if parameter.is_floating_point():
+        if parameter.is_floating_point() and not borrowed:
             parameter.requires_grad = True
     for leftover in ("peft_config", "active_adapter"):
         if hasattr(model, leftover):

@@ -8,7 +8,7 @@ Dimensions: R rows (outputs), C columns (inputs), n = R * C.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,20 +63,21 @@ def masked_layers(model: nn.Module) -> dict[str, MaskedLinear]:
     return {name: item for name, item in model.named_modules() if isinstance(item, MaskedLinear)}
 
 
-def keep_within_each(layers: Iterable[MaskedLinear], shares: Iterable[float]) -> None:
-    """Set each layer's mask to the top floor(share * n) of its own importance."""
+def masks_within_each(layers: Iterable[MaskedLinear], shares: Iterable[float]) -> Iterator[Tensor]:
+    """Yield for each layer the mask of the top floor(share * n) of its own importance, made when it is asked for."""
     for layer, share in zip(layers, shares, strict=True):
-        layer.mask.copy_(top_mask(layer.importance, kept_count(share, layer.mask.numel())))
+        yield top_mask(layer.importance, kept_count(share, layer.mask.numel()))
 
 
-def keep_within_all(layers: Sequence[MaskedLinear], share: float) -> None:
-    """Set all masks to the top floor(share * n) of the importance of all layers together."""
+def masks_within_all(layers: Sequence[MaskedLinear], share: float) -> Iterator[Tensor]:
+    """Yield for each layer the mask of the top floor(share * n) of the importance of all layers together."""
     values = torch.cat([layer.importance.flatten() for layer in layers])
     masks = top_mask(values, kept_count(share, values.numel())).split(
         [layer.mask.numel() for layer in layers]
     )
+    del values
     for layer, mask in zip(layers, masks, strict=True):
-        layer.mask.copy_(mask.view_as(layer.mask))
+        yield mask.view_as(layer.mask)
 
 
 def kept_count(share: float, size: int) -> int:

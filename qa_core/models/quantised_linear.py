@@ -64,11 +64,22 @@ class Nf4Linear(Linear4bit):
     def stored(self) -> StoredMatrix:
         """Return the weight as it is, in the encoding of artifacts."""
         weight: Any = self.weight
-        state = weight.quant_state
+        shape = (self.out_features, self.in_features)
+        state = getattr(weight, "quant_state", None)
+        if state is None:
+            return _planned_matrix(weight, shape, double_quantisation=weight.compress_statistics)
         buffers = {"packed": weight.detach().as_subclass(Tensor).view(-1), "absmax": state.absmax}
         if state.nested:
             buffers |= {"nested_absmax": state.state2.absmax, "offset": state.offset}
-        return Nf4Matrix((self.out_features, self.in_features), buffers)
+        return Nf4Matrix(shape, buffers)
+
+
+def _planned_matrix(codes: Tensor, shape: tuple[int, int], *, double_quantisation: bool) -> Nf4Matrix:
+    """Return the matrix of a plan, its codes in the plan's own memory."""
+    with torch.device("meta"):
+        planned = Nf4Matrix.empty(shape, {"double_quantisation": double_quantisation})
+    planned.packed = codes.detach().as_subclass(Tensor).view(-1)[: len(planned.packed)]
+    return planned
 
 
 def _empty_codes(linear: nn.Linear) -> Tensor:

@@ -13,7 +13,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from qa_core.models.derived import DerivedMatrix
 from qa_core.models.masked import top_mask
+from qa_core.models.plain import PlainMatrix
 from qa_core.models.positions import PositionCode
 from qa_core.models.stored import StoredLinear, StoredMatrix, empty_matrix, encoding
 
@@ -42,18 +44,23 @@ class SparseMatrix(StoredMatrix):
             self.register_buffer(name, buffer)
 
     @classmethod
-    def pack(cls, weight: Tensor, mask: Tensor, values: Mapping[str, Any]) -> Self:
-        """Pack a matrix, both [R, C], mask bool; `values` names their encoding and its settings."""
+    def pack(cls, weight: Tensor, mask: Tensor, values: Mapping[str, Any], *, borrowed: bool = False) -> Self:
+        """Pack a matrix, both [R, C], mask bool.
+
+        Args:
+            values: the encoding of the kept values and its settings.
+            borrowed: values that would be copied as they are, are read from `weight` when they are used.
+        """
         rows, columns = weight.shape
         code = PositionCode.smallest(weight.numel(), int(mask.sum()))
         positions = torch.nonzero_static(mask.flatten(), size=code.kept).view(-1)
-        kept = weight.detach().flatten()[positions][None]  # [1, kept]
-        return cls(
-            (rows, columns),
-            code=code,
-            position_buffers=code.written(positions),
-            values=encoding(values["encoding"]).encode(kept, values["settings"]),
-        )
+        buffers = code.written(positions)
+        if borrowed and values["encoding"] == PlainMatrix.name:
+            stored: StoredMatrix = _read_when_used(weight, code, buffers)
+        else:
+            kept = weight.detach().flatten()[positions][None]  # [1, kept]
+            stored = encoding(values["encoding"]).encode(kept, values["settings"])
+        return cls((rows, columns), code=code, position_buffers=buffers, values=stored)
 
     @classmethod
     def encode(cls, matrix: Tensor, settings: Mapping[str, Any]) -> Self:
@@ -112,10 +119,37 @@ def sparse_form(shape: tuple[int, int], kept: int, values: Mapping[str, Any]) ->
     return {"encoding": SparseMatrix.name, "shape": list(shape), "settings": settings}
 
 
+def packed_plan(
+    weight: Tensor, kept: int, values: Mapping[str, Any], *, borrowed: bool = False
+) -> SparseMatrix:
+    """Return what `SparseMatrix.pack` makes of a matrix [R, C] on the meta device that keeps so many entries."""
+    rows, columns = weight.shape
+    with torch.device("meta"):
+        planned = SparseMatrix.empty((rows, columns), sparse_form((rows, columns), kept, values)["settings"])
+    if borrowed and values["encoding"] == PlainMatrix.name:
+        buffers = dict(planned.named_buffers(recurse=False))
+        planned.values = _read_when_used(weight, planned.code, buffers)
+    return planned
+
+
+def _read_when_used(weight: Tensor, code: PositionCode, buffers: Mapping[str, Tensor]) -> DerivedMatrix:
+    """Return the kept values [1, kept] of a matrix in training."""
+
+    def values(*, weight: Tensor, **buffers: Tensor) -> Tensor:
+        return weight.flatten()[code.positions(buffers)][None]
+
+    return DerivedMatrix((1, code.kept), values, {"weight": weight, **buffers})
+
+
 def unpacked_linear(layer: StoredLinear) -> nn.Module:
-    """Return the dense layer of a packed one: an ordinary Linear, or a StoredLinear where the values are smaller."""
+    """Return the dense layer of a packed one: an ordinary Linear, or a StoredLinear where the values are smaller.
+
+    A layer whose values are read from a network in training is returned as it is: its dense matrix would be a copy.
+    """
     matrix = layer.matrix
     assert isinstance(matrix, SparseMatrix)
+    if isinstance(matrix.values, DerivedMatrix):
+        return layer
     dense = matrix.dense()
     if matrix.values.name in DENSE_ENCODINGS:
         return StoredLinear(type(matrix.values).encode(dense, matrix.values.settings), layer.bias)

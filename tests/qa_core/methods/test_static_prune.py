@@ -332,7 +332,11 @@ def test_what_is_exported_and_loaded_has_the_counted_density_and_the_masked_mode
     family, method, model = _attached(criterion=criterion, density=0.3, hold_share=0.0)
     if criterion != "magnitude":
         _draw_scores(model)
+    before = {name: layer.mask.clone() for name, layer in masked_layers(model).items()}
     form = json.loads(json.dumps(method.deployed_form(model)))
+    for name, layer in masked_layers(model).items():
+        assert torch.equal(layer.mask, before[name]), "to ask for the form changes no mask"
+    method.progress(model, 1.0)
     expected = family.span_logits(model.eval(), _batch())
     kept = {name: int(layer.mask.sum()) for name, layer in masked_layers(model).items()}
     exported = method.export(model)

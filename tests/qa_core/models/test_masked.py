@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 from qa_core.models.masked import (
     MaskedLinear,
-    keep_within_all,
-    keep_within_each,
     kept_count,
     masked_layers,
+    masks_within_all,
+    masks_within_each,
     mean_score,
     score_levels,
     top_mask,
@@ -89,14 +89,19 @@ def test_a_share_is_counted_as_the_floor_of_the_decimal_product(share, size, exp
     assert kept_count(share, size) == expected
 
 
+def _set(layers, masks):
+    for layer, mask in zip(layers, masks, strict=True):
+        layer.mask.copy_(mask)
+
+
 def test_each_layer_keeps_its_own_share_and_a_global_one_is_kept_of_all_together():
     layers = [_layer(4, 6), _layer(8, 5, seed=1)]
     with torch.no_grad():
         for shift, layer in enumerate(layers):
             layer.scores.normal_().add_(2.0 * shift)
-    keep_within_each(layers, [0.5, 0.25])
+    _set(layers, masks_within_each(layers, [0.5, 0.25]))
     assert [int(layer.mask.sum()) for layer in layers] == [12, 10]
-    keep_within_all(layers, 0.4)
+    _set(layers, masks_within_all(layers, 0.4))
     counts = [int(layer.mask.sum()) for layer in layers]
     assert sum(counts) == 25
     assert counts[0] / 24 < counts[1] / 40, "higher scores keep more"
@@ -107,7 +112,7 @@ def test_each_layer_keeps_its_own_share_and_a_global_one_is_kept_of_all_together
 
 def test_without_scores_the_magnitude_decides():
     layer = _layer(scored=False)
-    keep_within_each([layer], [0.5])
+    _set([layer], masks_within_each([layer], [0.5]))
     weight = layer.base_layer.weight.detach().abs()
     assert layer.mask.sum() == 12
     assert weight[~layer.mask].max() < weight[layer.mask].min()

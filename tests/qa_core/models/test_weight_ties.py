@@ -14,11 +14,11 @@ from qa_core import artifact, cost, form_memory
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.cost import Protocol
 from qa_core.data.tokenizers import trained_tokenizer
+from qa_core.deployment import exported as exported_form
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family
 from qa_core.models import weight_ties
 from qa_core.registry import family_class, make_family, make_methods
-from qa_core.run import _export
 from tests.contracts.family import eight_questions, fit
 from tests.qa_core.test_training_memory import measured, predicted
 
@@ -122,7 +122,7 @@ def test_an_untied_t5_is_trained_exported_and_loaded_back_in_the_memory_that_was
     foreseen = form_memory.predicted_form_bytes(
         family, planned.architecture, planned.forms, protocol=protocol
     )
-    exported, forms = _export(model, acting)
+    exported, forms = exported_form(model, acting)
     artifact.write(tmp_path / "artifact", exported, config=config, tokenizer=tokenizer, forms=forms)
     loaded = artifact.load(tmp_path / "artifact")
     with torch.inference_mode():
