@@ -64,9 +64,7 @@ def predicted_inference_peaks(
     return [_step_peak_bytes(network, protocol, count, held) for count in rows]
 
 
-def _step_peak_bytes(
-    network: torch.nn.Module, protocol: Protocol, rows: int, held: Iterable[Tensor]
-) -> int:
+def _step_peak_bytes(network: torch.nn.Module, protocol: Protocol, rows: int, held: Iterable[Tensor]) -> int:
     tracker = ShapeTracker(held, written_token=written_token(protocol))
     batch = tracker.know(protocol.batch(CPU, rows=rows))
     try:
