@@ -14,8 +14,9 @@ masked too, although the time steps read dt_proj's weight directly: a masked lay
 are left alone so that all methods treat the same matrices; dt_proj is also small, and sets the time scales.
 
 Stored and resident are two things. The artifact holds positions and values of the kept weights, packed. In memory,
-`resident: dense` unpacks each matrix once after loading (fast, as large as the unpruned model with values of 32
-bits), and `resident: packed` keeps it packed and unpacks one matrix at a time (small, slower).
+`resident: dense` unpacks each matrix once after loading (fast; as large as the unpruned model with values of 32 bits,
+half of that with 16, a quarter with 8 or 4), and `resident: packed` keeps it packed and unpacks one matrix at a time
+(small, slower).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

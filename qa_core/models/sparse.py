@@ -19,8 +19,16 @@ from qa_core.models.plain import PlainMatrix
 from qa_core.models.positions import PositionCode
 from qa_core.models.stored import StoredLinear, StoredMatrix, empty_matrix, encoding
 
-# Value encodings in which an unpacked matrix stays. Others (NF4) would lose more by a second rounding: float32.
-DENSE_ENCODINGS = ("half", "int8")
+# Encoding of kept values -> that of the unpacked matrix; one that is not named is unpacked to float32. Fewer bits never
+# take more memory: values of 4 bits are unpacked to 8, whose rounding is a tenth of what they have lost already, where
+# a second one to 4 bits would lose as much again.
+GROUPS_OF_8_BITS = {"granularity": "group", "group_size": 128, "dynamic": False}
+DENSE_FORMS: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {  # None: the settings of the values
+    "half": ("half", None),
+    "int8": ("int8", None),
+    "int4": ("int8", GROUPS_OF_8_BITS),
+    "nf4": ("int8", GROUPS_OF_8_BITS),
+}
 
 
 class SparseMatrix(StoredMatrix):
@@ -151,8 +159,9 @@ def unpacked_linear(layer: StoredLinear) -> nn.Module:
     if isinstance(matrix.values, DerivedMatrix):
         return layer
     dense = matrix.dense()
-    if matrix.values.name in DENSE_ENCODINGS:
-        return StoredLinear(type(matrix.values).encode(dense, matrix.values.settings), layer.bias)
+    if matrix.values.name in DENSE_FORMS:
+        name, settings = DENSE_FORMS[matrix.values.name]
+        return StoredLinear(encoding(name).encode(dense, settings or matrix.values.settings), layer.bias)
     with torch.device("meta"):  # both weights are replaced
         linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
     linear.weight = nn.Parameter(dense)
