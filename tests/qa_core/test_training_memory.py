@@ -1,4 +1,4 @@
-"""Predicted training memory against what a trial measures on a CPU: at its first step, and at a rung that scores a copy.
+"""Predicted training memory against what a trial measures on a CPU: its first step, and a rung that scores a copy.
 
 Measured here: equal to the byte, but for LSTMs (within 3 %: what oneDNN keeps is a formula) and bases in NF4 or int8
 (within 0.5 %: constants of bitsandbytes).
