@@ -42,14 +42,13 @@ BODY: list[dict[str, Any]] = [
     {"bits": 4, "scheme": "int4", "group_size": 64},
     {"bits": 4, "scheme": "int4"},
 ]
-NF4: list[dict[str, Any]] = [
-    {"bits": 8},
-    {"bits": 4, "scheme": "nf4", "double_quantisation": False},
-    {"bits": 4, "scheme": "nf4"},
-]
+# Double quantisation alone is no step: the names of its two tensors take more of a file than it saves of a small matrix.
+NF4: list[dict[str, Any]] = [{"bits": 8}, {"bits": 4, "scheme": "nf4"}]
+NF4_PLAIN: list[dict[str, Any]] = [{"bits": 8}, {"bits": 4, "scheme": "nf4", "double_quantisation": False}]
 LADDERS: dict[str, list[dict[str, Any]]] = {
     "body": [{"quantize": options} for options in BODY],
     "nf4": [{"quantize": options} for options in NF4],
+    "nf4-plain-scales": [{"quantize": options} for options in NF4_PLAIN],
     "tables": [{"quantize": {"bits": 8, "embedding_bits": bits}} for bits in (32, 16, 8)],
     "tables-alone": [{"quantize": {"bits": 32, "embedding_bits": bits}} for bits in (32, 16, 8)],
 }
