@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, load_model, save_file
 
 from qa_core import registry
 from qa_core.checkpoint import written_folder
@@ -29,7 +29,7 @@ from qa_core.errors import ArtifactError, ConfigError, StorageError
 from qa_core.families.base import Family, Prompting
 from qa_core.manifest import FORMAT_VERSION, MANIFEST, RECIPE, WEIGHTS, fingerprint, read_manifest, verify
 from qa_core.methods.base import OwnFolder
-from qa_core.weight_file import check_dtypes, check_numbers
+from qa_core.weight_file import check_dtypes, check_numbers, write_network
 
 __all__ = [
     "MANIFEST",
@@ -103,7 +103,7 @@ def write(
             renamed |= _write_own_folder(target, own, model)
         apart = [name for names in renamed.values() for name in names]
         with _hidden(model, _with_shared(model, apart)):
-            save_model(model, str(target / WEIGHTS))
+            write_network(target / WEIGHTS, model)
         tokenizer.save_pretrained(target)
         (target / RECIPE).write_text(json.dumps(to_dict(config), indent=2))
         manifest = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from qa_core.errors import ArtifactError
 from qa_core.manifest import MANIFEST, WEIGHTS
@@ -27,6 +28,21 @@ DTYPES = {
     "F64": torch.float64,
 }
 COMMON_NUMBER = 10**6  # what a description may say whatever the weights are
+
+
+def write_network(path: Path, model: torch.nn.Module) -> None:
+    """Write all parameters and buffers; of a tensor with several names the first one. Equal networks, equal bytes.
+
+    `save_model` of safetensors notes the other names in the header, in an order that changes from process to process.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    written: set[tuple[Any, ...]] = set()
+    for name, tensor in sorted(model.state_dict().items()):
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or place not in written:
+            tensors[name] = tensor.contiguous()
+        written.add(place)
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def check_numbers(folder: Path, manifest: Mapping[str, Any]) -> None:

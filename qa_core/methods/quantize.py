@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import ConfigError, unknown
+from qa_core.errors import ConfigError, NonFiniteLoss, unknown
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
 
@@ -178,11 +178,16 @@ class Quantize(Method):
         return self.options.bits == 32 and self.options.embedding_bits == 32
 
     def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
-        """Encode module by module, so that few float matrices and their codes are alive together."""
+        """Encode module by module, so that few float matrices and their codes are alive together.
+
+        Raises:
+            NonFiniteLoss: a matrix holds NaN or infinity, of which codes would make ordinary numbers.
+        """
         import torch
 
         with torch.no_grad():
             for name, entry in self._plan(model).items():
+                _check_finite(name, model.get_submodule(name))
                 _replace(model, name, entry, _encoded)
         return model
 
@@ -225,6 +230,14 @@ class Quantize(Method):
                 plan[name] = dict.fromkeys(parts, form)
                 first_with[weight] = name
         return plan
+
+
+def _check_finite(name: str, module: "nn.Module") -> None:
+    for part, weight in module.named_parameters(recurse=False):
+        if not weight.is_meta and not bool(weight.isfinite().all()):
+            raise NonFiniteLoss(
+                f"methods.quantize: {name}.{part} holds NaN or infinity; allowed: finite numbers"
+            )
 
 
 def _int8_form(granularity: str, *, group_size: int, dynamic: bool) -> EncodingForm:

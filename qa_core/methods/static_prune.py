@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import ConfigError, unknown
+from qa_core.errors import ConfigError, NonFiniteLoss, unknown
 from qa_core.families.base import Batch, Family
 from qa_core.methods.base import Method, ParameterGroup
 
@@ -196,7 +196,22 @@ class StaticPrune(Method):
             layers[name].mask.copy_(mask)
 
     def _masks(self, layers: "Mapping[str, MaskedLinear]", density: float) -> "Iterator[tuple[str, Tensor]]":
-        """Yield the name and the mask of every layer at a density; no layer is changed."""
+        """Yield the name and the mask of every layer at a density; no layer is changed.
+
+        Raises:
+            NonFiniteLoss: what decides is NaN somewhere; names the matrices.
+        """
+        try:
+            yield from self._ranked(layers, density)
+        except FloatingPointError as error:
+            broken = [name for name, layer in layers.items() if bool(layer.importance.isnan().any())]
+            what = "scores" if self._criterion.scored else "weights"
+            raise NonFiniteLoss(
+                f"methods.static_prune: NaN among the {what} of {', '.join(broken)}; a lower learning rate or "
+                "train.precision: float32 may help"
+            ) from error
+
+    def _ranked(self, layers: "Mapping[str, MaskedLinear]", density: float) -> "Iterator[tuple[str, Tensor]]":
         from qa_core.models.masked import masks_within_all, masks_within_each, score_levels
 
         if self._criterion.within == "matrix" or density == 1:

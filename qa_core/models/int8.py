@@ -123,8 +123,10 @@ class Int8Matrix(StoredMatrix):
         weight_steps = (self.absmax / LEVELS).T  # [1, R], or [1, 1]
         for start in range(0, len(tokens), TOKENS_AT_ONCE):
             codes, steps = quantised_tokens(tokens[start : start + TOKENS_AT_ONCE])
-            sums = integer_product(codes, self.codes)
-            outputs[start : start + TOKENS_AT_ONCE] = (sums * steps).mul_(weight_steps)
+            sums = integer_product(
+                codes, self.codes
+            ).float()  # else the product makes a copy that nobody counts
+            outputs[start : start + TOKENS_AT_ONCE] = sums.mul_(steps).mul_(weight_steps)
         return outputs.view(*inputs.shape[:-1], self.shape[0])
 
 
@@ -132,7 +134,8 @@ def quantised_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the codes [M, C] int8 of tokens [M, C] and each token's step [M, 1] float32."""
     lowest, highest = tokens.aminmax(dim=1, keepdim=True)
     steps = torch.maximum(-lowest, highest).float() / LEVELS
-    return (tokens / steps.clamp(min=SMALLEST_STEP)).round_().to(torch.int8), steps
+    scaled = tokens.to(torch.float32, copy=True).div_(steps.clamp(min=SMALLEST_STEP))
+    return scaled.round_().to(torch.int8), steps
 
 
 def integer_product(left: Tensor, right: Tensor) -> Tensor:

@@ -86,10 +86,16 @@ def kept_count(share: float, size: int) -> int:
 
 
 def top_mask(values: Tensor, kept: int) -> Tensor:
-    """Return a bool mask of exactly `kept` largest values; of equal ones at the edge, those that come first."""
+    """Return a bool mask of exactly `kept` largest values; of equal ones at the edge, those that come first.
+
+    Raises:
+        FloatingPointError: a value is NaN, which is neither larger nor smaller than another.
+    """
     flat = values.flatten()
     if kept <= 0 or kept >= len(flat):
         return torch.full_like(values, kept > 0, dtype=torch.bool)
+    if bool(flat.isnan().any()):
+        raise FloatingPointError("NaN among the values to be ranked")
     edge = _smallest_kept(flat, kept)
     mask = flat >= edge
     surplus = int(mask.count_nonzero()) - kept

@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_nothing(small_squad, cache_dir, tmp_path, monkeyp
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "save_model", full_disk)
+    monkeypatch.setattr(artifact, "write_network", full_disk)
     with pytest.raises(StorageError, match="No space left"):
         _write(tmp_path / "a", small_squad, cache_dir)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,8 @@ from torch import nn
 from qa_core import artifact, cost, form_memory, registry
 from qa_core.config import EvaluationConfig, ModelConfig, RunConfig, from_dict
 from qa_core.cost import Protocol
-from qa_core.errors import ConfigError, IllegalCombination
+from qa_core.deployment import deployed_copy
+from qa_core.errors import ConfigError, IllegalCombination, NonFiniteLoss
 from qa_core.methods.base import Method
 from qa_core.methods.lora import Lora
 from qa_core.methods.quantize import Quantize
@@ -537,3 +538,15 @@ class TestNf4Contract(MethodContract):
     options = {"bits": 4, "embedding_bits": 16}
     freezes = False
     export_loses = 0.02
+
+
+@pytest.mark.parametrize("options", [{"bits": 8}, {"bits": 4}, {"bits": 16}], ids=str)
+def test_a_weight_that_is_no_number_is_refused_by_name_instead_of_becoming_a_code(options):
+    family, model = _build("bert")
+    method = Quantize.from_options(options)
+    model = method.attach(model, family)
+    with torch.no_grad():
+        model.get_parameter("bert.encoder.layer.1.output.dense.weight")[3, 2] = float("nan")
+    for make in (lambda: deployed_copy(model, [method]), lambda: method.export(model)):
+        with pytest.raises(NonFiniteLoss, match=r"layer\.1\.output\.dense\.weight holds NaN or infinity"):
+            make()

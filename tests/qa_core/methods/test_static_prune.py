@@ -14,7 +14,7 @@ from qa_core import artifact, cost, evaluate, registry
 from qa_core.config import EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.data.squad import load_table
 from qa_core.data.windows import WindowLengths, build_windows
-from qa_core.errors import ConfigError, IllegalCombination
+from qa_core.errors import ConfigError, IllegalCombination, NonFiniteLoss
 from qa_core.form_memory import form_memory, planned_forms
 from qa_core.methods.static_prune import (
     CRITERIA,
@@ -529,3 +529,17 @@ class TestStaticPruneContract(MethodContract):
     name = "static_prune"
     options = {"density": 0.5, "hold_share": 0.25, "penalty": 0.01}
     refused = {("lstm", "span")}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "what"), [("smp_l", "scores"), ("global", "scores"), ("magnitude", "weights")]
+)
+def test_a_score_that_is_no_number_ends_the_trial_and_names_its_matrix(criterion, what):
+    _, method, model = _attached(criterion=criterion, density=0.3, hold_share=0.0)
+    name, layer = list(masked_layers(model).items())[3]
+    with torch.no_grad():
+        (layer.base_layer.weight if layer.scores is None else layer.scores)[0, 1] = float("nan")
+    with pytest.raises(NonFiniteLoss, match=rf"static_prune: NaN among the {what} of {name};"):
+        method.progress(model, 1.0)
+    with pytest.raises(NonFiniteLoss, match=name):
+        method.export(model)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qa_core.cost import tracked_step_peak_bytes
 from qa_core.models import int8
 from qa_core.models.int8 import Int8Matrix
 
@@ -144,3 +145,33 @@ def test_a_dynamic_product_under_autocast_comes_out_in_its_dtype():
     torch.testing.assert_close(
         found.float(), matrix.product(inputs), rtol=2**-7, atol=0
     )  # 8 bits of precision
+
+
+def _allocated_peak_bytes(step):
+    """Return the peak of what torch's CPU allocator hands out, what an operator holds for itself included."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as found:
+        step()
+    events = [item for item in found.profiler.kineto_results.events() if item.name() == "[memory]"]
+    current = peak = 0
+    for event in sorted(events, key=lambda item: item.start_ns()):
+        current += event.nbytes()
+        peak = max(peak, current)
+    return peak
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_all_memory_of_a_dynamic_product_is_seen_by_the_tracker(dtype):
+    """One window of 384 tokens: where an operator mixes dtypes it copies an operand, which no tracker sees."""
+    matrix = Int8Matrix.encode(_matrix(1536, 384), _settings(dynamic=True))
+    inputs = _matrix(384, 384, seed=1).to(dtype)
+
+    def step():
+        with torch.inference_mode():
+            matrix.product(inputs)
+
+    step()
+    allocated = _allocated_peak_bytes(step)
+    assert allocated > 256 * 1536 * 4
+    assert tracked_step_peak_bytes(step, []) >= allocated

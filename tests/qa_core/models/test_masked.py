@@ -164,3 +164,16 @@ def test_mambas_mixers_compute_with_masks_on_every_matrix_though_they_read_the_w
         zeroed = model(ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(masked[0], zeroed)
     torch.testing.assert_close(masked[1], zeroed, rtol=1e-4, atol=1e-5)  # transformers' own loop
+
+
+def test_a_value_that_is_no_number_is_refused_even_where_ties_would_hide_it():
+    values = torch.tensor([1.0, 2.0, float("nan"), 2.0, 2.0])
+    for kept in (1, 2, 3, 4):
+        with pytest.raises(FloatingPointError, match="NaN"):
+            top_mask(values, kept)
+    assert top_mask(torch.tensor([1.0, float("inf"), -float("inf"), 2.0]), 2).tolist() == [
+        False,
+        True,
+        False,
+        True,
+    ]
