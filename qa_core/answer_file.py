@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from qa_core import files
 from qa_core.data.clusters import UNITS, Clusters, each_alone, question_clusters
 from qa_core.data.table import QaTable
 from qa_core.decode import Prediction, final_text
-from qa_core.errors import DataError, StorageError
+from qa_core.errors import DataError
 
 ANSWERS_FILE = "answers.parquet"  # in the trial's folder
 SCHEMA = pa.schema(
@@ -55,14 +56,10 @@ def write_answers(
         "f1": scores[:, 1],
         "cluster": clusters.of_value,
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
+    with files.written_file(path) as temporary:
         schema = SCHEMA.with_metadata({UNIT: clusters.unit.encode()})
         parquet.write_table(pa.table(columns, schema=schema), temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
 
 
 def read_scores(path: Path) -> tuple[list[str], np.ndarray, Clusters]:
@@ -74,8 +71,9 @@ def read_scores(path: Path) -> tuple[list[str], np.ndarray, Clusters]:
         DataError: the file is missing, damaged or not one of answers.
     """
     try:
-        found = parquet.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        with files.opened(path, most_bytes=files.DATA_BYTES) as file:
+            found = parquet.read_table(file)
+    except (DataError, pa.ArrowException) as error:
         raise DataError(f"{path}: answers cannot be read: {error}") from error
     if not any(found.schema.equals(schema) for schema in (SCHEMA, OLDER_SCHEMA)):
         columns = [f"{item.name}: {item.type}" for item in found.schema]

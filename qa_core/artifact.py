@@ -22,12 +22,21 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, load_model, save_file
 
-from qa_core import registry
-from qa_core.checkpoint import written_folder
+from qa_core import files, registry
 from qa_core.config import RunConfig, from_dict, to_dict
-from qa_core.errors import ArtifactError, ConfigError, StorageError
+from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
+from qa_core.errors import ArtifactError, ConfigError, DataError, StorageError
 from qa_core.families.base import Family, Prompting
-from qa_core.manifest import FORMAT_VERSION, MANIFEST, RECIPE, WEIGHTS, fingerprint, read_manifest, verify
+from qa_core.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    RECIPE,
+    WEIGHTS,
+    fingerprint,
+    manifest_text,
+    read_manifest,
+    verify,
+)
 from qa_core.methods.base import OwnFolder
 from qa_core.weight_file import check_dtypes, check_numbers, write_network
 
@@ -94,10 +103,10 @@ def write(
     Raises:
         StorageError: the folder exists already, or the disk is full.
     """
-    if folder.exists():
+    if files.is_there(folder):
         raise StorageError(f"{folder}: exists already; an artifact is never overwritten")
     family = registry.make_family(config)
-    with written_folder(folder) as target:
+    with files.written_folder(folder) as target:
         renamed: dict[str, dict[str, str]] = {}
         for own in own_folders:
             renamed |= _write_own_folder(target, own, model)
@@ -122,15 +131,13 @@ def write(
                 if item.is_file()
             },
         }
-        (target / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        (target / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
 
 
 def set_null_threshold(folder: Path, threshold: float | None) -> None:
     """Record the threshold tuned on the loaded artifact; the hashed files stay as they are."""
     manifest = {**read_manifest(folder), "null_threshold": threshold}
-    temporary = folder / f".{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=2))
-    temporary.replace(folder / MANIFEST)
+    files.write_text(folder / MANIFEST, manifest_text(manifest))
 
 
 def load(folder: Path) -> LoadedArtifact:
@@ -176,18 +183,22 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
 
 def _read_recipe(path: Path) -> RunConfig:
     try:
-        return from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
+        return from_dict(RunConfig, files.read_json(path, inside=path.parent))
+    except (DataError, ConfigError) as error:
         raise ArtifactError(f"{path}: cannot be read as a recipe: {error}") from error
 
 
 def _read_tokenizer(folder: Path, architecture: Mapping[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    check_files(folder)
+    with panics_refused():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not getattr(tokenizer, "is_fast", False):
         raise ArtifactError(f"{folder}: the tokenizer has no fast form; allowed: one with tokenizer.json")
-    tokenizer("one text")  # a setting of another type shows in its first use
+    check_growth(tokenizer)
+    with panics_refused():
+        tokenizer("one text")  # a setting of another type shows in its first use
     if tokenizer.pad_token_id is None:
         raise ArtifactError(f"{folder}: the tokenizer has no padding token; allowed: one with `pad_token`")
     sections = (architecture, *(item for item in architecture.values() if isinstance(item, Mapping)))
@@ -201,7 +212,7 @@ def _read_tokenizer(folder: Path, architecture: Mapping[str, Any]) -> Any:
 
 def is_artifact(folder: Path) -> bool:
     """Tell whether a folder is an artifact, whole or not, rather than a checkpoint of transformers."""
-    return (folder / MANIFEST).is_file()
+    return files.is_file(folder / MANIFEST)
 
 
 def load_plain(folder: Path, family: Family) -> LoadedArtifact:
@@ -247,10 +258,10 @@ def copy(folder: Path, to: Path) -> None:
     Raises:
         ArtifactError: the source is altered. StorageError: the target exists or cannot be written.
     """
-    if to.exists():
+    if files.is_there(to):
         raise StorageError(f"{to}: exists already; choose a new folder")
     manifest = verify(folder)
-    with written_folder(to) as target:
+    with files.written_folder(to) as target:
         for name in [MANIFEST, *manifest["files"]]:
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target / name)

@@ -5,12 +5,8 @@ state and the place in the data. A trial restored from it ends with the same bit
 the CPU). Frozen weights are not stored: they come from the checkpoint that the recipe names.
 """
 
-import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +15,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from qa_core.errors import CheckpointError, StorageError
+from qa_core import files
+from qa_core.errors import CheckpointError, DataError
 
 FORMAT_VERSION = 1
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of an optimiser's state: one number for each weight
 # What comes of files that hold something else.
 DAMAGE = (
+    DataError,
     OSError,
     ValueError,
     KeyError,
@@ -53,39 +51,16 @@ class TrainState:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
-@contextmanager
-def written_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that replaces `folder` when the block ends well, and vanishes otherwise.
-
-    Raises:
-        StorageError: the disk is full or the place cannot be written.
-    """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            folder.rename(replaced)
-        temporary.rename(folder)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
 def save(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
     """Write a checkpoint in place of any former one; a crash in between leaves the former one readable."""
-    with written_folder(folder) as target:
+    files.remove_leftovers(folder)  # of a worker that was killed; a trial has one at a time
+    with files.written_folder(folder) as target:
         save_file(_trained_tensors(model), target / "model.safetensors")
         moments, scalars = _flatten_optimizer(optimizer)
         save_file(moments, target / "optimizer.safetensors")
         save_file(_random_state(), target / "random.safetensors")
         document = {"format": FORMAT_VERSION, "state": vars(state), "optimizer_scalars": scalars}
-        (target / "state.json").write_text(json.dumps(document))
+        files.write_json(target / "state.json", document)
 
 
 def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState | None:
@@ -96,8 +71,8 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
     Raises:
         CheckpointError: the checkpoint is damaged or belongs to another recipe.
     """
-    _undo_interrupted_replacement(folder)
-    if not folder.is_dir():
+    files.undo_interrupted_replacement(folder)
+    if not files.is_folder(folder):
         return None
     try:
         return _restore(folder, model, optimizer)
@@ -108,12 +83,10 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
 
 
 def _restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    document = json.loads((folder / "state.json").read_text())
+    document = files.read_object(folder / "state.json", inside=folder)
     if document["format"] != FORMAT_VERSION:
         raise CheckpointError(f"{folder}: format {document['format']!r}; allowed: {FORMAT_VERSION}")
-    trained = load_file(folder / "model.safetensors")
-    moments = load_file(folder / "optimizer.safetensors")
-    random_state = load_file(folder / "random.safetensors")
+    trained, moments, random_state = (_tensors(folder, name) for name in ("model", "optimizer", "random"))
     state = _train_state(document["state"])
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in _trained_tensors(model).items()}
     found = {name: (tensor.shape, tensor.dtype) for name, tensor in trained.items()}
@@ -124,6 +97,12 @@ def _restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimi
     _restore_optimizer(optimizer, moments, document["optimizer_scalars"])
     _set_random_state(random_state)
     return state
+
+
+def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    path = folder / f"{name}.safetensors"
+    files.check_safetensors(path, inside=folder)
+    return load_file(path)
 
 
 def _train_state(values: Mapping[str, Any]) -> TrainState:
@@ -139,14 +118,6 @@ def _train_state(values: Mapping[str, Any]) -> TrainState:
     if not all(isinstance(point, dict) for point in state.curve):
         raise TypeError(f"state.curve: found {state.curve!r}; allowed: a list of reports")
     return state
-
-
-def _undo_interrupted_replacement(folder: Path) -> None:
-    if folder.exists() or not folder.parent.is_dir():
-        return
-    for old in folder.parent.glob(f".{folder.name}.*.old"):
-        old.rename(folder)
-        return
 
 
 def _trained_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -18,8 +18,9 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from qa_core.errors import DataError, StorageError
 
@@ -29,6 +30,8 @@ TOKENIZER_BYTES = 512 * 2**20
 LINES_BYTES = 4 * 2**30  # records and journals
 DATA_BYTES = 16 * 2**30  # questions, also after they are unpacked; curves; answers
 WEIGHT_BYTES = 2**42
+HEADER_BYTES = 8 * 2**20  # of safetensors, 40,000 tensors and more
+HEADER_LENGTH_BYTES = 8  # at the beginning of such a file
 MOST_DEPTH = 100  # of brackets within brackets in JSON
 NAME_CHARACTERS = 50  # of a file's name in its temporary one, which has to fit as well
 MOST_DIGITS = 40  # of a whole number in JSON; 31 are in use, for "no limit"
@@ -85,12 +88,31 @@ def has_link(path: Path, inside: Path) -> bool:
     return False
 
 
+def entries(folder: Path) -> list[str]:
+    """Return the names in a folder; raises StorageError when it is none or cannot be looked into."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise StorageError(f"{_shown(folder)}: cannot be looked into: {_reason(error)}") from error
+
+
 def links_below(folder: Path) -> Iterator[Path]:
     """Yield every link in a folder and in those below it, none of which is followed."""
     for root, folders, names in os.walk(folder):
         for name in sorted([*folders, *names]):
             if (found := Path(root) / name).is_symlink():
                 yield found
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder that holds a link, behind which things would be written and removed; raises DataError.
+
+    The folder itself may be named by a link.
+    """
+    for link in links_below(folder):
+        raise DataError(
+            f"{_shown(link)}: found a link; allowed: files and folders of {_shown(folder)} itself"
+        )
 
 
 def _mode(path: Path, look: Callable[[Path], os.stat_result]) -> int | None:
@@ -132,7 +154,7 @@ def checked_file(path: Path, *, most_bytes: int, inside: Path | None = None) -> 
 
 
 @contextmanager
-def opened(path: Path, *, most_bytes: int, inside: Path | None = None) -> Iterator[BinaryIO]:
+def opened(path: Path, *, most_bytes: int, inside: Path | None = None) -> Iterator[BufferedReader]:
     """Open a file that others may have made, for reading. Arguments and errors as `checked_file`."""
     place = checked_file(path, most_bytes=most_bytes, inside=inside)
     with _reading(path):  # errors while it is read as well
@@ -141,6 +163,19 @@ def opened(path: Path, *, most_bytes: int, inside: Path | None = None) -> Iterat
         with os.fdopen(handle, "rb") as file:
             _check_kind(path, os.fstat(handle), most_bytes)
             yield file
+
+
+def check_safetensors(path: Path, *, inside: Path | None = None) -> None:
+    """Look at a file of weights before a library reads its header, which could name any number of empty tensors.
+
+    Arguments and errors as `checked_file`, and DataError where the header is too long.
+    """
+    with opened(path, most_bytes=WEIGHT_BYTES, inside=inside) as file:
+        size = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
+    if size > HEADER_BYTES:
+        raise DataError(
+            f"{_shown(path)}: cannot be read: found a header of {size} bytes; allowed: at most {HEADER_BYTES}"
+        )
 
 
 def read_bytes(path: Path, *, most_bytes: int = DOCUMENT_BYTES, inside: Path | None = None) -> bytes:
@@ -183,14 +218,18 @@ def read_object(
     return values
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, is_finite: bool = True) -> Any:
     """Return JSON values in which every number is finite and nothing is nested more than `MOST_DEPTH` levels deep.
+
+    Args:
+        is_finite: False leaves NaN and infinity to a reader that says where they stand.
 
     Raises:
         ValueError: says what was found, with line and column where the parser knows them.
     """
     try:
-        values = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_whole_number)
+        number = _number if is_finite else float
+        values = json.loads(text, parse_constant=number, parse_float=number, parse_int=_whole_number)
     except RecursionError as error:
         raise ValueError(f"nested too deeply; allowed: {MOST_DEPTH} levels") from error
     check_depth(values)
@@ -205,7 +244,8 @@ def digest(values: Any) -> str:
 def check_depth(values: Any) -> None:
     """Refuse values that are nested too deeply for a function that calls itself; raises ValueError."""
     level, depth = [values], 0
-    while level := [item for item in level if isinstance(item, dict | list)]:
+    # What stands in several places, as YAML allows, is looked at once on each level.
+    while level := list({id(item): item for item in level if isinstance(item, dict | list)}.values()):
         depth += 1
         if depth > MOST_DEPTH:
             raise ValueError(f"nested too deeply; allowed: {MOST_DEPTH} levels")
@@ -257,6 +297,29 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are not there yet; raises StorageError."""
     with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(folder: Path, *, is_made: bool = True) -> Path:
+    """Refuse a folder in which nothing could be written, before anything depends on it.
+
+    Args:
+        is_made: make the folder; False: look at the nearest one above that is there.
+
+    Returns the folder that was looked at.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    if is_made:
+        make_folder(folder)
+    there = folder
+    while not is_there(there) and there != there.parent:
+        there = there.parent
+    if not is_folder(there):
+        raise StorageError(f"{_shown(there)}: found a file; allowed: a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(f"{_shown(there)}: cannot be written; allowed: a folder with write permission")
+    return there
 
 
 def write_text(path: Path, text: str) -> None:

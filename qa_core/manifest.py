@@ -6,11 +6,12 @@ file without a recorded hash is refused. Reads JSON and hashes files; what is ma
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from qa_core.errors import ArtifactError
+from qa_core import files
+from qa_core.errors import ArtifactError, DataError, unknown
 
 FORMAT_VERSION = 1
 MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
@@ -37,6 +38,7 @@ WORDS = {
     type(None): "null",
 }
 SHOWN_CHARACTERS = 60
+OWN_HASH, NO_HASH = "manifest_sha256", "0" * 64
 NOT_RECORDED = ("README.md",)  # beside the manifest and hidden files
 
 
@@ -49,9 +51,12 @@ def verify(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     for name, recorded in manifest["files"].items():
         path = _inside(folder, name)
-        if not path.is_file():
-            raise ArtifactError(f"{path}: recorded in {MANIFEST} but missing")
-        found = fingerprint(path)
+        try:
+            found = fingerprint(path)
+        except files.MissingFile as error:
+            raise ArtifactError(f"{path}: recorded in {MANIFEST} but missing") from error
+        except DataError as error:
+            raise ArtifactError(str(error)) from error
         if found != recorded:
             raise ArtifactError(f"{path}: altered: found {found}, recorded {recorded}")
     read = {RECIPE, WEIGHTS, *manifest["weight_files"], *manifest["renamed"]}
@@ -66,6 +71,21 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def manifest_text(values: Mapping[str, Any]) -> str:
+    """Return a manifest as it is written, with a hash of itself as the last entry.
+
+    The hash is the SHA-256 of the whole text in UTF-8 with zeros in the place of its own 64 digits, so that not one bit
+    of the file can change unseen.
+
+    Raises:
+        ValueError, TypeError: a value is not finite or not JSON.
+    """
+    entries = {name: value for name, value in values.items() if name != OWN_HASH}
+    text = json.dumps({**entries, OWN_HASH: NO_HASH}, indent=2, allow_nan=False)
+    before, _, after = text.rpartition(NO_HASH)
+    return before + hashlib.sha256(text.encode()).hexdigest() + after
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return what the manifest says, its types checked; no other file is looked at.
 
@@ -74,16 +94,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except FileNotFoundError as error:
+        text = files.read_text(path, inside=folder)
+        manifest = files.parse_json(text)
+    except files.MissingFile as error:
         raise ArtifactError(f"{folder}: not an artifact: it has no {MANIFEST}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (DataError, ValueError) as error:
         raise ArtifactError(f"{path}: unreadable: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_VERSION:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise ArtifactError(f"{path}: format {found!r}; allowed: {FORMAT_VERSION}")
     if missing := ENTRIES.keys() - manifest.keys():
         raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")
+    known = {"format", OWN_HASH, *ENTRIES, *OPTIONAL_ENTRIES}
+    if unknown_names := sorted(manifest.keys() - known):
+        raise ArtifactError(f"{path}: {unknown('entry', unknown_names[0], known)}")
+    if OWN_HASH in manifest:  # older writers had none
+        _check_own_hash(path, text, manifest.pop(OWN_HASH))
     manifest.setdefault("renamed", {})
     for name, (kind, inner) in (ENTRIES | OPTIONAL_ENTRIES).items():
         if name in manifest:
@@ -93,13 +119,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Return the SHA-256 and the size of a file as the manifest records them."""
-    with path.open("rb") as file:
+    with files.opened(path, most_bytes=files.WEIGHT_BYTES) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
+        return {"sha256": digest, "bytes": file.tell()}
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"found {name}; every number must be finite")
+def _check_own_hash(path: Path, text: str, recorded: Any) -> None:
+    blank = text.replace(recorded, NO_HASH) if isinstance(recorded, str) and recorded else text
+    found = hashlib.sha256(blank.encode()).hexdigest()
+    if found != recorded:
+        raise ArtifactError(f"{path}: altered: found SHA-256 {found}, recorded {_cut(recorded)}")
 
 
 def _check_entry(place: str, value: Any, kind: type | tuple[type, ...], inner: type | None) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from qa_core import artifact, heartbeat, registry
+from qa_core import artifact, files, heartbeat, registry
 from qa_core.artifact import LoadedArtifact
 from qa_core.config import CHOOSE, RunConfig, to_dict
 from qa_core.data.prepare import TrialData, prepare
@@ -29,6 +29,7 @@ from qa_core.data.tokenizers import tokenizer_hash
 from qa_core.errors import (
     ArtifactError,
     ConfigError,
+    DataError,
     NonFiniteLoss,
     PrerequisiteFailed,
     QaError,
@@ -38,8 +39,9 @@ from qa_core.families.base import Family
 from qa_core.hardware import choose_device
 from qa_core.schema import RunResult, as_json
 
-FORMAT = 1  # raise it when the folder or the training of a recipe changes: older teachers are then left alone
+FORMAT = 2  # raise it when the folder or the training of a recipe changes: older teachers are then left alone
 RESULT, FAILURE = "result.json", "failure.json"
+DIGEST = "sha256"  # in both: of all else in the file
 Train = Callable[..., RunResult]  # `run.run`
 
 
@@ -138,11 +140,11 @@ def _key(recipe: RunConfig, data: TrialData) -> dict[str, Any]:
 
 def _content(checkpoint: Path) -> dict[str, str] | None:
     """Return the SHA-256 of a local checkpoint's configuration and weights; None for a preset or a hub name."""
-    if not checkpoint.is_dir():
+    if not files.is_folder(checkpoint):
         return None
     hashes = {}
     for path in sorted([*checkpoint.glob("*.json"), *checkpoint.glob("*.safetensors")]):
-        with path.open("rb") as file:
+        with files.opened(path, most_bytes=files.WEIGHT_BYTES) as file:
             hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
 
@@ -156,18 +158,34 @@ def _version(package: str) -> str | None:
 
 def _read(folder: Path, owner: str) -> tuple[LoadedArtifact, dict[str, Any]] | None:
     """Return a finished training, or None when it is not there, not whole or damaged."""
-    if (folder / FAILURE).exists():
-        reason = json.loads((folder / FAILURE).read_text())["reason"]
+    reason = _failure(folder / FAILURE)
+    if reason is not None:
         raise PrerequisiteFailed(f"{owner}: its training failed in an earlier trial ({folder}): {reason}")
     try:
-        return artifact.load(folder / "artifact"), json.loads((folder / RESULT).read_text())
-    except (ArtifactError, OSError, ValueError):
+        return artifact.load(folder / "artifact"), _sealed(folder / RESULT)
+    except (ArtifactError, DataError):
         return None
 
 
-def _locked(folder: Path) -> AbstractContextManager[Any]:
+def _failure(path: Path) -> str | None:
+    """Return why the training failed; None when there is no such note, or a damaged one: it is then trained again."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return str(_sealed(path)["reason"])
+    except (DataError, KeyError):
+        return None
+
+
+def _sealed(path: Path) -> dict[str, Any]:
+    """Read what `_write` wrote; raises DataError when it is not there or is damaged."""
+    values = files.read_object(path)
+    if values.pop(DIGEST, None) != files.digest(values):
+        raise DataError(f"{path}: damaged: it does not have the digest that was written with it")
+    return values
+
+
+def _locked(folder: Path) -> AbstractContextManager[Any]:
+    files.make_folder(folder)
+    try:
         return heartbeat.acquire(FileLock(folder.with_name(folder.name + ".lock")))
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written: {error}") from error
@@ -209,10 +227,6 @@ def _facts(loaded: LoadedArtifact, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    """Write JSON that appears whole or not at all; the caller holds the lock."""
-    try:
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(values))
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
+    """Write JSON with its digest, whole or not at all."""
+    values = json.loads(json.dumps(values))
+    files.write_json(path, {**values, DIGEST: files.digest(values)})

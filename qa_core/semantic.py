@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qa_core import files
 from qa_core.data.tokenizers import load_tokenizer
 from qa_core.errors import ConfigError
 from qa_core.models.pretrained import LOAD_ERRORS
@@ -90,8 +91,10 @@ def load_encoder(source: str, *, setting: str, device: torch.device) -> Sentence
     tokenizer = load_tokenizer(source, setting=setting)
     folder = Path(source).expanduser()
     try:
+        for path in sorted(folder.glob("*.safetensors")):
+            files.check_safetensors(path)
         loaded: Any = AutoModel.from_pretrained(
-            str(folder) if folder.exists() else source,
+            str(folder) if files.is_there(folder) else source,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,

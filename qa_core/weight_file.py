@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from qa_core import files
 from qa_core.errors import ArtifactError
 from qa_core.manifest import MANIFEST, WEIGHTS
 
@@ -88,6 +89,7 @@ def check_dtypes(path: Path, names: Mapping[str, str], state: Mapping[str, torch
 
 
 def _tensor_count(path: Path) -> int:
+    files.check_safetensors(path)
     with safe_open(path, "pt") as file:
         return len(file.keys())
 

@@ -5,6 +5,7 @@ so that `--help` needs neither Ray nor torch. Exit codes: 0 done; 2 bad input; 3
 failed; 130 interrupted.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 
 from qa_core.errors import ConfigError, QaError
 from sweeps.commands.options import takes_spec
-from sweeps.masking import masked_text
+from sweeps.masking import masked_text, printable
 from sweeps.spec import SweepSpec
 
 DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
@@ -65,6 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except usage_error as error:
         _complain(error.format_message())
         return BAD_INPUT
+    except BrokenPipeError:  # who reads the output has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:  # of a file or folder that no command has looked at for itself
+        named = error.filename if isinstance(error.filename, str) else "a file"
+        _complain(f"{named}: {error.strerror or error}")
+        return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # newer versions of typer return it
     if code == INTERRUPTED:
@@ -73,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    """Print a message without secrets; what the stream cannot hold, such as half a character, as an escape."""
-    text = masked_text(message).encode("utf-8", "backslashreplace").decode("utf-8")
-    print(f"error: {text}", file=sys.stderr)
+    """Print a message without secrets, and without what a terminal takes for a command."""
+    lines = [printable(line) for line in masked_text(message).split("\n")]
+    print("error: " + "\n".join(lines), file=sys.stderr)
 
 
 @app.command()

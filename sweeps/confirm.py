@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qa_core import files
 from qa_core.answer_file import ANSWERS_FILE, read_scores
 from qa_core.config import CONFIRM, RunConfig, from_dict
 from qa_core.data.clusters import Clusters
@@ -76,7 +77,7 @@ def plan(
     recipes = {record.trial_id: record for record in records}
     for point in front.front:
         recipe_of(recipes[point.trial_id])
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     past = journal.read(folder)
     there = {(trial.notes.get(NOTE), trial.recipe["seed"]) for trial in past.trials}
     log, count = Journal(folder), len(past.trials)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sweeps.masking import masked_text
+from sweeps.masking import masked_text, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -137,7 +137,7 @@ class SweepConsole:
             self._bar.update(self._bar.task_ids[0], completed=self._ended, state=state, refresh=True)
 
     def _line(self, event: str, text: str, trial_id: str = "") -> None:
-        text = masked_text(text)
+        text = "\n".join(map(printable, masked_text(text).split("\n")))
         line = f"{trial_id or '':<6} {event:<9} {text}" if trial_id or event != "sweep" else f"sweep  {text}"
         if self._bar is None:
             print(line.rstrip(), file=self._output, flush=True)

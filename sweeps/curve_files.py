@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import ConfigError, DataError, StorageError
+from qa_core import files
+from qa_core.errors import ConfigError, DataError
 from sweeps.curves import Curve, CurveTable, check_curve, parse_spec, rung_objectives
 from sweeps.recorded import check_assignment, structure
 from sweeps.space import Space
@@ -31,7 +32,7 @@ def write_table(table: CurveTable, path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    from pyarrow import ArrowException, Table, parquet
+    from pyarrow import Table, parquet
 
     about = {
         "schema_version": SCHEMA_VERSION,
@@ -41,13 +42,11 @@ def write_table(table: CurveTable, path: Path) -> None:
     }
     schema = _schema(table.spec).with_metadata(described(about))
     rows = [_row(curve) for curve in table.curves]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
+    with files.written_file(path) as temporary:
         parquet.write_table(
-            Table.from_pylist(rows, schema=schema), path, compression="zstd", write_page_checksum=True
+            Table.from_pylist(rows, schema=schema), temporary, compression="zstd", write_page_checksum=True
         )
-    except (OSError, ArrowException) as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
 
 
 def read_table(path: Path) -> CurveTable:
@@ -60,10 +59,11 @@ def read_table(path: Path) -> CurveTable:
     from pyarrow import ArrowException, parquet
 
     try:
-        data = parquet.read_table(path, page_checksum_verification=True)
+        with files.opened(path, most_bytes=files.DATA_BYTES) as file:
+            data = parquet.read_table(file, page_checksum_verification=True)
         names = data.schema.names
         rows = data.to_pylist()
-    except (OSError, ValueError, ArrowException) as error:
+    except (DataError, ValueError, ArrowException) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
     about = _about(data.schema.metadata or {}, path)
     try:
@@ -127,7 +127,7 @@ def _about(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any]:
     if metadata.get(DIGEST_KEY) != hashlib.sha256(found).hexdigest().encode():
         raise DataError(f"{path}: metadata: damaged; they do not have the digest that was written with them")
     try:
-        about = json.loads(found)
+        about = files.parse_json(found.decode("utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: metadata: not JSON: {error}") from error
     version = about.get("schema_version") if isinstance(about, Mapping) else None
@@ -146,7 +146,7 @@ def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
         if value is None or (isinstance(value, list) and None in value):
             raise DataError(f"{place}: {name}: found {value!r}; allowed: no gaps")
     try:
-        assignment = json.loads(row["assignment"])
+        assignment = files.parse_json(row["assignment"])
     except ValueError as error:
         raise DataError(f"{place}: assignment: not JSON: {error}") from error
     if not isinstance(assignment, dict):

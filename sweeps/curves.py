@@ -4,7 +4,6 @@ A `CurveTable` is made from a run's folder or read from a Parquet file (`sweeps/
 answers a proposal is in `sweeps/recorded.py`; what the curves are for, in `sweeps/replay.py`.
 """
 
-import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from qa_core import files
 from qa_core.errors import ConfigError, DataError
 from sweeps import front, pareto, records
 from sweeps.objectives import measure
@@ -143,8 +143,8 @@ class CurveTable:
 def read_spec(path: Path) -> SweepSpec:
     """Read a run's `spec.json`, absolute paths shortened; raises DataError when it is none."""
     try:
-        return parse_spec(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ConfigError) as error:
+        return parse_spec(files.read_json(path))
+    except (DataError, ValueError, ConfigError) as error:
         raise DataError(f"{path}: the sweep's settings cannot be read: {error}") from error
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qa_core import files
 from sweeps import pareto
 from sweeps.comparability import ALLOWED, Group, device_for, groups, left_out_words
+from sweeps.masking import printable
 from sweeps.objectives import measure
 from sweeps.records import Record, read_inside, text_at
 
@@ -229,7 +231,9 @@ def table(result: FrontResult) -> "Table":
     for point in result.front:
         numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
         words = [point.family, point.methods, point.checkpoint, point.trial_id]
-        front_table.add_row(*numbers, *map(escape, words), "knee" if point.is_knee else "")
+        front_table.add_row(
+            *numbers, *(escape(printable(word)) for word in words), "knee" if point.is_knee else ""
+        )
     if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
         front_table.add_section()
         for name, value in result.baselines.items():
@@ -253,7 +257,10 @@ def format_value(value: float) -> str:
 
 def write_csv(result: FrontResult, path: Path) -> None:
     """Write all points, the front first, with their marks."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with (
+        files.written_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=_columns(result))
         writer.writeheader()
         writer.writerows(result.rows())
@@ -271,7 +278,8 @@ def write_parquet(result: FrontResult, path: Path) -> None:
         dict.fromkeys(texts, pyarrow.string) | dict.fromkeys(flags, pyarrow.bool_) | {"seed": pyarrow.int64}
     )
     schema = pyarrow.schema([(name, kinds[name]()) for name in _columns(result)])
-    parquet.write_table(pyarrow.Table.from_pylist(result.rows(), schema=schema), path)
+    with files.written_file(path) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(result.rows(), schema=schema), temporary)
 
 
 def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from qa_core import files
 from qa_core.errors import DataError, StorageError, unknown
 from sweeps import lines, records
 from sweeps.records import RECORDS_FILE, Record
@@ -88,8 +89,8 @@ def read(folder: Path) -> Past:
         DataError: there are records without a journal, or a line of the files is malformed; the message names it.
     """
     path = folder / JOURNAL_FILE
-    if not path.exists():
-        if (folder / RECORDS_FILE).exists():
+    if not files.is_there(path):
+        if files.is_there(folder / RECORDS_FILE):
             raise DataError(f"{folder}: cannot be resumed: it has no {JOURNAL_FILE}")
         return Past()
     found, notes = lines.read(path)
@@ -101,7 +102,7 @@ def read(folder: Path) -> Past:
         except (KeyError, TypeError, ValueError, DataError) as error:
             problem = f"misses {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{place}: {problem}") from error
-    if (folder / RECORDS_FILE).exists():
+    if files.is_there(folder / RECORDS_FILE):
         loaded = records.load(folder / RECORDS_FILE)
         notes += loaded.notes
         for record in loaded.records:
@@ -111,6 +112,12 @@ def read(folder: Path) -> Past:
                 raise DataError(f"{folder / RECORDS_FILE}: trial {record.trial_id} {problem}")
             trial.record = record
     return Past(tuple(trials.values()), tracking, notes)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder for a new sweep that holds something already; raises StorageError."""
+    if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - {LOCK_FILE}):
+        raise StorageError(f"{folder}: exists already; choose another folder with --out")
 
 
 @contextmanager

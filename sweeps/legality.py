@@ -251,14 +251,13 @@ def _merge(
 ) -> list[Dropped]:
     """List a combination of family, head and methods once where no legal recipe has it."""
     core = {item.id for item in structural if item.path in (FAMILY_PATH, "model.head", METHODS_PATH)}
-    kept = [_part(item, core) for item in legal]
-    merged: list[Dropped] = []
+    kept = {frozenset(_part(item, core).items()) for item in legal}
+    merged: dict[frozenset[tuple[str, Any]], Dropped] = {}
     for item in dropped:
         part = _part(item.assignment, core)
-        entry = Dropped(item.assignment if part in kept else part, item.reason)
-        if entry.assignment not in [other.assignment for other in merged]:
-            merged.append(entry)
-    return merged
+        whole = dict(item.assignment) if frozenset(part.items()) in kept else part
+        merged.setdefault(frozenset(whole.items()), Dropped(whole, item.reason))
+    return list(merged.values())
 
 
 def _part(assignment: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:

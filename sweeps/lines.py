@@ -5,12 +5,12 @@ when the next line is appended. What the lines mean is said by their owners: `re
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qa_core import files
 from qa_core.errors import DataError, StorageError
 from sweeps.masking import masked_values
 
@@ -29,6 +29,8 @@ def append(path: Path, values: Mapping[str, Any], *, what: str) -> None:
         line = json.dumps(masked_values(values), allow_nan=False, ensure_ascii=False, sort_keys=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"{what}: cannot be stored: {error}") from error
+    if path.is_symlink():
+        raise StorageError(f"{path}: cannot be written: found a link; allowed: a file of the folder's own")
     try:
         _cut_torn_line(path)
         with path.open("ab") as file:
@@ -45,10 +47,7 @@ def read(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]
     Raises:
         DataError: the file cannot be read, or a whole line is not a JSON object.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    data = files.read_bytes(path, most_bytes=files.LINES_BYTES, inside=path.parent)
     *lines, tail = data.split(b"\n")
     notes = (
         (f"{path}:{len(lines) + 1}: left out a last line that was torn while it was written",) if tail else ()
@@ -60,25 +59,18 @@ def read(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]
 def _parse(line: bytes, place: str) -> dict[str, Any]:
     try:
         text = line.decode("utf-8")
-        values = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        values = files.parse_json(text)
         if "\\ud" in text.lower():  # of a pair, or alone, which UTF-8 cannot hold
             json.dumps(values, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{place}: not a JSON line: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{place}: expected a JSON object, found {type(values).__name__}")
     return values
 
 
-def _finite(text: str) -> float:
-    number = float(text)  # of 1e999 too, which Python reads as infinity
-    if not math.isfinite(number):
-        raise ValueError(f"found {text}; every number must be finite")
-    return number
-
-
 def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
+    if not files.is_there(path):
         return
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)

@@ -1,14 +1,17 @@
 """Secrets in text that is stored or shown: known token shapes, named secrets and passwords in addresses become `***`.
 
 What is only told (records, notes of failures, tracebacks, the console, MLflow) is masked. What decides what a sweep
-does (its settings) is never altered: a setting that holds a secret is refused, see `has_secret`. Standard library only.
+does (its settings) is never altered: a setting that holds a secret is refused, see `has_secret`. `printable` is for
+text of others that a terminal shows. Standard library only.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MASK = "***"
+JOINERS = "\u200c\u200d"
 TOKEN_SHAPES = re.compile(
     r"\b(hf_[A-Za-z0-9]{8,}"
     r"|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_[A-Za-z0-9_]{8,}|glpat-[\w-]{8,}"
@@ -18,11 +21,18 @@ TOKEN_SHAPES = re.compile(
     r"|xox[abprs]-[\w-]{8,}|dapi[0-9a-f]{16,})"
 )
 BEARER = re.compile(r"(?i)(\bbearer\s+)\S+")
-URL_PASSWORD = re.compile(r"(://)[^/@\s]+@")
+# A password may hold "/" and "@"; of a word with "://...:...@" too much is masked rather than too little.
+URL_PASSWORD = re.compile(r"(://)(?:[^/@\s:]*:[^\s]*|[^/@\s]+)@")
+URL_SECRET = re.compile(
+    r"(?i)([?&;][\w.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential)[\w.-]*=)"
+    r"[^&\s'\"#]+"
+)
 NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
 # In running text fewer names, since "tokens=30" and "secret" are words of it too.
+SECRET_NAME = r"[\w-]*(?:password|passwd|api[_-]?key|(?:access|auth|hub|bearer)[_-]?token)['\"]?\s*"
+# Before a colon no path: "/etc/passwd: exists already" is no secret.
 SECRET_IN_TEXT = re.compile(
-    r"(?i)(\b[\w-]*(?:password|passwd|api[_-]?key|(?:access|auth|hub|bearer)[_-]?token)['\"]?\s*[=:]\s*)"
+    rf"(?i)((?<![\w-]){SECRET_NAME}=\s*|(?<![\w/\\-]){SECRET_NAME}:\s*)"
     r"('[^']*'|\"[^\"]*\"|[^\s,;)}\]]+)"
 )
 SECRET_FLAG = re.compile(r"(?i)--?[\w-]*(?:password|passwd|secret|token|api[_-]?key)$|bearer$")
@@ -34,6 +44,7 @@ def masked_text(text: str) -> str:
     text = TOKEN_SHAPES.sub(MASK, text)
     text = BEARER.sub(rf"\g<1>{MASK}", text)
     text = URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
+    text = URL_SECRET.sub(rf"\g<1>{MASK}", text)
     return SECRET_IN_TEXT.sub(rf"\g<1>{MASK}", text)
 
 
@@ -58,6 +69,7 @@ def masked(arguments: Sequence[str]) -> list[str]:
         word = TOKEN_SHAPES.sub(MASK, word)
         word = BEARER.sub(rf"\g<1>{MASK}", word)
         word = URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
+        word = URL_SECRET.sub(rf"\g<1>{MASK}", word)
         if not NOT_SECRET.search(word.partition("=")[0]):
             word = NAMED_SECRET.sub(rf"\g<1>{MASK}", word)
         words.append(word)
@@ -66,4 +78,17 @@ def masked(arguments: Sequence[str]) -> list[str]:
 
 def has_secret(text: str) -> bool:
     """Tell whether a setting holds the shape of a token, or an address with a password."""
-    return bool(TOKEN_SHAPES.search(text) or URL_PASSWORD.search(text))
+    return bool(TOKEN_SHAPES.search(text) or URL_PASSWORD.search(text) or URL_SECRET.search(text))
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal, in one line: control characters and half characters as escapes like `\\x1b`.
+
+    Spaces of all widths stay, and the joiners that some scripts and emoji need.
+    """
+    return "".join(
+        sign
+        if sign.isprintable() or unicodedata.category(sign) == "Zs" or sign in JOINERS
+        else sign.encode("unicode_escape").decode()
+        for sign in text
+    )

@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from qa_core.errors import StorageError
+
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records.jsonl and MLflow are the logs
@@ -43,6 +45,15 @@ class Place:
 
 
 def default_cache_dir() -> Path:
-    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder."""
+    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder.
+
+    Raises:
+        StorageError: nothing is named, and the user has no home folder.
+    """
     named = os.environ.get("QA_SWEEPS_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
+    try:
+        return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
+    except RuntimeError as error:
+        raise StorageError(
+            f"QA_SWEEPS_CACHE: found nothing, and the user has no home folder: {error}"
+        ) from error

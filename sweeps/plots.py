@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from qa_core import files
 from qa_core.errors import ConfigError
 from sweeps.front import FrontResult, Point, format_value, summary
 
@@ -54,7 +55,8 @@ def write_html(result: FrontResult, path: Path) -> None:
         yaxis_title=y_title,
         template="plotly_white",
     )
-    figure.write_html(path, include_plotlyjs=True, full_html=True)
+    with files.written_file(path) as temporary:
+        figure.write_html(temporary, include_plotlyjs=True, full_html=True)
 
 
 def write_png(result: FrontResult, path: Path) -> None:
@@ -93,7 +95,8 @@ def write_png(result: FrontResult, path: Path) -> None:
     axes.grid(alpha=0.25)
     if result.points:
         axes.legend(fontsize=7, loc="best")
-    figure.savefig(path)
+    with files.written_file(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _by_family(result: FrontResult) -> list[tuple[str, str, list[Point]]]:

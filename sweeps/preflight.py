@@ -7,7 +7,6 @@ The nodes that are there when a sweep starts are asked by `nodes.py`. A node tha
 trial that it takes, through `admit`, before that trial writes anything. Knows nothing of Ray.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from qa_core import files
 from qa_core.config import from_dict
-from qa_core.errors import ConfigError, DataError, QaError, StorageError
+from qa_core.errors import ConfigError, DataError, QaError
 from qa_core.schema import as_json
 from sweeps.comparability import kind_of
 from sweeps.gpu_use import BUSY_SHARE
@@ -140,12 +140,7 @@ def store(preflight: Preflight, folder: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = folder / f".{PREFLIGHT_FILE}.tmp"
-    try:
-        temporary.write_text(json.dumps(as_json(preflight), indent=2))
-        temporary.replace(folder / PREFLIGHT_FILE)
-    except OSError as error:
-        raise StorageError(f"{folder / PREFLIGHT_FILE}: cannot be written: {error}") from error
+    files.write_json(folder / PREFLIGHT_FILE, as_json(preflight), indent=2)
 
 
 def read(folder: Path) -> Preflight:
@@ -156,19 +151,19 @@ def read(folder: Path) -> Preflight:
     """
     path = folder / PREFLIGHT_FILE
     try:
-        return from_dict(Preflight, json.loads(path.read_text()))
-    except (OSError, ValueError, ConfigError) as error:
+        return from_dict(Preflight, files.read_json(path, inside=folder))
+    except (ValueError, ConfigError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def is_mixed(folder: Path) -> bool:
     """Tell whether nodes of the sweep were found to differ, which its user allowed."""
-    return (folder / PREFLIGHT_FILE).exists() and bool(read(folder).mixed)
+    return files.is_there(folder / PREFLIGHT_FILE) and bool(read(folder).mixed)
 
 
 def least_gpu_bytes(folder: Path) -> int | None:
     """Return the memory of the smallest GPU that the nodes of a sweep reported; None where none was looked at."""
-    reports = read(folder).nodes if (folder / PREFLIGHT_FILE).exists() else ()
+    reports = read(folder).nodes if files.is_there(folder / PREFLIGHT_FILE) else ()
     sizes = [gpu.memory_bytes for report in reports if report.holds_trials for gpu in report.gpus or ()]
     return min(sizes, default=None)
 
@@ -186,7 +181,7 @@ def admit(folder: Path, node: str | None, *, address: str | None = None) -> None
     if node is None:  # a trial without Ray: there is no other node
         return
     me = NodeReport(node, True, address=address)
-    if not (folder / PREFLIGHT_FILE).exists():
+    if not files.is_there(folder / PREFLIGHT_FILE):
         raise NodeRefused(
             f"{me.label} does not see {folder / PREFLIGHT_FILE}, a file of the sweep; allowed: a folder on a file "
             "system that every node mounts at the same path"

@@ -5,7 +5,6 @@ What the search space means for families and methods is checked by `sweeps/space
 mean, by `qa_core/config.py`.
 """
 
-import json
 import math
 import sys
 import types
@@ -25,15 +24,16 @@ from pydantic import (
     model_validator,
 )
 
-from qa_core import registry
+from qa_core import files, registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
-from qa_core.errors import ConfigError, DataError, StorageError, unknown
+from qa_core.errors import ConfigError, DataError, unknown
 from sweeps.masking import has_secret, masked_text
 from sweeps.objectives import MEASURES, RETIRED, WHY_RETIRED, final_values, measure
 from sweeps.placement import AUTO, SHARES
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 from sweeps.trial_files import Kept
 
+MOST_CHOICES = 1000  # of one setting
 SPEC_FILE = "spec.json"  # in the sweep's folder: the settings that it runs with
 
 # Settings of the recipe that the sweep itself decides.
@@ -299,11 +299,11 @@ def stored_spec(folder: Path) -> SweepSpec:
     """
     path = folder / SPEC_FILE
     try:
-        values = json.loads(path.read_text())
+        values = files.read_json(path, inside=folder)
         spec = SweepSpec.model_validate(values)
     except ValidationError as error:
         raise DataError("\n".join(_refusals(error, Source(str(path), values)))) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (DataError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: settings of the sweep cannot be read: {error}") from error
     spec._source = Source(str(path), values)
     _check_parts(spec)
@@ -320,12 +320,7 @@ def store_spec(spec: SweepSpec, folder: Path) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    temporary = folder / f".{SPEC_FILE}.tmp"
-    try:
-        temporary.write_text(json.dumps(spec.as_dict(), indent=2))
-        temporary.replace(folder / SPEC_FILE)
-    except OSError as error:
-        raise StorageError(f"{folder / SPEC_FILE}: cannot be written: {error}") from error
+    files.write_json(folder / SPEC_FILE, spec.as_dict(), indent=2)
 
 
 def _check_texts(values: Any, source: Source, location: Location) -> None:
@@ -355,10 +350,13 @@ def _check_choices(values: list[Any]) -> None:
     wrong = [value for value in values if not is_scalar(value)]
     if wrong:
         raise ValueError(f"choice: found {wrong[0]!r}; allowed: text, numbers, true, false, null")
-    keys = [(type(value), value) for value in values]
-    twice = [value for index, value in enumerate(values) if keys[index] in keys[:index]]
-    if twice:
-        raise ValueError(f"choice: {twice[0]!r} stands twice")
+    if len(values) > MOST_CHOICES:
+        raise ValueError(f"choice: found {len(values)} values; allowed: at most {MOST_CHOICES}")
+    seen: set[tuple[type, Any]] = set()
+    for value in values:
+        if (type(value), value) in seen:
+            raise ValueError(f"choice: {value!r} stands twice")
+        seen.add((type(value), value))
 
 
 def _check_bounds(name: str, bounds: Sequence[float], *, log: bool) -> None:

@@ -14,12 +14,16 @@ from typing import Any, cast
 
 import yaml
 
-from qa_core.errors import ConfigError, unknown
+from qa_core import files
+from qa_core.errors import ConfigError, DataError, unknown
 
 Location = tuple[str | int, ...]
 
 SCALES_KEY = "scales"
 DOMAIN_KEYS = ("choice", "uniform", "log_uniform", "int")
+MOST_BYTES = 16 * 2**20  # of a file
+MOST_LEVELS = 20  # of a dotted key
+SHOWN_CHARACTERS = 60
 MOST_VALUES = 100_000  # a few lines of aliases of aliases can stand for billions
 
 
@@ -39,7 +43,9 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep=deep)
+            value = super().construct_object(node, deep=deep)
+            _check_number(value)
+            return value
         except ValueError as error:
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
@@ -121,9 +127,10 @@ def dotted(location: Sequence[str | int]) -> str:
 
 def _read_file(path: Path) -> Source:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a YAML file: {error}") from error
+        text = files.read_text(path, most_bytes=MOST_BYTES)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ConfigError(f"{path}: cannot be read as a YAML file: {reason}") from error
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -143,6 +150,12 @@ def _read_file(path: Path) -> Source:
             f"{path}: nested too deeply; allowed: no alias within what it stands for"
         ) from error
     return source
+
+
+def _check_number(value: Any) -> None:
+    """Refuse a whole number that no float holds; raises ValueError. Settings say by name when one must be finite."""
+    if isinstance(value, int) and abs(value) >= 10**files.MOST_DIGITS:
+        raise ValueError(f"found a whole number of more than {files.MOST_DIGITS} digits")
 
 
 def _line_of(error: yaml.YAMLError, text: str) -> str:
@@ -196,6 +209,9 @@ def _apply_text(source: Source, override: str) -> None:
         raise ConfigError(f"--set {override}: expected KEY=VALUE with a dotted key, like budget.trials=8")
     try:
         value = yaml.load(text, Loader=_Loader)
+        files.check_depth(value)
+    except ValueError as error:
+        raise ConfigError(f"--set {key}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {_problem(error)}") from error
     except RecursionError as error:
@@ -206,6 +222,9 @@ def _apply_text(source: Source, override: str) -> None:
 def _apply(source: Source, override: str, key: str, value: Any) -> None:
     if not all(key.split(".")):
         raise ConfigError(f"{override}: expected KEY=VALUE with a dotted key, like budget.trials=8")
+    if key.count(".") >= MOST_LEVELS:
+        found = f"{override[:SHOWN_CHARACTERS]}..."
+        raise ConfigError(f"{found}: found {key.count('.') + 1} levels; allowed: at most {MOST_LEVELS}")
     parts = _resolve(source.values, key.split("."), override)
     target: Any = source.values
     for position, part in enumerate(parts[:-1]):

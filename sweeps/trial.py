@@ -6,7 +6,6 @@ so that torch is imported once; each trial starts with a look at what the last o
 
 import gc
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qa_core import files
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import DataError, Paused, StorageError
 from qa_core.schema import Progress, as_json
@@ -82,7 +82,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
             final = read_final(folder)
             if final is None:
                 # Of a run that was killed between its artifact and its final report.
-                shutil.rmtree(folder / "artifact", ignore_errors=True)
+                files.remove_folder(folder / "artifact", inside=folder)
                 with watched(folder, task.hang_minutes):
                     final = {**execute(task, report), "node": node, "gpus": used_gpus()}
                 check_report(final, task.objectives)
@@ -219,8 +219,10 @@ def _held(folder: Path) -> Iterator[None]:
     """Hold the trial's folder against the worker of a killed driver, which may not have ended yet."""
     from filelock import FileLock, Timeout
 
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise StorageError(f"{folder}: found a link; allowed: a folder of the sweep's own")
+    files.make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE, timeout=LOCK_SECONDS)
         lock.acquire()
     except Timeout as error:
@@ -235,15 +237,13 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON, secrets masked, that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(masked_values(values)))
-    temporary.replace(path)
+    files.write_json(path, masked_values(values))
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """Return why a trial ended without a result, or None when it left no such note; a damaged one is a failure."""
     path = folder / OUTCOME_FILE
-    if not path.exists():
+    if not files.is_there(path):
         return None
     try:
         outcome = _read(path)
@@ -265,7 +265,7 @@ def read_final(folder: Path) -> dict[str, Any] | None:
         DataError: the report is damaged; without it the trial would run again.
     """
     path = folder / FINAL_FILE
-    if not path.exists() or not (folder / "artifact").is_dir():
+    if not files.is_there(path) or not files.is_folder(folder / "artifact"):
         return None
     final = _read(path)
     if not isinstance(final.get("result"), dict):
@@ -275,13 +275,7 @@ def read_final(folder: Path) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: found {type(values).__name__}; allowed: a JSON object")
-    return values
+    return files.read_object(path, inside=path.parent)
 
 
 def forget_outcome(folder: Path) -> None:

@@ -6,11 +6,12 @@ would be wanted later. What was removed can be trained again from the recipe in 
 """
 
 import os
-import shutil
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from qa_core import files
 
 CHECKPOINT, ARTIFACT = "checkpoint", "artifact"  # folders of a trial
 Kept = Literal["front", "all"]
@@ -52,16 +53,15 @@ class TrialFiles:
         return now + sum(self._ended_bytes.values())
 
     def _remove(self, trial_id: str, name: str) -> None:
-        """Remove a folder, and what a killed worker left of one half-written; what cannot be removed still counts."""
-        folder = self._folder / trial_id / name
-        if (
-            folder.parent.is_symlink()
-        ):  # of a sweep's folder that somebody sent: nothing outside of it is removed
-            return
-        if folder.is_dir():  # out of sight first: a reader finds all of it or nothing
-            folder = folder.rename(folder.with_name(f".{name}.removed"))
-        for leftover in (folder, *folder.parent.glob(f".{name}.*")):
-            shutil.rmtree(leftover, ignore_errors=True)
+        """Remove a folder, and what a killed worker left of one half-written; what cannot be removed still counts.
+
+        Behind a link nothing is removed: somebody else may have sent the sweep's folder.
+        """
+        folder, sweep = self._folder / trial_id / name, self._folder.parent
+        files.remove_folder(folder, inside=sweep)
+        if not files.has_link(folder.parent, sweep):
+            for leftover in folder.parent.glob(f".{name}.*"):
+                files.remove_folder(leftover, inside=sweep)
 
 
 def _size_bytes(folder: Path) -> int:

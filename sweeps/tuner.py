@@ -6,7 +6,6 @@ two thin objects through which Ray Tune talks to it. What a trial does on its wo
 
 import logging
 import os
-import shutil
 import signal
 import threading
 import time
@@ -22,7 +21,8 @@ from ray.exceptions import AuthenticationError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher as RaySearcher
 
-from qa_core.errors import ConfigError, StorageError
+from qa_core import files
+from qa_core.errors import ConfigError
 from sweeps import comparability, journal, nodes, preflight, records, registry
 from sweeps.driver import Driver
 from sweeps.faults import as_fault
@@ -351,7 +351,7 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
     finally:
         ray.shutdown()
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
-        shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)
+        files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)
 
 
 def _check_terms(spec: SweepSpec, driver: Driver, place: Place) -> tuple[str, ...]:
@@ -396,7 +396,7 @@ def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGro
 
 
 def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
-    shutil.rmtree(driver.folder / RAY_FOLDER, ignore_errors=True)  # of an earlier start
+    files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)  # of an earlier start
     minutes = spec.budget.time_minutes
     tuner = tune.Tuner(
         tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
@@ -496,9 +496,5 @@ def create_run_folder(folder: Path) -> None:
     Raises:
         StorageError: it holds something already, or it cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or {item.name for item in folder.iterdir()} - {LOCK_FILE}):
-        raise StorageError(f"{folder}: exists already; choose another folder with --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error}") from error
+    journal.check_free(folder)
+    files.make_folder(folder)

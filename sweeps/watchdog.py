@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from qa_core import heartbeat
-from qa_core.errors import StorageError
+from qa_core import files, heartbeat
+from qa_core.errors import DataError, StorageError
 
 HANG_FILE = "hang.txt"  # in the trial's folder: where its threads stood; empty or absent when it did not hang
 SET_BACK_SECONDS = 1.0  # at most so often: each time costs a thread
@@ -72,10 +72,10 @@ def watched(folder: Path, minutes: float | None) -> Iterator[None]:
 def read_hang(folder: Path) -> Hang | None:
     """Return where the trial stood when its worker was ended for hanging; None when it was not."""
     try:
-        stacks = (folder / HANG_FILE).read_text(errors="replace")
-    except FileNotFoundError:
+        stacks = files.read_bytes(folder / HANG_FILE, inside=folder).decode(errors="replace")
+    except files.MissingFile:
         return None
-    except OSError as error:
+    except DataError as error:
         return Hang(f"{HANG_FILE} cannot be read: {error}", "")
     if not stacks.strip():
         return None

@@ -5,16 +5,15 @@ sees the whole file or none. A damaged file is made again. What is in the files 
 `windows.py` and `tokenizers.py`.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from filelock import FileLock
 
-from qa_core import heartbeat
-from qa_core.errors import StorageError
+from qa_core import files, heartbeat
+from qa_core.errors import DataError, StorageError
 
 Value = TypeVar("Value")
 Content = TypeVar("Content")
@@ -42,34 +41,35 @@ def read_or_make(
     Raises:
         StorageError: the folder cannot be written to: no space, no permission, not a folder.
     """
-    with suppress(DamagedFile, FileNotFoundError, NotADirectoryError):
-        return read(path)
+    if found := _found(path, read):
+        return found[0]
     with _storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         lock = FileLock(path.with_name(path.name + ".lock"))
         heartbeat.acquire(lock)
     try:
-        with suppress(DamagedFile, FileNotFoundError):  # another process made it while this one waited
-            return read(path)
+        if found := _found(path, read):  # another process made it while this one waited
+            return found[0]
         content = make()
-        with _storage_errors(path.parent):
-            _write_atomically(path, lambda file: write(file, content))
+        files.remove_leftovers(path)
+        with (
+            _storage_errors(path.parent),
+            files.written_file(path) as temporary,
+            temporary.open("wb") as file,
+        ):
+            write(file, content)
         return read(path)
     finally:
         lock.release()
 
 
-def _write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    temporary = path.with_name(path.name + ".tmp")  # the caller holds the lock; a leftover is overwritten
+def _found(path: Path, read: Callable[[Path], Value]) -> tuple[Value] | None:
+    """Return what a file holds; None where there is none, or one that is damaged or cannot be read."""
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        files.checked_file(path, most_bytes=files.DATA_BYTES)
+        return (read(path),)
+    except (DamagedFile, DataError, OSError):
+        return None
 
 
 @contextmanager
@@ -77,8 +77,10 @@ def _storage_errors(folder: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write into a message that names the folder."""
     try:
         yield
-    except OSError as error:
+    except (OSError, StorageError) as error:
+        cause = error.__cause__ if isinstance(error, StorageError) else error
+        reason = getattr(cause, "strerror", None) or error
         raise StorageError(
-            f"cache folder {folder}: cannot be written: {error.strerror or error}; allowed: a folder with "
-            "free space and write permission"
+            f"cache folder {folder}: cannot be written: {reason}; allowed: a folder with free "
+            "space and write permission"
         ) from error

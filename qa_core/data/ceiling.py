@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pyarrow.compute
 
+from qa_core import files
+from qa_core.config import from_dict
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.characters import bare
 from qa_core.data.encoding import covering_tokens, encode_contexts, encode_targets
 from qa_core.data.table import QaTable
 from qa_core.data.tokenizers import tokenizer_hash
+from qa_core.errors import ConfigError, DataError
 from qa_core.families.base import WindowLayout
 from qa_core.scores import question_scores
 from qa_core.seeding import numpy_generator
@@ -167,6 +170,6 @@ def _write(file: BinaryIO, ceiling: Ceiling) -> None:
 
 def _read(path: Path) -> Ceiling:
     try:
-        return Ceiling(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        return from_dict(Ceiling, files.read_object(path))
+    except (DataError, ConfigError) as error:
         raise DamagedFile(path) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qa_core import files as files_door  # `files` are those of the hub here
 from qa_core.data.fields import BadExample
 from qa_core.data.table import QaTable, TableBuilder
 from qa_core.data.table_cache import cached_table
@@ -29,7 +30,7 @@ def read_parquet(path: Path, *, skip_bad_examples: bool) -> QaTable:
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(files_door.checked_file(path, most_bytes=files_door.DATA_BYTES))
         names = file.schema_arrow.names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: found {error}; allowed: a complete Parquet file") from error

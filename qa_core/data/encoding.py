@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qa_core.data.characters import bare, bare_bounds, bare_offsets
+from qa_core.data.foreign_tokenizers import panics_refused
 from qa_core.data.table import QaTable
 from qa_core.families.base import WindowLayout
 
@@ -149,16 +150,17 @@ def _encode(
 
 def _call(tokenizer: "PreTrainedTokenizerFast", texts: list[str], *, offsets: bool) -> dict[str, list]:
     """Call the tokenizer with everything said: its file may carry truncation and padding of its own."""
-    return tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_offsets_mapping=offsets,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        truncation=False,
-        padding=False,
-        verbose=False,
-    )
+    with panics_refused():
+        return tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_offsets_mapping=offsets,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            truncation=False,
+            padding=False,
+            verbose=False,
+        )
 
 
 def _token_lists(pieces: list[np.ndarray]) -> TokenLists:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qa_core import files
 from qa_core.data.articles import articles_of, questions_of
 from qa_core.data.columns import COLUMNS_WANTED, HUB_SPLITS, read_hub, read_parquet
 from qa_core.data.fields import BadExample
@@ -100,8 +101,8 @@ def _existing_file(source: str) -> Path:
     if not _exists(source):
         raise DataError(f"{source}: found no such file; allowed: {SOURCES}")
     path = Path(source).expanduser()
-    if not path.is_file() or not path.name.endswith(FILE_SUFFIXES):
-        kind = "a folder" if path.is_dir() else "a file of another kind"
+    if not files.is_file(path) or not path.name.endswith(FILE_SUFFIXES):
+        kind = "a folder" if files.is_folder(path) else "a file of another kind"
         raise DataError(f"{source}: found {kind}; allowed: {SOURCES}{_how_to_convert(path)}")
     return path
 

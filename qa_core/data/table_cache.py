@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from qa_core import files as files_door  # `files` are those of the source here
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.table import SCHEMA, QaTable
-from qa_core.errors import DataError
 
 FORMAT = 2  # raise it when the file or the checks of the readers change: older ones are then left alone
 HEADER_BYTES = 64  # keeps the Arrow file aligned
@@ -58,11 +58,8 @@ def cached_table(
     """
     digest = hashlib.sha256(f"{FORMAT} {layout} {skip_bad_examples}".encode())
     for path in files:
-        try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with files_door.opened(path, most_bytes=files_door.DATA_BYTES) as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return read_or_make(
         Path(cache_dir) / "tables" / f"{digest.hexdigest()[:32]}.arrow",
         read=lambda path: _read(path, source),

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from qa_core import files
 from qa_core.data.cache import DamagedFile, read_or_make
+from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
 from qa_core.data.table import QaTable
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -112,14 +114,20 @@ def load_tokenizer(name: str, *, setting: str = "model.tokenizer") -> "PreTraine
         ConfigError: it is not there, cannot be read or has no fast form, without which there are no offsets.
     """
     path = Path(name).expanduser()
-    is_path = path.exists() or name.endswith((".json", ".txt")) or name.startswith((".", "/", "~"))
-    if is_path and not path.exists():
+    is_path = files.is_there(path) or name.endswith((".json", ".txt")) or name.startswith((".", "/", "~"))
+    if is_path and not files.is_there(path):
         raise ConfigError(
             f"{setting}: found {name!r}, and there is no such file or folder; allowed: {ALLOWED}"
         )
     try:
-        tokenizer = _from_file(path) if path.is_file() else _from_pretrained(str(path) if is_path else name)
-    except ConfigError as error:
+        with panics_refused():
+            is_folder = files.is_folder(path)
+            if is_folder:
+                check_files(path)
+            from_file = is_path and not is_folder
+            tokenizer = _from_file(path) if from_file else _from_pretrained(str(path) if is_path else name)
+            check_growth(tokenizer)
+    except (ConfigError, DataError) as error:
         raise ConfigError(f"{setting}: {error}") from error
     except Exception as error:  # the libraries raise whatever their parsers raise, bare Exception too
         reason = f"{type(error).__name__}: {error}"
@@ -165,7 +173,8 @@ def _from_file(path: Path) -> "PreTrainedTokenizerFast":
         return _from_bert_vocabulary(path)
     if path.suffix != ".json":
         raise ConfigError(f"found {str(path)!r}, a file of another kind; allowed: {ALLOWED}")
-    tokenizer = Tokenizer.from_file(str(path))
+    place = files.checked_file(path, most_bytes=files.TOKENIZER_BYTES)
+    tokenizer = Tokenizer.from_file(str(place))
     known = {
         role: next((text for text in spellings if tokenizer.token_to_id(text) is not None), None)
         for role, spellings in ROLE_SPELLINGS.items()
@@ -176,7 +185,7 @@ def _from_file(path: Path) -> "PreTrainedTokenizerFast":
 def _from_bert_vocabulary(path: Path) -> "PreTrainedTokenizerFast":
     from qa_core.data.trained_tokenizers import KINDS, wordpiece_tokenizer
 
-    tokens = path.read_text(encoding="utf-8").splitlines()
+    tokens = files.read_text(path, most_bytes=files.TOKENIZER_BYTES).splitlines()
     specials = KINDS["wordpiece"].specials
     missing = [token for token in specials.values() if token not in tokens]
     if missing:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from qa_core import files
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.errors import DataError
 
@@ -79,11 +80,8 @@ def open_vectors(path: Path, *, cache_dir: Path) -> VectorTable:
         DataError: the file cannot be read, or a line is malformed; names file and line.
         StorageError: the cache folder cannot be written to.
     """
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with files.opened(path, most_bytes=files.DATA_BYTES) as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 
     def write(file: BinaryIO, batches: Iterator[pa.RecordBatch]) -> None:
         first = next(batches)  # there is one, or the parser has refused the file

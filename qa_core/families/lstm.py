@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_core import files
 from qa_core.config import DataConfig, ModelConfig, from_dict, to_dict
 from qa_core.errors import ConfigError, nearest, unknown
 from qa_core.families.base import Batch, Block, Family, WindowLayout
@@ -205,7 +206,7 @@ class Lstm(Family):
 
         name = self.options.vectors
         path = Path(name).expanduser()
-        if not path.is_file():
+        if not files.is_file(path):
             raise ConfigError(
                 f"model.options.vectors: found {name!r}, and there is no such file{nearest(name, (RANDOM, HASHED))} "
                 f"(allowed: {RANDOM}, {HASHED}, or a GloVe or fastText text file, plain or .gz)"

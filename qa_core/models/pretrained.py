@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from qa_core.errors import ConfigError, nearest
+from qa_core import files
+from qa_core.errors import ConfigError, DataError, nearest
 from qa_core.models import weight_ties
 
 # Of the machine, of a method's deployed form, or names of labels: none of it shapes the network.
@@ -26,7 +27,16 @@ NOT_ARCHITECTURE = (
     "quantization_config",
     "transformers_version",
 )
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, StrictDataclassError)
+LOAD_ERRORS = (
+    DataError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 def load_pretrained(
@@ -59,6 +69,8 @@ def load_pretrained(
         weight_ties.tie(skeleton, apart=weight_ties.apart_in_checkpoint(skeleton, checkpoint))
         return skeleton
     try:
+        for path in sorted(Path(checkpoint).glob("*.safetensors")):
+            files.check_safetensors(path)
         loaded: Any = model_class.from_pretrained(
             checkpoint,
             config=config,
@@ -135,9 +147,11 @@ def _read_config(
     names = ", ".join(presets) or "none"
     allowed = f"allowed: a preset ({names}), a folder with config.json and safetensors weights, or a hub name"
     looks_local = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1
-    if looks_local and not Path(checkpoint).is_dir():
+    if looks_local and not files.is_folder(Path(checkpoint)):
         raise ConfigError(f"model.checkpoint: {checkpoint!r} is no folder ({allowed})")
     try:
+        for path in sorted(Path(checkpoint).glob("*.json")):
+            files.checked_file(path, most_bytes=files.TOKENIZER_BYTES)
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise ConfigError(

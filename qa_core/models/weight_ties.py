@@ -10,7 +10,6 @@ Without memory for weights, the same is found from the header of the weight file
 from a look at those two tensors alone.
 """
 
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,13 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError, safe_open
 from transformers import PretrainedConfig, PreTrainedModel
 
+from qa_core import files as files_door  # `files` are those of the weights here
+from qa_core.errors import DataError
+
 APART = "untied_weights"  # in a configuration: names with a weight of their own; absent where there are none
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What comes of weight files that are absent or hold something else: `from_pretrained` says it best.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+UNREADABLE = (DataError, OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 def tie(model: PreTrainedModel, *, apart: Collection[str]) -> None:
@@ -103,13 +105,14 @@ def _places_of_weights(checkpoint: str) -> dict[str, Path]:
         return {}
     places: dict[str, Path] = {}
     for file in files:
+        files_door.check_safetensors(file)
         with safe_open(file, "pt") as opened:
             places |= dict.fromkeys(opened.keys(), file)
     return places
 
 
 def _shards(index: Path) -> Iterator[str]:
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    names = sorted(set(files_door.read_object(index)["weight_map"].values()))
     for name in names:
         if Path(name).name != name:
             raise ValueError(f"{index}: weight_map: found {name!r}; allowed: a file beside it")

@@ -1,11 +1,11 @@
 """`predict`: an artifact at work on one question or a file. How it is scored: `evaluation.py`."""
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_core import files
 from qa_core.errors import ArtifactError, ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool)
     """
     if output is None:
         raise ConfigError("predict: expected --output FILE with --input")
-    if output.exists() and not force:
+    if files.is_there(output) and not force:
         raise StorageError(f"{output}: exists already; choose another file or give --force")
     from qa_core.data.squad import load_questions
     from qa_core.decode import apply_threshold
@@ -110,10 +110,5 @@ def write_json(path: Path, values: Any) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
+    files.make_folder(path.parent)
+    files.write_text(path, json.dumps(values, ensure_ascii=False, indent=1))

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qa_core import files
 from qa_core.config import CONFIRM, RunConfig, from_dict
 from qa_core.errors import ConfigError
 from qa_core.intervals import LEAST_CLUSTERS
 from sweeps import confirm as confirmation
 from sweeps.commands import sweep
 from sweeps.commands.answers import answer, load_artifact
-from sweeps.commands.results import read_front
+from sweeps.commands.results import artifact_folder, read_front
 from sweeps.confirm import Confirmed
 from sweeps.front import FrontResult
 from sweeps.place import default_cache_dir
@@ -37,6 +38,7 @@ def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
     """
     if seeds < 1:
         raise ConfigError(f"--seeds: found {seeds}; allowed: 1 or more")
+    files.refuse_links(run_dir)
     spec, front = stored_spec(run_dir), read_front(run_dir)
     folder = run_dir / confirmation.FOLDER
     records = load(run_dir / RECORDS_FILE).records
@@ -123,8 +125,8 @@ def _score_artifacts(
         recipe = from_dict(RunConfig, configs[point.trial_id])
         if not recipe.evaluation.confirm_share or point.artifact is None:
             continue
-        folder = run_dir / point.artifact
-        if not folder.is_dir():
+        folder = artifact_folder(run_dir, point.trial_id, point.artifact)
+        if not files.is_folder(folder):
             continue
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, part=CONFIRM))
         table, _ = evaluation_part(recipe, cache_dir=default_cache_dir())

@@ -5,9 +5,13 @@ import ipaddress
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from qa_core import files
+from qa_core.errors import StorageError
+from sweeps.place import default_cache_dir
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,11 +121,21 @@ def _threads() -> Iterator[str]:
 
 
 def _space() -> Iterator[str]:
-    places = {"runs": Path.cwd(), "temporary files": Path(tempfile.gettempdir()), "cache": Path.home()}
+    # What each stands for raises where there is none: no current folder, no home.
+    places: dict[str, Callable[[], Path]] = {
+        "runs": Path.cwd,
+        "temporary files": lambda: Path(tempfile.gettempdir()),
+        "cache": default_cache_dir,
+    }
     if Path("/dev/shm").is_dir():
-        places["shared memory"] = Path("/dev/shm")  # Ray keeps its objects there
-    for name, path in places.items():
-        free = shutil.disk_usage(path).free
+        places["shared memory"] = lambda: Path("/dev/shm")  # Ray keeps its objects there
+    for name, place in places.items():
+        try:
+            path = files.check_writable(place(), is_made=False)
+            free = shutil.disk_usage(path).free
+        except (OSError, StorageError) as error:
+            yield f"warning: no space for {name}: {error}"
+            continue
         yield f"space: {name} ({path}): {_gigabytes(free)} free"
         if free < LITTLE_SPACE_BYTES:
             needed = _gigabytes(LITTLE_SPACE_BYTES)

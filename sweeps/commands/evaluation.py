@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_core import files
 from qa_core.errors import ConfigError, StorageError
 from qa_core.schema import as_json
 from sweeps.commands.answers import answer, load_artifact, write_json
@@ -81,7 +82,7 @@ def _check(data: str | None, extras: Extras) -> None:
     for name, value in (("--against", extras.against), ("--semantic", extras.semantic)):
         if value is not None and data is None:
             raise ConfigError(f"{name}: found {str(value)!r} without DATA; allowed: together with DATA")
-    if extras.output is not None and extras.output.exists() and not extras.force:
+    if extras.output is not None and files.is_there(extras.output) and not extras.force:
         raise StorageError(f"{extras.output}: exists already; choose another file or give --force")
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from pydantic import ValidationError
 
+from qa_core import files as files_door
 from qa_core.errors import ConfigError, unknown
 from sweeps.spec import SweepSpec, load_spec, stored_spec
 
@@ -164,7 +165,7 @@ def find_config(name: str) -> Path:
         ConfigError: there is neither such a file nor such a name.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if path.suffix in (".yaml", ".yml") or files_door.is_file(path):
         return path  # the reader says what is wrong with it
     shipped = {item.stem: item for item in configs_folder().glob("*.yaml")}
     if name not in shipped:

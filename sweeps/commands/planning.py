@@ -7,6 +7,7 @@ from typing import Any
 
 from sweeps import references
 from sweeps.data_checks import DataReport, look_at_data
+from sweeps.masking import printable
 from sweeps.place import default_cache_dir
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec
@@ -43,7 +44,7 @@ def print_lines(title: str, lines: list[str]) -> None:
     if lines:
         print(f"{title}:")
         for line in lines:
-            print(fill(line, COLUMNS, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
+            print(fill(printable(line), COLUMNS, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
 
 
 def words(assignment: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from qa_core import files
 from qa_core.errors import ConfigError
 from sweeps import registry
 from sweeps.curve_files import read_table, write_table
@@ -77,7 +78,7 @@ def _note_unseen_rungs(table: CurveTable, choices: Choices) -> None:
 
 def load_table(source: Path) -> CurveTable:
     """Return the curves of a run's folder, or of a Parquet file."""
-    if source.is_dir():
+    if files.is_folder(source):
         return CurveTable.from_run(source / RECORDS_FILE, source / SPEC_FILE)
     return read_table(source)
 

@@ -1,12 +1,13 @@
 """`front` and `export`: what a sweep found, read from its records."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.front import FrontResult, best_under, compute_front, table, write_csv
+from sweeps.masking import printable
 from sweeps.records import RECORDS_FILE, load
 from sweeps.spec import SPEC_FILE
 
@@ -45,17 +46,12 @@ def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
         raise ConfigError(f"--max-memory-mb: found {max_memory_mb:g}; no finished trial fits, {smallest}")
     if best.artifact is None:
         raise DataError(f"{run_dir / RECORDS_FILE}: trial {best.trial_id} does not say where its artifact is")
-    if to.exists():
+    if files.is_there(to):
         raise StorageError(f"{to}: exists already; choose a new folder")
     from qa_core import artifact
 
-    source = run_dir / best.artifact
-    if not source.resolve().is_relative_to(run_dir.resolve()):
-        raise DataError(
-            f"{run_dir / RECORDS_FILE}: trial {best.trial_id}: artifact: found {best.artifact!r}; allowed: a folder "
-            "of the sweep's folder"
-        )
-    if not source.is_dir():
+    source = artifact_folder(run_dir, best.trial_id, best.artifact)
+    if not files.is_folder(source):
         raise DataError(
             f"{source}: the artifact of trial {best.trial_id} is not there; its recipe is in the records"
         )
@@ -66,6 +62,17 @@ def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
     return 0
 
 
+def artifact_folder(run_dir: Path, trial_id: str, named: str) -> Path:
+    """Return the folder that a record names, there or not; raises DataError when it is not in the sweep's folder."""
+    folder = run_dir / named
+    if not folder.resolve().is_relative_to(run_dir.resolve()):
+        raise DataError(
+            f"{run_dir / RECORDS_FILE}: trial {trial_id}: artifact: found {named!r}; allowed: a folder of the sweep's "
+            "folder"
+        )
+    return folder
+
+
 def read_front(run_dir: Path) -> FrontResult:
     """Compute the front of a sweep's folder from its records and its stored objectives.
 
@@ -74,7 +81,7 @@ def read_front(run_dir: Path) -> FrontResult:
     """
     loaded = load(run_dir / RECORDS_FILE)
     for note in loaded.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     objectives = _objectives(run_dir / SPEC_FILE)
     try:
         return compute_front(loaded.records, objectives)
@@ -88,8 +95,11 @@ def _objectives(path: Path) -> "list[Objective]":
     from sweeps.spec import Objective
 
     try:
-        found = [Objective.model_validate(item) for item in json.loads(path.read_text())["objectives"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        found = [
+            Objective.model_validate(item)
+            for item in files.read_object(path, inside=path.parent)["objectives"]
+        ]
+    except (DataError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise DataError(f"{path}: objectives of the sweep cannot be read: {error}") from error
     if not found or len({objective.name for objective in found}) < len(found):
         names = [objective.name for objective in found]
@@ -98,9 +108,6 @@ def _objectives(path: Path) -> "list[Objective]":
 
 
 def _write(path: Path, write: Callable[[], None]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
+    files.make_folder(path.parent)
+    write()
     print(f"written: {path}")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from qa_core import files
 from qa_core.config import RunConfig, from_dict
-from qa_core.errors import ConfigError, DataError, StorageError
-from sweeps import references
+from qa_core.errors import ConfigError, DataError
+from sweeps import journal, references
 from sweeps.commands.planning import print_lines, show_data
 from sweeps.console import SweepConsole
 from sweeps.data_checks import look_at_data
@@ -60,20 +61,19 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     for warning in open_doors(target):
         print(f"warning: {masked_text(warning)}", file=sys.stderr)
     space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
-    report = look_at_data(spec, space, cache_dir=default_cache_dir())
+    past = _past(spec, target.folder) if resume else None
+    if past is None:
+        journal.check_free(target.folder)
+    report = look_at_data(spec, space, cache_dir=files.check_writable(default_cache_dir()))
     found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
     reference_lines = references.lines(spec, found)
     spec = references.resolved(spec, found)
     place = Place(target.address, target.dashboard, target.allow_mixed)
     place.set_environment()  # before Ray is imported
-    from sweeps import journal
     from sweeps.tracking import Tracker
     from sweeps.tuner import INTERRUPTED, create_run_folder, run_sweep
 
     console = SweepConsole()
-    past = journal.read(target.folder) if resume else None
-    if past is not None:
-        _check_past(spec, past, target.folder)
     differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
     if past is None:
         create_run_folder(target.folder)
@@ -95,9 +95,9 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
             differs=differs,
         )
         console.finish(outcome.counts)
-        files = write_front(outcome.front, target.folder)
+        written = write_front(outcome.front, target.folder)
         tracker.log_front(
-            files,
+            written,
             outcome.front.hypervolume,
             [point.trial_id for point in outcome.front.front],
             spent_examples=outcome.spent_examples,
@@ -106,16 +106,16 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         console.close()
-        if (target.folder / journal.JOURNAL_FILE).exists():
+        if files.is_there(target.folder / journal.JOURNAL_FILE):
             console.note(f"trials that ended are kept, others go on with: {_resume_command(target.folder)}")
         raise
     finally:
         console.close()
-        if target.folder.exists():
+        if files.is_there(target.folder):
             tracker.finish(status)
         else:  # refused before its first trial
             tracker.withdraw()
-    show(outcome, files, tracker)
+    show(outcome, written, tracker)
     if outcome.ended_by is not None:
         print(f"the sweep ended early: {outcome.ended_by}")
     if outcome.unfinished or outcome.ended_by is not None:
@@ -127,6 +127,14 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
 
 def _resume_command(folder: Path) -> str:
     return shell_command("qa-sweep", "run", "--resume", folder)
+
+
+def _past(spec: SweepSpec, folder: Path) -> "Past":
+    """Return what happened so far in a folder that is to be gone on with, checked; nothing is written."""
+    files.refuse_links(folder)
+    past = journal.read(folder)
+    _check_past(spec, past, folder)
+    return past
 
 
 def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
@@ -223,7 +231,7 @@ def open_doors(target: Target) -> list[str]:
 
 
 def write_front(front: "FrontResult", folder: Path) -> list[Path]:
-    """Write table and plots into the sweep's folder; returns their paths.
+    """Write table and plots into the sweep's folder, each whole or not at all; returns their paths.
 
     Raises:
         StorageError: a file cannot be written.
@@ -235,10 +243,7 @@ def write_front(front: "FrontResult", folder: Path) -> list[Path]:
     paths = []
     for suffix, write in writers.items():
         path = folder / f"front.{suffix}"
-        try:
-            write(front, path)
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written: {error}") from error
+        write(front, path)
         paths.append(path)
     return paths
 

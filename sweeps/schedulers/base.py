@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sweeps.spec import Objective
 
+MOST_RUNGS = 1000  # at each, every trial reports and is scored
 TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the whole budget
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # trial id -> its reports, as in a record's `curve`
@@ -71,12 +72,18 @@ def geometric_rungs(grace_examples: int, eta: float, max_examples: int) -> tuple
     """Return grace * eta^k below the budget, rounded up to whole examples.
 
     Raises:
-        ConfigError: the first rung does not lie below the budget.
+        ConfigError: the first rung does not lie below the budget, or there are too many.
     """
     if grace_examples >= max_examples:
         raise ConfigError(
             f"scheduler.options.grace_examples: found {grace_examples}; allowed: below "
             f"budget.examples = {max_examples}"
+        )
+    count = math.log(max_examples / max(1, grace_examples)) / math.log1p(eta - 1)
+    if count > MOST_RUNGS:
+        raise ConfigError(
+            f"scheduler.options.eta: found {eta!r}, which makes about {count:.3g} rungs; allowed: at most {MOST_RUNGS} "
+            f"for grace_examples {grace_examples} and budget.examples {max_examples}"
         )
     rungs = []
     milestone = float(grace_examples)

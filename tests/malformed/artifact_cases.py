@@ -5,6 +5,7 @@ its hash, the manifest is written anew after the damage, as somebody would who h
 """
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from qa_core.manifest import MANIFEST, RECIPE, WEIGHTS, fingerprint
+from qa_core.manifest import MANIFEST, OWN_HASH, RECIPE, WEIGHTS, fingerprint, manifest_text
 from tests.malformed.cases import OUT, Case, write_good
 
 Damage = Callable[[Path], None]
@@ -26,12 +27,21 @@ WORD = "embeddings.word_embeddings.weight"  # the end of a tensor's name
 AUTO_MAP = {"AutoTokenizer": ["own.Tokenizer", None], "AutoConfig": "own.Config"}
 
 
+def write_manifest(folder: Path, values: dict[str, Any]) -> None:
+    """Write a manifest with a hash of itself that is right, or without one where a value is not JSON."""
+    try:
+        text = manifest_text(values)
+    except ValueError:
+        text = json.dumps(values)
+    (folder / MANIFEST).write_text(text)
+
+
 def rehash(folder: Path) -> None:
     """Write the hashes of all files into the manifest."""
     values = json.loads((folder / MANIFEST).read_text())
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
     values["files"] = {path.relative_to(folder).as_posix(): fingerprint(path) for path in found}
-    (folder / MANIFEST).write_text(json.dumps(values))
+    write_manifest(folder, values)
 
 
 def content(name: str, data: bytes | str, *, is_rehashed: bool = True) -> Damage:
@@ -57,8 +67,10 @@ def entry(name: str, *path: str, to: Any) -> Damage:
             del target[path[-1]]
         else:
             target[path[-1]] = to
-        (folder / name).write_text(json.dumps(values))
-        if name != MANIFEST:
+        if name == MANIFEST:
+            write_manifest(folder, values)
+        else:
+            (folder / name).write_text(json.dumps(values))
             rehash(folder)
 
     return damage
@@ -71,7 +83,7 @@ def recorded(name: str) -> Damage:
         (folder.parent / "secret").write_text("s")
         values = json.loads((folder / MANIFEST).read_text())
         values["files"][name] = fingerprint(folder.parent / "secret")
-        (folder / MANIFEST).write_text(json.dumps(values))
+        write_manifest(folder, values)
 
     return damage
 
@@ -141,7 +153,7 @@ def _linked_folder(folder: Path) -> None:
     (folder / "apart").symlink_to(outside)
     values = json.loads((folder / MANIFEST).read_text())
     values["files"]["apart/w.json"] = fingerprint(outside / "w.json")
-    (folder / MANIFEST).write_text(json.dumps(values))
+    write_manifest(folder, values)
 
 
 def _a_folder_of_weights(folder: Path) -> None:
@@ -163,7 +175,7 @@ def _only_pickled(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(PICKLE)
     values = json.loads((folder / MANIFEST).read_text())
     values["weight_files"] = ["pytorch_model.bin"]
-    (folder / MANIFEST).write_text(json.dumps(values))
+    write_manifest(folder, values)
     rehash(folder)
 
 
@@ -215,6 +227,65 @@ def _deep_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text("[" * 50_000)
 
 
+def _manifest_link(target: str) -> Damage:
+    """Put a link in the place of the manifest; "outside" is a whole manifest beside the folder."""
+
+    def damage(folder: Path) -> None:
+        shutil.move(folder / MANIFEST, folder.parent / "outside")
+        (folder / MANIFEST).symlink_to(folder.parent / target if target == "outside" else target)
+
+    return damage
+
+
+def _manifest_pipe(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+
+
+def _endless_threshold(folder: Path) -> None:
+    """Of an older writer, without a hash of the manifest itself."""
+    values = json.loads((folder / MANIFEST).read_text())
+    del values[OWN_HASH]
+    text = json.dumps(values)
+    (folder / MANIFEST).write_text(text.replace('"null_threshold": null', '"null_threshold": 1e999'))
+
+
+def _changed_by_hand(folder: Path) -> None:
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace('"null_threshold": null', '"null_threshold": 12.5'))
+
+
+def _empty_tensors(folder: Path) -> None:
+    entry = '"t%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    text = ("{" + ",".join(entry % number for number in range(600_000)) + "}").encode()
+    content(WEIGHTS, struct.pack("<Q", len(text)) + text)(folder)
+
+
+def tokenizer(**parts: Any) -> Damage:
+    """Replace parts of tokenizer.json."""
+
+    def damage(folder: Path) -> None:
+        values = json.loads((folder / "tokenizer.json").read_text()) | parts
+        content("tokenizer.json", json.dumps(values))(folder)
+
+    return damage
+
+
+TWICE = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}
+# Fails on each text in a number of steps that grows with a power of its length; the library gives up by a panic.
+PANICS = {
+    "type": "Split",
+    "pattern": {"Regex": "([a-zA-Z ]+[a-zA-Z ]+)+(?=[~^])"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+PARAGRAPH = {"Sequence": {"id": "A", "type_id": 0}}
+REPEATS = {
+    "type": "TemplateProcessing",
+    "single": [PARAGRAPH] * 1000,
+    "pair": [PARAGRAPH],
+    "special_tokens": {},
+}
 # name, damage, what the refusal says
 BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("no manifest", removed(MANIFEST), ("bad", "not an artifact")),
@@ -354,7 +425,7 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     ),
     ("no weights", removed(WEIGHTS), (WEIGHTS, "missing")),
     ("no weights and no record of them", removed(WEIGHTS, is_rehashed=True), (WEIGHTS, "without a hash")),
-    ("weights that are a folder", _a_folder_of_weights, (WEIGHTS, "missing")),
+    ("weights that are a folder", _a_folder_of_weights, (WEIGHTS, "found a folder")),
     ("a flipped bit", _flip, (WEIGHTS, "altered")),
     ("empty weights", content(WEIGHTS, b""), ("bad", "cannot be loaded")),
     ("cut weights", _cut, ("bad", "cannot be loaded")),
@@ -394,6 +465,37 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
         "weights of NaN",
         _replace(lambda item: torch.full_like(item, float("nan"))),
         ("question 'q0'", "not finite"),
+    ),
+    (
+        "a manifest that is a link out",
+        _manifest_link("outside"),
+        ("manifest.json", "a link that leads elsewhere"),
+    ),
+    (
+        "a manifest that is a link to zeros",
+        _manifest_link("/dev/zero"),
+        ("manifest.json", "a link that leads"),
+    ),
+    ("a manifest that is a pipe", _manifest_pipe, ("manifest.json", "found a pipe", "a regular file")),
+    ("a threshold beyond a float", _endless_threshold, ("manifest.json", "found 1e999", "finite")),
+    ("a threshold changed by hand", _changed_by_hand, ("manifest.json", "altered: found SHA-256")),
+    ("an unknown entry", entry(MANIFEST, "treshold", to=1), ("manifest.json", "unknown entry 'treshold'")),
+    ("600,000 empty tensors", _empty_tensors, ("bad", "a header of", "allowed: at most 8388608")),
+    (
+        "a tokenizer that doubles text 30 times",
+        tokenizer(normalizer={"type": "Sequence", "normalizers": [TWICE] * 30}),
+        ("bad", "1.07e+09 characters of one", "allowed: at most 500"),
+    ),
+    (
+        "a tokenizer that repeats text a thousand times",
+        tokenizer(post_processor=REPEATS),
+        ("bad", "template has 1000 pieces", "allowed: at most 64"),
+    ),
+    ("a tokenizer whose library panics", tokenizer(pre_tokenizer=PANICS), ("cannot be used", "panicked")),
+    (
+        "a file whose name is a command to a terminal",
+        content("a\x1b[2Jb", "x", is_rehashed=False),
+        (r"a\x1b[2Jb", "not recorded"),
     ),
     ("a pickle for weights", content(WEIGHTS, PICKLE), ("bad", "cannot be loaded")),
     ("torch's own file for weights", _pickled_weights(WEIGHTS), ("bad", "cannot be loaded")),

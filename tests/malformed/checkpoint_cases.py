@@ -87,7 +87,11 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("examples that are true", state("state", "examples_seen", to=True), ("state.examples_seen", "True")),
     ("examples below 0", state("state", "examples_seen", to=-1), ("state.examples_seen", "-1")),
     ("an epoch of a fraction", state("state", "epoch", to=0.5), ("state.epoch", "0.5")),
-    ("seconds of NaN", state("state", "train_seconds", to=float("nan")), ("state.train_seconds", "nan")),
+    (
+        "seconds of NaN",
+        state("state", "train_seconds", to=float("nan")),
+        ("state.json", "found NaN; every number must be finite"),
+    ),
     (
         "no parts of micro-batches",
         state("state", "micro_batch_parts", to=0),

@@ -29,6 +29,26 @@ LINES: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ),
     ("a configuration that is a folder", ("run", "--config", ".", "--out", OUT), ("--config", "'.'")),
     ("a configuration that is data", ("run", "--config", "good.json", "--out", OUT), ("good.json",)),
+    (
+        "a setting 5,000 levels deep",
+        (*RUN, "--set", "a." * 5000 + "b=1"),
+        ("--set a.a.", "found 5001 levels"),
+    ),
+    (
+        "a value 200 levels deep",
+        (*RUN, "--set", f"name={'[' * 200}{']' * 200}"),
+        ("--set name", "too deeply"),
+    ),
+    (
+        "a folder whose name is too long",
+        ("run", "--config", "tiny.yaml", "--out", "n" * 300),
+        ("n" * 300, "File name too long"),
+    ),
+    (
+        "a configuration whose name is too long",
+        ("run", "--config", "n" * 300, "--out", OUT),
+        ("n" * 300, "File name too long"),
+    ),
     ("no trials", (*RUN, "--trials", "0"), ("--set budget.trials=0", "found 0")),
     ("trials below 0", (*RUN, "--trials", "-3"), ("--trials", "'-3'")),
     ("trials in words", (*RUN, "--trials", "ten"), ("--trials", "'ten'", "a whole number")),

@@ -165,6 +165,23 @@ def _text_then(text: str) -> Make:
     return make
 
 
+def _linked(name: str) -> Make:
+    """Return what writes a folder in which a file or folder is a link to one beside it."""
+
+    def make(folder: Path) -> None:
+        write_run(folder)
+        (folder / "run" / "trials" / "t0000" / "artifact").mkdir(parents=True)
+        (folder / "run" / "trials" / "t0000" / "artifact" / "mine").write_text("x")
+        (folder / "run" / name).rename(folder / "outside")
+        (folder / "run" / name).symlink_to(folder / "outside")
+
+    return make
+
+
+LINKS: list[tuple[str, Make, tuple[str, ...]]] = [
+    (name, _linked(name), (f"run/{name}", "found a link", "of run itself"))
+    for name in ("trials", "trials/t0000", "trials/t0000/artifact", "journal.jsonl", "records.jsonl")
+]
 LINES: list[tuple[str, Make, tuple[str, ...]]] = [
     ("no records", missing("records.jsonl"), ("records.jsonl", "cannot be read")),
     ("a line that is cut", _text_then('{"trial_id": '), ("records.jsonl:2", "not a JSON line")),
@@ -175,6 +192,7 @@ LINES: list[tuple[str, Make, tuple[str, ...]]] = [
     ("a pickle", put("records.jsonl", b"\x80\x04}\n."), ("records.jsonl:1", "not a JSON line")),
     ("NaN", _text_then('{"seconds": NaN}'), ("records.jsonl:2", "found NaN", "finite")),
     ("a number beyond all floats", _text_then('{"seconds": 1e999}'), ("records.jsonl:2", "found 1e999")),
+    ("a number of 400 digits", _text_then('{"seconds": ' + "9" * 400 + "}"), ("records.jsonl:2", "400")),
     ("a number of 5000 digits", _text_then('{"seconds": ' + "9" * 5000 + "}"), ("records.jsonl:2",)),
     ("a lone surrogate", in_record("device", to="\ud800"), ("records.jsonl:1", "surrogates")),
     ("no version", in_record("schema_version", to=...), ("records.jsonl:1", "schema_version", "None")),
@@ -405,6 +423,16 @@ CASES = [
     *_of("front", FRONT, IN_FRONT),
     *_of("journal", RESUME, JOURNAL),
     *_of("settings", RESUME, SETTINGS),
+    *_of("links", RESUME, LINKS),
+    *_of("links of a sweep to confirm", CONFIRM, LINKS),
+    *_of(
+        "links of a front",
+        FRONT,
+        [
+            ("records", _linked("records.jsonl"), ("records.jsonl", "a link that leads elsewhere")),
+            ("settings", _linked("spec.json"), ("spec.json", "a link that leads elsewhere")),
+        ],
+    ),
     *_of("settings of a front", FRONT, SETTINGS[:5]),
     *_of(
         "settings of a front",

@@ -24,7 +24,11 @@ TEXTS: list[tuple[str, bytes | str, tuple[str, ...]]] = [
     ("a bracket left open", "space: [\n  a\n", ("not valid YAML", ":3")),
     ("an undefined alias", "name: *gone\n", (":1", "not valid YAML", "gone")),
     ("a key without a value, then text", "name: a\nb\n", ("not valid YAML",)),
-    ("Latin-1", "name: m\xfchle\n".encode("latin-1"), ("cannot be read as a YAML file", "utf-8")),
+    (
+        "Latin-1",
+        "name: m\xfchle\n".encode("latin-1"),
+        ("cannot be read as a YAML file", "line 1", "not UTF-8"),
+    ),
     ("UTF-16", TINY_SWEEP.encode("utf-16"), ("cannot be read as a YAML file",)),
     ("a NUL byte", "name: a\0b\n", ("not valid YAML",)),
     ("a control character", "name: a\x07b\n", ("not valid YAML",)),
@@ -48,6 +52,26 @@ TEXTS: list[tuple[str, bytes | str, tuple[str, ...]]] = [
     ("a key that is a number", TINY_SWEEP + "7: 2\n", ("[7]: keys should be strings",)),
     ("a key that is null", TINY_SWEEP + "~: 2\n", ("keys should be strings, found None",)),
     ("an alias of itself", TINY_SWEEP + "extra: &a [*a]\n", ("nested too deeply",)),
+    (
+        "a number of 400 digits",
+        TINY_SWEEP.replace("seed: 1", "seed: " + "9" * 400),
+        (":2", "more than 40 digits"),
+    ),
+    (
+        "a number beyond a float",
+        TINY_SWEEP.replace("reference: 32", "reference: 1e999"),
+        ("objectives[1].reference",),
+    ),
+    (
+        "rungs without end",
+        TINY_SWEEP.replace("eta: 2", "eta: 1.0000001"),
+        ("scheduler.options.eta", "found 1.0000001", "allowed: at most 1000"),
+    ),
+    (
+        "90,000 choices",
+        TINY_SWEEP.replace("choice: [full, quantize]", f"choice: {list(range(90_000))}"),
+        ("choice: found 90000 values", "allowed: at most 1000"),
+    ),
     ("a bomb of aliases", TINY_SWEEP + BOMB, ("more than 100000 values",)),
     ("a bomb for a recipe", TINY_SWEEP.replace("recipe:", BOMB + "recipe:"), ("more than 100000 values",)),
     (

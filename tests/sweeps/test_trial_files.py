@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from sweeps.trial_files import TrialFiles
 
 
@@ -53,3 +55,15 @@ def test_a_trial_that_left_no_folder_holds_nothing(tmp_path: Path) -> None:
     files = TrialFiles(tmp_path, "front")
     files.ended(["t0"], ())
     assert (files.used_bytes(["t0"]), list(tmp_path.iterdir())) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["trials", "trials/t0", "trials/t0/artifact", "trials/t0/checkpoint"])
+def test_nothing_behind_a_link_of_the_sweeps_folder_is_removed(tmp_path: Path, name: str) -> None:
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    _trial(run / "trials", "t0", checkpoint=10, artifact=10)
+    (run / name).rename(outside)
+    (run / name).symlink_to(outside)
+    before = sorted(path.relative_to(outside) for path in outside.rglob("*"))
+    assert before
+    TrialFiles(run / "trials", "front").ended(["t0"], ())
+    assert sorted(path.relative_to(outside) for path in outside.rglob("*")) == before

@@ -59,11 +59,9 @@ def test_a_file_that_did_not_arrive_whole_is_named(run_dir: Path, tmp_path: Path
     from pyarrow import fs
 
     def torn(source: str, destination: str, *, destination_filesystem: object) -> None:
-        if Path(source).is_dir():
-            shutil.copytree(source, destination)
-            (Path(destination) / "t0000/artifact/model.safetensors").write_bytes(b"short")
-        else:
-            shutil.copy(source, destination)
+        shutil.copy(source, destination)
+        if Path(source).name == "model.safetensors":
+            Path(destination).write_bytes(b"short")
 
     monkeypatch.setattr(fs, "copy_files", torn)
     words = r"model\.safetensors has 5 bytes there and 1048576 here"
@@ -96,3 +94,21 @@ def test_a_place_that_cannot_be_written_is_said(run_dir: Path, tmp_path: Path) -
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be written"):
         upload.upload(run_dir, (tmp_path / "file" / "below").as_uri())
+
+
+def test_links_are_left_out_and_named_in_characters_that_a_terminal_shows(
+    run_dir: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "secret").write_text("mine")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key").write_text("mine")
+    (run_dir / "trials" / "t0000" / "a\x1b[2Jb").symlink_to(tmp_path / "secret")
+    (run_dir / "more").symlink_to(tmp_path / "secrets")
+    target = tmp_path / "there"
+    assert cli.main(["upload", str(run_dir), target.as_uri()]) == 0
+    assert len(contents(target)) == 5
+    assert not any(b"mine" in data for data in contents(target).values())
+    said = capsys.readouterr().out
+    assert said.count("left out: ") == 2
+    assert "\x1b" not in said
+    assert r"a\x1b[2Jb: a link" in said
