@@ -143,7 +143,7 @@ def _check_token(address: str, service: str) -> None:
     from ray import _raylet  # Ray's public functions ask the same service, but lose why it refuses
 
     try:
-        _raylet.GcsClient(address=service)
+        _raylet.GcsClient(address=service)  # type: ignore[attr-defined]
     except AuthenticationError as error:
         mode = os.environ.get("RAY_AUTH_MODE", "not set")
         raise ConfigError(
