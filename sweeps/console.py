@@ -182,7 +182,7 @@ def _result_text(record: Mapping[str, Any]) -> str:
 
 def _front_text(points: Sequence[Mapping[str, Any]]) -> str:
     shown = [point for point in points if point.get("on_front", True)]
-    if not all("em_percent" in point and "memory_mb" in point for point in shown):
+    if not all(point.get("em_percent") is not None and point.get("memory_mb") is not None for point in shown):
         return ", ".join(str(point.get("trial_id")) for point in shown)
     shown.sort(key=lambda point: point["memory_mb"])
     texts = [f"{point['em_percent']:.1f} at {point['memory_mb']:.1f} MB" for point in shown]

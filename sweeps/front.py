@@ -9,7 +9,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,15 @@ BASELINES = {
     "question blind": "baseline_question_blind_em_percent",
 }
 FULL_FINE_TUNING = "full"
+SAME_SCORE = 1e-9  # percent: nearer scores are equal
+WIDEST_CHECKPOINT = 28  # characters in a table
+GROUPED = ("values", "settings")  # fields of a point that are several columns
+OF_A_POINT = (
+    "model.family",
+    "model.head",
+    "model.checkpoint",
+    "methods",
+)  # searched settings with a field of a point
 PREDICTED_WITHIN = 0.02  # of the measured memory; a larger difference is an error to explain
 
 
@@ -53,6 +62,21 @@ class Point:
     artifact: str | None
     on_front: bool = False
     is_knee: bool = False
+    em_percent: float | None = None  # objective or not
+    status: str = "ok"  # of its record
+    left_out: str | None = None  # why it is not compared with the points of the front; None: it is
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # searched, by path; what has a field is not among them
+
+    @property
+    def recipe(self) -> str:
+        """What tells it from others, in words; of a checkpoint's path the end says most."""
+        checkpoint = self.checkpoint
+        if len(checkpoint) > WIDEST_CHECKPOINT:
+            checkpoint = "..." + checkpoint[3 - WIDEST_CHECKPOINT :]
+        words = [f"{path.rpartition('.')[2]}={_short(value)}" for path, value in self.settings.items()]
+        return " ".join([self.family, self.methods, checkpoint, *words])
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,7 @@ class FrontInput:
         left_out: how many trials are not among them, by reason.
         baselines: exact match in percent, by name.
         apart: the other groups of finished trials, each comparable in itself.
+        others: all trials that ended and are not among the points, with the reason; their objectives may be missing.
         several_devices: those of the points, where their user allowed several.
     """
 
@@ -71,6 +96,7 @@ class FrontInput:
     left_out: Mapping[str, int]
     baselines: Mapping[str, float]
     apart: tuple[tuple[Point, ...], ...] = ()
+    others: tuple[Point, ...] = ()
     several_devices: tuple[str, ...] = ()
 
 
@@ -89,6 +115,8 @@ class FrontResult:
         tuple[Point, ...], ...
     ] = ()  # finished trials on other terms, by group, each with its own front
 
+    others: tuple[Point, ...] = ()  # trials that ended and are not among the points
+
     @property
     def front(self) -> tuple[Point, ...]:
         """The points on the front, best first objective first."""
@@ -98,11 +126,36 @@ class FrontResult:
         return tuple(sorted(on_front, key=lambda point: (sign * point.values[name], point.trial_id)))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat dict per point, the front first; objectives stand under their names."""
-        others = sorted(
+        """Return one flat dict per trial that ended: the front, the other points, then those that are no points.
+
+        Objectives and searched settings stand under their names; None where a trial has none.
+        """
+        beaten = sorted(
             (point for point in self.points if not point.on_front), key=lambda item: item.trial_id
         )
-        return [_row(point) for point in (*self.front, *others)]
+        others = sorted(self.others, key=lambda item: item.trial_id)
+        names = _columns(self)
+        rows = (_row(point) for point in (*self.front, *beaten, *others))
+        return [{name: row.get(name) for name in names} for row in rows]
+
+    @property
+    def warning(self) -> str | None:
+        """Say that models of the front answer no better than who reads no question; None where they do."""
+        best = max(self.baselines.items(), key=lambda item: item[1], default=None)
+        scored = [point for point in self.front if point.em_percent is not None]
+        if best is None or not scored:
+            return None
+        name, value = best
+        low = [point.trial_id for point in scored if float(point.em_percent or 0.0) <= value + SAME_SCORE]
+        if not low:
+            return None
+        who = (
+            "no model of the front beats" if len(low) == len(scored) else f"{', '.join(low)}: not better than"
+        )
+        return (
+            f"{who} the baseline {name!r} (EM {value:.2f}), which reads no question; what helps: more training "
+            "(budget.examples), other learning rates, a pretrained or larger checkpoint"
+        )
 
 
 def finished(records: Iterable[Record], objectives: Sequence["Objective"]) -> list[Record]:
@@ -119,18 +172,30 @@ def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> Fron
     records = tuple(records)
     reasons = (_why_left_out(record, objectives) for record in records)
     left_out = Counter(reason for reason in reasons if reason is not None)
+    unfinished = [
+        replace(_read_point(record, ()), left_out=reason)
+        for record in records
+        if (reason := _why_left_out(record, objectives)) is not None
+    ]
     if not (placeable := finished(records, objectives)):
-        return FrontInput((), dict(sorted(left_out.items())), {})
+        return FrontInput((), dict(sorted(left_out.items())), {}, others=tuple(unfinished))
     main, *others = groups(placeable, objectives)
     for group in others:
         apart = {record.trial_id for record in group.records} - {record.trial_id for record in main.records}
-        left_out[left_out_words(group, main)] += len(apart)
+        reason = left_out_words(group, main)
+        left_out[reason] += len(apart)
+        unfinished += [
+            replace(_read_point(record, objectives), left_out=reason)
+            for record in group.records
+            if record.trial_id in apart
+        ]
     placed, *placed_apart = (_points_of(group, objectives) for group in (main, *others))
     return FrontInput(
         placed,
         dict(sorted(left_out.items())),
         read_inside(main.records[0], _baselines),
         tuple(placed_apart),
+        tuple(unfinished),
         _several_devices(main, objectives),
     )
 
@@ -156,6 +221,7 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
         prediction_note(records),
         _device_note(given.several_devices),
         tuple(_placed(apart, objectives)[0] for apart in given.apart),
+        given.others,
     )
 
 
@@ -226,20 +292,19 @@ def table(result: FrontResult) -> "Table":
     for objective in result.objectives:
         heading = escape(f"{objective.name} [{objective.measured_unit}]")
         front_table.add_column(heading, justify="right")
-    for name in ("family", "methods", "checkpoint", "trial", ""):
-        front_table.add_column(name)
+    for name in ("trial", "recipe", ""):
+        front_table.add_column(name, overflow="fold")
     for point in result.front:
         numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
-        words = [point.family, point.methods, point.checkpoint, point.trial_id]
-        front_table.add_row(
-            *numbers, *(escape(printable(word)) for word in words), "knee" if point.is_knee else ""
-        )
+        words = [escape(printable(word)) for word in (point.trial_id, point.recipe)]
+        front_table.add_row(*numbers, *words, "knee" if point.is_knee else "")
     if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
         front_table.add_section()
         for name, value in result.baselines.items():
             cells = [format_value(value) if item.name == "em_percent" else "" for item in result.objectives]
-            front_table.add_row(*cells, "baseline", name, style="dim")
-    notes = (summary(result), result.prediction_note, result.device_note)
+            front_table.add_row(*cells, "", f"baseline: {name}", style="dim")
+    warning = None if result.warning is None else f"warning: {result.warning}"
+    notes = (summary(result), warning, result.prediction_note, result.device_note)
     front_table.caption = "\n".join(filter(None, notes))
     return front_table
 
@@ -256,7 +321,7 @@ def format_value(value: float) -> str:
 
 
 def write_csv(result: FrontResult, path: Path) -> None:
-    """Write all points, the front first, with their marks."""
+    """Write all trials that ended, the front first, with their marks and searched settings."""
     with (
         files.written_file(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -271,15 +336,24 @@ def write_parquet(result: FrontResult, path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    texts = ("trial_id", "family", "head", "methods", "checkpoint", "artifact")
+    rows = result.rows()
+    texts = ("trial_id", "family", "head", "methods", "checkpoint", "artifact", "status", "left_out")
     flags = ("on_front", "is_knee")
     kinds: dict[str, Callable[[], Any]] = dict.fromkeys(_columns(result), pyarrow.float64)
     kinds |= (
         dict.fromkeys(texts, pyarrow.string) | dict.fromkeys(flags, pyarrow.bool_) | {"seed": pyarrow.int64}
     )
+    # A setting may be a number in one trial and a word in another: then all are written as text.
+    for name in {name for point in (*result.points, *result.others) for name in point.settings}:
+        values = {type(row[name]) for row in rows if row[name] is not None}
+        if values <= {bool}:
+            kinds[name] = pyarrow.bool_
+        elif not values <= {int, float}:
+            kinds[name] = pyarrow.string
+            rows = [{**row, name: None if row[name] is None else str(row[name])} for row in rows]
     schema = pyarrow.schema([(name, kinds[name]()) for name in _columns(result)])
     with files.written_file(path) as temporary:
-        parquet.write_table(pyarrow.Table.from_pylist(result.rows(), schema=schema), temporary)
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), temporary)
 
 
 def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | None:
@@ -292,7 +366,11 @@ def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | No
 
 
 def _points_of(group: Group, objectives: Sequence["Objective"]) -> tuple[Point, ...]:
-    return tuple(read_inside(record, lambda record: _point(record, objectives)) for record in group.records)
+    return tuple(_read_point(record, objectives) for record in group.records)
+
+
+def _read_point(record: Record, objectives: Sequence["Objective"]) -> Point:
+    return read_inside(record, lambda record: _point(record, objectives))
 
 
 def _placed(members: tuple[Point, ...], objectives: Sequence["Objective"]) -> tuple[tuple[Point, ...], float]:
@@ -329,6 +407,7 @@ def _baselines(record: Record) -> dict[str, float]:
 
 
 def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
+    found = (record.quality or {}).get("em_percent")
     model = record.config["model"]
     return Point(
         trial_id=record.trial_id,
@@ -342,7 +421,25 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         memory_batch8_mb=_megabytes(record, "memory_batch8_mb"),
         seconds=record.seconds,
         artifact=record.artifact,
+        em_percent=None if found is None else float(found),
+        status=record.status,
+        settings=_settings(record),
     )
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """Return what the sweep searched of a recipe, by path; an id of the space is its path, which may be numbered."""
+    settings = {}
+    for identity in record.assignment:
+        path, _, number = identity.rpartition(".")
+        path = path if number.isdecimal() and path else identity
+        if path in OF_A_POINT:
+            continue
+        value: Any = record.config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        settings[path] = value
+    return settings
 
 
 def _megabytes(record: Record, name: str) -> float | None:
@@ -351,15 +448,20 @@ def _megabytes(record: Record, name: str) -> float | None:
 
 
 def _marked(point: Point, *, on_front: bool, is_knee: bool) -> Point:
-    return Point(**{**vars(point), "on_front": on_front, "is_knee": is_knee})
+    return replace(point, on_front=on_front, is_knee=is_knee)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _row(point: Point) -> dict[str, Any]:
-    row = {name: value for name, value in vars(point).items() if name != "values"}
-    return {**row, **point.values}
+    row = {name: value for name, value in vars(point).items() if name not in GROUPED}
+    return {**row, **point.settings, **point.values}
 
 
 def _columns(result: FrontResult) -> list[str]:
     names = [item.name for item in result.objectives]
-    rest = [name for name in Point.__dataclass_fields__ if name not in ("values", "trial_id", *names)]
-    return ["trial_id", *names, *rest]
+    rest = [name for name in Point.__dataclass_fields__ if name not in (*GROUPED, "trial_id", *names)]
+    settings = {name for point in (*result.points, *result.others) for name in point.settings}
+    return ["trial_id", *names, *rest, *sorted(settings)]

@@ -26,7 +26,7 @@ from sweeps.node_report import NodeReport, Request, look
 from sweeps.place import NODE_DIGITS, Place, default_cache_dir
 from sweeps.preflight import Preflight
 from sweeps.shared_storage import DRIVER, Exchange, Words
-from sweeps.spec import SweepSpec
+from sweeps.spec import Resources, SweepSpec
 
 REACH_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # the first import of torch from a network file system takes its time
@@ -52,7 +52,7 @@ def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
         paths=named_paths(spec),
         folders={RUN_FOLDER: str(folder), CACHE_FOLDER: str(default_cache_dir())},
     )
-    wanted = {"CPU": spec.resources.cpus_per_trial, "GPU": spec.resources.least_gpus}
+    wanted = wanted_by(spec.resources)
     if place.address is None and spec.resources.is_auto and spec.resources.gpu_memory_gb is None:
         # In a process of its own, which the task is: this one is to hold no context on the GPU.
         reports = ask_nodes(plan.request(looks_at_device=True), wanted=wanted)
@@ -106,7 +106,7 @@ def ask_nodes(
     remote = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(look)
     asked: dict[Any, NodeReport] = {}
     for node in live_nodes():
-        name, holds_trials = node["NodeID"][:NODE_DIGITS], _can_hold(node, wanted)
+        name, holds_trials = node["NodeID"][:NODE_DIGITS], can_hold(node, wanted)
         words = str(exchange.folder) if exchange is not None else None
         to_it = replace(request, words=words, node=name) if holds_trials else Request()
         pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -161,13 +161,19 @@ def live_nodes() -> list[Node]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def wanted_by(resources: Resources) -> dict[str, float]:
+    """Return resource -> how much of it a trial occupies, at least."""
+    return {"CPU": resources.cpus_per_trial, "GPU": resources.least_gpus}
+
+
+def can_hold(node: Node, wanted: Mapping[str, float]) -> bool:
+    """Tell whether a node has what a trial occupies, by resource."""
+    return all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items())
+
+
 def _own_report(request: Request) -> NodeReport:
     """Return the report of this process, whose machine runs no trial by itself."""
     return preflight.as_report(look(asdict(request)), NodeReport(DRIVER, holds_trials=False))
-
-
-def _can_hold(node: Node, wanted: Mapping[str, float]) -> bool:
-    return all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items())
 
 
 def _answer(reference: Any, asked: NodeReport, exchange: Exchange | None) -> NodeReport:

@@ -145,6 +145,7 @@ def _hover(result: FrontResult, point: Point) -> str:
     ]
     words = [
         f"{point.family}, {point.methods}, {point.checkpoint}",
+        *(f"{name}: {value}" for name, value in point.settings.items()),
         f"seed {point.seed}",
         f"{point.seconds:.0f} s",
     ]

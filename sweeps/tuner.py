@@ -53,6 +53,8 @@ DECISIONS = (  # of Ray's schedulers: the methods that Ray calls
     "choose_trial_to_run",
 )
 Value = TypeVar("Value")
+ROOM_MINUTES = 20.0  # for a cluster to add its first node that can hold a trial: clouds take 3 to 10
+ROOM_LOOK_SECONDS = 5.0
 RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
 
@@ -171,17 +173,61 @@ def _error_of(trial: Any) -> str:
 class _Fault(tune.Stopper):
     """Ray asks here whether everything must end at once."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+    def __init__(self, driver: Driver, room: "Room | None" = None) -> None:
+        self.driver, self.room = driver, room
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        if self.room is not None:
+            _told(self.driver, self.room.look)
         return self.driver.fault is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class Room:
+    """Waits for the first node of a cluster that can hold a trial: one without any may be about to grow, or never will.
+
+    Args:
+        driver: told when the wait is over in vain.
+        wanted: resource -> how much of it a trial occupies.
+    """
+
+    def __init__(self, driver: Driver, wanted: Mapping[str, float]) -> None:
+        self._driver, self._wanted = driver, wanted
+        self._since = self._looked = time.monotonic()
+        self._is_there = self._can_be_held()
+        if not self._is_there:
+            driver.console.note(
+                f"no node of the cluster can hold a trial ({self._words()}); waiting for it to add one, at most "
+                f"{ROOM_MINUTES:g} min"
+            )
+
+    def look(self) -> None:
+        """Look at the nodes, every few seconds while there is no room.
+
+        Raises:
+            ConfigError: there has been none for too long.
+        """
+        now = time.monotonic()
+        if self._is_there or now - self._looked < ROOM_LOOK_SECONDS:
+            return
+        self._looked, self._is_there = now, self._can_be_held()
+        if not self._is_there and now - self._since > 60 * ROOM_MINUTES:
+            raise ConfigError(
+                f"resources: found {self._words()} for each trial, which no node of the cluster has offered for "
+                f"{ROOM_MINUTES:g} min; allowed: what one of its nodes has. Trials that ended are kept, others go on "
+                "with --resume"
+            )
+
+    def _can_be_held(self) -> bool:
+        return any(nodes.can_hold(node, self._wanted) for node in nodes.live_nodes())
+
+    def _words(self) -> str:
+        return ", ".join(f"{amount:g} {name}" for name, amount in self._wanted.items() if amount)
 
 
 def _told(driver: Driver, event: Callable[..., Value], *args: Any, **named: Any) -> Value | None:
@@ -347,7 +393,8 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
         if spec.resources.is_auto:
             driver.place = _placement(spec, driver.folder)
         with _signals_end(driver):
-            _fit(spec, driver, concurrent=concurrent)
+            room = None if place.address is None else Room(driver, nodes.wanted_by(spec.resources))
+            _fit(spec, driver, concurrent=concurrent, room=room)
     finally:
         ray.shutdown()
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
@@ -395,7 +442,7 @@ def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGro
     return of_task
 
 
-def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
+def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int, room: Room | None) -> None:
     files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)  # of an earlier start
     minutes = spec.budget.time_minutes
     tuner = tune.Tuner(
@@ -412,7 +459,7 @@ def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int) -> None:
             name=RAY_FOLDER,
             storage_path=str(driver.folder),
             callbacks=[_Events(driver)],
-            stop=_Fault(driver),
+            stop=_Fault(driver, room),
             verbose=0,
         ),
     )

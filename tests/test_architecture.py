@@ -31,6 +31,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.spec",
     "sweeps.space",
     "sweeps.known_recipes",
+    "sweeps.comparability",
     "sweeps.front",
     "sweeps.volume",
     "sweeps.curves",

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, QaError
-from sweeps import references
-from sweeps.commands.planning import print_lines, show_data, words
+from sweeps import readiness, references
+from sweeps.commands.planning import print_lines, remarks, show_data, words
 from sweeps.data_checks import look_at_data
 from sweeps.estimate import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
 from sweeps.forecast import MemoryForecast
@@ -48,9 +48,11 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
 
     space = compile_space(spec)
     scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
+    readiness.check(spec, space, cache_dir=default_cache_dir())
     report = look_at_data(spec, space, cache_dir=default_cache_dir())
     _print_search(spec, space, scheduler)
     show_data(report)
+    print_lines("notes", remarks(spec))
     cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
     trial_hours, notes = _calibrated(spec, cells) if calibrate else ({}, [])
     forecast = MemoryForecast.of(spec)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
-from sweeps import references
+from sweeps import readiness, references
 from sweeps.data_checks import DataReport, look_at_data
 from sweeps.masking import printable
 from sweeps.place import default_cache_dir
@@ -20,8 +20,10 @@ AS_IT_IS: Mapping[str, Any] = {"break_long_words": False, "break_on_hyphens": Fa
 def validate(spec: SweepSpec) -> int:
     """Check the space, read the data and find the references; print what is legal and what is dropped."""
     space = compile_space(spec)
+    readiness.check(spec, space, cache_dir=default_cache_dir())
     report = look_at_data(spec, space, cache_dir=default_cache_dir())
     print(f"{spec.name}: valid")
+    print_lines("notes", remarks(spec))
     show_data(report)
     found = references.find(spec, space)
     references.resolved(spec, found)
@@ -29,6 +31,17 @@ def validate(spec: SweepSpec) -> int:
     print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
     print(f"legal combinations: {len(space.legal)}, dropped: {len(space.dropped)}")
     return 0
+
+
+def remarks(spec: SweepSpec) -> list[str]:
+    """Return what is allowed and might surprise."""
+    if spec.scheduler.name == "asha" and len(spec.objectives) > 1:
+        first, *others = (objective.name for objective in spec.objectives)
+        return [
+            f"scheduler asha stops trials by {first} alone; {', '.join(others)}: measured and on the front, but what a "
+            "front would keep for it can be stopped (pareto_asha looks at all objectives)"
+        ]
+    return []
 
 
 def show_data(report: DataReport) -> None:

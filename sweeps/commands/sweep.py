@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from qa_core import files
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, DataError
-from sweeps import journal, references
-from sweeps.commands.planning import print_lines, show_data
+from sweeps import journal, readiness, references
+from sweeps.commands.planning import print_lines, remarks, show_data
 from sweeps.console import SweepConsole
 from sweeps.data_checks import look_at_data
 from sweeps.masking import MASK, masked_text
@@ -25,6 +25,7 @@ from sweeps.spec import SweepSpec
 if TYPE_CHECKING:
     from sweeps.front import FrontResult
     from sweeps.journal import Past
+    from sweeps.records import Record
     from sweeps.tracking import Tracker
     from sweeps.tuner import SweepOutcome
 
@@ -64,6 +65,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     past = _past(spec, target.folder) if resume else None
     if past is None:
         journal.check_free(target.folder)
+    readiness.check(spec, space, cache_dir=default_cache_dir(), is_cluster=target.address is not None)
     report = look_at_data(spec, space, cache_dir=files.check_writable(default_cache_dir()))
     found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
     reference_lines = references.lines(spec, found)
@@ -80,6 +82,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     tracking = _tracking(target, past)
     show_data(report)
     print_lines("references", reference_lines)
+    print_lines("notes", remarks(spec))
     tracker = Tracker.start(
         spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
     )
@@ -116,13 +119,23 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
         else:  # refused before its first trial
             tracker.withdraw()
     show(outcome, written, tracker)
-    if outcome.ended_by is not None:
-        print(f"the sweep ended early: {outcome.ended_by}")
-    if outcome.unfinished or outcome.ended_by is not None:
-        print(f"{outcome.unfinished} trials are unfinished; go on with: {_resume_command(target.folder)}")
+    _tell_what_is_left(outcome, spec.budget.trials)
     if outcome.ended_by == INTERRUPTED:
         return EXIT_INTERRUPTED
     return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
+
+
+def _tell_what_is_left(outcome: "SweepOutcome", trials: int) -> None:
+    """Say why the sweep ended early, what has not run, and how it goes on; nothing, where there is nothing left."""
+    if outcome.ended_by is not None:
+        print(f"the sweep ended early: {outcome.ended_by}")
+    not_begun = trials - sum(outcome.counts.values()) - outcome.unfinished if outcome.ended_by else 0
+    left = {"unfinished": outcome.unfinished, "of the budget not begun": max(0, not_begun)}
+    if any(left.values()):
+        named = " and ".join(f"{count} trials are {what}" for what, count in left.items() if count)
+        failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
+        after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
+        print(f"{named}; go on{after} with: {_resume_command(outcome.folder)}")
 
 
 def _resume_command(folder: Path) -> str:
@@ -153,12 +166,29 @@ def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
         )
     objectives = [objective.name for objective in spec.objectives]
     for trial in past.trials:
+        _check_objectives(trial.record, objectives, folder)
         try:
             from_dict(RunConfig, trial.recipe)
             for report in (*trial.curve, *(trial.record.curve if trial.record else ())):
                 check_report(report, objectives)
         except (ConfigError, DataError) as error:
             raise DataError(f"{folder / JOURNAL_FILE}: trial {trial.trial_id}: {error}") from error
+
+
+def _check_objectives(record: "Record | None", objectives: Sequence[str], folder: Path) -> None:
+    """Refuse a finished trial that lacks an objective of the sweep; raises DataError."""
+    from sweeps.records import RECORDS_FILE
+    from sweeps.spec import SPEC_FILE
+
+    if record is None or record.status != "ok":
+        return
+    missing = [name for name in objectives if (record.objectives or {}).get(name) is None]
+    if missing:
+        raise DataError(
+            f"{folder / RECORDS_FILE}: trial {record.trial_id}: objectives: found "
+            f"{', '.join(record.objectives or {}) or 'none'}; {', '.join(missing)} of {folder / SPEC_FILE} is missing; "
+            "allowed: the objectives with which the sweep was begun, or another sweep with --out"
+        )
 
 
 def _check_terms(

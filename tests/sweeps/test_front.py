@@ -80,8 +80,31 @@ MIXED = [
 ]
 
 
-def text_of(result: FrontResult) -> str:
-    console = Console(width=140, record=True, file=StringIO())
+SEARCHED = record(
+    "t8",
+    9,
+    0.9,
+    assignment={
+        "model.family": "bert",
+        "methods": "static_prune+distill+quantize",
+        "train.learning_rate.2": 0.00321,
+        "methods.quantize.bits": 4,
+        "model.options.attention": "dot",
+    },
+    config={
+        "model": {
+            "family": "bert",
+            "checkpoint": "/home/somebody/models/pretrained/minilm-l6-bert",
+            "options": {"attention": "dot"},
+        },
+        "methods": {"static_prune": {}, "distill": {}, "quantize": {"bits": 4}},
+        "train": {"learning_rate": 0.00321},
+    },
+)
+
+
+def text_of(result: FrontResult, width: int = 140) -> str:
+    console = Console(width=width, record=True, file=StringIO())
     console.print(table(result))
     return console.export_text()
 
@@ -290,8 +313,11 @@ def test_a_trial_is_choosable_when_it_is_on_the_front_or_the_best_under_some_lim
 
 def test_rows_hold_every_point_front_first_with_objectives_by_name() -> None:
     rows = compute_front(MIXED, BOTH).rows()
-    assert [row["trial_id"] for row in rows] == ["t0", "t1", "t4", "t2"]
-    assert [row["on_front"] for row in rows] == [True, True, True, False]
+    assert [row["trial_id"] for row in rows] == ["t0", "t1", "t4", "t2", "t3", "t5", "t6", "t7"]
+    assert [row["on_front"] for row in rows] == [True, True, True, False, *[False] * 4]
+    assert [row["status"] for row in rows] == ["ok"] * 4 + ["stopped", "failed", "stopped", "oom"]
+    assert [row["left_out"] for row in rows] == [None] * 4 + ["stopped", "failed", "stopped", "oom"]
+    assert (rows[4]["em_percent"], rows[4]["family"]) == (None, "bert")
     assert (rows[1]["em_percent"], rows[1]["memory_mb"], rows[1]["family"]) == (50, 2, "lstm")
 
 
@@ -311,11 +337,11 @@ def test_the_table_shows_the_front_units_knee_baselines_and_what_was_left_out() 
 def test_a_sweep_without_finished_trials_has_an_empty_table() -> None:
     result = compute_front([ended("t0", "failed")], BOTH)
     assert "Front: 0 of 0 finished trials" in text_of(result)
-    assert result.rows() == []
+    assert [(row["trial_id"], row["status"]) for row in result.rows()] == [("t0", "failed")]
 
 
 def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
-    result = compute_front(MIXED, BOTH)
+    result = compute_front([*MIXED, SEARCHED], BOTH)
     write_csv(result, tmp_path / "front.csv")
     write_parquet(result, tmp_path / "front.parquet")
     with (tmp_path / "front.csv").open(newline="") as file:
@@ -326,6 +352,11 @@ def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
         {key: str(value) if value is not None else "" for key, value in row.items()} for row in result.rows()
     ] == [{name: text[name] for name in row} for text, row in zip(texts, result.rows(), strict=True)]
     assert list(texts[0])[:3] == ["trial_id", "em_percent", "memory_mb"]
+    (searched,) = [row for row in typed if row["trial_id"] == "t8"]
+    assert searched["train.learning_rate"] == 0.00321
+    assert searched["methods.quantize.bits"] == 4
+    assert searched["model.options.attention"] == "dot"
+    assert next(row for row in texts if row["trial_id"] == "t3")["status"] == "stopped"
 
 
 def test_an_empty_front_can_be_written(tmp_path: Path) -> None:
@@ -336,6 +367,46 @@ def test_an_empty_front_can_be_written(tmp_path: Path) -> None:
     plots.write_png(result, tmp_path / "front.png")
     assert (tmp_path / "front.csv").read_text().startswith("trial_id,em_percent,memory_mb,family")
     assert parquet.read_table(tmp_path / "front.parquet").num_rows == 0
+
+
+def test_at_80_columns_the_table_tells_recipes_apart_that_differ_in_a_setting_alone() -> None:
+    other = replace(SEARCHED, trial_id="t9", config={**SEARCHED.config, "train": {"learning_rate": 0.00987}})
+    text = text_of(compute_front([SEARCHED, other], BOTH), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.replace("│", " ").replace("┃", " ").split())
+    for part in ("learning_rate=0.00321", "learning_rate=0.00987", "static_prune+distill+quantize", "bits=4"):
+        assert part in words
+    assert "minilm-l6-bert" in words
+    assert "/home/somebody" not in words
+
+
+def test_the_plot_names_the_searched_settings(tmp_path: Path) -> None:
+    plots.write_html(compute_front([SEARCHED], BOTH), tmp_path / "front.html")
+    assert "train.learning_rate: 0.00321" in (tmp_path / "front.html").read_text()
+
+
+# A front that is no success
+
+
+def test_a_front_that_no_model_lifts_above_the_best_baseline_is_not_called_a_success() -> None:
+    """As on SQuAD v2.0, where a reader that never answers has the score of "no answer to anything"."""
+    quality = {"baseline_no_answer_em_percent": 51.47, "baseline_first_span_em_percent": 2.5}
+    never = [
+        record(f"t{index}", 51.47, 9 - index, quality={**quality, "em_percent": 51.47}) for index in range(2)
+    ]
+    result = compute_front(never, BOTH)
+    assert result.warning is not None
+    assert result.warning.startswith(
+        "no model of the front beats the baseline 'no answer to anything' (EM 51.47), which reads no question; what "
+        "helps: more training (budget.examples)"
+    )
+    assert "warning: no model of the front beats" in " ".join(text_of(result).split())
+    reads = record("t5", 60.0, 9.5, quality={**quality, "em_percent": 60.0})
+    some = compute_front([*never, reads], BOTH).warning
+    assert some is not None
+    assert some.startswith("t1: not better than the baseline")
+    assert compute_front([reads], BOTH).warning is None
+    assert compute_front([], BOTH).warning is None
 
 
 # Memory that was not as predicted

@@ -13,7 +13,7 @@ import ray
 import yaml
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps import preflight, records, tuner
+from sweeps import nodes, preflight, records, tuner
 from sweeps.commands.sweep import write_front
 from sweeps.console import SweepConsole
 from sweeps.forecast import MemoryForecast
@@ -26,6 +26,7 @@ from sweeps.space import compile_space
 from sweeps.spec import load_spec
 from sweeps.tracking import Tracker
 from sweeps.tuner import (
+    Room,
     _Events,
     _placement,
     concurrent_trials,
@@ -508,3 +509,43 @@ def test_one_machine_is_asked_for_its_gpus_where_shares_are_found(
     spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto"})
     with pytest.raises(ConfigError, match=r"Ray offers GPUs there and torch .* sees none"):
         run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
+
+
+class _Nodes:
+    """Stands for the nodes of a cluster, and for the clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.resources: dict[str, float] = {"CPU": 4.0}
+        self.now = 0.0
+        monkeypatch.setattr(nodes, "live_nodes", lambda: [{"Resources": self.resources}])
+        monkeypatch.setattr(tuner.time, "monotonic", lambda: self.now)
+
+
+def test_a_cluster_that_never_offers_what_a_trial_asks_for_is_waited_for_with_a_word_and_for_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, driver = _Nodes(monkeypatch), SimpleNamespace(console=_Told())
+    room = Room(driver, {"CPU": 1.0, "GPU": 1.0})
+    (note,) = driver.console.named("note")
+    assert note[0].startswith(
+        "no node of the cluster can hold a trial (1 CPU, 1 GPU); waiting for it to add one"
+    )
+    cluster.now = 60 * tuner.ROOM_MINUTES - 1
+    room.look()
+    cluster.now += 30
+    with pytest.raises(
+        ConfigError, match=r"resources: found 1 CPU, 1 GPU for each trial, which no node .* --resume"
+    ):
+        room.look()
+
+
+def test_a_cluster_that_grows_or_has_room_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, driver = _Nodes(monkeypatch), SimpleNamespace(console=_Told())
+    room = Room(driver, {"CPU": 1.0, "GPU": 1.0})
+    cluster.resources["GPU"], cluster.now = 1.0, 600.0
+    room.look()
+    cluster.resources, cluster.now = {}, 60 * tuner.ROOM_MINUTES + 600  # between two nodes
+    room.look()
+    driver = SimpleNamespace(console=_Told())
+    Room(driver, {"CPU": 0.0, "GPU": 0.0})
+    assert driver.console.named("note") == []

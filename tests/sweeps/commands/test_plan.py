@@ -46,16 +46,16 @@ def test_the_plan_predicts_memory_by_family_methods_and_checkpoint(
     assert lines[-1].startswith("hours: not estimated; --calibrate")
 
 
-def test_the_plan_says_why_a_checkpoint_is_not_predicted(
+def test_a_checkpoint_that_is_not_there_is_said_once_and_nothing_is_planned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = str(tmp_path / "of a long name that leaves no room in a table of a hundred columns")
     bert = ["--set", "space=[]", "--set", "recipe.model.family=bert"]
-    lines = plan_of(capsys, *bert, "--set", f"recipe.model.checkpoint={absent}", "--max-memory-mb", "4")
-    (row,) = [line.split() for line in lines if line.startswith("  bert") and "?" in line]
-    assert (row[1], row[-2:]) == ("full", ["?", "?"])
-    assert "not predicted:" in lines
-    assert "no such file or folder" in " ".join(lines)
+    for command in ("plan", "validate"):
+        assert cli.main([command, *bert, "--set", f"recipe.model.checkpoint={absent}"]) == 2
+        shown = capsys.readouterr()
+        assert shown.err.count("no such file or folder") == 1
+        assert shown.out == ""
 
 
 def test_hours_and_money_follow_from_timed_steps(

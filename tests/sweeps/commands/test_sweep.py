@@ -31,6 +31,7 @@ class FakeTuner(types.ModuleType):
 
     INTERRUPTED = "interrupted"
     ended_by: str | None = None
+    unfinished = 2
 
     def __init__(self, ends: BaseException | Counter[str]) -> None:
         super().__init__("sweeps.tuner")
@@ -53,7 +54,7 @@ class FakeTuner(types.ModuleType):
             counts=self.ends,
             front=front,
             seconds=1.0,
-            unfinished=2,
+            unfinished=self.unfinished,
             spent_examples=77,
             ended_by=self.ended_by,
         )
@@ -193,6 +194,40 @@ def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
     assert "Front: 2 of" in shown
 
 
+@pytest.mark.parametrize(
+    ("ends", "unfinished", "expected"),
+    [
+        (
+            Counter(failed=5),
+            0,
+            "19 trials are of the budget not begun; go on once the cause is mended with: ",
+        ),
+        (
+            Counter(ok=3, failed=5),
+            2,
+            "2 trials are unfinished and 14 trials are of the budget not begun; go on with: ",
+        ),
+        (Counter(failed=24), 0, None),
+    ],
+)
+def test_after_an_early_end_it_is_said_what_has_not_run_and_nothing_where_nothing_is_left(
+    ends: Counter[str],
+    unfinished: int,
+    expected: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(FakeTuner, "ended_by", "5 trials in a row failed alike: RuntimeError: x")
+    monkeypatch.setattr(FakeTuner, "unfinished", unfinished)
+    assert run_with(monkeypatch, ends, "--out", str(tmp_path / "a"))[0] == 3
+    shown = capsys.readouterr().out
+    assert ("--resume" in shown) == (expected is not None)
+    assert "0 trials" not in shown
+    if expected is not None:
+        assert f"{expected}qa-sweep run --resume {tmp_path / 'a'}" in shown
+
+
 def begun_sweep(folder: Path) -> Path:
     """Return a folder with the settings of the quickstart and two trials of it, one ended."""
     folder.mkdir()
@@ -329,6 +364,34 @@ def test_a_sweep_cannot_be_resumed_as_another_one(
     code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *changes)
     assert (code, tuner.calls, tracker.calls) == (2, [], [])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objectives", [{}, {"memory_mb": 1.0}])
+def test_a_finished_trial_without_an_objective_of_the_sweep_is_refused_with_both_and_a_way_on(
+    objectives: dict[str, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = begun_sweep(tmp_path / "a")
+    append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0000", objectives=objectives))
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder))
+    assert (code, tuner.calls, tracker.calls) == (2, [], [])
+    shown = capsys.readouterr().err
+    assert f"trial t0000: objectives: found {', '.join(objectives) or 'none'}; em_percent" in shown
+    assert "--out" in shown
+    assert cli.main(["front", str(folder)]) == 0
+
+
+def test_a_scheduler_that_looks_at_one_of_two_objectives_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--set", "scheduler.name=asha", "--set", "scheduler.options={grace_examples: 2400, eta: 3}"]
+    assert cli.main(["validate", *SMALL, *options]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "scheduler asha stops trials by em_percent alone; memory_mb: measured and on the front" in shown
+    assert cli.main(["validate", *SMALL]) == 0
+    assert "asha stops trials by" not in capsys.readouterr().out
 
 
 def test_a_dry_run_shows_the_plan_and_starts_nothing(
