@@ -30,7 +30,7 @@ def panics_refused() -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rpartition(": ")[2]  # what it says last is the cause
         raise ConfigError(f"the tokenizer cannot be used: its library panicked: {reason}") from error
 
 
