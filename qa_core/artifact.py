@@ -220,7 +220,8 @@ def load_plain(folder: Path, family: Family) -> LoadedArtifact:
 
     Raises:
         ArtifactError: a file is missing or altered.
-        ConfigError: the artifact is of another family or head, or its weights are compressed.
+        ConfigError: the artifact is of another family or head, was trained with other options, or its weights are
+            compressed.
     """
     loaded = load(folder)
     _check_plain(folder, loaded.manifest, family)
@@ -250,6 +251,19 @@ def _check_plain(folder: Path, manifest: Mapping[str, Any], family: Family) -> N
             f"model.checkpoint: {str(folder)!r} is compressed ({', '.join(manifest['forms'])}); allowed: an "
             "artifact with plain weights"
         )
+    _check_options(folder, family)
+
+
+def _check_options(folder: Path, family: Family) -> None:
+    """Refuse options beside an artifact that it was not trained with: they would change nothing."""
+    trained = _read_recipe(folder / RECIPE).model.options
+    for name, value in family.model.options.items():
+        found = trained.get(name, getattr(type(family.options)(), name))
+        if value != found:
+            raise ConfigError(
+                f"model.options.{name}: found {value!r}; allowed: {found!r}, with which the artifact {str(folder)!r} "
+                "was trained, or none"
+            )
 
 
 def copy(folder: Path, to: Path) -> None:

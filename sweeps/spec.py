@@ -121,10 +121,14 @@ class SchedulerSpec(_Section):
 
 
 class Budget(_Section):
-    """How much the sweep may spend: trials, and `examples_seen` by each trial that is not stopped."""
+    """How much the sweep may spend: trials, and `examples_seen` by each trial that is not stopped.
+
+    With `examples: 0` nothing is trained: an artifact that `model.checkpoint` names is stored in other forms, and each
+    is loaded back, scored and measured. There are no rungs then.
+    """
 
     trials: PositiveInt
-    examples: PositiveInt
+    examples: Annotated[int, Field(strict=True, ge=0)]
     concurrent: PositiveInt | None = None  # None: as many as the resources hold
     time_minutes: Annotated[float, Field(gt=0)] | None = None
     max_memory_mb: Annotated[float, Field(gt=0)] | None = (

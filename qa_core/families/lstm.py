@@ -90,7 +90,9 @@ class Lstm(Family):
         """
         if self.study is not None:
             self._check_lengths(data)
-        return {"vectors": self._look_up(tokenizer, cache_dir)} if self._reads_file else {}
+        if not self._reads_file or not self.is_preset:  # an artifact has its vectors
+            return {}
+        return {"vectors": self._look_up(tokenizer, cache_dir)}
 
     def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
         """Build a preset's network; its weights are random but for vectors from a file, see `Family.build`."""

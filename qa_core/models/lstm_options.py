@@ -5,7 +5,7 @@ keep of the study and what they correct is said in `qa_core/families/lstm.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from qa_core.errors import ConfigError, unknown
 
@@ -72,12 +72,15 @@ class LstmOptions:
 
 
 def refuse_idle_options(options: LstmOptions, checkpoint: str) -> None:
-    """Refuse what would change nothing: the record would name a setting that did not act; raises ConfigError."""
+    """Refuse what would change nothing: the record would name a setting that did not act; raises ConfigError.
+
+    Those of an artifact are compared with what it was trained with when it is read (`qa_core/artifact.py`).
+    """
     study = STUDY_MODELS.get(checkpoint)
     idle = dict.fromkeys(OF_STUDY, "model1 to model4")
-    if checkpoint not in PRESETS:  # an artifact has its own
-        idle = {item.name: "a preset" for item in fields(options)}
-    elif study is not None:
+    if checkpoint not in PRESETS:
+        return
+    if study is not None:
         idle = dict.fromkeys(OF_POINTER, "micro, tiny and mini")
         if study.attention != "self":
             idle["see_question"] = "model4"

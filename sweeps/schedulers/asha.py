@@ -63,8 +63,10 @@ class Asha(Scheduler):
 
         Ray keeps no rungs across sessions and has no way to fill them: the history goes into its bracket directly.
         """
-        from ray.tune.schedulers import AsyncHyperBandScheduler
+        from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
+        if max_examples == 0:  # nothing is trained, and there is no rung; Ray's ASHA takes no such budget
+            return FIFOScheduler()
         objective = objectives[0]
         scheduler = AsyncHyperBandScheduler(
             time_attr=TIME_ATTRIBUTE,

@@ -69,11 +69,13 @@ class Scheduler(ABC):
 
 
 def geometric_rungs(grace_examples: int, eta: float, max_examples: int) -> tuple[int, ...]:
-    """Return grace * eta^k below the budget, rounded up to whole examples.
+    """Return grace * eta^k below the budget, rounded up to whole examples; none where nothing is trained.
 
     Raises:
         ConfigError: the first rung does not lie below the budget, or there are too many.
     """
+    if max_examples == 0:
+        return ()
     if grace_examples >= max_examples:
         raise ConfigError(
             f"scheduler.options.grace_examples: found {grace_examples}; allowed: below "

@@ -312,13 +312,6 @@ def test_an_unknown_attention_is_refused_with_the_known_ones() -> None:
         ("model1", "exact_match", True, r"exact_match: found True"),
         ("model3", "see_question", False, r"see_question: found False.*only with model4"),
         ("tiny", "buckets", 100, r"buckets: found 100.*vectors 'random'.*only with vectors: hashed"),
-        (
-            "./a/folder",
-            "attention",
-            "dot",
-            r"attention: found 'dot', which changes nothing.*only with a preset",
-        ),
-        ("./a/folder", "vectors", "hashed", r"vectors: found 'hashed'.*only with a preset"),
         ("tiny", "hidden_size", 0, r"hidden_size: found 0; allowed: an integer above 0"),
         ("model2", "head_dropout", 1.0, r"head_dropout: found 1\.0; allowed: 0 <= share < 1"),
     ],
