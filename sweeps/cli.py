@@ -174,13 +174,22 @@ def front(
 @app.command()
 def export(
     run_dir: RunFolder,
-    max_memory_mb: Annotated[float, typer.Option(help="Memory that the model may need, in 10^6 bytes.")],
     to: Annotated[Path, typer.Option(help="The folder to write; must not exist.")],
+    max_memory_mb: Annotated[
+        str | None, typer.Option(help="Short for --max memory_mb=MB: for one window, in 10^6 bytes.")
+    ] = None,
+    max_: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="FIELD=VALUE", help="Limit on any cost; several are met together."),
+    ] = None,
+    trial: Annotated[str | None, typer.Option(metavar="ID", help="The trial to copy instead.")] = None,
 ) -> int:
-    """Copy the best model that fits a memory budget."""
+    """Copy the best model within limits on what it costs."""
+    from sweeps.choosing import read_limits
     from sweeps.commands import results
 
-    return results.export(run_dir, max_memory_mb=max_memory_mb, to=to)
+    memory = [] if max_memory_mb is None else [f"memory_mb={max_memory_mb}"]
+    return results.export(run_dir, limits=read_limits([*memory, *(max_ or [])]), trial=trial, to=to)
 
 
 @app.command()

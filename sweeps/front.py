@@ -6,7 +6,6 @@ Only finished, full-budget trials are points; what is left out is counted by rea
 """
 
 import csv
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import numpy as np
 
 from qa_core import files
 from sweeps import pareto
+from sweeps.choosing import best_within_some_limit, known_costs
 from sweeps.comparability import ALLOWED, Group, device_for, groups, left_out_words
 from sweeps.masking import printable
 from sweeps.objectives import measure
@@ -35,7 +35,7 @@ BASELINES = {
 FULL_FINE_TUNING = "full"
 SAME_SCORE = 1e-9  # percent: nearer scores are equal
 WIDEST_CHECKPOINT = 28  # characters in a table
-GROUPED = ("values", "settings")  # fields of a point that are several columns
+GROUPED = ("values", "settings", "costs")  # fields of a point that are several columns
 OF_A_POINT = (
     "model.family",
     "model.head",
@@ -65,6 +65,7 @@ class Point:
     em_percent: float | None = None  # objective or not
     status: str = "ok"  # of its record
     left_out: str | None = None  # why it is not compared with the points of the front; None: it is
+    costs: Mapping[str, float] = field(default_factory=dict)  # by objective, in its unit: what can be limited
     settings: Mapping[str, Any] = field(
         default_factory=dict
     )  # searched, by path; what has a field is not among them
@@ -240,47 +241,17 @@ def prediction_note(records: Iterable[Record]) -> str | None:
     )
 
 
-def best_under(result: FrontResult, max_memory_mb: float) -> Point | None:
-    """Return the best point within a memory limit, the smaller one of equals; None when none fits.
-
-    Quality is the first objective of the sweep that is not a cost, or its first objective.
-    """
-    loss = _quality_loss(result)
-    fitting = [
-        item for item in result.points if item.memory_mb is not None and item.memory_mb <= max_memory_mb
-    ]
-    return min(fitting, key=lambda item: (loss(item), item.memory_mb, item.trial_id), default=None)
-
-
 def choosable(result: FrontResult) -> set[str]:
-    """Return the trials that are on a front, or that `best_under` names for some memory limit.
+    """Return the trials that are on a front, or the best within some limit on a cost that recipes fix.
 
-    The two differ where memory is not among the objectives. A trial that is not choosable never becomes so again: it
+    The two differ where that cost is not among the objectives. A trial that is not choosable never becomes so again: it
     is beaten by one that it compares with. So are trials on other terms, each among its own.
     """
-    loss = _quality_loss(result)
-    return {trial for members in (result.points, *result.apart) for trial in _choosable(members, loss)}
-
-
-def _choosable(members: Sequence[Point], loss: Callable[[Point], float]) -> set[str]:
-    best = math.inf
-    found = {point.trial_id for point in members if point.on_front}
-    sized = [
-        (point.memory_mb, loss(point), point.trial_id) for point in members if point.memory_mb is not None
-    ]
-    for _, value, trial_id in sorted(sized):
-        if value < best:
-            best = value
-            found.add(trial_id)
+    found = set()
+    for members in (result.points, *result.apart):
+        found |= {point.trial_id for point in members if point.on_front}
+        found |= best_within_some_limit(members, result.objectives)
     return found
-
-
-def _quality_loss(result: FrontResult) -> Callable[[Point], float]:
-    """Return what tells how bad a point is by the objective that `best_under` goes by: less is better."""
-    by_quality = [item for item in result.objectives if measure(item.name).section == "quality"]
-    objective = (by_quality or result.objectives)[0]
-    sign = -1.0 if objective.goal == "max" else 1.0
-    return lambda point: sign * point.values[objective.name]
 
 
 def table(result: FrontResult) -> "Table":
@@ -409,6 +380,7 @@ def _baselines(record: Record) -> dict[str, float]:
 def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
     found = (record.quality or {}).get("em_percent")
     model = record.config["model"]
+    costs = known_costs(record.cost)
     return Point(
         trial_id=record.trial_id,
         values={item.name: float((record.objectives or {})[item.name]) for item in objectives},
@@ -417,8 +389,9 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         methods="+".join(dict(record.config.get("methods") or {})) or FULL_FINE_TUNING,
         checkpoint=text_at(model["checkpoint"], "config.model.checkpoint"),
         seed=record.seed,
-        memory_mb=_megabytes(record, "memory_mb"),
-        memory_batch8_mb=_megabytes(record, "memory_batch8_mb"),
+        memory_mb=costs.get("memory_mb"),
+        memory_batch8_mb=costs.get("memory_batch8_mb"),
+        costs=costs,
         seconds=record.seconds,
         artifact=record.artifact,
         em_percent=None if found is None else float(found),
@@ -440,11 +413,6 @@ def _settings(record: Record) -> dict[str, Any]:
             value = value.get(name) if isinstance(value, Mapping) else None
         settings[path] = value
     return settings
-
-
-def _megabytes(record: Record, name: str) -> float | None:
-    size = (record.cost or {}).get(measure(name).field)
-    return None if size is None else size / measure(name).divisor
 
 
 def _marked(point: Point, *, on_front: bool, is_knee: bool) -> Point:

@@ -1,13 +1,15 @@
 """`front` and `export`: what a sweep found, read from its records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core import files
-from qa_core.errors import ConfigError, DataError, StorageError
-from sweeps.front import FrontResult, best_under, compute_front, table, write_csv
+from qa_core.errors import ConfigError, DataError, StorageError, unknown
+from sweeps import choosing
+from sweeps.front import FrontResult, Point, compute_front, table, write_csv
 from sweeps.masking import printable
+from sweeps.objectives import measure
 from sweeps.records import RECORDS_FILE, load
 from sweeps.spec import SPEC_FILE
 
@@ -30,20 +32,26 @@ def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
     return 0
 
 
-def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
-    """Copy the best artifact within the budget, verified and loaded before it is copied and verified after.
+def export(run_dir: Path, *, limits: Mapping[str, float], trial: str | None, to: Path) -> int:
+    """Copy the best artifact within limits, or a trial's, verified and loaded before it is copied and verified after.
+
+    Args:
+        limits: upper bounds on costs, by objective; see `sweeps/choosing.py`.
+        trial: whose artifact is copied, in place of the best one; None for that.
 
     Raises:
-        ConfigError: no finished trial fits; the message names the smallest.
+        ConfigError: neither limits nor a trial are given, or both; no finished trial fits, and the message names the
+            smallest need; or there is no such trial.
         ArtifactError: the artifact is altered or does not load.
         StorageError: the target exists or cannot be written.
     """
+    if bool(limits) == (trial is not None):
+        found = "neither a limit nor a trial" if trial is None else "limits and a trial"
+        raise ConfigError(
+            f"export: found {found}; allowed: --max-memory-mb MB, --max FIELD=VALUE (several), or --trial ID"
+        )
     result = read_front(run_dir)
-    best = best_under(result, max_memory_mb)
-    if best is None:
-        sizes = [point.memory_mb for point in result.points if point.memory_mb is not None]
-        smallest = f"the smallest of {len(sizes)} needs {min(sizes):.1f} MB" if sizes else "there is none yet"
-        raise ConfigError(f"--max-memory-mb: found {max_memory_mb:g}; no finished trial fits, {smallest}")
+    best, rule = _chosen(result, run_dir, limits=limits, trial=trial)
     if best.artifact is None:
         raise DataError(f"{run_dir / RECORDS_FILE}: trial {best.trial_id} does not say where its artifact is")
     if files.is_there(to):
@@ -58,7 +66,8 @@ def export(run_dir: Path, *, max_memory_mb: float, to: Path) -> int:
     artifact.load(source)
     artifact.copy(source, to)
     values = ", ".join(f"{item.name} {best.values[item.name]:.2f}" for item in result.objectives)
-    print(f"{to}: trial {best.trial_id}, {best.family} {best.methods} {best.checkpoint}, {values}")
+    print(f"{rule}: trial {best.trial_id}")
+    print(f"{to}: {best.family} {best.methods} {best.checkpoint}, {values}")
     return 0
 
 
@@ -71,6 +80,33 @@ def artifact_folder(run_dir: Path, trial_id: str, named: str) -> Path:
             "folder"
         )
     return folder
+
+
+def _chosen(
+    result: FrontResult, run_dir: Path, *, limits: Mapping[str, float], trial: str | None
+) -> tuple[Point, str]:
+    """Return the point to export and the rule by which it was chosen."""
+    if trial is not None:
+        points = {point.trial_id: point for points in (result.points, *result.apart) for point in points}
+        if trial not in points:
+            raise ConfigError(f"--trial: {unknown('finished trial', trial, points)}")
+        return points[trial], "the trial that was asked for"
+    fitting = choosing.within(result, limits)
+    if not fitting:
+        raise ConfigError(choosing.refusal(result, limits))
+    given = ", ".join(f"{name} <= {limit:g} {measure(name).unit}" for name, limit in limits.items())
+    quality = choosing.objective_of_quality(result.objectives)
+    rule = f"best {quality.name} with {given}, of {len(fitting)} that fit"
+    best = fitting[0]
+    for point in fitting:
+        if point.artifact is None or files.is_there(artifact_folder(run_dir, point.trial_id, point.artifact)):
+            if point is not best:
+                print(
+                    f"note: trial {best.trial_id} is better ({quality.name} {best.values[quality.name]:.2f}), and its "
+                    "artifact was removed (budget.keep_artifacts: all keeps them)"
+                )
+            return point, rule
+    return best, rule
 
 
 def read_front(run_dir: Path) -> FrontResult:

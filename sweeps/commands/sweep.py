@@ -13,6 +13,7 @@ from qa_core import files
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, DataError
 from sweeps import journal, readiness, references
+from sweeps.choosing import limit_to_type
 from sweeps.commands.planning import print_lines, remarks, show_data
 from sweeps.console import SweepConsole
 from sweeps.data_checks import look_at_data
@@ -304,12 +305,15 @@ def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> lis
             )
         else:
             commands.append(f"# look at {address}/{tracker.runs_page}")
-    sizes = sorted(point.memory_mb for point in front.front if point.memory_mb is not None)
-    if sizes:
+    if front.front:
         # The middle of the front: an export that fits something and is not the largest.
-        limit = f"{sizes[len(sizes) // 2] + 0.05:.1f}"
-        model = f"{folder}-{limit}mb"
-        commands.append(shell_command("qa-sweep", "export", folder, "--max-memory-mb", limit, "--to", model))
+        limit = limit_to_type(front)
+        model = f"{folder}-model"
+        rule = ["--trial", front.front[0].trial_id]
+        if limit is not None:
+            name, value = limit
+            rule = ["--max-memory-mb", value] if name == "memory_mb" else ["--max", f"{name}={value}"]
+        commands.append(shell_command("qa-sweep", "export", folder, *rule, "--to", model))
         ask = ["--question", "Who ...?", "--context", "..."]
         commands.append(shell_command("qa-sweep", "predict", model, *ask))
     return commands

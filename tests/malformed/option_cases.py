@@ -101,7 +101,7 @@ LINES: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ),
     ("a front of nothing", ("front", "gone", "--csv", OUT), ("gone", "records.jsonl")),
     ("a front of a file", ("front", "good.json", "--csv", OUT), ("good.json", "records.jsonl")),
-    ("an export without a limit", ("export", ".", "--to", OUT), ("--max-memory-mb",)),
+    ("an export without a limit", ("export", ".", "--to", OUT), ("--max-memory-mb", "--trial")),
     ("an export of nothing", ("export", "gone", "--max-memory-mb", "1", "--to", OUT), ("gone",)),
     ("a confirmation of nothing", ("confirm", "gone"), ("gone", "spec.json")),
     ("a confirmation without seeds", ("confirm", "gone", "--seeds", "0"), ("--seeds", "found 0")),

@@ -235,10 +235,47 @@ def test_export_copies_the_best_model_under_the_budget(
     out = tmp_path / "out"
     assert cli.main(["export", str(run_dir), "--max-memory-mb", "19.9", "--to", str(out)]) == 0
     assert artifact.load(out).null_threshold == 0.25
-    assert "trial t1, bert full micro, em_percent 10.00, memory_mb 5.00" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "best em_percent with memory_mb <= 19.9 MB, of 1 that fit: trial t1" in shown
+    assert f"{out}: bert full micro, em_percent 10.00, memory_mb 5.00" in shown
     larger = tmp_path / "larger"
     assert cli.main(["export", str(run_dir), "--max-memory-mb", "20", "--to", str(larger)]) == 0
     assert artifact.load(larger).null_threshold is None
+    named = tmp_path / "named"
+    assert cli.main(["export", str(run_dir), "--trial", "t1", "--to", str(named)]) == 0
+    assert artifact.load(named).null_threshold == 0.25
+
+
+def test_export_takes_the_best_that_is_still_there_and_says_which_was_better(
+    run_dir: Path, artifact_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place_artifact(artifact_folder, run_dir, "t1")
+    arguments = ["export", str(run_dir), "--max", "memory_mb=99", "--to", str(tmp_path / "out")]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "note: trial t0 is better (em_percent 40.00), and its artifact was removed" in shown
+    assert "trial t1" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "export: found neither a limit nor a trial"),
+        (["--max", "memory_mb=9", "--trial", "t0"], "export: found limits and a trial"),
+        (["--max", "memry_mb=9"], "--max: unknown field 'memry_mb'; did you mean 'memory_mb'?"),
+        (["--max", "em_percent=9"], "--max: unknown field 'em_percent'"),
+        (["--max", "memory_mb"], "--max: found 'memory_mb'; allowed: FIELD=VALUE"),
+        (["--max", "memory_mb=much"], "--max memory_mb: found 'much'; allowed: a number above 0, in MB"),
+        (["--max-memory-mb", "-3"], "--max memory_mb: found '-3'; allowed: a number above 0"),
+        (["--max-memory-mb", "9", "--max", "memory_mb=9"], "--max: memory_mb stands twice"),
+        (["--trial", "t9"], "--trial: unknown finished trial 't9'"),
+    ],
+)
+def test_export_names_what_is_wrong_with_a_limit(
+    options: list[str], words: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", str(run_dir), "--to", str(tmp_path / "out"), *options]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_export_refuses_a_budget_too_small_an_existing_target_and_an_altered_artifact(
@@ -247,7 +284,9 @@ def test_export_refuses_a_budget_too_small_an_existing_target_and_an_altered_art
     out = tmp_path / "out"
     arguments = ["export", str(run_dir), "--to", str(out), "--max-memory-mb"]
     assert cli.main([*arguments, "4.9"]) == 2
-    assert "found 4.9; no finished trial fits, the smallest of 3 needs 5.0 MB" in capsys.readouterr().err
+    assert "--max: found memory_mb=4.9; none of 3 finished trials fits: the smallest memory_mb is 5 (t1)" in (
+        capsys.readouterr().err
+    )
     assert cli.main([*arguments, "50"]) == 2
     assert "the artifact of trial t0 is not there" in capsys.readouterr().err
     source = place_artifact(artifact_folder, run_dir, "t0")

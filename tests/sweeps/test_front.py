@@ -14,9 +14,9 @@ from rich.console import Console
 
 from qa_core.errors import DataError
 from sweeps import plots
+from sweeps.choosing import FIXED, within
 from sweeps.front import (
     FrontResult,
-    best_under,
     choosable,
     compute_front,
     points,
@@ -179,7 +179,7 @@ def test_of_trials_that_do_not_compare_the_largest_group_is_shown_and_the_others
         assert result.hypervolume == compute_front(MIXED, BOTH).hypervolume
         assert result.left_out == {**compute_front(MIXED, BOTH).left_out, reason: 1}
         assert "t9" in choosable(result)  # of its own group: its artifact stays
-        assert best_under(result, 1e9).trial_id == "t0"  # type: ignore[union-attr]
+        assert within(result, {"memory_mb": 1e9})[0].trial_id == "t0"
         assert f"1 {reason}" in " ".join(text_of(result).split())
     plots.write_html(result, tmp_path / "front.html")
     plots.write_png(result, tmp_path / "front.png")
@@ -279,23 +279,7 @@ def test_a_value_that_is_not_finite_raises() -> None:
         compute_front([record("t0", float("nan"), 2)], BOTH)
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(0.5, None), (1.0, "t4"), (4.9, "t1"), (7.999, "t1"), (8.0, "t0"), (1e9, "t0")]
-)
-def test_the_best_under_a_limit_is_the_best_quality_that_fits(limit: float, expected: str | None) -> None:
-    for objectives in (BOTH, [MEMORY, EM]):
-        best = best_under(compute_front(MIXED, objectives), limit)
-        assert (best.trial_id if best else None) == expected
-
-
-def test_of_equals_under_a_limit_the_smaller_is_taken() -> None:
-    result = compute_front([record("t0", 50, 3), record("t1", 50, 2)], BOTH)
-    best = best_under(result, 4)
-    assert best is not None
-    assert best.trial_id == "t1"
-
-
-def test_a_trial_is_choosable_when_it_is_on_the_front_or_the_best_under_some_limit() -> None:
+def test_a_trial_is_choosable_when_it_is_on_the_front_or_the_best_within_some_limit() -> None:
     speed = Objective(name="latency_p50_ms", goal="min", reference=100)
     rng = np.random.default_rng(7)
     for objectives in (BOTH, [EM, speed], [speed, EM], [speed]):
@@ -306,8 +290,10 @@ def test_a_trial_is_choosable_when_it_is_on_the_front_or_the_best_under_some_lim
                 values = {"em_percent": em, "memory_mb": memory, "latency_p50_ms": latency}
                 found.append(replace(item, objectives={one.name: values[one.name] for one in objectives}))
             result = compute_front(found, objectives)
-            best = [best_under(result, limit) for limit in range(1, 9)]
-            expected = {point.trial_id for point in (*result.front, *filter(None, best))}
+            limits = [{name: value} for name in FIXED for value in range(1, 9 * 10**6, 10**6)]
+            limits += [{"memory_mb": value} for value in range(1, 9)]
+            best = [fitting[0] for limit in limits if (fitting := within(result, limit))]
+            expected = {point.trial_id for point in (*result.front, *best)}
             assert choosable(result) == expected
 
 

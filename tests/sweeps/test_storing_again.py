@@ -102,7 +102,9 @@ def test_options_that_the_artifact_was_not_trained_with_are_refused(small_squad,
     source = trained(tmp_path / "first", small_squad, cache_dir, "lstm", options=OPTIONS)
     spec = sweep(tmp_path, small_squad, source, "lstm", "fifo", options={"attention": "dot"})
     config = compile_space(spec).to_run_config({"methods": "full"}, seed=0)
-    with pytest.raises(ConfigError, match=r"model.options.attention: found 'dot'; allowed: 'none', with which"):
+    with pytest.raises(
+        ConfigError, match=r"model.options.attention: found 'dot'; allowed: 'none', with which"
+    ):
         run(config, lambda report: None, folder=tmp_path / "second", cache_dir=cache_dir)
 
 

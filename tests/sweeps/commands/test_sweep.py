@@ -127,8 +127,8 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     assert "3 finished, 2 stopped" in shown
     assert "mlflow ui --backend-store-uri sqlite:////somewhere/mlflow.db" in shown
     assert "  # then look at http://127.0.0.1:5000/#/experiments/7/runs" in shown
-    assert f"qa-sweep export '{folder}' --max-memory-mb 20.1 --to '{folder}-20.1mb'" in shown
-    assert f"qa-sweep predict '{folder}-20.1mb' --question 'Who ...?' --context ..." in shown
+    assert f"qa-sweep export '{folder}' --max-memory-mb 20.0 --to '{folder}-model'" in shown
+    assert f"qa-sweep predict '{folder}-model' --question 'Who ...?' --context ..." in shown
 
 
 @pytest.mark.parametrize(("status", "code"), [("stopped", 0), ("failed", 3), ("oom", 3)])
