@@ -1,21 +1,28 @@
-"""How long a recipe trains for one example on this machine: a few steps of the real loop, of which nothing is kept.
+"""How long a recipe trains for one example and answers one question on this machine; nothing of it is kept.
 
-Data, network, methods and optimiser are those of a trial; the questions are few, and a network that a method needs
-trained before stands in untrained. What a trial does beside its steps (evaluation, export, measuring) is not timed.
+A few steps of the real loop, then the real evaluation of the selection split. Data, network, methods and optimiser are
+those of a trial; the questions are few, and a network that a method needs trained before stands in untrained. On a CPU
+the clock is that of the process, divided by its threads: other work on the machine does not lengthen it. The network
+answers in the form that it trains in; export, measuring and a teacher's training are not timed.
 """
 
 import tempfile
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qa_core import artifact, registry, seeding
+import torch
+
+from qa_core import artifact, evaluate, registry, seeding
 from qa_core.artifact import LoadedArtifact
 from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig
 from qa_core.cost import Protocol
 from qa_core.data.prepare import TrialData, prepare, recipe_tokenizer
 from qa_core.hardware import choose_device
+from qa_core.measure import Reader
 from qa_core.run import build_network
 from qa_core.train import RungHooks, TrainTask, train
 
@@ -24,11 +31,24 @@ STEPS_AT_MOST = 24
 WARM_UP_STEPS = 2  # the first ones choose kernels and fill caches
 
 
-def train_seconds_per_example(config: RunConfig, *, cache_dir: Path, limit_seconds: float) -> float:
-    """Return the seconds of training for one window, the first steps left out where there are enough others.
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one recipe: on a CPU of the process, divided by its threads, on a GPU by the clock on the wall.
+
+    Attributes:
+        train_seconds_per_example: of training for one window; 0 where nothing is trained.
+        evaluation_seconds_per_question: of answering, scores included.
+    """
+
+    train_seconds_per_example: float
+    evaluation_seconds_per_question: float
+
+
+def timed_recipe(config: RunConfig, *, cache_dir: Path, limit_seconds: float) -> Timing:
+    """Time a recipe, the first steps of training left out where there are enough others.
 
     Args:
-        config: the recipe; 0.0 is returned for one that trains nothing.
+        config: the recipe.
         cache_dir: the trials' cache, from which the tokenizer comes; everything else is made in a folder that is gone
             afterwards.
         limit_seconds: no step is begun after so many seconds of training; one step is always made.
@@ -54,18 +74,37 @@ def train_seconds_per_example(config: RunConfig, *, cache_dir: Path, limit_secon
                 model = method.provide(_stand_in(needed, data), model, family)
         pad_id = tokenizer.pad_token_id
         task = TrainTask(family, methods, data.train, pad_id, few.train, config.seed, device)
-        return _timed(model, task, limit_seconds=limit_seconds) if task.budget_examples else 0.0
+        seconds = _seconds_of(device)
+        trained = (
+            _timed(model, task, limit_seconds=limit_seconds, clock=seconds) if task.budget_examples else 0.0
+        )
+        started = seconds()
+        predictions = Reader(model, protocol).predict(data.selection, data.selection_table)
+        evaluate.tune_threshold(predictions, data.selection_table)
+        return Timing(trained, (seconds() - started) / len(data.selection_table))
+
+
+def _seconds_of(device: torch.device) -> Callable[[], float]:
+    """Return the clock of a device; see `Timing`."""
+    if device.type == "cuda":
+
+        def on_the_wall() -> float:
+            torch.cuda.synchronize(device)
+            return time.perf_counter()
+
+        return on_the_wall
+    return lambda: time.process_time() / torch.get_num_threads()
 
 
 class _Enough(Exception):
     """The time for calibration is over."""
 
 
-def _timed(model: Any, task: TrainTask, *, limit_seconds: float) -> float:
-    marks: list[tuple[int, float]] = []  # examples seen and seconds of training, after each step
+def _timed(model: Any, task: TrainTask, *, limit_seconds: float, clock: Callable[[], float]) -> float:
+    marks = [(0, clock())]  # examples seen and the time, before training and after each step
 
     def mark(state: TrainState) -> None:
-        marks.append((state.examples_seen, state.train_seconds))
+        marks.append((state.examples_seen, clock()))
         if state.train_seconds > limit_seconds:
             raise _Enough
 
@@ -73,12 +112,10 @@ def _timed(model: Any, task: TrainTask, *, limit_seconds: float) -> float:
         state = train(
             model, task, hooks=RungHooks(evaluate=lambda state: None, report=mark), checkpoint_folder=None
         )
-        marks.append((state.examples_seen, state.train_seconds))
+        marks.append((state.examples_seen, clock()))
     except _Enough:
         pass
-    first_examples, first_seconds = (
-        marks[min(WARM_UP_STEPS, len(marks) - 1) - 1] if len(marks) > 1 else (0, 0.0)
-    )
+    first_examples, first_seconds = marks[min(WARM_UP_STEPS, len(marks) - 2)]
     examples, seconds = marks[-1]
     return (seconds - first_seconds) / (examples - first_examples)
 

@@ -55,6 +55,7 @@ PREDICTED: Mapping[str, str] = {
 class _Forecast:
     size_bytes: int | None
     why: str | None  # why there is no number
+    is_fault: bool = False  # the recipe cannot be built: its trial would fail
 
 
 class MemoryForecast:
@@ -99,6 +100,11 @@ class MemoryForecast:
         """Return why an objective of a recipe is not predicted, in one line; None when it is."""
         return self._forecast(config, PREDICTED[objective]).why
 
+    def fault(self, config: RunConfig) -> str | None:
+        """Return why a recipe cannot be built on this machine, in one line; None when it can, predicted or not."""
+        forecast = self._forecast(config, PREDICTED["memory_mb"])
+        return forecast.why if forecast.is_fault else None
+
     def training_bytes(self, config: RunConfig) -> int | None:
         """Return the peak of training the recipe, a teacher's training included; None where it cannot be predicted."""
         values = to_dict(config)
@@ -128,18 +134,18 @@ class MemoryForecast:
         model = config.model
         source = _key([model.family, model.head, model.checkpoint, model.tokenizer])
         if source in self._failed:
-            return _Forecast(None, self._failed[source])
+            return _Forecast(None, self._failed[source], is_fault=True)
         try:
             return predict(config)
         except QaError as error:
             why = str(error).splitlines()[0]
             if why.startswith(("model.checkpoint:", "model.tokenizer:")):
                 self._failed[source] = why
-            return _Forecast(None, why)
+            return _Forecast(None, why, is_fault=True)
         except (
             Exception
         ) as error:  # of a library, on a recipe that fails alike, with its traceback, in its own trial
-            return _Forecast(None, f"{type(error).__name__}: {error}".splitlines()[0])
+            return _Forecast(None, f"{type(error).__name__}: {error}".splitlines()[0], is_fault=True)
 
     def _predicted(self, config: RunConfig, quantity: str) -> _Forecast:
         from qa_core.form_memory import planned_form

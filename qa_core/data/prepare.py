@@ -179,6 +179,20 @@ def recipe_tokenizer(config: RunConfig, family: Family, *, cache_dir: Path) -> "
     return prepare_tokenizer(family, _split(config.data, cache_dir)[1], cache_dir) if found is None else found
 
 
+def scored_questions(data: DataConfig, *, cache_dir: Path) -> tuple[int, int]:
+    """Return how many questions a trial answers at each rung, and how many at its end, other domains included.
+
+    Raises:
+        ConfigError, DataError: as for `prepare`.
+    """
+    selection = len(_split(data, cache_dir)[2])
+    others = (
+        load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
+        for source in data.cross_domain
+    )
+    return selection, selection + len(_evaluation_table(data, cache_dir)) + sum(map(len, others))
+
+
 def _split(data: DataConfig, cache_dir: Path) -> tuple[QaTable, QaTable, QaTable]:
     """Return all questions of the training source, the train part and the selection part of those that are used."""
     source = load_table(

@@ -1,11 +1,12 @@
 """`plan`: what a sweep would do and what it would need, found out before anything is run.
 
 Memory is predicted for a few recipes of each legal combination. Hours are claimed only with `calibrate`, which times
-training on this machine; they are of training alone, a teacher's not included.
+training and evaluation on this machine; a teacher's training, export and measuring are not in them.
 """
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,21 +29,17 @@ EXAMPLES_SHOWN = 5
 WIDEST_TEXT = 28  # longer methods and checkpoints are cut: a row then fits into 100 columns
 MEMORY = {"memory_mb": "memory MB", "memory_batch8_mb": "at batch 8"}  # objective -> heading
 SECONDS_PER_CELL = 20.0  # of training steps in a calibration
+REASONS_SHOWN = 3  # why nothing can be built
 
 
 def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     """Print what would be proposed, the memory that it needs and, calibrated, the hours and the money.
 
     Raises:
-        ConfigError: the space is refused, or a price is given without a calibration.
+        ConfigError: the space is refused, or no recipe of it can be built.
         DataError: a data source is refused.
     """
     _silence_libraries()
-    if spec.budget.price_per_hour is not None and not calibrate:
-        raise ConfigError(
-            f"budget.price_per_hour: found {spec.budget.price_per_hour:g} without --calibrate; without timed steps no "
-            "hours are known, and so no money"
-        )
     from qa_core.seeding import numpy_generator
     from sweeps.registry import make_scheduler
 
@@ -54,15 +51,17 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     show_data(report)
     print_lines("notes", remarks(spec))
     cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
-    trial_hours, notes = _calibrated(spec, cells) if calibrate else ({}, [])
     forecast = MemoryForecast.of(spec)
+    _check_buildable(cells, forecast)
+    trial_hours, notes = _calibrated(spec, cells, scheduler) if calibrate else ({}, [])
     _print_memory(cells, forecast, trial_hours)
     print_lines("references", references.lines(spec, references.find(spec, space, forecast)))
     print_lines("not timed", notes)
     if trial_hours:
         _print_hours(spec, _hours(spec, space, scheduler, trial_hours))
     elif not calibrate:
-        print("hours: not estimated; --calibrate times a few steps of each row on this machine")
+        money = "" if spec.budget.price_per_hour is None else ", nor money at budget.price_per_hour"
+        print(f"hours: not estimated{money}; --calibrate times a few steps of each row on this machine")
     return 0
 
 
@@ -72,8 +71,19 @@ def _silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def _check_buildable(cells: "Mapping[Cell, Sequence[RunConfig]]", forecast: MemoryForecast) -> None:
+    """Refuse a sweep of which no recipe can be built, each reason once."""
+    recipes = [recipe for members in cells.values() for recipe in members]
+    reasons = list(dict.fromkeys(forecast.fault(recipe) for recipe in recipes))
+    faults = [reason for reason in reasons if reason is not None]
+    if not recipes or len(faults) < len(reasons):
+        return
+    more = f"; and {len(faults) - REASONS_SHOWN} more reasons" if len(faults) > REASONS_SHOWN else ""
+    raise ConfigError(f"no recipe of the sweep can be built: {'; '.join(faults[:REASONS_SHOWN])}{more}")
+
+
 def _print_search(spec: SweepSpec, space: "Space", scheduler: "Scheduler") -> None:
-    from qa_core.seeding import numpy_generator
+    from sweeps.registry import make_searcher
 
     goals = [f"{item.goal} {item.name} [{item.measured_unit}]" for item in spec.objectives]
     print(f"{spec.name}: {spec.budget.trials} trials of at most {spec.budget.examples} examples")
@@ -83,8 +93,9 @@ def _print_search(spec: SweepSpec, space: "Space", scheduler: "Scheduler") -> No
     print(f"rungs at examples: {', '.join(map(str, rungs))}")
     print_lines("legal", [words(item) for item in space.legal])
     print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
-    generator = numpy_generator(spec.seed, "plan")
-    print_lines("examples", [words(space.sample(generator)) for _ in range(EXAMPLES_SHOWN)])
+    searcher = make_searcher(spec, space)
+    proposals = [proposal for _ in range(EXAMPLES_SHOWN) if (proposal := searcher.propose()) is not None]
+    print_lines("the first proposals", [words(item.assignment) for item in proposals])
 
 
 def _print_memory(
@@ -94,8 +105,9 @@ def _print_memory(
     limit = forecast.max_memory_mb
     headings = ["family", "methods", "checkpoint", *MEMORY.values()]
     headings += [f"over {limit:g} MB"] if limit is not None else []
-    headings += ["training"] if trial_hours else []
-    rows, reasons = [], []
+    headings += ["a trial"] if trial_hours else []
+    rows: list[list[str]] = []
+    reasons: dict[str, list[str]] = {}  # why -> the rows that it holds for
     for cell, recipes in cells.items():
         row = [cell.family, cell.methods, cell.checkpoint]
         row += [_memory(recipes, forecast, name) for name in MEMORY]
@@ -104,12 +116,17 @@ def _print_memory(
         if trial_hours:
             row.append(_duration(trial_hours[cell]) if cell in trial_hours else "?")
         rows.append(row)
-        reasons += [f"{' '.join(row[:3])}: {why}" for why in {forecast.why(item) for item in recipes} if why]
+        for why in dict.fromkeys(forecast.why(item) for item in recipes):
+            if why is not None:
+                reasons.setdefault(why, []).append(" ".join(row[:3]))
     print("predicted memory in use (inference peak), smallest to largest of recipes drawn at random,")
     print("for one window at a time and for eight; a limit is one on the first:")
     for line in table(headings, rows):
         print(f"  {line}")
-    print_lines("not predicted", reasons)
+    print_lines(
+        "not predicted",
+        [f"{held[0] if len(held) == 1 else f'{len(held)} rows'}: {why}" for why, held in reasons.items()],
+    )
 
 
 def _memory(recipes: "Sequence[RunConfig]", forecast: MemoryForecast, objective: str) -> str:
@@ -128,29 +145,34 @@ def _over(recipes: "Sequence[RunConfig]", forecast: MemoryForecast) -> str:
 
 
 def _calibrated(
-    spec: SweepSpec, cells: "Mapping[Cell, Sequence[RunConfig]]"
+    spec: SweepSpec, cells: "Mapping[Cell, Sequence[RunConfig]]", scheduler: "Scheduler"
 ) -> tuple[dict[Cell, float], list[str]]:
     """Time the first recipe of each cell; returns hours of a trial to the full budget, and what could not be timed."""
     import torch
 
-    from qa_core.calibration import train_seconds_per_example
+    from qa_core.calibration import timed_recipe
+    from qa_core.data.prepare import scored_questions
 
+    rungs = len(scheduler.rungs(spec.budget.examples))
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_trial)))
     hours, notes = {}, []
     try:
-        for cell, (recipe, *_) in cells.items():
+        for number, (cell, (recipe, *_)) in enumerate(cells.items(), start=1):
+            name = f"{cell.family} {cell.methods} {cell.checkpoint}"
+            print(f"timing {number} of {len(cells)}: {name}", file=sys.stderr, flush=True)
             try:
-                seconds = train_seconds_per_example(
-                    recipe, cache_dir=default_cache_dir(), limit_seconds=SECONDS_PER_CELL
-                )
-                hours[cell] = seconds * spec.budget.examples / 3600
+                timing = timed_recipe(recipe, cache_dir=default_cache_dir(), limit_seconds=SECONDS_PER_CELL)
+                at_a_rung, at_the_end = scored_questions(recipe.data, cache_dir=default_cache_dir())
+                seconds = timing.train_seconds_per_example * spec.budget.examples
+                seconds += timing.evaluation_seconds_per_question * (rungs * at_a_rung + at_the_end)
+                hours[cell] = seconds / 3600
             except (
                 QaError,
                 RuntimeError,
                 ValueError,
             ) as error:  # memory and libraries included: one row lacks a time
-                notes.append(f"{cell.family} {cell.methods} {cell.checkpoint}: {str(error).splitlines()[0]}")
+                notes.append(f"{name}: {str(error).splitlines()[0]}")
     finally:
         torch.set_num_threads(threads)
     return hours, notes
@@ -168,7 +190,7 @@ def _hours(
         cell_shares(space, numpy_generator(spec.seed, "plan shares")),
         trials=spec.budget.trials,
         concurrent=_concurrent_here(spec),
-        least_share=None if eta is None else halving_share(rungs, eta, spec.budget.examples),
+        least_share=halving_share(rungs, eta, spec.budget.examples) if eta is not None and rungs else None,
         time_minutes=spec.budget.time_minutes,
     )
 
@@ -185,7 +207,7 @@ def _concurrent_here(spec: SweepSpec) -> int:
 
 def _print_hours(spec: SweepSpec, hours: Hours) -> None:
     machine = f"one machine like this, {hours.concurrent} trial{'s' * (hours.concurrent > 1)} at a time"
-    print(f"training of the whole sweep on {machine}:")
+    print(f"training and evaluation of the whole sweep on {machine}:")
     price = spec.budget.price_per_hour
     for label, value in (
         ("at most, every trial to the full budget", hours.at_most),

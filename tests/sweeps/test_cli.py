@@ -116,7 +116,6 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["run", "--resume", "absent", "--seed", "4"], "error: --seed: not with --resume"),
         (["run", "--resume", "absent", "--set", "seed=4"], "error: --set: not with --resume"),
         (["run", "--resume", "absent", "--eval-data", "x"], "error: --eval-data: not with --resume"),
-        (["plan", "--price-per-hour", "2"], "budget.price_per_hour: found 2 without --calibrate"),
         (["run", "--calibrate"], "error: --calibrate: found without --dry-run"),
         (["plan", "--nonsense"], "error: No such option: --nonsense"),
         (["nonsense"], "error: No such command 'nonsense'"),

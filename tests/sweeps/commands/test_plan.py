@@ -19,8 +19,10 @@ def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.
 
 def plan_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     """Run `plan` on the quickstart's LSTMs, or on what the arguments say; returns the lines that it prints."""
-    assert cli.main(["plan", *SMALL, *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    code = cli.main(["plan", *SMALL, *arguments])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    lines = shown.out.splitlines()
     assert max(map(len, lines)) <= 100
     return lines
 
@@ -58,20 +60,40 @@ def test_a_checkpoint_that_is_not_there_is_said_once_and_nothing_is_planned(
         assert shown.out == ""
 
 
+def test_a_plan_of_a_grid_shows_its_own_proposals(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = "[{set: train.learning_rate, choice: [0.004, 0.002, 0.001]}]"
+    options = [
+        "--set",
+        f"space={rates}",
+        "--set",
+        "recipe.model.family=lstm",
+        "--set",
+        "searcher={name: grid}",
+    ]
+    lines = plan_of(capsys, *options, "--set", "recipe.model.checkpoint=micro")
+    start = lines.index("the first proposals:")
+    assert lines[start + 1 : start + 4] == [f"  train.learning_rate={rate}" for rate in (0.004, 0.002, 0.001)]
+
+
+def test_a_price_in_the_file_does_not_end_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = plan_of(capsys, "--set", "budget.price_per_hour=2.5")
+    assert lines[-1].startswith("hours: not estimated, nor money at budget.price_per_hour; --calibrate")
+
+
 def test_hours_and_money_follow_from_timed_steps(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from qa_core import calibration
 
-    def timed(config: Any, **options: Any) -> float:
-        return {"micro": 1.0, "tiny": 2.0}[config.model.checkpoint]
+    def timed(config: Any, **options: Any) -> calibration.Timing:
+        return calibration.Timing({"micro": 1.0, "tiny": 2.0}[config.model.checkpoint], 0.0)
 
-    monkeypatch.setattr(calibration, "train_seconds_per_example", timed)
+    monkeypatch.setattr(calibration, "timed_recipe", timed)
     sizes = ["--set", "budget.examples=7200", "--trials", "8", "--concurrent", "1"]
     lines = plan_of(capsys, "--calibrate", "--price-per-hour", "2", *sizes)
     assert row_of(lines, "lstm", "full", "micro")[-2:] == ["2.0", "h"]
     assert row_of(lines, "lstm", "full", "tiny")[-2:] == ["4.0", "h"]
-    assert "training of the whole sweep on one machine like this, 1 trial at a time:" in lines
+    assert "training and evaluation of the whole sweep on one machine like this, 1 trial at a time:" in lines
     most = row_of(lines, "at", "most,", "every", "trial", "to", "the", "full", "budget:")
     assert float(most[0]) == pytest.approx(8 * 3.0, rel=0.05)  # half of the recipes are of each size
     assert float(most[2]) == pytest.approx(2 * float(most[0]), rel=0.01)
@@ -79,17 +101,34 @@ def test_hours_and_money_follow_from_timed_steps(
     assert float(least[0]) == pytest.approx(float(most[0]) * (2400 + 4800 / 3) / 7200, rel=0.02)
 
 
+def test_answers_at_rungs_and_at_the_end_are_in_the_hours_and_progress_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core import calibration
+    from qa_core.data import prepare
+
+    monkeypatch.setattr(calibration, "timed_recipe", lambda config, **options: calibration.Timing(1.0, 3.0))
+    monkeypatch.setattr(prepare, "scored_questions", lambda data, **options: (100, 600))
+    code = cli.main(["plan", *SMALL, "--calibrate", "--set", "budget.examples=3600", "--concurrent", "1"])
+    shown = capsys.readouterr()
+    assert code == 0
+    rungs = 1  # at 2,400 examples
+    found = row_of(shown.out.splitlines(), "lstm", "full", "micro")[-2:]
+    assert found == [f"{(3600 * 1.0 + 3.0 * (rungs * 100 + 600)) / 3600:.1f}", "h"]
+    assert "timing 1 of 2: lstm full micro" in shown.err
+
+
 def test_a_row_that_cannot_be_timed_says_why_and_leaves_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from qa_core import calibration
 
-    def timed(config: Any, **options: Any) -> float:
+    def timed(config: Any, **options: Any) -> calibration.Timing:
         if config.model.checkpoint == "tiny":
             raise RuntimeError("not enough memory\nand a traceback")
-        return 1.0
+        return calibration.Timing(1.0, 0.1)
 
-    monkeypatch.setattr(calibration, "train_seconds_per_example", timed)
+    monkeypatch.setattr(calibration, "timed_recipe", timed)
     lines = plan_of(capsys, "--calibrate")
     assert row_of(lines, "lstm", "full", "tiny")[-1] == "?"
     assert "  lstm full tiny: not enough memory" in lines
