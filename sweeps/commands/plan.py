@@ -60,8 +60,8 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     if trial_hours:
         _print_hours(spec, _hours(spec, space, scheduler, trial_hours))
     elif not calibrate:
-        money = "" if spec.budget.price_per_hour is None else ", nor money at budget.price_per_hour"
-        print(f"hours: not estimated{money}; --calibrate times a few steps of each row on this machine")
+        what = "hours" if spec.budget.price_per_hour is None else "hours and money"
+        print(f"{what}: not estimated; --calibrate times a few steps of each row on this machine")
     return 0
 
 
