@@ -1,4 +1,4 @@
-"""A setting that asks for less never costs more: memory, bytes of weights and of the weight file, over products of BERT.
+"""A setting that asks for less never costs more memory, bytes of weights or of the weight file: products of BERT.
 
 Forms are planned, built with arbitrary weights and measured; nothing is trained. What can be set is walked down one
 step at a time, everything else left as it is.
