@@ -15,6 +15,7 @@ import typer
 
 from qa_core.errors import ConfigError, QaError
 from sweeps.commands.options import takes_spec
+from sweeps.console import may_be_lost
 from sweeps.masking import masked_text, printable
 from sweeps.spec import SweepSpec
 
@@ -76,14 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # newer versions of typer return it
     if code == INTERRUPTED:
-        print("interrupted", file=sys.stderr)
+        with may_be_lost(sys.stderr):
+            print("interrupted", file=sys.stderr)
     return int(code or DONE)
 
 
 def _complain(message: str) -> None:
     """Print a message without secrets, and without what a terminal takes for a command."""
     lines = [printable(line) for line in masked_text(message).split("\n")]
-    print("error: " + "\n".join(lines), file=sys.stderr)
+    with may_be_lost(sys.stderr):
+        print("error: " + "\n".join(lines), file=sys.stderr)
 
 
 @app.command()

@@ -2,12 +2,19 @@
 
 On a terminal the bar stays below the lines; elsewhere (a pipe, a log file) there are plain lines without
 control codes. It only shows: nothing is decided or stored here. The tuner tells it of events (`tuner.py`).
+
+Everything is written by a thread of its own: a terminal that stalls, or a pipe that nobody reads, holds up no sweep.
 """
 
+import io
+import os
+import queue
 import re
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,6 +28,9 @@ WORDS = {"ok": "finished"}  # of a record's status; the others are shown as they
 FRONT_POINTS_SHOWN = 8
 LONGEST_REASON = 160  # characters in an event's line; the error summary shows more
 LONGEST_SIGNATURE = 400
+REFRESH_SECONDS = 0.5  # of the bar, for its clock
+WAIT_SECONDS = 1.0  # for a line to be written, unless the output has stalled
+LONGEST_QUEUE = 10_000  # lines that wait for a stalled output; later ones are lost
 
 
 class SweepConsole:
@@ -32,6 +42,8 @@ class SweepConsole:
 
     def __init__(self, output: TextIO | None = None) -> None:
         self._output = output or sys.stdout
+        self._stream = _own_stream(self._output)
+        self._writer = _Writer()
         self._bar: Progress | None = None
         self._folder = Path()
         self._trials = 0
@@ -49,8 +61,9 @@ class SweepConsole:
         before = f", {ended} of them ended before" if ended else ""
         self._line("sweep", f"{name}: {trials} trials into {folder}{before}")
         if self._output.isatty():
-            self._bar = _bar(self._output, trials)
-            self._bar.start()
+            self._bar = _bar(self._stream, trials)
+            self._writer.write(self._bar.start)
+            self._writer.when_idle = self._bar.refresh
 
     def trial_started(self, trial_id: str, label: str) -> None:
         """Show that a worker took the trial up; `label` says in a few words what it is."""
@@ -117,7 +130,8 @@ class SweepConsole:
     def close(self) -> None:
         """Take the bar away; lines can still be shown. Safe to call twice."""
         if self._bar is not None:
-            self._bar.stop()
+            self._writer.when_idle = None
+            self._writer.write(self._bar.stop)
             self._bar = None
 
     def _error_text(self, trial_id: str, reason: str) -> str:
@@ -134,17 +148,91 @@ class SweepConsole:
         if self._bar is not None:
             errors = sum(map(len, self._errors.values()))
             state = f"{len(self._running)} running" + (f", {errors} failed" if errors else "")
-            self._bar.update(self._bar.task_ids[0], completed=self._ended, state=state, refresh=True)
+            bar, ended = self._bar, self._ended
+            self._writer.write(
+                lambda: bar.update(bar.task_ids[0], completed=ended, state=state, refresh=True)
+            )
 
     def _line(self, event: str, text: str, trial_id: str = "") -> None:
         text = "\n".join(map(printable, masked_text(text).split("\n")))
         line = f"{trial_id or '':<6} {event:<9} {text}" if trial_id or event != "sweep" else f"sweep  {text}"
         if self._bar is None:
-            print(line.rstrip(), file=self._output, flush=True)
-        else:
-            self._bar.console.print(
+            self._writer.write(lambda: print(line.rstrip(), file=self._stream, flush=True))
+            return
+        console = self._bar.console
+        self._writer.write(
+            lambda: console.print(
                 line, style=STYLES.get(event), markup=False, highlight=False, soft_wrap=True
             )
+        )
+
+
+class _Writer:
+    """Does one piece of writing after the other in a thread, and waits for none longer than `WAIT_SECONDS`."""
+
+    def __init__(self) -> None:
+        self.when_idle: Callable[[], object] | None = None  # called now and then
+        self._waiting: queue.Queue[Callable[[], object]] = queue.Queue(LONGEST_QUEUE)
+        self._thread: threading.Thread | None = None
+        self._done = threading.Condition()
+        self._asked = self._written = 0
+
+    def write(self, piece: Callable[[], object]) -> None:
+        """Have the piece written after those before it; return once it is, or once the output seems to stall."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+            self._thread.start()
+        has_stalled = self._written < self._asked
+        try:
+            self._waiting.put_nowait(piece)
+        except queue.Full:
+            return
+        self._asked += 1
+        with self._done:
+            self._done.wait_for(
+                lambda: self._written == self._asked, timeout=0.0 if has_stalled else WAIT_SECONDS
+            )
+
+    def _run(self) -> None:
+        while True:
+            try:
+                piece = self._waiting.get(timeout=REFRESH_SECONDS)
+            except queue.Empty:
+                self._try(self.when_idle)
+                continue
+            self._try(piece)
+            with self._done:
+                self._written += 1
+                self._done.notify_all()
+
+    def _try(self, piece: Callable[[], object] | None) -> None:
+        """Write; an output that is gone, such as a closed terminal, ends no sweep."""
+        if piece is not None:
+            with suppress(OSError, ValueError):
+                piece()
+
+
+def _own_stream(output: TextIO) -> TextIO:
+    """Return another stream to the same place, so that a write that never ends holds no lock of `output`."""
+    try:
+        number = os.dup(output.fileno())
+    except (OSError, io.UnsupportedOperation):  # text in memory
+        return output
+    output.flush()
+    return open(number, "w", encoding=output.encoding, errors=output.errors, buffering=1)
+
+
+@contextmanager
+def may_be_lost(*streams: TextIO) -> Iterator[None]:
+    """Let what the block prints be lost where the terminal or pipe is gone: that is no error, nor is it one at exit."""
+    try:
+        yield
+        for stream in streams:
+            stream.flush()
+    except OSError:
+        for stream in streams:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def error_signature(reason: str) -> str:
@@ -166,7 +254,15 @@ def _bar(output: TextIO, trials: int) -> "Progress":
         TextColumn("trials, {task.fields[state]},"),
         TimeElapsedColumn(),
     )
-    progress = Progress(*columns, console=Console(file=output), expand=True, transient=True)
+    progress = Progress(
+        *columns,
+        console=Console(file=output),
+        auto_refresh=False,  # a thread of its own would hold its lock while the terminal stalls
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=True,
+        transient=True,
+    )
     progress.add_task("sweep", total=trials, state="starting")
     return progress
 

@@ -4,6 +4,7 @@
 `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
 """
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,8 @@ class Driver:
         self.pause_file.unlink(missing_ok=True)
         self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
         self.fault: QaError | None = None  # the sweep cannot go on: see `faults.py`
+        self.lock = threading.RLock()  # held by the thread that tells of an event
+        self.is_closed = False  # nothing more is taken in
         self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
         least = spec.resources.least_gpus
         # Of a recipe: what it is given of a GPU. For `auto`, `tuner` sets another.
@@ -130,6 +133,7 @@ class Driver:
         self.journal.started(trial_id)
         running.started = time.time()
         running.starts += 1
+        running.is_on_worker = True
         self.tracker.trial_started(trial_id)
         self.console.trial_started(trial_id, self.space.label(running.proposal.assignment))
 
@@ -176,6 +180,7 @@ class Driver:
             del self.running[trial_id]
             reached = running.curve[-1]["examples_seen"] if running.curve else 0
             running.task = replace(running.task, reported_examples=reached)
+            running.is_on_worker = False
             self._again.append(running)
             what = "its worker died" if hang is None else hung(hang, self.spec.budget)
             often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
@@ -197,6 +202,7 @@ class Driver:
             else ending_of(running, error, scheduler=self.spec.scheduler.name)
         )
         if ending is None:
+            running.is_on_worker = False
             return
         ending = masked_values(ending)  # an error's words can hold what a library was given
         if any(fault in (ending["reason"] or "") for fault in LASTING_FAULTS):
@@ -230,6 +236,7 @@ class Driver:
     def fail(self, fault: QaError) -> None:
         """Let the sweep end at once, because its files cannot be written or the program failed; its files stay."""
         self.fault = self.fault or fault
+        self.is_closed = True
         self.ended_by = self.ended_by or str(fault)
 
     def refuse(self, why: str) -> None:

@@ -26,6 +26,7 @@ class Running:
     curve: list[dict[str, Any]] = field(default_factory=list)
     is_stopped: bool = False  # the scheduler's verdict on the last report
     starts: int = 0
+    is_on_worker: bool = False
     lost_workers: int = 0  # in this start of the sweep
 
 

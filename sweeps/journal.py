@@ -120,18 +120,23 @@ def check_free(folder: Path) -> None:
         raise StorageError(f"{folder}: exists already; choose another folder with --out")
 
 
+class SweepIsRunning(StorageError):
+    """Another process runs the sweep."""
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold a sweep's folder against a second driver; the system lets go of it when this process ends, however.
 
     Raises:
-        StorageError: another process runs this sweep, or the folder cannot be written.
+        SweepIsRunning: another process runs this sweep.
+        StorageError: the folder cannot be written.
     """
     try:
         lock = FileLock(folder / LOCK_FILE, timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise StorageError(f"{folder}: another process is running this sweep") from error
+        raise SweepIsRunning(f"{folder}: another process is running this sweep") from error
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written: {error}") from error
     try:

@@ -1,7 +1,7 @@
 """Where a sweep runs, and the environment that Ray reads: some of it once, when it is imported.
 
 Ray itself is not imported here. Who wants an embedded Ray calls `Place.set_environment` before `sweeps.tuner` is
-imported; `tuner.start_ray` calls it again for what Ray reads later.
+imported; `ray_service.start_ray` calls it again for what Ray reads later.
 """
 
 import os
@@ -16,6 +16,7 @@ RAY_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     # Seconds, for ever: its own state is never read back, and with each save it keeps all trials once more as text.
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after Ray's end would start another one
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the same on the driver and on its workers
     # Ray takes Ctrl-C for "stop and return what there is": the exit code would say that all went well.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",

@@ -302,6 +302,10 @@ def stored_spec(folder: Path) -> SweepSpec:
         DataError: there are none, or this version does not take them.
     """
     path = folder / SPEC_FILE
+    if files.is_folder(folder) and not files.is_there(path):  # such as after `kill -9` in the first moments
+        raise DataError(
+            f"{folder}: it has no {SPEC_FILE}, so no sweep had begun in it; start one with --out {folder}"
+        )
     try:
         values = files.read_json(path, inside=folder)
         spec = SweepSpec.model_validate(values)

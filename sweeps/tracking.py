@@ -8,6 +8,8 @@ id through `MlflowClient`; none is ever "active". A record's content: `records.p
 import logging
 import os
 import random
+import re
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +34,12 @@ LONGEST_TAG = 5000  # characters
 PARAMS_PER_BATCH = 100  # MLflow's limits
 METRICS_PER_BATCH = 1000
 ATTEMPTS = 4
+RETRY_SECONDS = 15.0  # after which a call is not tried again
+STORE_ATTEMPTS = 3  # of MLflow itself, to open a database
+LOCK_SECONDS = 30.0  # for another sweep that makes the tables of the same database
+SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the sweep waits for
+UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
+DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
 ERROR_FILE = "tracking-errors.txt"  # in the run folder
 PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
 TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
@@ -41,27 +49,30 @@ Value = TypeVar("Value")
 
 def default_tracking_uri(run_folder: Path) -> str:
     """Return the embedded store's address: a SQLite file beside all run folders, for one UI over them all."""
-    return f"sqlite:///{run_folder.resolve().parent / 'mlflow.db'}"
+    from sqlalchemy.engine import URL
+
+    # SQLAlchemy's own form: characters that mean something in an address are quoted as the reader expects them.
+    path = run_folder.resolve().parent / "mlflow.db"
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the file of a SQLite store; None of other stores and of addresses that cannot be read."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(tracking_uri)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 class Tracker:
     """Mirrors one sweep into MLflow. Use `Tracker.start`; after it, no method raises because of MLflow."""
 
-    def __init__(self, run_folder: Path, tracking_uri: str, *, notify: Callable[[str], None]) -> None:
-        self.tracking_uri = tracking_uri
-        self.failures = 0  # calls that MLflow did not take
-        self._folder = run_folder
-        self._notify = notify
-        self._runs: _Runs | None = None
-        self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
-        self._missed_front: tuple[Sequence[Path], float, set[str], int] | None = None
-        self._tracebacks: list[str] = []  # not written yet
-        self._silent_until = 0.0
-        self._open_again: Callable[[], _Runs] | None = None  # of a resumed sweep whose server did not answer
-
-    @classmethod
-    def start(
-        cls,
+    def __init__(
+        self,
         spec: Mapping[str, Any],
         *,
         run_folder: Path,
@@ -69,39 +80,75 @@ class Tracker:
         experiment: str,
         parent_run_id: str | None = None,
         notify: Callable[[str], None] = LOGGER.warning,
-    ) -> "Tracker":
-        """Open the store and the sweep's parent run.
+    ) -> None:
+        """Take in what `open` needs; nothing is opened or written.
 
         Args:
             spec: the sweep's settings; they become parameters of the parent run, `spec["name"]` its name.
             run_folder: the sweep's folder; its parent holds the embedded store and the artifacts.
             tracking_uri: an MLflow server or database; None for the embedded SQLite store.
+            experiment: the name under which MLflow shows the sweep.
             parent_run_id: the run to go on with when a sweep is resumed; its children are found by trial id.
             notify: called with one line when tracking fails first, and by `finish` if it ever failed.
+        """
+        self.tracking_uri = tracking_uri or default_tracking_uri(run_folder)
+        self.failures = 0  # calls that MLflow did not take
+        self._spec, self._experiment, self._former_parent = spec, experiment, parent_run_id
+        self._is_named = tracking_uri is not None
+        self._folder = run_folder
+        self._notify = notify
+        self._runs: _Runs | None = None
+        self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
+        self._missed_front: tuple[Sequence[Path], float, set[str], int] | None = None
+        self._tracebacks: list[str] = []  # not written yet
+        self._silent_until = 0.0
+        self._is_opened_again = False  # later, where the server of a resumed sweep did not answer
+
+    @classmethod
+    def start(cls, spec: Mapping[str, Any], **arguments: Any) -> "Tracker":
+        """Return an opened tracker; arguments and errors are those of `__init__` and `open`."""
+        tracker = cls(spec, **arguments)
+        tracker.open()
+        return tracker
+
+    def open(self) -> None:
+        """Open the store and the sweep's parent run, unless they are; the sweep's folder must be its own by now.
 
         Raises:
             ConfigError: a new sweep names a `tracking_uri` that cannot be used. Any other trouble leaves a
                 tracker that does nothing but say so, and, of a resumed sweep, tries again later.
         """
-        tracker = cls(run_folder, tracking_uri or default_tracking_uri(run_folder), notify=notify)
-
-        def opened() -> _Runs:
-            runs = _Runs.open(tracker.tracking_uri, run_folder, experiment)
-            runs.open_parent(spec, parent_run_id)
-            return runs
-
+        if self._runs is not None:
+            return
+        slow = threading.Timer(SLOW_SECONDS, self._notify, [f"MLflow: waiting for {self._shown_uri}"])
+        slow.daemon = True
+        slow.start()
         try:
-            tracker._runs = opened()
+            self._runs = self._opened()
         except Exception as error:
-            if tracking_uri is not None and parent_run_id is None:
+            if self._is_named and self._former_parent is None:
                 raise ConfigError(
-                    f"tracking-uri: MLflow cannot use {masked_text(tracking_uri)!r}: {_first_line(error)} (allowed: "
+                    f"tracking-uri: MLflow cannot use {self._shown_uri!r}: {self._in_short(error)} (allowed: "
                     "http://HOST:PORT of a running server, sqlite:///FILE, or nothing for the embedded store)"
                 ) from error
-            tracker._failed("start", error)
-            if parent_run_id is not None:
-                tracker._open_again = opened
-        return tracker
+            self._failed("start", error)
+            self._is_opened_again = self._former_parent is not None
+        finally:
+            slow.cancel()
+
+    def _opened(self) -> "_Runs":
+        runs = _Runs.open(self.tracking_uri, self._folder, self._experiment)
+        if self._former_parent is not None and not runs.has(self._former_parent):
+            self._notify(
+                f"MLflow: the sweep's former run is not in {self._shown_uri}; it is mirrored into a new one"
+            )
+            self._former_parent = None
+        runs.open_parent(self._spec, self._former_parent)
+        return runs
+
+    @property
+    def _shown_uri(self) -> str:
+        return masked_text(self.tracking_uri)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -175,9 +222,14 @@ class Tracker:
         self._guard("finish", lambda runs: runs.close(status))
         if self.failures:
             self._write_tracebacks()
+            missed = (
+                f"{len(self._missed)} trials are missing there"
+                if self._missed
+                else "no trial is missing there"
+            )
             self._notify(
-                f"MLflow: {self.failures} calls failed; {len(self._missed)} trials are missing there, "
-                f"none in records.jsonl; tracebacks: {self._folder / ERROR_FILE}"
+                f"MLflow: {self.failures} calls failed; {missed}, and records.jsonl has every trial; "
+                f"tracebacks: {self._folder / ERROR_FILE}"
             )
 
     def withdraw(self) -> None:
@@ -197,9 +249,9 @@ class Tracker:
             return False
         try:
             if self._runs is None:
-                if self._open_again is None:
+                if not self._is_opened_again:
                     return False
-                self._runs = self._open_again()
+                self._runs = self._opened()
             runs = self._runs
             _retry(lambda: call(runs))
         except Exception as error:
@@ -211,10 +263,18 @@ class Tracker:
         self.failures += 1
         self._silent_until = time.monotonic() + PAUSE_SECONDS
         if self.failures == 1:
-            self._notify(f"MLflow: {operation} failed, the sweep goes on without it: {_first_line(error)}")
+            self._notify(f"MLflow: {operation} failed, the sweep goes on without it: {self._in_short(error)}")
         text = "".join(traceback.format_exception(error))
         self._tracebacks.append(masked_text(f"{operation}\n{text}\n"))
         self._write_tracebacks()
+
+    def _in_short(self, error: Exception) -> str:
+        """Return in one line what went wrong, without the SQL that a database's errors quote."""
+        file = sqlite_file(self.tracking_uri)
+        if self._runs is not None and file is not None and not file.exists():
+            return f"its database {file} is gone"
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return masked_text(DATABASE_ERROR.sub("", line))[:300]
 
     def _write_tracebacks(self) -> None:
         """Append them to the error file; they wait while the sweep has not made its folder yet."""
@@ -250,11 +310,22 @@ class _Runs:
         root = run_folder.resolve().parent
         root.mkdir(parents=True, exist_ok=True)
         # Two sweeps that start at once would both create the tables of a new database.
-        with FileLock(root / "mlflow.lock", timeout=120):
+        with FileLock(root / "mlflow.lock", timeout=LOCK_SECONDS):
             client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
             # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
             location = (root / "mlartifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
             return cls(client, _retry(lambda: _experiment_id(client, experiment, location)))
+
+    def has(self, run_id: str) -> bool:
+        """Tell whether the store has the run, and not as a deleted one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code in UNKNOWN:
+                return False
+            raise
 
     def open_parent(self, spec: Mapping[str, Any], parent_run_id: str | None) -> None:
         if parent_run_id is not None:
@@ -380,11 +451,19 @@ def _prepare_mlflow() -> None:
     """Import MLflow so that it sends no usage data, soon gives up on a dead server and is quiet."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     import mlflow  # noqa: F401 - sets up its own logging on import
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = (
+        STORE_ATTEMPTS  # no option sets it; by default, a damaged database costs 100 seconds
+    )
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.ERROR
+    )  # each of these attempts, over many lines
 
 
 def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:
@@ -400,12 +479,14 @@ def _retry(call: Callable[[], Value]) -> Value:
     """Call again after transient trouble of a database or a server, with growing, jittered pauses."""
     from mlflow.exceptions import MlflowException
 
+    started = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
         except (MlflowException, OSError) as error:
             is_transient = isinstance(error, OSError) or error.error_code in TRANSIENT
-            if attempt == ATTEMPTS or not is_transient:
+            is_last = attempt == ATTEMPTS or time.monotonic() - started > RETRY_SECONDS
+            if is_last or not is_transient:
                 raise
         # Only spreads retries in time; training never draws from this generator.
         time.sleep(0.1 * 2**attempt * random.uniform(0.5, 1.5))
@@ -415,7 +496,3 @@ def _retry(call: Callable[[], Value]) -> Value:
 def _milliseconds(moment: str | None) -> int | None:
     """Return an ISO 8601 moment as milliseconds since 1970; None stays None, which MLflow takes for now."""
     return None if moment is None else round(1000 * datetime.fromisoformat(moment).timestamp())
-
-
-def _first_line(error: Exception) -> str:
-    return masked_text((str(error).strip() or type(error).__name__).splitlines()[0])[:300]

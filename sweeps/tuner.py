@@ -4,9 +4,6 @@
 two thin objects through which Ray Tune talks to it. What a trial does on its worker is in `trial.py`.
 """
 
-import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +14,13 @@ from typing import Any, TypeVar
 
 import ray
 from ray import tune
-from ray.exceptions import AuthenticationError
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core import files
 from qa_core.errors import ConfigError
-from sweeps import comparability, journal, nodes, preflight, records, registry
+from sweeps import comparability, journal, nodes, preflight, ray_service, records, registry, signals
 from sweeps.driver import Driver
 from sweeps.faults import as_fault
 from sweeps.forecast import MemoryForecast
@@ -37,9 +34,10 @@ from sweeps.searchers.base import Searcher
 from sweeps.shell_command import shell_command
 from sweeps.space import Assignment, Space, compile_space
 from sweeps.spec import SPEC_FILE, SweepSpec, store_spec
+from sweeps.supervision import Supervisor
+from sweeps.tracking import ERROR_FILE
 from sweeps.trial import as_values, run_trial, unpacked
 
-INTERRUPTED = "interrupted"
 PROCESS_DIED = (
     "its worker process has died"  # of Ray's note where neither the node nor the network is to blame
 )
@@ -105,13 +103,18 @@ class _Proposals(RaySearcher):
 
 
 class _Events(tune.Callback):
-    """Ray tells here what happens to trials."""
+    """Ray tells here what happens to trials; between two of its steps it lets the supervisor look."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+    def __init__(self, driver: Driver, look: Callable[[], None] = lambda: None) -> None:
+        self.driver, self.look = driver, look
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        _told(self.driver, self.look)
+        if self.driver.ended_by is not None and not any(trial.status == Trial.RUNNING for trial in trials):
+            self.driver.is_closed = True  # what Ray has not started would keep its loop waiting
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         _told(self.driver, self.driver.started, trial.config["trial_id"])
@@ -137,6 +140,7 @@ class _Events(tune.Callback):
             self._ended(trial, error)
         else:
             self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
+            _shrink(trial)
 
     def _ended(self, trial: Any, error: str | None) -> None:
         self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), error)
@@ -182,7 +186,7 @@ class _Fault(tune.Stopper):
     def stop_all(self) -> bool:
         if self.room is not None:
             _told(self.driver, self.room.look)
-        return self.driver.fault is not None
+        return self.driver.is_closed
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -231,17 +235,18 @@ class Room:
 
 
 def _told(driver: Driver, event: Callable[..., Value], *args: Any, **named: Any) -> Value | None:
-    """Tell the driver of an event; None once the sweep ends by a fault, of which the event may be one.
+    """Tell the driver of an event; None once it takes nothing in, to which the event may lead by a fault.
 
     Ray loses what its callbacks raise, or fails a trial by it: the driver ends the sweep instead.
     """
-    if driver.fault is not None:
-        return None
-    try:
-        return event(*args, **named)
-    except Exception as error:
-        driver.fail(as_fault(error, driver.folder))
-        return None
+    with driver.lock:
+        if driver.is_closed:
+            return None
+        try:
+            return event(*args, **named)
+        except Exception as error:
+            driver.fail(as_fault(error, driver.folder))
+            return None
 
 
 def _decisions_of(driver: Driver) -> TrialScheduler:
@@ -268,26 +273,6 @@ class _Decision:
         return {}
 
 
-@contextmanager
-def _signals_end(driver: Driver) -> Iterator[None]:
-    """Let Ctrl-C or SIGTERM end the sweep with checkpoints, and a second one at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_signal(number: int, frame: Any) -> None:
-        if driver.ended_by is not None:
-            raise KeyboardInterrupt
-        driver.end(INTERRUPTED)
-
-    former = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
 def run_sweep(
     spec: SweepSpec,
     *,
@@ -302,7 +287,7 @@ def run_sweep(
 
     Args:
         folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
-        console, tracker: told of each event; see `console.py` and `tracking.py`.
+        console, tracker: told of each event; see `console.py` and `tracking.py`. The tracker is opened here.
         resume: go on with the sweep in the folder.
         differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
 
@@ -321,6 +306,7 @@ def run_sweep(
     with _withdrawn_if_refused(folder, is_new=not resume), held(folder):
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
+        tracker.open()  # not before: another process may run this sweep, and be mirrored there
         searcher = registry.make_searcher(spec, space, admits=_admission(spec, space))
         driver = Driver(
             spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker, past=past
@@ -352,7 +338,7 @@ def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
         yield
     except ConfigError:
         if is_new and not journal.read(folder).trials:
-            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, LOCK_FILE):
+            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, ERROR_FILE, LOCK_FILE):
                 (folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # somebody else's file is in it
                 folder.rmdir()
@@ -384,19 +370,27 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
 
 
 def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
-    start_ray(place, cpus=spec.resources.cpus_per_trial)
     try:
-        concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
-        nodes.check(spec, driver.folder, place=place, console=driver.console)
-        if place.address is not None:
-            driver.mark_mixed(_check_terms(spec, driver, place))
-        if spec.resources.is_auto:
-            driver.place = _placement(spec, driver.folder)
-        with _signals_end(driver):
+        with ray_service.running(place, cpus=spec.resources.cpus_per_trial) as service:
+            concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
+            nodes.check(spec, driver.folder, place=place, console=driver.console)
+            if place.address is not None:
+                driver.mark_mixed(_check_terms(spec, driver, place))
+            if spec.resources.is_auto:
+                driver.place = _placement(spec, driver.folder)
             room = None if place.address is None else Room(driver, nodes.wanted_by(spec.resources))
-            _fit(spec, driver, concurrent=concurrent, room=room)
+            with signals.noted() as requests:
+                watch = Supervisor(driver, service, requests, minutes=spec.budget.time_minutes)
+                work = threading.Thread(
+                    target=_fit,
+                    args=(spec, driver),
+                    kwargs={"concurrent": concurrent, "look": watch.look, "room": room},
+                    name="Ray Tune",
+                    daemon=True,
+                )
+                work.start()
+                watch.wait(work)
     finally:
-        ray.shutdown()
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
         files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)
 
@@ -442,70 +436,40 @@ def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGro
     return of_task
 
 
-def _fit(spec: SweepSpec, driver: Driver, *, concurrent: int, room: Room | None) -> None:
-    files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)  # of an earlier start
-    minutes = spec.budget.time_minutes
-    tuner = tune.Tuner(
-        tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
-        tune_config=tune.TuneConfig(
-            search_alg=_Proposals(driver),
-            scheduler=_decisions_of(driver),
-            num_samples=-1,  # the driver says when there are no more
-            max_concurrent_trials=concurrent,
-            time_budget_s=None if minutes is None else minutes * 60,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=RAY_FOLDER,
-            storage_path=str(driver.folder),
-            callbacks=[_Events(driver)],
-            stop=_Fault(driver, room),
-            verbose=0,
-        ),
-    )
+def _fit(
+    spec: SweepSpec, driver: Driver, *, concurrent: int, look: Callable[[], None], room: Room | None
+) -> None:
+    """Run Ray's loop until the sweep is over; what it raises ends the sweep, see `faults.py`."""
     try:
+        files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)  # of an earlier start
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
+            tune_config=tune.TuneConfig(
+                search_alg=_Proposals(driver),
+                scheduler=_decisions_of(driver),
+                num_samples=-1,  # the driver says when there are no more
+                max_concurrent_trials=concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=RAY_FOLDER,
+                storage_path=str(driver.folder),
+                callbacks=[_Events(driver, look)],
+                stop=_Fault(driver, room),
+                verbose=0,
+            ),
+        )
         tuner.fit()
-    except (
-        Exception
-    ) as error:  # of Ray's own work, such as a note of a trial's error that does not fit on the disk
-        driver.fail(as_fault(error, driver.folder))
-
-
-def start_ray(place: Place, *, cpus: float) -> None:
-    """Join the cluster at the address, or start a Ray on the loopback of this machine without a dashboard.
-
-    Raises:
-        ConfigError: no cluster answers at the address.
-    """
-    place.set_environment()
-    # It logs the traceback of each failed trial, which stands in the record and which the console groups.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if place.address:
-        nodes.check_reachable(place.address)
-        try:
-            ray.init(address=place.address, **options)
-        except (ConnectionError, AuthenticationError) as error:
-            found = f"found {place.address!r}, where no Ray cluster answers: {error}"
-            raise ConfigError(f"--address: {found}") from error
-        return
-    ray.init(
-        address="local",  # a cluster that somebody else has started on this machine is not ours to join
-        num_cpus=max(os.cpu_count() or 1, int(cpus)),
-        include_dashboard=place.dashboard,
-        _node_ip_address="127.0.0.1",
-        object_store_memory=256 * 2**20,
-        **options,
-    )
+    except Exception as error:  # Ray's own too, such as of a note that the full disk does not take
+        with driver.lock:
+            if not driver.is_closed:
+                driver.fail(as_fault(error, driver.folder))
 
 
 def survey(place: Place, *, shared: Path | None) -> list[NodeReport]:
     """Join a cluster, ask all of its nodes and leave it again; see `nodes.survey`."""
-    start_ray(place, cpus=0)
-    try:
+    with ray_service.running(place, cpus=0):
         return nodes.survey(shared)
-    finally:
-        ray.shutdown()
 
 
 def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:

@@ -9,16 +9,18 @@ died (`Driver.lost`) and reads here why. A process that the system itself has st
 import faulthandler
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from qa_core import files, heartbeat
 from qa_core.errors import DataError, StorageError
 
+ALIVE_FILE = "alive"  # in the trial's folder: its time is that of the last sign of life
 HANG_FILE = "hang.txt"  # in the trial's folder: where its threads stood; empty or absent when it did not hang
 SET_BACK_SECONDS = 1.0  # at most so often: each time costs a thread
+SIGN_SECONDS = 10.0  # at most so often the file is touched, which may lie on slow storage
 FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$', re.MULTILINE)
 
 
@@ -32,18 +34,20 @@ class Hang:
 
 @contextmanager
 def watched(folder: Path, minutes: float | None) -> Iterator[None]:
-    """End this process when the block is silent for longer.
+    """End this process when the block is silent for longer; until then, leave signs of life for `last_sign`.
 
     Args:
         folder: of the trial; there.
-        minutes: None watches nothing.
+        minutes: None ends nothing.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     forget_hang(folder)
+    sign = _signs(folder / ALIVE_FILE)
     if minutes is None:
-        yield
+        with heartbeat.heard_by(sign):
+            yield
         return
     seconds = 60 * minutes
     pause = min(SET_BACK_SECONDS, seconds / 4)
@@ -55,6 +59,7 @@ def watched(folder: Path, minutes: float | None) -> Iterator[None]:
 
     def set_back() -> None:
         nonlocal set_back_at
+        sign()
         if time.monotonic() - set_back_at >= pause:
             faulthandler.dump_traceback_later(seconds, exit=True, file=file)
             set_back_at = time.monotonic()
@@ -67,6 +72,28 @@ def watched(folder: Path, minutes: float | None) -> Iterator[None]:
         finally:
             faulthandler.cancel_dump_traceback_later()  # before its file is closed
     forget_hang(folder)
+
+
+def last_sign(folder: Path) -> float | None:
+    """Return when the trial last gave a sign of life, by the clock of its storage; None when it has given none."""
+    try:
+        return (folder / ALIVE_FILE).stat().st_mtime
+    except OSError:
+        return None
+
+
+def _signs(file: Path) -> Callable[[], None]:
+    """Return what touches the file, now and then however often it is called."""
+    touched_at = float("-inf")
+
+    def sign() -> None:
+        nonlocal touched_at
+        if time.monotonic() - touched_at >= SIGN_SECONDS:
+            touched_at = time.monotonic()
+            with suppress(OSError):  # a sign that is missed once ends nothing
+                file.touch()
+
+    return sign
 
 
 def read_hang(folder: Path) -> Hang | None:

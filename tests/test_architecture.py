@@ -48,7 +48,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.gpu_use",
     "sweeps.cli",
 )
-RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py")
+RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py", "sweeps/ray_service.py")
 RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
 MLFLOW_FILES = ("sweeps/tracking.py",)
 PICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")

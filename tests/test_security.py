@@ -166,7 +166,7 @@ def test_a_tracking_address_whose_password_is_not_stored_must_be_given_again(tmp
     assert same == {"tracking_uri": address, "parent_run_id": "parent1"}
     other = sweep._tracking(Target(tmp_path, None, "http://127.0.0.1:1", False), past)
     assert other == {"tracking_uri": "http://127.0.0.1:1"}
-    with pytest.raises(ConfigError, match=r"--tracking-uri: .* is not stored; give the address again"):
+    with pytest.raises(ConfigError, match=r"--tracking-uri: .* \(a password is not stored\)"):
         sweep._tracking(Target(tmp_path, None, None, False), past)
     assert sweep._tracking(Target(tmp_path, None, None, False), Past()) == {"tracking_uri": None}
 

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from qa_core import files
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, DataError
-from sweeps import journal, readiness, references
+from sweeps import journal, readiness, references, signals
 from sweeps.choosing import limit_to_type
 from sweeps.commands.planning import print_lines, remarks, show_data
-from sweeps.console import SweepConsole
+from sweeps.console import SweepConsole, may_be_lost
 from sweeps.data_checks import look_at_data
-from sweeps.masking import MASK, masked_text
+from sweeps.masking import masked_text
 from sweeps.place import LOOPBACK, Place, default_cache_dir
 from sweeps.shell_command import shell_command
 from sweeps.space import compile_space
@@ -60,6 +60,11 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     Raises:
         QaError: space, data, folder or tracking store are refused; nothing was trained then.
     """
+    with signals.raised():
+        return _run(spec, target, resume=resume)
+
+
+def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
     for warning in open_doors(target):
         print(f"warning: {masked_text(warning)}", file=sys.stderr)
     space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
@@ -73,8 +78,9 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     spec = references.resolved(spec, found)
     place = Place(target.address, target.dashboard, target.allow_mixed)
     place.set_environment()  # before Ray is imported
+    from sweeps.supervision import INTERRUPTED
     from sweeps.tracking import Tracker
-    from sweeps.tuner import INTERRUPTED, create_run_folder, run_sweep
+    from sweeps.tuner import create_run_folder, run_sweep
 
     console = SweepConsole()
     differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
@@ -84,7 +90,7 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     show_data(report)
     print_lines("references", reference_lines)
     print_lines("notes", remarks(spec))
-    tracker = Tracker.start(
+    tracker = Tracker(
         spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
     )
     status = "failed"
@@ -110,8 +116,9 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         console.close()
-        if files.is_there(target.folder / journal.JOURNAL_FILE):
-            console.note(f"trials that ended are kept, others go on with: {_resume_command(target.folder)}")
+        is_ours = not isinstance(error, journal.SweepIsRunning)
+        if is_ours and files.is_there(target.folder / journal.JOURNAL_FILE):
+            console.note(f"trials that ended are kept, others go on with: {_resume_command(target)}")
         raise
     finally:
         console.close()
@@ -119,14 +126,15 @@ def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
             tracker.finish(status)
         else:  # refused before its first trial
             tracker.withdraw()
-    show(outcome, written, tracker)
-    _tell_what_is_left(outcome, spec.budget.trials)
+    with may_be_lost(sys.stdout):
+        show(outcome, written, tracker)
+        _tell_what_is_left(outcome, target, spec.budget.trials)
     if outcome.ended_by == INTERRUPTED:
         return EXIT_INTERRUPTED
     return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
 
 
-def _tell_what_is_left(outcome: "SweepOutcome", trials: int) -> None:
+def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> None:
     """Say why the sweep ended early, what has not run, and how it goes on; nothing, where there is nothing left."""
     if outcome.ended_by is not None:
         print(f"the sweep ended early: {outcome.ended_by}")
@@ -136,11 +144,16 @@ def _tell_what_is_left(outcome: "SweepOutcome", trials: int) -> None:
         named = " and ".join(f"{count} trials are {what}" for what, count in left.items() if count)
         failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
         after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
-        print(f"{named}; go on{after} with: {_resume_command(outcome.folder)}")
+        print(f"{named}; go on{after} with: {_resume_command(target)}")
 
 
-def _resume_command(folder: Path) -> str:
-    return shell_command("qa-sweep", "run", "--resume", folder)
+def _resume_command(target: Target) -> str:
+    """Return what resumes the sweep in the same place; a password in an address is masked."""
+    places = {"--address": target.address, "--tracking-uri": target.tracking_uri}
+    given = [
+        word for name, value in places.items() if value is not None for word in (name, masked_text(value))
+    ]
+    return shell_command("qa-sweep", "run", "--resume", target.folder, *given)
 
 
 def _past(spec: SweepSpec, folder: Path) -> "Past":
@@ -223,18 +236,33 @@ def _check_terms(
 
 
 def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:
-    """Return where the sweep is mirrored: as asked, or where it was before."""
+    """Return where the sweep is mirrored: as asked, or where it was before.
+
+    The folder may come from somebody else: an address in it is taken only where it is that of the folder's own store or
+    is named here too. Another one would get this user's MLflow token, or be a file that is written.
+
+    Raises:
+        ConfigError: the folder names another store, and nobody here does.
+    """
+    from sweeps.tracking import default_tracking_uri, sqlite_file
+
     found = past.tracking if past else {}
-    uri = found.get("tracking_uri")
-    asked = target.tracking_uri
+    uri, asked = found.get("tracking_uri"), target.tracking_uri
     if uri is None or (asked is not None and masked_text(asked) != uri):
         return {"tracking_uri": asked}
-    if asked is None and MASK in uri:
-        raise ConfigError(
-            f"--tracking-uri: the sweep was mirrored to {uri}, whose password is not stored; give the address again, "
-            "or another one"
-        )
-    return {"tracking_uri": asked or uri, "parent_run_id": found["parent_run_id"]}
+    former = {"parent_run_id": found["parent_run_id"]}
+    for named in (asked, os.environ.get("MLFLOW_TRACKING_URI")):
+        if named is not None and masked_text(named) == uri:
+            return {"tracking_uri": named, **former}
+    file = sqlite_file(uri)
+    if uri == masked_text(default_tracking_uri(target.folder)):
+        return {"tracking_uri": None, **former}
+    if file is not None and not file.exists():  # the folder has moved, or its former store is gone
+        return {"tracking_uri": None}
+    raise ConfigError(
+        f"--tracking-uri: found none, and {target.folder} says that the sweep was mirrored to {uri}; allowed: that "
+        f"address, to go on there (a password is not stored), or {default_tracking_uri(target.folder)}"
+    )
 
 
 def open_doors(target: Target) -> list[str]:

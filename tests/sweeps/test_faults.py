@@ -30,7 +30,7 @@ EVENTS: dict[str, Callable[[Any], Any]] = {
 
 
 def failing_driver(folder: Path, **attributes: Any) -> Any:
-    driver = MagicMock(fault=None, folder=folder, **attributes)
+    driver = MagicMock(fault=None, is_closed=False, folder=folder, **attributes)
     driver.fail = lambda fault: Driver.fail(driver, fault)
     return driver
 
@@ -142,7 +142,7 @@ def test_a_sweep_whose_front_cannot_be_renewed_ends_at_once_and_goes_on_once_it_
         assert cli.main(["run", "--config", str(config), "--out", str(run)]) == 2
     shown = capsys.readouterr()
     assert shown.err == "error: trials with different evaluation data cannot be compared\n"
-    assert f"others go on with: qa-sweep run --resume {run}" in shown.out
+    assert f"qa-sweep run --resume {run}" in shown.out
     assert "t0001" not in shown.out
     assert cli.main(["run", "--resume", str(run)]) == 0
     found = records.load(run / records.RECORDS_FILE).records

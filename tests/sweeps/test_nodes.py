@@ -16,9 +16,10 @@ from qa_core.errors import ConfigError
 from sweeps import cli, nodes, preflight, records, shared_storage
 from sweeps.console import SweepConsole
 from sweeps.place import Place
+from sweeps.ray_service import start_ray
 from sweeps.records import RECORDS_FILE
 from sweeps.spec import SweepSpec, load_spec
-from sweeps.tuner import create_run_folder, run_sweep, start_ray, survey
+from sweeps.tuner import create_run_folder, run_sweep, survey
 from tests.sweeps import strange_nodes
 from tests.sweeps.test_tuner import _Told
 

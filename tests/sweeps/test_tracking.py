@@ -4,6 +4,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from qa_core.errors import ConfigError
 from sweeps import tracking
-from sweeps.tracking import FRONT_TAG, TRIAL_TAG, Tracker, default_tracking_uri
+from sweeps.tracking import FRONT_TAG, TRIAL_TAG, Tracker, default_tracking_uri, sqlite_file
 
 SPEC = {"name": "quick", "budget": {"trials": 3}, "seed": 4}
 
@@ -369,3 +370,73 @@ def test_starting_leaves_nothing_in_the_working_folder_and_prints_nothing(tmp_pa
 def test_mlflow_is_silenced_to_warnings(run_folder: Path) -> None:
     start(run_folder)
     assert [logging.getLogger(name).level for name in ("mlflow", "alembic")] == [logging.WARNING] * 2
+
+
+def test_a_folder_whose_name_means_something_in_an_address_has_its_store_beside_it(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    for name in ("a %41", "b#c?d=1", "ü @:e"):
+        root = tmp_path / name
+        (root / "run").mkdir(parents=True)
+        shutil.copy(empty_store, root / "mlflow.db")
+        tracker = start(root / "run")
+        assert tracker.parent_run_id is not None
+        assert sqlite_file(tracker.tracking_uri) == root / "mlflow.db"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a %41", "b#c?d=1", "ü @:e"]
+
+
+def test_a_damaged_embedded_store_is_given_up_soon_and_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mlflow.db").write_bytes(b"garbage " * 1000)
+    notes: list[str] = []
+    began = time.monotonic()
+    tracker = start(tmp_path / "run", notify=notes.append)
+    assert time.monotonic() - began < 60  # 100 seconds of pauses alone, by MLflow's default
+    assert tracker.parent_run_id is None
+    assert [note for note in notes if "waiting for" not in note] == [
+        "MLflow: start failed, the sweep goes on without it: file is not a database"
+    ]
+    assert (tmp_path / "mlflow.db").read_bytes() == b"garbage " * 1000
+
+
+def test_opening_a_store_that_takes_long_says_so(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "SLOW_SECONDS", 0.05)
+    notes: list[str] = []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(1.0)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(tracking._Runs, "open", slow)
+    tracker = start(run_folder, notify=notes.append)
+    assert notes[0] == f"MLflow: waiting for {tracker.tracking_uri}"
+    assert len(notes) == 2
+
+
+def test_a_store_that_is_deleted_in_mid_sweep_is_told_in_one_short_line(run_folder: Path) -> None:
+    notes: list[str] = []
+    tracker = start(run_folder, notify=notes.append)
+    base = run_folder.parent / "mlflow.db"
+    base.unlink()
+    tracker.log_trial(record("t0"))
+    assert notes == [f"MLflow: log_trial failed, the sweep goes on without it: its database {base} is gone"]
+    tracker.finish("finished")
+    assert notes[1].startswith("MLflow: ")
+    assert (
+        "calls failed; 1 trials are missing there, and records.jsonl has every trial; tracebacks: "
+        in notes[1]
+    )
+
+
+@pytest.mark.parametrize("former", ["0" * 32, "no id"])
+def test_a_run_that_the_store_does_not_know_is_replaced_by_a_new_mirror(
+    former: str, run_folder: Path, client: Any
+) -> None:
+    notes: list[str] = []
+    tracker = start(run_folder, parent_run_id=former, notify=notes.append)
+    assert tracker.parent_run_id not in (None, former)
+    tracker.catch_up([record("t0"), record("t1", "failed")])
+    assert sorted(children(client, tracker)) == ["t0", "t1"]
+    assert notes == [
+        f"MLflow: the sweep's former run is not in {tracker.tracking_uri}; it is mirrored into a new one"
+    ]

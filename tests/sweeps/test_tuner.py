@@ -42,9 +42,10 @@ class _Told:
 
     parent_run_id = None
 
-    fault = None
+    is_closed = False
 
     def __init__(self) -> None:
+        self.lock = contextlib.nullcontext()
         self.calls: list[tuple[str, tuple]] = []
         self.listening: set[str] = set()
 
@@ -383,7 +384,7 @@ def test_a_worker_that_died_is_told_from_a_trial_that_raised_and_from_a_lost_nod
     trial = SimpleNamespace(
         error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
     )
-    driver = MagicMock(fault=None)
+    driver = MagicMock(is_closed=False)
     _Events(driver).on_trial_error(1, [], trial)
     ((name, args, found),) = driver.mock_calls
     assert (name, args[0], found) == (told, "t3", details)

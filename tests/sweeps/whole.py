@@ -31,7 +31,7 @@ def tiny_recipes(squad: Path, *, batch_size: int) -> dict[str, Any]:
             "model": {"vocab_size": 300, "checkpoint": "micro"},
             "data": {
                 "train": str(squad),
-                "evaluation": str(squad),
+                "evaluation": str(_other_towers(squad)),
                 "max_length": 64,
                 "stride": 8,
                 "max_question_length": 24,
@@ -40,6 +40,14 @@ def tiny_recipes(squad: Path, *, batch_size: int) -> dict[str, Any]:
             "evaluation": {"precision": "float32", "latency_runs": 2},
         },
     }
+
+
+def _other_towers(squad: Path) -> Path:
+    """Return a file of the same questions about other places, which no model is trained on."""
+    path = squad.with_name(f"evaluation-{squad.name}")
+    if not path.exists():
+        path.write_text(squad.read_text().replace("Tower", "Abbey"))  # as long: answers stay where they start
+    return path
 
 
 def comparable(folder: Path) -> list[dict[str, Any]]:

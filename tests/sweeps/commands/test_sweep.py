@@ -17,12 +17,13 @@ from sweeps.commands import options, sweep
 from sweeps.comparability import Machine
 from sweeps.data_checks import DataReport
 from sweeps.front import compute_front
-from sweeps.journal import Journal
+from sweeps.journal import Journal, held
 from sweeps.place import Place
 from sweeps.records import append
 from sweeps.references import Reference
 from sweeps.space import compile_space
 from sweeps.spec import SweepSpec, load_spec, store_spec
+from sweeps.tracking import default_tracking_uri
 from tests.sweeps.test_cli import OBJECTIVES, PROJECT, RECORDS, SMALL
 
 
@@ -69,7 +70,7 @@ class FakeTracker:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def start(self, spec: Any, **arguments: Any) -> "FakeTracker":
+    def __call__(self, spec: Any, **arguments: Any) -> "FakeTracker":
         self.settings = spec
         parent = arguments.get("parent_run_id")
         self.calls.append(("start", arguments["tracking_uri"], *([parent] if parent else [])))
@@ -228,13 +229,13 @@ def test_after_an_early_end_it_is_said_what_has_not_run_and_nothing_where_nothin
         assert f"{expected}qa-sweep run --resume {tmp_path / 'a'}" in shown
 
 
-def begun_sweep(folder: Path) -> Path:
+def begun_sweep(folder: Path, tracking_uri: str | None = None) -> Path:
     """Return a folder with the settings of the quickstart and two trials of it, one ended."""
     folder.mkdir()
     spec = load_spec(options.find_config("quickstart"))
     store_spec(spec.with_references({"em_percent": 25.0, "memory_mb": 3.5}), folder)
     log = Journal(folder)
-    log.tracked("sqlite:////before/mlflow.db", "parent7")
+    log.tracked(default_tracking_uri(folder) if tracking_uri is None else tracking_uri, "parent7")
     for trial_id in ("t0000", "t0001"):
         log.proposed(trial_id, assignment={}, notes={}, recipe={"model": {"family": "bert"}})
     stopped = {"status": "stopped", "reason": "stopped by scheduler", "objectives": None}
@@ -258,12 +259,70 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     assert call["spec"].budget.max_disk_gb == 2.5
     assert call["resume"] is True
     assert [item.reference for item in call["spec"].objectives] == [25.0, 3.5]
-    assert tracker.calls[0] == ("start", "sqlite:////before/mlflow.db", "parent7")
+    assert tracker.calls[0] == ("start", None, "parent7")
     shown = capsys.readouterr().out
     assert f"2 trials are unfinished; go on with: qa-sweep run --resume {folder}" in shown
     assert "ended early" not in shown
     elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
     assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
+    assert f"qa-sweep run --resume {folder} --tracking-uri http://x" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["server", "file"])
+def test_an_address_that_only_the_folder_names_is_not_used_until_it_is_confirmed(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder may be somebody else's: this user's token would go there, or a file of theirs would be written."""
+    file = tmp_path / "theirs.db"
+    uri = {"server": "https://elsewhere.example", "file": f"sqlite:///{file}"}[kind]
+    file.write_bytes(b"precious")
+    folder = begun_sweep(tmp_path / "a", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder))
+    assert (code, tuner.calls, tracker.calls) == (2, [], [])
+    shown = capsys.readouterr().err
+    assert f"says that the sweep was mirrored to {uri}; allowed: that address, to go on there" in shown
+    assert default_tracking_uri(folder) in shown
+    confirmed = ("--resume", str(folder), "--tracking-uri", uri)
+    assert run_with(monkeypatch, Counter(ok=3), *confirmed)[2].calls[0] == ("start", uri, "parent7")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    _, _, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder))
+    assert tracker.calls[0] == ("start", uri, "parent7")
+
+
+def test_a_folder_that_has_moved_is_mirrored_beside_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun_sweep(tmp_path / "a", f"sqlite:///{tmp_path}/before/mlflow.db")
+    _, _, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder))
+    assert tracker.calls[0] == ("start", None)
+
+
+def test_a_sweep_that_another_process_runs_is_refused_without_a_trace_in_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun_sweep(tmp_path / "a")
+    opened = []
+    monkeypatch.setattr("sweeps.tracking.Tracker.open", lambda tracker: opened.append(tracker))
+    monkeypatch.setattr(sweep, "look_at_data", lambda spec, space, cache_dir: DataReport())
+    monkeypatch.setattr(sweep, "_check_past", lambda *past: None)
+    with held(folder):
+        assert cli.main(["run", "--resume", str(folder)]) == 2
+    shown = capsys.readouterr()
+    assert (opened, shown.err) == ([], f"error: {folder}: another process is running this sweep\n")
+    assert "go on with" not in shown.out
+
+
+def test_a_folder_in_which_nothing_had_begun_says_how_to_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `kill -9` leaves it in the first moments."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "driver.lock").touch()
+    assert cli.main(["run", "--resume", str(tmp_path / "a")]) == 2
+    assert f"no sweep had begun in it; start one with --out {tmp_path / 'a'}" in capsys.readouterr().err
+    assert cli.main(["run", "--resume", str(tmp_path / "none")]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
 
 
 def finished_sweep(folder: Path, **objective: Any) -> Path:
