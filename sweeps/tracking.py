@@ -40,6 +40,7 @@ LOCK_SECONDS = 30.0  # for another sweep that makes the tables of the same datab
 SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the sweep waits for
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
 DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
+MOST_TRACEBACKS = 20  # that wait for the disk
 ERROR_FILE = "tracking-errors.txt"  # in the run folder
 PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
 TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
@@ -277,14 +278,13 @@ class Tracker:
         return masked_text(DATABASE_ERROR.sub("", line))[:300]
 
     def _write_tracebacks(self) -> None:
-        """Append them to the error file; they wait while the sweep has not made its folder yet."""
-        if not self._folder.is_dir():
-            return
+        """Append them to the error file; they wait while the disk does not take them, the latest ones that is."""
+        del self._tracebacks[:-MOST_TRACEBACKS]
         try:
             with (self._folder / ERROR_FILE).open("a", encoding="utf-8") as file:
                 file.write("".join(self._tracebacks))
         except OSError:
-            LOGGER.exception("MLflow: tracebacks cannot be written: %s", "".join(self._tracebacks))
+            return
         self._tracebacks.clear()
 
 
