@@ -68,8 +68,10 @@ class LoadedArtifact:
 
     @property
     def artifact_bytes(self) -> int:
-        """Bytes of the weight files as written."""
-        return sum(self.manifest["files"][name]["bytes"] for name in self.manifest["weight_files"])
+        """Bytes of the whole folder that ships: every recorded file, and the manifest that records them."""
+        assert self.folder is not None, "it was never written"
+        recorded = sum(item["bytes"] for item in self.manifest["files"].values())
+        return recorded + (self.folder / MANIFEST).stat().st_size
 
     @property
     def weights_sha256(self) -> dict[str, str]:
@@ -114,24 +116,60 @@ def write(
         with _hidden(model, _with_shared(model, apart)):
             write_network(target / WEIGHTS, model)
         tokenizer.save_pretrained(target)
-        (target / RECIPE).write_text(json.dumps(to_dict(config), indent=2))
-        manifest = {
-            "format": FORMAT_VERSION,
-            "family": family.name,
-            "head": family.head,
-            "architecture": family.architecture(model),
-            "forms": dict(forms),
-            "prompting": None if prompting is None else to_dict(prompting),
-            "null_threshold": None,
-            "weight_files": [WEIGHTS, *renamed],
-            "renamed": renamed,
-            "files": {
-                item.relative_to(target).as_posix(): fingerprint(item)
-                for item in sorted(target.rglob("*"))
-                if item.is_file()
-            },
+        (target / RECIPE).write_text(recipe_text(config))
+        recorded = {
+            item.relative_to(target).as_posix(): fingerprint(item)
+            for item in sorted(target.rglob("*"))
+            if item.is_file()
         }
+        manifest = manifest_values(
+            family,
+            architecture=family.architecture(model),
+            forms=forms,
+            prompting=prompting,
+            own_folders=own_folders,
+            recorded=recorded,
+        )
         (target / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def manifest_values(
+    family: Family,
+    *,
+    architecture: Mapping[str, Any],
+    forms: Mapping[str, Any],
+    prompting: Prompting | None,
+    own_folders: Sequence[OwnFolder],
+    recorded: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what the manifest of a new artifact says, its threshold not tuned yet.
+
+    Args:
+        recorded: path in the folder -> size and hash, of all files but the manifest.
+    """
+    renamed = {f"{own.folder}/{own.weights_file}": dict(own.tensors) for own in own_folders}
+    return {
+        "format": FORMAT_VERSION,
+        "family": family.name,
+        "head": family.head,
+        "architecture": architecture,
+        "forms": dict(forms),
+        "prompting": None if prompting is None else to_dict(prompting),
+        "null_threshold": None,
+        "weight_files": [WEIGHTS, *renamed],
+        "renamed": renamed,
+        "files": dict(recorded),
+    }
+
+
+def recipe_text(config: RunConfig) -> str:
+    """Return a recipe as the artifact holds it."""
+    return json.dumps(to_dict(config), indent=2)
+
+
+def document_text(document: Mapping[str, Any]) -> str:
+    """Return a document of a method's own folder as it is written."""
+    return json.dumps(document, indent=2, sort_keys=True)
 
 
 def set_null_threshold(folder: Path, threshold: float | None) -> None:
@@ -290,7 +328,7 @@ def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> d
     tensors = {there: state[here].contiguous() for here, there in own.tensors.items()}
     save_file(tensors, place / own.weights_file, metadata={"format": "pt"})
     for name, document in own.documents.items():
-        (place / name).write_text(json.dumps(document, indent=2, sort_keys=True))
+        (place / name).write_text(document_text(document))
     return {f"{own.folder}/{own.weights_file}": dict(own.tensors)}
 
 

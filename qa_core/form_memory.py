@@ -31,7 +31,8 @@ ROWS = (cost.MEMORY_ROWS, cost.LARGE_MEMORY_ROWS)
 class FormMemory:
     """Inference peak of one deployed form in bytes, with one window and with eight; predicted: None where it cannot be.
 
-    `weights_bytes` are those of `cost.weights_bytes`.
+    `weights_bytes` are those of `cost.weights_bytes`; `artifact_bytes`, of the whole recipe, is planned by
+    `artifact_size.py`.
     """
 
     measured_bytes: int
@@ -39,6 +40,7 @@ class FormMemory:
     predicted_bytes: int | None
     predicted_batch8_bytes: int | None
     weights_bytes: int
+    artifact_bytes: int | None = None  # None: of a form alone
 
 
 def form_memory(

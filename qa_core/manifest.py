@@ -39,6 +39,7 @@ WORDS = {
 }
 SHOWN_CHARACTERS = 60
 OWN_HASH, NO_HASH = "manifest_sha256", "0" * 64
+LONGEST_NUMBER = len("-2.2250738585072014e-308")  # characters of a float in JSON
 NOT_RECORDED = ("README.md",)  # beside the manifest and hidden files
 
 
@@ -75,13 +76,15 @@ def manifest_text(values: Mapping[str, Any]) -> str:
     """Return a manifest as it is written, with a hash of itself as the last entry.
 
     The hash is the SHA-256 of the whole text in UTF-8 with zeros in the place of its own 64 digits, so that not one bit
-    of the file can change unseen.
+    of the file can change unseen. Spaces at the end make up for the digits of the threshold: how many bytes an artifact
+    has does not depend on what its training came to.
 
     Raises:
         ValueError, TypeError: a value is not finite or not JSON.
     """
     entries = {name: value for name, value in values.items() if name != OWN_HASH}
     text = json.dumps({**entries, OWN_HASH: NO_HASH}, indent=2, allow_nan=False)
+    text += " " * (LONGEST_NUMBER - len(json.dumps(values.get("null_threshold"))))
     before, _, after = text.rpartition(NO_HASH)
     return before + hashlib.sha256(text.encode()).hexdigest() + after
 

@@ -106,6 +106,7 @@ def measured_cost(
     times = cost.latencies_ms(reader.model, reader.protocol, batches)
     return Cost(
         artifact_bytes=loaded.artifact_bytes,
+        predicted_artifact_bytes=memory.artifact_bytes,
         weights_bytes=cost.weights_bytes(reader.model),
         inference_peak_bytes=cost.inference_peak_bytes(reader.model, reader.protocol),
         inference_peak_batch8_bytes=cost.inference_peak_bytes(

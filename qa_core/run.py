@@ -16,6 +16,7 @@ import torch
 
 from qa_core import artifact, cost, evaluate, prerequisites, registry, seeding
 from qa_core.answer_file import ANSWERS_FILE
+from qa_core.artifact_size import planned_artifact_bytes
 from qa_core.checkpoint import TrainState
 from qa_core.config import RunConfig, to_dict
 from qa_core.cost import Protocol
@@ -77,6 +78,8 @@ def run(
     if not family.is_preset:
         data.facts["checkpoint"] = checkpoint_identity(config.model.checkpoint)
     memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir, turns=turns)
+    planned_bytes = planned_artifact_bytes(config, family, model, methods, tokenizer=data.tokenizer)
+    memory = replace(memory, artifact_bytes=planned_bytes)
     _check_budget(memory, max_memory_mb)
     with turns.resting():  # a teacher may be another trial's at the moment
         obtained = _obtained(config, methods, data=data, family=family, cache_dir=cache_dir, turns=turns)
@@ -278,6 +281,9 @@ def _progress(
             selection_f1_percent=f1_percent,
             memory_mb=memory.measured_bytes / 1e6,
             memory_batch8_mb=memory.measured_batch8_bytes / 1e6,
+            inference_peak_bytes=memory.measured_bytes,
+            weights_bytes=memory.weights_bytes,
+            artifact_bytes=memory.artifact_bytes,
             train_seconds=state.train_seconds,
         )
     )

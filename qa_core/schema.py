@@ -44,6 +44,9 @@ class Progress:
     selection_f1_percent: float
     memory_mb: float
     memory_batch8_mb: float
+    inference_peak_bytes: int
+    weights_bytes: int
+    artifact_bytes: int
     train_seconds: float
 
 
@@ -95,7 +98,8 @@ class Cost:
     as `inference_peak_bytes` and lack the others.
     """
 
-    artifact_bytes: int
+    artifact_bytes: int  # of the whole folder that ships
+    predicted_artifact_bytes: int | None
     weights_bytes: int
     inference_peak_bytes: int
     inference_peak_batch8_bytes: int

@@ -48,6 +48,7 @@ PREDICTED: Mapping[str, str] = {
     "inference_peak_bytes": "peak",
     "memory_batch8_mb": "peak_batch8",
     "weights_bytes": "weights",
+    "artifact_bytes": "artifact",
 }
 
 
@@ -125,7 +126,8 @@ class MemoryForecast:
 
     def _forecast(self, config: RunConfig, quantity: str) -> _Forecast:
         values = to_dict(config)
-        key = _key([quantity, {name: values[name] for name in DECIDING}])
+        parts = values if quantity == "artifact" else {name: values[name] for name in DECIDING}
+        key = _key([quantity, parts])
         if key not in self._by_recipe:
             self._by_recipe[key] = self._tried(config, partial(self._predicted, quantity=quantity))
         return self._by_recipe[key]
@@ -151,6 +153,8 @@ class MemoryForecast:
         from qa_core.form_memory import planned_form
 
         family, methods, tokenizer = self._parts(config)
+        if quantity == "artifact":
+            return self._artifact(config, family, methods, tokenizer=tokenizer)
         planned = planned_form(config, family, methods, tokenizer=tokenizer)
         if quantity == "weights":
             return self._weights(family, planned)
@@ -191,6 +195,18 @@ class MemoryForecast:
         tokenizer = self._tokenizer(config, family)
         family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
         return family, methods, tokenizer
+
+    def _artifact(
+        self, config: RunConfig, family: "Family", methods: "list[Method]", *, tokenizer: Any
+    ) -> _Forecast:
+        from qa_core.artifact_size import planned_artifact_bytes
+        from qa_core.form_memory import training_skeleton
+
+        if family.prompting is not None:
+            return _Forecast(None, "the demonstrations in the artifact are drawn when the data are prepared")
+        network = training_skeleton(config, family, methods, tokenizer=tokenizer)
+        size = planned_artifact_bytes(config, family, network, methods, tokenizer=tokenizer)
+        return _Forecast(size, None)
 
     def _weights(self, family: "Family", planned: Any) -> _Forecast:
         from qa_core.cost import weights_bytes

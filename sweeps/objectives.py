@@ -32,9 +32,11 @@ MEASURES: Mapping[str, Measure] = {
     "memory_batch8_mb": Measure(
         "MB", "cost", "inference_peak_batch8_bytes", divisor=1e6, rung_field="memory_batch8_mb"
     ),
-    "artifact_bytes": Measure("bytes", "cost", "artifact_bytes"),
-    "weights_bytes": Measure("bytes", "cost", "weights_bytes"),
-    "inference_peak_bytes": Measure("bytes", "cost", "inference_peak_bytes"),
+    "artifact_bytes": Measure("bytes", "cost", "artifact_bytes", rung_field="artifact_bytes"),
+    "weights_bytes": Measure("bytes", "cost", "weights_bytes", rung_field="weights_bytes"),
+    "inference_peak_bytes": Measure(
+        "bytes", "cost", "inference_peak_bytes", rung_field="inference_peak_bytes"
+    ),
     # None where nothing was trained, and that takes no memory.
     "train_peak_bytes": Measure("bytes", "cost", "train_peak_bytes", nothing=0.0),
     "latency_p50_ms": Measure("ms", "cost", "latency_p50_ms"),
