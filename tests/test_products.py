@@ -56,5 +56,6 @@ def check(product, folder: Path, cache_dir: Path) -> None:
     assert result.quality.questions == 16
     cost = result.cost
     assert cost.artifact_bytes >= 1000
+    assert cost.predicted_artifact_bytes == pytest.approx(cost.artifact_bytes, rel=0.02)
     assert cost.weights_bytes <= cost.inference_peak_bytes
     assert cost.form_inference_peak_bytes == pytest.approx(cost.inference_peak_bytes, rel=0.02)

@@ -133,7 +133,7 @@ class KeptAdapterContract:
             assert plain <= set(base.state_dict())
             loaded = artifact.load(folder)
             sizes = [(folder / file).stat().st_size for file in (BASE_FILE, ADAPTER_FILE)]
-            assert loaded.artifact_bytes == sum(sizes)
+            assert loaded.artifact_bytes > sum(sizes)
             assert sum(sizes) < cost.weights_bytes(loaded.model) + 40_000  # headers, less than a second copy
 
     def test_it_is_loaded_unmerged_with_the_same_logits(

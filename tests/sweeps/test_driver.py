@@ -57,6 +57,9 @@ def _report(examples_seen: int, em: float = 10.0) -> dict[str, Any]:
         "selection_f1_percent": em,
         "memory_mb": 8.0,
         "memory_batch8_mb": 9.0,
+        "inference_peak_bytes": 8_000_000,
+        "weights_bytes": 5_000_000,
+        "artifact_bytes": 6_000_000,
         "final": False,
     }
 

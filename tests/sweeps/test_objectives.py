@@ -6,6 +6,7 @@ import pytest
 
 from qa_core.errors import ConfigError, DataError
 from qa_core.schema import Cost, Progress, Quality
+from sweeps.forecast import PREDICTED
 from sweeps.objectives import MEASURES, RETIRED, WHY_RETIRED, final_values, measure, rung_field
 
 QUALITY = {"em_percent": 61.5, "f1_percent": 70.25}
@@ -57,9 +58,13 @@ def test_rungs_show_the_selection_split_never_the_evaluation_set() -> None:
         "f1_percent": "selection_f1_percent",
         "memory_mb": "memory_mb",
         "memory_batch8_mb": "memory_batch8_mb",
+        "artifact_bytes": "artifact_bytes",
+        "weights_bytes": "weights_bytes",
+        "inference_peak_bytes": "inference_peak_bytes",
     }
     with pytest.raises(ConfigError, match="measured only on the finished artifact"):
-        rung_field("artifact_bytes")
+        rung_field("latency_p50_ms")
+    assert set(PREDICTED) < set(seen), "what a recipe fixes is known at every rung"
 
 
 def test_an_unknown_objective_is_refused_with_the_nearest_name() -> None:

@@ -117,7 +117,7 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             4,
             "unknown objective 'em_precent'; did you mean 'em_percent'?",
         ),
-        ('name: em_percent, goal: max, unit: "%"', "name: artifact_bytes, goal: min", 8, "measured only on"),
+        ('name: em_percent, goal: max, unit: "%"', "name: latency_p50_ms, goal: min", 8, "measured only on"),
         (
             "name: memory_mb, goal: min, unit: MB",
             "name: rss_peak_bytes, goal: min",
