@@ -272,6 +272,7 @@ def _progress(
     state: TrainState, task: TrainTask, memory: FormMemory, selection: tuple[float, float]
 ) -> dict[str, Any]:
     em_percent, f1_percent = selection
+    assert memory.artifact_bytes is not None, "it is planned before training"
     return as_json(
         Progress(
             examples_seen=state.examples_seen,
