@@ -180,12 +180,17 @@ def rung_objectives(objectives: Iterable[Objective]) -> list[str]:
 
 def _curve(record: Record, objectives: Sequence[Objective], place: str) -> Curve:
     fields = {name: str(measure(name).rung_field) for name in rung_objectives(objectives)}
+    # Reports of protocol version 1 have one memory alone of what a recipe fixes; the rest is the finished artifact's.
+    finals = record.objectives or {}
+    fixed = {fields[name]: finals[name] for name in fields if measure(name).section == "cost"}
+    fixed.pop("memory_mb", None)
+    points = [{**fixed, **point} for point in record.curve]
     columns: dict[str, tuple[Any, ...]] = {}
     for name in ("examples_seen", "train_seconds", *fields.values()):
-        missing = [index for index, point in enumerate(record.curve) if point.get(name) is None]
+        missing = [index for index, point in enumerate(points) if point.get(name) is None]
         if missing:
             raise DataError(f"{place}: curve[{missing[0]}].{name}: found nothing; allowed: a number")
-        columns[name] = tuple(point[name] for point in record.curve)
+        columns[name] = tuple(point[name] for point in points)
     curve = Curve(
         trial_id=record.trial_id,
         seed=record.seed,
@@ -193,7 +198,7 @@ def _curve(record: Record, objectives: Sequence[Objective], place: str) -> Curve
         examples_seen=tuple(map(int, columns["examples_seen"])),
         train_seconds=tuple(map(float, columns["train_seconds"])),
         rung_values={name: tuple(map(float, columns[key])) for name, key in fields.items()},
-        final={item.name: float((record.objectives or {})[item.name]) for item in objectives},
+        final={item.name: float(finals[item.name]) for item in objectives},
         seconds=max(record.seconds, float(columns["train_seconds"][-1])),
     )
     check_curve(curve, place)

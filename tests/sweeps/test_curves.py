@@ -81,6 +81,17 @@ def test_a_table_has_its_curves_in_the_order_of_proposals_not_of_ends(tmp_path: 
     assert [item.trial_id for item in table.curves] == ["t0", "t1", "t2"]
 
 
+def test_reports_of_the_first_protocol_that_lack_bytes_take_those_of_the_artifact(tmp_path: Path) -> None:
+    append(
+        tmp_path / "records.jsonl", record("t0000", objectives={"em_percent": 28.0, "artifact_bytes": 9000.0})
+    )
+    settings = spec_of(SPACE).as_dict()
+    settings["objectives"][1] = {"name": "artifact_bytes", "goal": "min", "reference": 10**6}
+    (tmp_path / "spec.json").write_text(json.dumps(settings))
+    table = CurveTable.from_run(tmp_path / "records.jsonl", tmp_path / "spec.json")
+    assert table.curves[0].rung_values["artifact_bytes"] == (9000.0, 9000.0)
+
+
 def test_a_recipe_that_trains_nothing_has_a_curve_of_no_examples(tmp_path: Path) -> None:
     untrained = record("t1", examples_seen=0, budget_examples=0, curve=(point(0, 3.0, 0.0),))
     table = CurveTable.from_run(*run_folder(tmp_path, record("t0"), untrained))
