@@ -13,6 +13,7 @@ from qa_core import artifact, registry, seeding
 from qa_core.config import RunConfig, from_dict
 from qa_core.data.prepare import prepare
 from qa_core.errors import ArtifactError, StorageError
+from qa_core.manifest import manifest_text
 from qa_core.methods.base import OwnFolder
 
 pytestmark = pytest.mark.numeric
@@ -189,7 +190,7 @@ def _flip_a_byte(path: Path) -> None:
 
 def _manifest_with(folder: Path, **changes) -> None:
     path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(manifest_text({**json.loads(path.read_text()), **changes}))
 
 
 @pytest.mark.parametrize(
