@@ -7,6 +7,7 @@ file, or the name of a data set on the hub. What is malformed is refused with fi
 """
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,7 @@ def load_table(
     if split not in HUB_SPLITS:
         raise DataError(f"split: found {split!r}; allowed: {', '.join(HUB_SPLITS)}")
     if source == "sample":
-        from qa_core.data.sample import sample_squad
-
-        return read_squad(sample_squad(split, 0), f"sample:{split}", skip_bad_examples=skip_bad_examples)
+        return _sample(split)
     if not is_file_source(source):
         return read_hub(source, split=split, skip_bad_examples=skip_bad_examples, cache_dir=cache_dir)
     path = _existing_file(source)
@@ -77,6 +76,13 @@ def load_table(
         skip_bad_examples=skip_bad_examples,
         cache_dir=cache_dir,
     )
+
+
+@cache  # it is written anew each time, and a sweep asks for it several times before its first trial
+def _sample(split: str) -> QaTable:
+    from qa_core.data.sample import sample_squad
+
+    return read_squad(sample_squad(split, 0), f"sample:{split}")
 
 
 def _read_file(path: Path, skip_bad_examples: bool) -> QaTable:
