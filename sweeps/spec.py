@@ -301,11 +301,14 @@ def stored_spec(folder: Path) -> SweepSpec:
     Raises:
         DataError: there are none, or this version does not take them.
     """
+    from sweeps.journal import JOURNAL_FILE
+    from sweeps.records import RECORDS_FILE
+
     path = folder / SPEC_FILE
-    if files.is_folder(folder) and not files.is_there(path):  # such as after `kill -9` in the first moments
-        raise DataError(
-            f"{folder}: it has no {SPEC_FILE}, so no sweep had begun in it; start one with --out {folder}"
-        )
+    if files.is_folder(folder) and not any(
+        files.is_there(folder / name) for name in (SPEC_FILE, JOURNAL_FILE, RECORDS_FILE)
+    ):  # such as after `kill -9` in the first moments
+        raise DataError(f"{folder}: no sweep had begun in it; start one there with --out {folder}")
     try:
         values = files.read_json(path, inside=folder)
         spec = SweepSpec.model_validate(values)

@@ -166,8 +166,12 @@ NO_ANSWER: list[tuple[str, Any, tuple[str, ...]]] = [
     ("one too few", {"q0": 0.5, "q1": 0.5}, ("question 'q2'", "found nothing")),
 ]
 GOLDS: list[tuple[str, Any, tuple[str, ...]]] = [
-    ("no data", {"version": "v2.0"}, ("data", "found NoneType")),
-    ("an article that is text", changed(GOOD_SQUAD, ("data", 0), "x"), ("data[0]", "found str")),
+    ("no data", {"version": "v2.0"}, ("found an object with 'version'", "a list `data`")),
+    (
+        "an article that is text",
+        changed(GOOD_SQUAD, ("data", 0), "x"),
+        ("data[0]", "found 'x'", "title and paragraphs"),
+    ),
     ("no paragraphs", changed(GOOD_SQUAD, ("data", 0, "paragraphs"), ...), ("data[0].paragraphs",)),
     (
         "a question that is null",
@@ -178,7 +182,7 @@ GOLDS: list[tuple[str, Any, tuple[str, ...]]] = [
     (
         "one id twice",
         changed(GOOD_SQUAD, ("data", 0, "paragraphs", 0, "qas", 0, "id"), "q1"),
-        ("a second time",),
+        ("qas[1].id", "found 'q1'", "ids that occur once"),
     ),
     (
         "answers of text",

@@ -320,7 +320,7 @@ def test_a_folder_in_which_nothing_had_begun_says_how_to_begin(
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "driver.lock").touch()
     assert cli.main(["run", "--resume", str(tmp_path / "a")]) == 2
-    assert f"no sweep had begun in it; start one with --out {tmp_path / 'a'}" in capsys.readouterr().err
+    assert f"no sweep had begun in it; start one there with --out {tmp_path / 'a'}" in capsys.readouterr().err
     assert cli.main(["run", "--resume", str(tmp_path / "none")]) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
 
