@@ -33,7 +33,7 @@ from sweeps.placement import AUTO, SHARES
 from sweeps.spec_source import DOMAIN_KEYS, Location, Source, dotted, entry_ids, is_scalar, read_source
 from sweeps.trial_files import Kept
 
-MOST_CHOICES = 1000  # of one setting
+MOST_CHOICES = 10_000  # of one setting
 SPEC_FILE = "spec.json"  # in the sweep's folder: the settings that it runs with
 
 # Settings of the recipe that the sweep itself decides.
