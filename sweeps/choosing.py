@@ -70,7 +70,9 @@ def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
     """Return why no point is within the limits: the smallest need of each, or that they are not met together."""
     given = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
     if not result.points:
-        return f"{LIMIT}: found {given}; no finished trial fits, there is none yet"
+        left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
+        why = f"not compared: {left_out}" if left_out else "there is none yet"
+        return f"{LIMIT}: found {given}; no finished trial fits, {why}"
     least = {}
     for name in limits:
         known = [(point.costs[name], point.trial_id) for point in result.points if name in point.costs]
@@ -78,7 +80,7 @@ def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
     needs = [
         f"no record says its {name}"
         if found is None
-        else f"the smallest {name} is {found[0]:,.6g} ({found[1]})"
+        else f"the smallest {name} is {at_least(found[0])} ({found[1]})"
         for name, found in least.items()
     ]
     each = all(found is not None and found[0] <= limits[name] for name, found in least.items())
@@ -86,6 +88,11 @@ def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
     return (
         f"{LIMIT}: found {given}; none of {len(result.points)} finished trials fits: {', '.join(needs)}{more}"
     )
+
+
+def at_least(value: float) -> str:
+    """Return a number to type as a limit that the value meets: rounded up, to two decimals or to a whole one."""
+    return str(math.ceil(value)) if value >= 1000 else f"{math.ceil(value * 100) / 100:g}"
 
 
 def best_within_some_limit(points: "Sequence[Point]", objectives: "Sequence[Objective]") -> set[str]:

@@ -91,7 +91,10 @@ def read(folder: Path) -> Past:
     path = folder / JOURNAL_FILE
     if not files.is_there(path):
         if files.is_there(folder / RECORDS_FILE):
-            raise DataError(f"{folder}: cannot be resumed: it has no {JOURNAL_FILE}")
+            raise DataError(
+                f"{folder}: cannot be resumed: it has no {JOURNAL_FILE}; allowed: `front` and `export`, which do "
+                "without, and another sweep in another folder (--out)"
+            )
         return Past()
     found, notes = lines.read(path)
     trials: dict[str, PastTrial] = {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ArtifactError, ConfigError
+from sweeps.choosing import at_least
 from sweeps.estimate import cells_of
 from sweeps.forecast import DECIDING, MemoryForecast
 
@@ -208,7 +209,7 @@ def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -
         name = " ".join([recipe.model.family, "+".join(recipe.methods) or "full", recipe.model.checkpoint])
         raise ConfigError(
             f"{spec.where('budget', 'max_memory_mb')}: found {spec.budget.max_memory_mb:g}; allowed: at least "
-            f"{need:.2f}, the smallest need that is predicted for a recipe of the space ({name})"
+            f"{at_least(need)}, the smallest need that is predicted for a recipe of the space ({name})"
         )
 
 

@@ -309,13 +309,19 @@ def stored_spec(folder: Path) -> SweepSpec:
         files.is_there(folder / name) for name in (SPEC_FILE, JOURNAL_FILE, RECORDS_FILE)
     ):  # such as after `kill -9` in the first moments
         raise DataError(f"{folder}: no sweep had begun in it; start one there with --out {folder}")
+    if files.is_folder(folder) and not files.is_there(path):
+        raise DataError(
+            f"{path}: settings of the sweep cannot be read: there are none, and trials are on record; allowed: the "
+            "file put back, or another sweep in another folder (--out)"
+        )
     try:
         values = files.read_json(path, inside=folder)
         spec = SweepSpec.model_validate(values)
     except ValidationError as error:
         raise DataError("\n".join(_refusals(error, Source(str(path), values)))) from error
     except (DataError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: settings of the sweep cannot be read: {error}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: settings of the sweep cannot be read: {reason}") from error
     spec._source = Source(str(path), values)
     _check_parts(spec)
     for index, objective in enumerate(spec.objectives):

@@ -14,6 +14,7 @@ from sweeps.records import RECORDS_FILE, load
 from sweeps.spec import SPEC_FILE
 
 if TYPE_CHECKING:
+    from sweeps.records import Loaded
     from sweeps.spec import Objective
 
 
@@ -115,7 +116,7 @@ def read_front(run_dir: Path) -> FrontResult:
     Raises:
         DataError: it is not the folder of a sweep, or its records cannot be read or compared.
     """
-    loaded = load(run_dir / RECORDS_FILE)
+    loaded = _load(run_dir)
     for note in loaded.notes:
         print(f"note: {printable(note)}")
     objectives = _objectives(run_dir / SPEC_FILE)
@@ -123,6 +124,16 @@ def read_front(run_dir: Path) -> FrontResult:
         return compute_front(loaded.records, objectives)
     except DataError as error:
         raise DataError(f"{run_dir / RECORDS_FILE}: {error}") from error
+
+
+def _load(run_dir: Path) -> "Loaded":
+    path = run_dir / RECORDS_FILE
+    if files.is_folder(run_dir) and files.is_there(run_dir / SPEC_FILE) and not files.is_there(path):
+        raise DataError(
+            f"{path}: cannot be read: there is none, as before the first trial of a sweep has ended; allowed: `front` "
+            "and `export` after that (a sweep that has ended goes on with `run --resume`)"
+        )
+    return load(path)
 
 
 def _objectives(path: Path) -> "list[Objective]":
@@ -135,8 +146,16 @@ def _objectives(path: Path) -> "list[Objective]":
             Objective.model_validate(item)
             for item in files.read_object(path, inside=path.parent)["objectives"]
         ]
-    except (DataError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise DataError(f"{path}: objectives of the sweep cannot be read: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = "".join(f"{part}: " for part in problem["loc"])
+        reason = f"{name}found {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+        raise DataError(f"{path}: objectives of the sweep cannot be read: {reason}") from error
+    except KeyError as error:
+        raise DataError(f"{path}: objectives: found none; allowed: at least one, each once") from error
+    except (DataError, ValueError, TypeError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: objectives of the sweep cannot be read: {reason}") from error
     if not found or len({objective.name for objective in found}) < len(found):
         names = [objective.name for objective in found]
         raise DataError(f"{path}: objectives: found {names}; allowed: at least one, each once")

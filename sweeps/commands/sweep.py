@@ -153,6 +153,8 @@ def _resume_command(target: Target) -> str:
     given = [
         word for name, value in places.items() if value is not None for word in (name, masked_text(value))
     ]
+    if target.allow_mixed:  # not stored, and a sweep that needs it is refused without
+        given.append("--allow-mixed")
     return shell_command("qa-sweep", "run", "--resume", target.folder, *given)
 
 
@@ -200,7 +202,7 @@ def _check_objectives(record: "Record | None", objectives: Sequence[str], folder
     if missing:
         raise DataError(
             f"{folder / RECORDS_FILE}: trial {record.trial_id}: objectives: found "
-            f"{', '.join(record.objectives or {}) or 'none'}; {', '.join(missing)} of {folder / SPEC_FILE} is missing; "
+            f"{', '.join(record.objectives or {}) or 'none'}; {', '.join(missing)} of {folder / SPEC_FILE} not; "
             "allowed: the objectives with which the sweep was begun, or another sweep with --out"
         )
 

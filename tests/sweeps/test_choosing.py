@@ -1,10 +1,11 @@
 """Which finished trial is handed over: limits on what it costs, met together, and what is said where none fits."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sweeps.choosing import FIXED, LIMITABLE, limit_to_type, read_limits, refusal, within
+from sweeps.choosing import FIXED, LIMITABLE, at_least, limit_to_type, read_limits, refusal, within
 from sweeps.front import FrontResult, compute_front
 from sweeps.objectives import MEASURES
 from sweeps.records import Record
@@ -57,6 +58,14 @@ def test_where_none_fits_the_smallest_need_of_each_limit_is_named() -> None:
     together = refusal(front(), {"memory_mb": 5, "artifact_bytes": 100})
     assert together.endswith("each limit is met by some trial, all of them by none")
     assert "there is none yet" in refusal(compute_front([], BOTH), {"memory_mb": 5})
+    without = [replace(item, objectives={"em_percent": 30.0}) for item in RECORDS[:2]]
+    words = refusal(compute_front(without, BOTH), {"memory_mb": 5})
+    assert words.endswith("no finished trial fits, not compared: 2 without memory_mb")
+
+
+@pytest.mark.parametrize("value", [0.674104, 85.12345678, 10.0, 999.999, 1_234_564.2])
+def test_a_need_that_is_shown_is_met_when_it_is_typed(value: float) -> None:
+    assert value <= float(at_least(value)) <= value * 1.02
 
 
 def test_limits_are_read_in_the_units_of_their_objectives() -> None:

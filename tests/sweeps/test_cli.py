@@ -190,9 +190,30 @@ def test_front_shows_the_points_that_nothing_beats_and_writes_them(
 def test_front_of_a_folder_without_a_readable_spec_is_refused(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run_dir / "spec.json").write_text('{"objectives": [{"name": "em"}]}')
+    place = f"error: {run_dir / 'spec.json'}: objectives"
+    cannot = f"{place} of the sweep cannot be read: "
+    for text, expected in (
+        ('{"objectives": [{"name": "em"}]}', f"{cannot}goal: found "),
+        ('{"objectives": [{"name": "em", "goal": "max"}]}', f"{cannot}found "),
+        ('{"objectives": [{"name": "em_percent", "goal": "up"}]}', f"{cannot}goal: found 'up': "),
+        ("{}", f"{place}: found none; allowed: "),
+        ("{", f"{cannot}cannot be read: "),
+    ):
+        (run_dir / "spec.json").write_text(text)
+        assert cli.main(["front", str(run_dir)]) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith(expected)
+        assert len(shown.splitlines()) == 1
+
+
+def test_front_before_the_first_trial_has_ended_says_so(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir / "records.jsonl").unlink()
     assert cli.main(["front", str(run_dir)]) == 2
-    assert f"{run_dir / 'spec.json'}: objectives" in capsys.readouterr().err
+    assert (
+        "records.jsonl: cannot be read: there is none, as before the first trial" in capsys.readouterr().err
+    )
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_records_that_do_not_fit_the_journal_are_refused(
 
 def test_records_without_a_journal_cannot_be_resumed(tmp_path: Path) -> None:
     records.append(tmp_path / "records.jsonl", record())
-    with pytest.raises(DataError, match=r"cannot be resumed: it has no journal\.jsonl"):
+    with pytest.raises(DataError, match=r"it has no journal\.jsonl; allowed: `front` and .*--out"):
         journal.read(tmp_path)
 
 

@@ -325,6 +325,25 @@ def test_a_folder_in_which_nothing_had_begun_says_how_to_begin(
     assert str(tmp_path / "none") in capsys.readouterr().err
 
 
+def test_a_sweep_that_lost_its_settings_is_not_said_to_be_one_that_had_not_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new sweep would be refused in its folder."""
+    for name in ("driver.lock", "journal.jsonl", "records.jsonl"):
+        (tmp_path / name).touch()
+    assert cli.main(["run", "--resume", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert "it has no spec.json, and other files" in shown
+    assert "put it back" in shown
+    assert "start one" not in shown
+
+
+def test_the_command_that_goes_on_allows_what_this_one_allowed(tmp_path: Path) -> None:
+    for allow_mixed, ending in ((False, "a"), (True, "a --allow-mixed")):
+        target = sweep.Target(tmp_path / "a", None, None, dashboard=False, allow_mixed=allow_mixed)
+        assert sweep._resume_command(target).endswith(f"--resume {tmp_path / ending}")
+
+
 def finished_sweep(folder: Path, **objective: Any) -> Path:
     """Return a folder of a sweep over its own copy of a SQuAD file, of which one trial has finished on this machine."""
     from qa_core.data.squad import load_table
