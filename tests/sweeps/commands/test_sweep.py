@@ -333,8 +333,8 @@ def test_a_sweep_that_lost_its_settings_is_not_said_to_be_one_that_had_not_begun
         (tmp_path / name).touch()
     assert cli.main(["run", "--resume", str(tmp_path)]) == 2
     shown = capsys.readouterr().err
-    assert "it has no spec.json, and other files" in shown
-    assert "put it back" in shown
+    assert "spec.json: settings of the sweep cannot be read: there are none" in shown
+    assert "the file put back" in shown
     assert "start one" not in shown
 
 
