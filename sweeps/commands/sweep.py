@@ -83,6 +83,8 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
     from sweeps.tuner import create_run_folder, run_sweep
 
     console = SweepConsole()
+    for oddity in past.notes if past else ():
+        console.note(oddity)
     differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
     if past is None:
         create_run_folder(target.folder)

@@ -298,6 +298,18 @@ def test_a_folder_that_has_moved_is_mirrored_beside_where_it_is(
     assert tracker.calls[0] == ("start", None)
 
 
+def test_a_torn_line_is_told_of_when_the_sweep_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its trial is scored again, which would otherwise have no visible reason."""
+    folder = begun_sweep(tmp_path / "a")
+    with (folder / "journal.jsonl").open("a") as file:
+        file.write('{"event": "repo')
+    run_with(monkeypatch, Counter(ok=3), "--resume", str(folder))
+    shown = "".join(capsys.readouterr().out.split())
+    assert "leftoutalastlinethatwastorn" in shown
+
+
 def test_a_sweep_that_another_process_runs_is_refused_without_a_trace_in_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
