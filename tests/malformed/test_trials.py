@@ -62,7 +62,7 @@ def test_a_damaged_outcome_is_a_failure_that_names_the_file(
 
 
 def test_a_whole_outcome_is_read_as_it_was_written(tmp_path: Path) -> None:
-    outcome = {"status": "oom", "reason": "full", "traceback": "Traceback ...", "node": "1a2b"}
+    outcome = {"status": "oom", "reason": "full", "traceback": "Traceback ...", "node": "1a2b", "gpus": None}
     (tmp_path / OUTCOME_FILE).write_text(json.dumps(outcome))
     assert read_outcome(tmp_path) == outcome
 
