@@ -162,6 +162,10 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
                 "selection_em_percent": em * seen / train["budget_examples"],
                 "selection_f1_percent": em,
                 "memory_mb": memory,
+                "memory_batch8_mb": memory,
+                "inference_peak_bytes": int(memory * 1e6),
+                "weights_bytes": int(memory * 1e6),
+                "artifact_bytes": int(memory * 1e6),
             }
             for seen in (*train["rungs"], train["budget_examples"])
         ]
