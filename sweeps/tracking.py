@@ -455,15 +455,23 @@ def _prepare_mlflow() -> None:
     import mlflow  # noqa: F401 - sets up its own logging on import
     from mlflow.store.db import utils
 
-    utils.MAX_RETRY_COUNT = (
-        STORE_ATTEMPTS  # no option sets it; by default, a damaged database costs 100 seconds
-    )
+    # No option sets it; by default, a damaged database costs 100 seconds.
+    utils.MAX_RETRY_COUNT = STORE_ATTEMPTS
+    # It takes a quoted address for a path, and would make a folder of that name beside the true one.
+    utils._make_parent_dirs_if_sqlite = _make_folder_of
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.ERROR
     )  # each of these attempts, over many lines
+
+
+def _make_folder_of(tracking_uri: str) -> None:
+    """Make the folder of a SQLite store."""
+    file = sqlite_file(tracking_uri)
+    if file is not None and str(file) != ":memory:":
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:

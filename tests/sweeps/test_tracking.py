@@ -283,7 +283,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     assert {name: run.info.status for name, run in runs.items()} == {"t0": "FINISHED", "t1": "FINISHED"}
     assert runs["t0"].data.tags[FRONT_TAG] == "true"
     assert len(notes) == 2
-    assert "1 calls failed; 0 trials are missing" in notes[1]
+    assert "1 calls failed; no trial is missing there" in notes[1]
     written = (run_folder / tracking.ERROR_FILE).read_text()
     assert written.startswith("log_trial\nTraceback")
     assert "MlflowException: database is locked" in written
@@ -356,7 +356,8 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
 
 def test_starting_leaves_nothing_in_the_working_folder_and_prints_nothing(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from sweeps.tracking import Tracker; "
+        "from pathlib import Path; from sweeps import tracking; from sweeps.tracking import Tracker; "
+        "tracking.SLOW_SECONDS = 600; "  # a busy machine takes long to make the tables, and is told so
         "t = Tracker.start({'name': 'a'}, run_folder=Path('runs/a'), tracking_uri=None, experiment='qa'); "
         "t.finish('finished')"
     )
