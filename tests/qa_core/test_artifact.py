@@ -178,6 +178,7 @@ def test_an_artifact_from_before_own_folders_is_still_read(small_squad, cache_di
     path = tmp_path / "a" / "manifest.json"
     manifest = json.loads(path.read_text())
     assert manifest.pop("renamed") == {}
+    manifest.pop("manifest_sha256")  # it came later still
     path.write_text(json.dumps(manifest))
     artifact.load(tmp_path / "a")
 

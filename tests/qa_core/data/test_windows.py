@@ -1,6 +1,7 @@
 """Windows: exact small cases, agreement with the transformers library on real questions, and the cache."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,10 +187,16 @@ def hf_windows(
                 if side != 1:
                     offsets.append((-1, -1))
                     continue
-                text = example.context[start:end]
-                first = start + len(text) - len(text.lstrip())
-                offsets.append((first, max(first, start + len(text.rstrip()))))
+                while start < end and _is_invisible(example.context[start]):
+                    start += 1
+                while end > start and _is_invisible(example.context[end - 1]):
+                    end -= 1
+                offsets.append((start, end))
             yield question, ids, offsets
+
+
+def _is_invisible(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) == "Cf"
 
 
 @pytest.mark.parametrize(
