@@ -384,7 +384,7 @@ def test_a_worker_that_died_is_told_from_a_trial_that_raised_and_from_a_lost_nod
     trial = SimpleNamespace(
         error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
     )
-    driver = MagicMock(is_closed=False)
+    driver = MagicMock(is_closed=False, lock=contextlib.nullcontext())
     _Events(driver).on_trial_error(1, [], trial)
     ((name, args, found),) = driver.mock_calls
     assert (name, args[0], found) == (told, "t3", details)
