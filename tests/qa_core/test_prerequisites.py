@@ -148,7 +148,6 @@ def test_the_teachers_memory_counts_in_training_and_nowhere_else(
     for name in (
         "inference_peak_bytes",
         "weights_bytes",
-        "artifact_bytes",
         "parameters",
         "trainable_parameters",
     ):

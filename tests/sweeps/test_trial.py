@@ -87,9 +87,10 @@ def test_what_ray_is_sent_at_the_end_has_no_numbers_of_the_result_and_arrives_as
 def test_nothing_of_a_finished_trial_stays_in_the_worker(small_squad, cache_dir, tmp_path):
     before = trial.leftover_tensor_bytes()
     trial.execute(_task(tmp_path / "t", cache_dir, small_squad), lambda report: None)
-    assert trial.leftover_tensor_bytes() - before < trial.CLEAN_START_BYTES
+    after = trial.leftover_tensor_bytes()
+    assert after - before < trial.CLEAN_START_BYTES
     held = torch.zeros(trial.CLEAN_START_BYTES, dtype=torch.float32)
-    assert trial.leftover_tensor_bytes() - before >= held.nbytes
+    assert trial.leftover_tensor_bytes() - after >= held.nbytes
 
 
 def test_what_a_later_trial_leaves_is_still_found_when_imported_modules_are_left_out(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from qa_core.data import cache, windows
+from qa_core.data import windows
 from qa_core.data.squad import QaTable, load_table, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
@@ -311,7 +311,7 @@ def test_no_space_for_the_cache_is_reported_with_its_folder(
     def fsync(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", fsync)
+    monkeypatch.setattr("qa_core.files.os.fsync", fsync)
     with pytest.raises(
         StorageError, match=r"cache folder .*windows: cannot be written: No space left on device"
     ):
