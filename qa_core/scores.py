@@ -189,26 +189,26 @@ def score_file(
         )
     if missing and strict:
         raise DataError(f"{predictions_path}: {_shown(missing)} of {len(golds)} questions have no prediction")
-    are_allowed = official != "v2.0"  # its rules refuse what is missing, below
-    if warn is not None and are_allowed and len(missing) > MANY_MISSING * len(golds):
-        warn(
-            f"{predictions_path}: {_shown(missing)} of {len(golds)} questions of {data_path} have no prediction and "
-            "count as wrong, or as right where no answer is right; is it a file for other data?"
-        )
-    if official == "v1.1":
-        return _score_v1(golds, predictions, source=str(predictions_path), data=str(data_path))
     if official is None:
         predictions = {**predictions, **dict.fromkeys(missing, "")}
         if na_probs is not None:  # the value makes no difference to an empty answer
             na_probs = {**dict.fromkeys(missing, 0.0), **na_probs}
-    result = _score_v2(
-        golds,
-        predictions,
-        na_probs=na_probs,
-        na_threshold=na_threshold,
-        source=str(predictions_path),
-        na_source=str(na_prob_path),
-    )
+    if official == "v1.1":
+        result = _score_v1(golds, predictions, source=str(predictions_path), data=str(data_path))
+    else:
+        result = _score_v2(
+            golds,
+            predictions,
+            na_probs=na_probs,
+            na_threshold=na_threshold,
+            source=str(predictions_path),
+            na_source=str(na_prob_path),
+        )
+    if warn is not None and len(missing) > MANY_MISSING * len(golds):  # last: a refusal stands alone
+        warn(
+            f"{predictions_path}: {_shown(missing)} of {len(golds)} questions of {data_path} have no prediction and "
+            "count as wrong, or as right where no answer is right; is it a file for other data?"
+        )
     if official is None:
         result["missing_predictions"] = len(missing)
         result["extra_predictions"] = sum(question_id not in golds for question_id in predictions)

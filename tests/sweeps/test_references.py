@@ -180,7 +180,9 @@ def test_where_nothing_is_found_a_number_is_asked_for_by_objective_and_setting(
         "spec: objectives[1].reference: found auto for memory_mb, and no recipe is predicted to need at most 0.5 MB; "
         "allowed: a number"
     )
-    nowhere = spec_of(small_squad.with_name("absent.json"))
+    there = spec_of(small_squad)
+    data = {**there.recipe["data"], "evaluation": str(small_squad.with_name("absent.json"))}
+    nowhere = spec_of(small_squad, recipe={**there.recipe, "data": data})
     with pytest.raises(
         ConfigError, match=r"objectives\[0\]\.reference: found auto for em_percent, and the eval"
     ):
