@@ -467,9 +467,9 @@ def _prepare_mlflow() -> None:
     )  # each of these attempts, over many lines
 
 
-def _make_folder_of(tracking_uri: str) -> None:
+def _make_folder_of(db_uri: str) -> None:
     """Make the folder of a SQLite store."""
-    file = sqlite_file(tracking_uri)
+    file = sqlite_file(db_uri)
     if file is not None and str(file) != ":memory:":
         file.parent.mkdir(parents=True, exist_ok=True)
 
