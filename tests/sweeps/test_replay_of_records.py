@@ -137,6 +137,9 @@ def _report(seen: int, em: float, memory_mb: float) -> dict[str, Any]:
         "selection_f1_percent": em,
         "memory_mb": memory_mb,
         "memory_batch8_mb": 2 * memory_mb,
+        "inference_peak_bytes": int(memory_mb * 1e6),
+        "weights_bytes": int(memory_mb * 1e6),
+        "artifact_bytes": int(memory_mb * 1e6),
         "final": False,
     }
 

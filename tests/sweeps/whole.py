@@ -16,6 +16,7 @@ TIMED_COSTS = (
     "latency_p95_ms",
     "rss_peak_bytes",
     "train_seconds",
+    "rung_seconds",
     "train_examples_per_second",
 )
 
