@@ -462,9 +462,8 @@ def _prepare_mlflow() -> None:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.ERROR
-    )  # each of these attempts, over many lines
+    # It logs each attempt and each failure over many lines; ours is one line, and its traceback is in a file.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _make_folder_of(db_uri: str) -> None:
