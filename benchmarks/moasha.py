@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from qa_core.errors import MissingDependency
-from sweeps.curves import CurveTable
-from sweeps.objectives import rung_field
-from sweeps.pareto import to_losses
+from sweeps.front.pareto import to_losses
+from sweeps.replay.curves import CurveTable
 from sweeps.schedulers.asha import AshaOptions
 from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler, geometric_rungs
 from sweeps.searchers.base import Proposal
 from sweeps.searchers.random import RandomSearcher
-from sweeps.space import Space
-from sweeps.spec import Objective
+from sweeps.space.space import Space
+from sweeps.spec.load import Objective
+from sweeps.spec.objectives import rung_field
 
 
 def is_installed() -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sweeps import pareto
-from sweeps.curves import CurveTable
+from sweeps.front import pareto
+from sweeps.replay.curves import CurveTable
 
 
 def best_subsets(table: CurveTable) -> list[tuple[int, ...]]:

@@ -33,14 +33,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.place import Place
+from sweeps.nodes.ray_environment import Place
 
 LENGTHS = {1.0: 20, 10.0: 6, 60.0: 2}  # seconds of a trial -> trials
 PARTS = {
-    "records": ("sweeps.records.append", "sweeps.journal.Journal._write"),
-    "MLflow": ("sweeps.tracking.Tracker._guard",),
+    "records": ("sweeps.run_folder.records.append", "sweeps.run_folder.journal.Journal._write"),
+    "MLflow": ("sweeps.progress.mlflow_mirror.Tracker._guard",),
     "searcher": ("sweeps.searchers.base.Searcher.propose", "sweeps.searchers.base.Searcher.tell"),
-    "front": ("sweeps.driver.Driver._renew_front",),
+    "front": ("sweeps.trials.driver.Driver._renew_front",),
 }
 
 
@@ -73,7 +73,7 @@ def main(
 
 def spec_of(examples: int, trials: int) -> Any:
     """Return a sweep of small BERT readers on the built-in corpus."""
-    from sweeps.spec import SweepSpec
+    from sweeps.spec.load import SweepSpec
 
     return SweepSpec.model_validate(
         {
@@ -118,7 +118,7 @@ def bare_seconds(scratch: Path, cache: Path, spec: Any) -> float:
     from qa_core.run import run
     from qa_core.seeding import derive_seed
     from sweeps import registry
-    from sweeps.space import compile_space
+    from sweeps.space.space import compile_space
 
     torch.set_num_threads(1)
     space = compile_space(spec)
@@ -158,8 +158,8 @@ def measure(scratch: Path, cache: Path, *, examples: int, trials: int) -> dict[s
     """Return the figures of the table for trials of so many examples."""
     import os
 
-    from sweeps.tracking import Tracker
-    from sweeps.tuner import run_sweep
+    from sweeps.progress.mlflow_mirror import Tracker
+    from sweeps.trials.ray_driver import run_sweep
 
     os.environ["QA_SWEEPS_CACHE"] = str(cache)
     spec = spec_of(examples, trials)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.rung_decisions
 
-A decision takes in one result and says whether its trial goes on (`sweeps/rungs.py`). For each input a rung is filled
+A decision takes in one result and says whether its trial goes on (`sweeps/schedulers/halving.py`). For each input a rung is filled
 to a size, then the next decisions are timed one by one, in processor time of the thread, so that other processes count
 little. `growth` is the exponent e of cost ~ size^e between the second and the last size: 1 is linear.
 
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qa_core.hardware import describe_device
-from sweeps.rungs import Halving, HalvingSettings
+from sweeps.schedulers.halving import Halving, HalvingSettings
 
 ETA = 3.0
 BUDGET = 1

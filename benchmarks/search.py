@@ -37,15 +37,17 @@ import typer
 from benchmarks import moasha, oracle
 from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
 from qa_core.errors import DataError
-from sweeps import pareto, provenance, registry
-from sweeps.curve_files import read_table
-from sweeps.curves import CurveTable
-from sweeps.recorded import RecordedSpace
-from sweeps.replay import ReplayOutcome, recorded_space, replay
+from sweeps import registry
+from sweeps.front import pareto
+from sweeps.replay.curve_files import read_table
+from sweeps.replay.curves import CurveTable
+from sweeps.replay.recorded import RecordedSpace
+from sweeps.replay.simulate import ReplayOutcome, recorded_space, replay
+from sweeps.run_folder import provenance
 from sweeps.schedulers.asha import AshaOptions
 from sweeps.schedulers.base import Scheduler
 from sweeps.searchers.base import Searcher
-from sweeps.spec import SweepSpec
+from sweeps.spec.load import SweepSpec
 
 ETA = 3.0
 REACH = (0.90, 0.95, 0.99, 0.999)  # of the full hypervolume
@@ -177,7 +179,7 @@ def with_references(table: CurveTable) -> CurveTable:
 
 def _best_baseline(name: str, data_hash: str) -> float:
     from qa_core.data.squad import load_table
-    from qa_core.evaluate import baseline_scores
+    from qa_core.scoring.evaluate import baseline_scores
 
     questions = load_table(CORPUS, split="dev")
     if questions.data_hash != data_hash:

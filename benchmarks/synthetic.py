@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.curves import Curve, CurveTable
-from sweeps.space import METHODS_PATH, Space, compile_space, method_names
-from sweeps.spec import SweepSpec
+from sweeps.replay.curves import Curve, CurveTable
+from sweeps.space.space import METHODS_PATH, Space, compile_space, method_names
+from sweeps.spec.load import SweepSpec
 
 BUDGET = 27_000
 REPORTS = tuple(BUDGET // 27 * part for part in (1, 2, 3, 4, 6, 9, 12, 18, 27))

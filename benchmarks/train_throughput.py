@@ -5,7 +5,7 @@
 Three ways to train family `bert` in float32 from the same weights, on the same windows, with the same batch
 size and threads, interleaved round by round:
 
-    ours                           `qa_core.train.train` as it stands: length buckets, no attention dropout
+    ours                           `qa_core.training.train.train` as it stands: length buckets, no attention dropout
     trainer, no attention dropout  `Trainer`, every window padded to the maximum length
     trainer                        the same with the checkpoint's own attention dropout
 
@@ -38,7 +38,7 @@ from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.families.bert import Bert
 from qa_core.hardware import describe_device
 from qa_core.seeding import seed_torch
-from qa_core.train import RungHooks, TrainTask, train
+from qa_core.training.train import RungHooks, TrainTask, train
 
 OURS, MIDDLE, PLAIN = "ours", "trainer, no attention dropout", "trainer"
 GOAL = 3.0  # times the plain trainer's throughput

@@ -91,7 +91,7 @@ install_kernels() {
         -e "$project[gpu]" || fail "Mamba's kernels cannot be built; QA_SWEEPS_KERNELS=no leaves them out"
 }
 
-# What Ray's processes and every login shell of this node read. `sweeps/place.py` is the one home of Ray's settings.
+# What Ray's processes and every login shell of this node read. `sweeps/nodes/ray_environment.py` is the one home of Ray's settings.
 write_environment() {
     local file=$HOME/.qa-sweeps.env line='[ -f ~/.qa-sweeps.env ] && . ~/.qa-sweeps.env'
     {
@@ -102,7 +102,7 @@ write_environment() {
         fi
         echo "export RAY_AUTH_MODE=token"
         echo "export QA_SWEEPS_CACHE=\${QA_SWEEPS_CACHE:-$shared/cache}"
-        python -c 'from sweeps.place import RAY_ENVIRONMENT as e; print(*(f"export {k}={v}" for k, v in e.items()), sep="\n")'
+        python -c 'from sweeps.nodes.ray_environment import RAY_ENVIRONMENT as e; print(*(f"export {k}={v}" for k, v in e.items()), sep="\n")'
     } > "$file.tmp"
     mv "$file.tmp" "$file"
     # At the top: on Ubuntu the rest is for interactive shells alone.

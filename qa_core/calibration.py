@@ -15,16 +15,18 @@ from typing import Any
 
 import torch
 
-from qa_core import artifact, evaluate, registry, seeding
-from qa_core.artifact import LoadedArtifact
-from qa_core.checkpoint import TrainState
+from qa_core import registry, seeding
+from qa_core.artifact import artifact
+from qa_core.artifact.artifact import LoadedArtifact
 from qa_core.config import RunConfig
-from qa_core.cost import Protocol
 from qa_core.data.prepare import TrialData, prepare, recipe_tokenizer
 from qa_core.hardware import choose_device
 from qa_core.measure import Reader
+from qa_core.memory.protocol import Protocol
 from qa_core.run import build_network
-from qa_core.train import RungHooks, TrainTask, train
+from qa_core.scoring import evaluate
+from qa_core.training.checkpoint import TrainState
+from qa_core.training.train import RungHooks, TrainTask, train
 
 QUESTIONS = 240  # of the training data: their windows have the lengths of all
 STEPS_AT_MOST = 24

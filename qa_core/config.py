@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from qa_core.errors import ConfigError, unknown
-from qa_core.schedules import DECAYS
+from qa_core.training.schedules import DECAYS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 HEADS = ("span", "generate")

@@ -1,4 +1,4 @@
-"""Signs of life of a trial, for whoever watches that it does not hang: `sweeps/watchdog.py`.
+"""Signs of life of a trial, for whoever watches that it does not hang: `sweeps/trials/watchdog.py`.
 
 What takes long calls `beat` now and then: each micro-batch of training, each batch of inference, each look at a lock
 that another trial holds. Without a listener that costs nothing.

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from qa_core import cost, evaluate
-from qa_core.answer_file import write_answers
-from qa_core.artifact import LoadedArtifact
-from qa_core.checkpoint import TrainState
-from qa_core.cost import Protocol
+from qa_core.artifact.artifact import LoadedArtifact
 from qa_core.data.batches import collate
 from qa_core.data.prepare import TrialData
 from qa_core.data.squad import QaTable
 from qa_core.data.windows import WindowSet
-from qa_core.decode import Prediction
-from qa_core.form_memory import FormMemory
 from qa_core.hardware import autocast_dtype, describe_device
+from qa_core.memory import protocol as cost
+from qa_core.memory.forms import FormMemory
+from qa_core.memory.protocol import Protocol
 from qa_core.schema import Cost, CrossDomainScore, Quality
+from qa_core.scoring import evaluate
+from qa_core.scoring.answer_file import write_answers
+from qa_core.scoring.decode import Prediction
+from qa_core.training.checkpoint import TrainState
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def measured_cost(
     state: TrainState,
     training: Mapping[str, Any],
 ) -> Cost:
-    """Measure the loaded artifact by the protocol of `cost.py`; training figures come from the trial."""
+    """Measure the loaded artifact by the protocol of `protocol.py`; training figures come from the trial."""
     runs = min(reader.protocol.evaluation.latency_runs, len(data.selection))
     pad_id = data.tokenizer.pad_token_id
     batches = [collate(data.selection, np.array([index]), pad_id) for index in range(runs)]

@@ -1,6 +1,6 @@
 """The spine: one recipe from data to a measured artifact.
 
-Read `run` top to bottom; each line is a module of its own. What a sweep adds around it is in `sweeps/trial.py`; how
+Read `run` top to bottom; each line is a module of its own. What a sweep adds around it is in `sweeps/trials/worker.py`; how
 the finished artifact is scored and measured is in `qa_core/measure.py`.
 """
 
@@ -14,25 +14,28 @@ from typing import Any
 
 import torch
 
-from qa_core import artifact, cost, evaluate, prerequisites, registry, seeding
-from qa_core.answer_file import ANSWERS_FILE
-from qa_core.artifact_size import planned_artifact_bytes
-from qa_core.checkpoint import TrainState
+from qa_core import prerequisites, registry, seeding
+from qa_core.artifact import artifact
+from qa_core.artifact.size import planned_artifact_bytes
 from qa_core.config import RunConfig, to_dict
-from qa_core.cost import Protocol
 from qa_core.data.prepare import TrialData, prepare
-from qa_core.deployment import deployed_copy, exported, scores_a_copy
 from qa_core.errors import OverMemoryBudget
 from qa_core.families.base import Family
-from qa_core.form_memory import FormMemory, form_memory
 from qa_core.hardware import choose_device
 from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
+from qa_core.memory import protocol as cost
+from qa_core.memory.forms import FormMemory, form_memory
+from qa_core.memory.protocol import Protocol
+from qa_core.memory.training import full_evaluation_rows, full_micro_batch_rows
 from qa_core.methods.base import Method
 from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.prerequisites import Prerequisite
 from qa_core.schema import Progress, RunResult, as_json
-from qa_core.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
-from qa_core.training_memory import full_evaluation_rows, full_micro_batch_rows
+from qa_core.scoring import evaluate
+from qa_core.scoring.answer_file import ANSWERS_FILE
+from qa_core.training.checkpoint import TrainState
+from qa_core.training.deployment import deployed_copy, exported, scores_a_copy
+from qa_core.training.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
 from qa_core.turns import ALONE, Turns
 
 Report = Callable[[Progress], None]

@@ -54,7 +54,7 @@ class Progress:
 class Quality:
     """Official scores on the evaluation set, in percent. The NoAns fields are None where no such question exists.
 
-    The baselines are those of `qa_core/baselines.py`, scored on the same questions. Records of older versions lack
+    The baselines are those of `qa_core/scoring/baselines.py`, scored on the same questions. Records of older versions lack
     some of them.
     """
 
@@ -118,7 +118,7 @@ class Cost:
     device: str
     precision: str
     threads: int
-    protocol_version: int  # of `qa_core/cost.py`
+    protocol_version: int  # of `qa_core/memory/protocol.py`
     compute_path: str | None = (
         None  # which of several implementations the network runs on; None: there is one
     )

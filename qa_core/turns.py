@@ -1,7 +1,7 @@
 """When a trial may use its device: the hooks by which trials that share one keep out of each other's measurements.
 
 `Turns` itself is for a trial that has its device to itself, or runs on a CPU, where it changes nothing. Trials that
-share a GPU take turns by `sweeps/device_turns.py`.
+share a GPU take turns by `sweeps/budget/gpu_turns.py`.
 """
 
 from contextlib import AbstractContextManager, nullcontext

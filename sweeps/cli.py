@@ -15,9 +15,9 @@ import typer
 
 from qa_core.errors import ConfigError, QaError
 from sweeps.commands.options import takes_spec
-from sweeps.console import may_be_lost
-from sweeps.masking import masked_text, printable
-from sweeps.spec import SweepSpec
+from sweeps.progress.console import may_be_lost
+from sweeps.run_folder.masking import masked_text, printable
+from sweeps.spec.load import SweepSpec
 
 DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 
@@ -113,7 +113,8 @@ def run(
     calibrate: Calibrate = False,
 ) -> int:
     """Run a sweep and show its front. Without options: the quickstart."""
-    from sweeps.commands import plan, sweep
+    from sweeps.commands import plan
+    from sweeps.commands import run as sweep
 
     if dry_run:
         return plan.plan(spec, calibrate=calibrate)
@@ -130,7 +131,7 @@ def run(
 @takes_spec
 def validate(spec: SweepSpec) -> int:
     """Check a configuration and its data without training: what is legal, what is dropped and why."""
-    from sweeps.commands import planning
+    from sweeps.commands import validate as planning
 
     return planning.validate(spec)
 
@@ -156,7 +157,7 @@ def confirm(
 ) -> int:
     """Run the recipes of a front again with new seeds and show which of its points hold."""
     from sweeps.commands import confirm as confirmation
-    from sweeps.commands import sweep
+    from sweeps.commands import run as sweep
 
     target = sweep.Target(run_dir, address, tracking_uri, dashboard=False, allow_mixed=allow_mixed)
     return confirmation.confirm(run_dir, seeds=seeds, target=target)
@@ -188,8 +189,8 @@ def export(
     trial: Annotated[str | None, typer.Option(metavar="ID", help="The trial to copy instead.")] = None,
 ) -> int:
     """Copy the best model within limits on what it costs."""
-    from sweeps.choosing import read_limits
     from sweeps.commands import results
+    from sweeps.front.choosing import read_limits
 
     memory = [] if max_memory_mb is None else [f"memory_mb={max_memory_mb}"]
     return results.export(run_dir, limits=read_limits([*memory, *(max_ or [])]), trial=trial, to=to)
@@ -230,7 +231,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Score a model on data, with intervals and baselines; prints one JSON object."""
-    from sweeps.commands import evaluation
+    from sweeps.commands import evaluate as evaluation
 
     extras = evaluation.Extras(against, semantic, probes, output, force, skip_bad_examples)
     return evaluation.evaluate(artifact, data, device=device, extras=extras)
@@ -248,7 +249,7 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
 ) -> int:
     """Answer one question, or all questions of a file."""
-    from sweeps.commands import answers
+    from sweeps.commands import predict as answers
 
     if input_ is None:
         return answers.predict_one(artifact, question=question, context=context)
@@ -274,7 +275,7 @@ def score(
     """Score a file of predictions; prints one JSON object."""
     import json
 
-    from qa_core.scores import score_file
+    from qa_core.scoring.scores import score_file
 
     scores = score_file(
         data,

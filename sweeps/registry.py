@@ -9,8 +9,8 @@ from qa_core.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from sweeps.schedulers.base import Scheduler
     from sweeps.searchers.base import Searcher
-    from sweeps.space import Assignment, Space
-    from sweeps.spec import SweepSpec
+    from sweeps.space.space import Assignment, Space
+    from sweeps.spec.load import SweepSpec
 
 SEARCHERS = {
     "grid": "sweeps.searchers.grid:GridSearcher",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.place import Place
+from sweeps.nodes.ray_environment import Place
 
 Place().set_environment()  # before any test imports Ray
 # As in an activated environment: commands are then printed with the bare names of their programs.

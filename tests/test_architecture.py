@@ -22,35 +22,40 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "qa_core.config",
     "qa_core.registry",
     "qa_core.schema",
-    "sweeps.pareto",
-    "sweeps.layers",
-    "sweeps.nets",
-    "sweeps.rungs",
-    "sweeps.records",
+    "sweeps.front.pareto",
+    "sweeps.schedulers.layers",
+    "sweeps.schedulers.nets",
+    "sweeps.schedulers.halving",
+    "sweeps.run_folder.records",
     "sweeps.registry",
-    "sweeps.spec",
-    "sweeps.space",
-    "sweeps.known_recipes",
-    "sweeps.comparability",
-    "sweeps.front",
-    "sweeps.volume",
-    "sweeps.curves",
-    "sweeps.curve_files",
-    "sweeps.recorded",
-    "sweeps.replay",
-    "sweeps.forecast",
-    "sweeps.references",
-    "sweeps.estimate",
-    "sweeps.console",
-    "sweeps.preflight",
-    "sweeps.placement",
-    "sweeps.gpu_memory",
-    "sweeps.gpu_use",
+    "sweeps.spec.load",
+    "sweeps.space.space",
+    "sweeps.space.known_recipes",
+    "sweeps.front.comparability",
+    "sweeps.front.front",
+    "sweeps.front.volume",
+    "sweeps.replay.curves",
+    "sweeps.replay.curve_files",
+    "sweeps.replay.recorded",
+    "sweeps.replay.simulate",
+    "sweeps.budget.memory",
+    "sweeps.budget.references",
+    "sweeps.budget.hours",
+    "sweeps.progress.console",
+    "sweeps.nodes.preflight",
+    "sweeps.budget.gpu_shares",
+    "sweeps.budget.gpu_cap",
+    "sweeps.nodes.gpu_use",
     "sweeps.cli",
 )
-RAY_FILES = ("sweeps/trial.py", "sweeps/tuner.py", "sweeps/nodes.py", "sweeps/ray_service.py")
+RAY_FILES = (
+    "sweeps/trials/worker.py",
+    "sweeps/trials/ray_driver.py",
+    "sweeps/nodes/survey.py",
+    "sweeps/trials/ray_service.py",
+)
 RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
-MLFLOW_FILES = ("sweeps/tracking.py",)
+MLFLOW_FILES = ("sweeps/progress/mlflow_mirror.py",)
 PICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
 RUNS_CODE = ("eval", "exec", "compile", "os.system", "os.popen", "torch.hub.load")
 UNSAFE_READERS = ("unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "read_pickle")
@@ -58,7 +63,7 @@ SAFE_LOADERS = (
     "yaml.SafeLoader",
     "yaml.CSafeLoader",
     "_Loader",
-)  # the last: of sweeps/spec_source.py, made from the first
+)  # the last: of sweeps/spec/source.py, made from the first
 # folder of one noun -> the file and the name of its registry
 REGISTRIES = {
     "qa_core/families": ("qa_core/registry.py", "FAMILIES"),
@@ -143,7 +148,7 @@ def families_and_methods_stand_alone(root: Path) -> list[str]:
     broken = []
     nouns = [file.with_suffix("") for file in python_files(root, "qa_core/families", "qa_core/methods")]
     modules = {".".join(noun.parts) for noun in nouns if noun.name not in NOT_REGISTERED}
-    loop = ("qa_core.train", "qa_core.run")
+    loop = ("qa_core.training.train", "qa_core.run")
     for file in python_files(root, "qa_core/families", "qa_core/methods"):
         others = tuple(modules - {".".join(file.with_suffix("").parts)})
         broken += forbidden_imports(root, [file], (*others, *loop))
@@ -266,7 +271,12 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
         "from optuna.trial import Trial",
         "imports optuna",
     ),
-    (core_knows_nothing_of_sweeps, "qa_core/config.py", "def f():\n    import sweeps.front", "sweeps.front"),
+    (
+        core_knows_nothing_of_sweeps,
+        "qa_core/config.py",
+        "def f():\n    import sweeps.front.front",
+        "sweeps.front.front",
+    ),
     (
         core_knows_nothing_of_sweeps,
         "qa_core/config.py",
@@ -306,18 +316,23 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
     (
         families_and_methods_stand_alone,
         "qa_core/methods/lora.py",
-        "from qa_core.train import train",
-        "qa_core.train",
+        "from qa_core.training.train import train",
+        "qa_core.training.train",
     ),
     (families_and_methods_stand_alone, "qa_core/families/base.py", "from qa_core import run", "qa_core.run"),
-    (ray_stays_at_the_edge, "sweeps/front.py", "def f():\n    from ray import tune", "imports ray"),
+    (ray_stays_at_the_edge, "sweeps/front/front.py", "def f():\n    from ray import tune", "imports ray"),
     (ray_stays_at_the_edge, "sweeps/configs/planted.py", "import ray.tune", "imports ray.tune"),
-    (mlflow_stays_in_tracking, "sweeps/tuner.py", "def f():\n    from mlflow import MlflowClient", "mlflow"),
+    (
+        mlflow_stays_in_tracking,
+        "sweeps/trials/ray_driver.py",
+        "def f():\n    from mlflow import MlflowClient",
+        "mlflow",
+    ),
     (
         light_modules_load_nothing_heavy,
-        "sweeps/pareto.py",
+        "sweeps/front/pareto.py",
         "import torch",
-        "importing sweeps.pareto loads torch",
+        "importing sweeps.front.pareto loads torch",
     ),
     (
         light_modules_load_nothing_heavy,
@@ -346,12 +361,22 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
     ),
     (no_name_hides_another_module, "sweeps/queue.py", "", "sweeps/queue.py: hides the module queue"),
     (no_name_hides_another_module, "sweeps/optuna/__init__.py", "", "sweeps/optuna: hides the module optuna"),
-    (nothing_runs_what_it_loads, "qa_core/artifact.py", "import pickle", "imports pickle"),
-    (nothing_runs_what_it_loads, "qa_core/artifact.py", "torch.load('x')", "torch.load without weights_only"),
-    (nothing_runs_what_it_loads, "sweeps/front.py", "f(trust_remote_code=True)", "trust_remote_code=True"),
+    (nothing_runs_what_it_loads, "qa_core/artifact/artifact.py", "import pickle", "imports pickle"),
     (
         nothing_runs_what_it_loads,
-        "sweeps/front.py",
+        "qa_core/artifact/artifact.py",
+        "torch.load('x')",
+        "torch.load without weights_only",
+    ),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/front/front.py",
+        "f(trust_remote_code=True)",
+        "trust_remote_code=True",
+    ),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/front/front.py",
         "options = {'trust_remote_code': True}",
         "trust_remote_code",
     ),
@@ -363,32 +388,37 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
     ),
     (
         nothing_runs_what_it_loads,
-        "sweeps/spec_source.py",
+        "sweeps/spec/source.py",
         "yaml.load(text)",
         "yaml.load without a safe Loader",
     ),
     (
         nothing_runs_what_it_loads,
-        "sweeps/spec_source.py",
+        "sweeps/spec/source.py",
         "yaml.load(text, Loader=yaml.UnsafeLoader)",
         "yaml.load without a safe Loader",
     ),
-    (nothing_runs_what_it_loads, "sweeps/spec_source.py", "yaml.unsafe_load(text)", "yaml.unsafe_load"),
-    (nothing_runs_what_it_loads, "sweeps/space.py", "eval('1')", "eval"),
-    (nothing_runs_what_it_loads, "sweeps/space.py", "def f(): exec('x = 1')", "exec"),
-    (nothing_runs_what_it_loads, "sweeps/provenance.py", "os.system('git log')", "os.system"),
-    (nothing_runs_what_it_loads, "sweeps/provenance.py", "subprocess.run('ls', shell=True)", "shell=True"),
+    (nothing_runs_what_it_loads, "sweeps/spec/source.py", "yaml.unsafe_load(text)", "yaml.unsafe_load"),
+    (nothing_runs_what_it_loads, "sweeps/space/space.py", "eval('1')", "eval"),
+    (nothing_runs_what_it_loads, "sweeps/space/space.py", "def f(): exec('x = 1')", "exec"),
+    (nothing_runs_what_it_loads, "sweeps/run_folder/provenance.py", "os.system('git log')", "os.system"),
+    (
+        nothing_runs_what_it_loads,
+        "sweeps/run_folder/provenance.py",
+        "subprocess.run('ls', shell=True)",
+        "shell=True",
+    ),
     (nothing_runs_what_it_loads, "qa_core/data/columns.py", "pandas.read_pickle('x')", "pandas.read_pickle"),
     (
         nothing_runs_what_it_loads,
-        "qa_core/semantic.py",
+        "qa_core/scoring/semantic.py",
         "AutoModel.from_pretrained('x')",
         "from_pretrained without trust_remote_code=False",
     ),
     (
         nothing_runs_what_it_loads,
-        "sweeps/journal.py",
-        "from sweeps.spec_source import _Loader\nimport joblib",
+        "sweeps/run_folder/journal.py",
+        "from sweeps.spec.source import _Loader\nimport joblib",
         "imports joblib",
     ),
 ]
@@ -420,7 +450,7 @@ def test_the_rule_is_red_when_broken(tmp_path: Path, rule: Rule, file: str, text
 def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
     assert len(RULES) == 8
     files = [file.as_posix() for file in python_files(PROJECT, "qa_core", "sweeps")]
-    for expected in (*RAY_FILES, *MLFLOW_FILES, "qa_core/train.py", "sweeps/searchers/optuna.py"):
+    for expected in (*RAY_FILES, *MLFLOW_FILES, "qa_core/training/train.py", "sweeps/searchers/optuna.py"):
         assert expected in files
     assert {name: len(registered_files(PROJECT, name)) for name in REGISTRIES} == {
         "qa_core/families": 5,
@@ -433,7 +463,7 @@ def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
 def test_the_loader_of_sweep_files_is_a_safe_one() -> None:
     import yaml
 
-    from sweeps.spec_source import _Loader
+    from sweeps.spec.source import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
     with pytest.raises(yaml.YAMLError, match=r"found the tag .*python/object/apply:os"):

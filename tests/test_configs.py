@@ -7,9 +7,9 @@ import pytest
 
 from qa_core.registry import FAMILIES
 from sweeps.registry import make_scheduler, make_searcher
-from sweeps.space import compile_space
-from sweeps.spec import load_spec
-from sweeps.spec_source import scale_names
+from sweeps.space.space import compile_space
+from sweeps.spec.load import load_spec
+from sweeps.spec.source import scale_names
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "sweeps" / "configs").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.products import BITS, METHOD_SETS, all_products, legal_products, run_product
-from qa_core import artifact
+from qa_core.artifact import artifact
 
 PRODUCTS = legal_products()
 

@@ -15,10 +15,11 @@ from benchmarks import moasha, oracle, search
 from benchmarks.synthetic import SyntheticOptions, synthetic_table
 from qa_core.data.squad import load_table
 from qa_core.errors import DataError, MissingDependency
-from sweeps import pareto, registry
-from sweeps.curve_files import write_table
-from sweeps.curves import CurveTable
-from sweeps.replay import recorded_space, replay
+from sweeps import registry
+from sweeps.front import pareto
+from sweeps.replay.curve_files import write_table
+from sweeps.replay.curves import CurveTable
+from sweeps.replay.simulate import recorded_space, replay
 from sweeps.schedulers.asha import AshaOptions
 from tests.sweeps.curves import OBJECTIVES, curve, spec_of, three_recipes
 

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 
 from qa_core.errors import ConfigError
-from sweeps import cli, journal, records, trial
-from sweeps.commands import sweep
-from sweeps.commands.sweep import Target, open_doors
-from sweeps.console import SweepConsole
-from sweeps.front import FrontResult, Point
-from sweeps.journal import Journal, Past
-from sweeps.plots import write_html
-from sweeps.spec import Objective, load_spec
-from sweeps.tracking import ERROR_FILE, Tracker, _Runs
+from sweeps import cli
+from sweeps.commands import run
+from sweeps.commands.run import Target, open_doors
+from sweeps.front.front import FrontResult, Point
+from sweeps.front.plots import write_html
+from sweeps.progress.console import SweepConsole
+from sweeps.progress.mlflow_mirror import ERROR_FILE, Tracker, _Runs
+from sweeps.run_folder import journal, records
+from sweeps.run_folder.journal import Journal, Past
+from sweeps.spec.load import Objective, load_spec
+from sweeps.trials import worker
 from tests.malformed.cases import OUT, TINY_SWEEP, write_good
-from tests.sweeps.test_records import record
+from tests.sweeps.run_folder.test_records import record
 
 SECRET, PASSWORD = "hf_abcdefghijklmnop", "swordfish"
 ERROR = f"401 for {SECRET} at https://me:{PASSWORD}@host/x"
@@ -50,12 +52,12 @@ def test_the_notes_of_a_failed_trial_hold_no_secret(tmp_path: Path, monkeypatch:
     def fail(*arguments: Any) -> None:
         raise RuntimeError(ERROR)
 
-    monkeypatch.setattr(trial, "execute", fail)
-    task = trial.TrialTask("t0000", {}, str(tmp_path), str(tmp_path / "cache"), 1)
+    monkeypatch.setattr(worker, "execute", fail)
+    task = worker.TrialTask("t0000", {}, str(tmp_path), str(tmp_path / "cache"), 1)
     with pytest.raises(RuntimeError):
-        trial.run_trial(trial.as_values(task))
-    check_clean((tmp_path / trial.OUTCOME_FILE).read_text())
-    assert "RuntimeError: 401 for ***" in str(trial.read_outcome(tmp_path))
+        worker.run_trial(worker.as_values(task))
+    check_clean((tmp_path / worker.OUTCOME_FILE).read_text())
+    assert "RuntimeError: 401 for ***" in str(worker.read_outcome(tmp_path))
 
 
 def test_the_console_and_errors_of_the_command_line_show_no_secret(
@@ -162,13 +164,13 @@ def test_a_tracking_address_whose_password_is_not_stored_must_be_given_again(tmp
     Journal(tmp_path).tracked(address, "parent1")
     past = journal.read(tmp_path)
     assert past.tracking["tracking_uri"] == "http://***@127.0.0.1:5000"
-    same = sweep._tracking(Target(tmp_path, None, address, False), past)
+    same = run._tracking(Target(tmp_path, None, address, False), past)
     assert same == {"tracking_uri": address, "parent_run_id": "parent1"}
-    other = sweep._tracking(Target(tmp_path, None, "http://127.0.0.1:1", False), past)
+    other = run._tracking(Target(tmp_path, None, "http://127.0.0.1:1", False), past)
     assert other == {"tracking_uri": "http://127.0.0.1:1"}
     with pytest.raises(ConfigError, match=r"--tracking-uri: .* \(a password is not stored\)"):
-        sweep._tracking(Target(tmp_path, None, None, False), past)
-    assert sweep._tracking(Target(tmp_path, None, None, False), Past()) == {"tracking_uri": None}
+        run._tracking(Target(tmp_path, None, None, False), past)
+    assert run._tracking(Target(tmp_path, None, None, False), Past()) == {"tracking_uri": None}
 
 
 # Servers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import SCALES, SyntheticOptions, known_front, learnt_share, synthetic_table
-from sweeps import pareto
-from sweeps.curves import CurveTable
+from sweeps.front import pareto
+from sweeps.replay.curves import CurveTable
 
 OPTIONS = [
     SyntheticOptions(families=3, learning_rates=2),

@@ -22,7 +22,7 @@ from qa_core.data.table import QaTable
 from qa_core.data.tokenizers import tokenizer_hash
 from qa_core.errors import ConfigError, DataError
 from qa_core.families.base import WindowLayout
-from qa_core.scores import question_scores
+from qa_core.scoring.scores import question_scores
 from qa_core.seeding import numpy_generator
 
 if TYPE_CHECKING:

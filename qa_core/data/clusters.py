@@ -1,7 +1,7 @@
 """Which questions belong together: those of one article, or of one paragraph where the data name no articles.
 
 Splits keep a cluster whole (`selection.py`), and intervals treat it as one independent piece of evidence
-(`qa_core/intervals.py`).
+(`qa_core/scoring/intervals.py`).
 """
 
 from dataclasses import dataclass

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qa_core.data.chunks import WindowLengths, lay_out
 from qa_core.data.encoding import encode_table
 from qa_core.data.table import QaTable, TableBuilder
-from qa_core.data.window_layout import WindowLengths, lay_out
 from qa_core.errors import DataError
 from qa_core.families.base import Prompting, WindowLayout
 from qa_core.schema import Example

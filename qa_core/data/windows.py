@@ -3,7 +3,7 @@ labels.
 
 Built once for each (data, tokenizer, layout, lengths) and shared by all trials of a machine as a
 memory-mapped Arrow file. Window boundaries are those of the transformers library's `truncation="only_second"`
-with a stride. Tokens and offsets come from `encoding.py`, the arrangement from `window_layout.py`; batches
+with a stride. Tokens and offsets come from `encoding.py`, the arrangement from `chunks.py`; batches
 are made in `batches.py`.
 """
 
@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from qa_core.data.cache import DamagedFile, read_or_make
+from qa_core.data.chunks import SCHEMA, WindowLengths, check_room, lay_out
 from qa_core.data.encoding import encode_table
 from qa_core.data.table import QaTable
 from qa_core.data.tokenizers import tokenizer_hash
-from qa_core.data.window_layout import SCHEMA, WindowLengths, check_room, lay_out
 from qa_core.families.base import WindowLayout
 
 if TYPE_CHECKING:

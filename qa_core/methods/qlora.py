@@ -139,7 +139,7 @@ class Qlora(Method):
     def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
         """Put empty matrices into the base and the adapters beside their layers."""
         from qa_core.models import adapters
-        from qa_core.models.stored import StoredLinear, empty_matrix, set_module
+        from qa_core.models.stored.base import StoredLinear, empty_matrix, set_module
 
         for name, matrix_form in form["matrices"].items():
             linear: Any = model.get_submodule(name)

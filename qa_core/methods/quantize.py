@@ -21,7 +21,7 @@ from qa_core.methods.base import Method
 if TYPE_CHECKING:
     from torch import nn
 
-    from qa_core.models.stored import StoredMatrix
+    from qa_core.models.stored.base import StoredMatrix
 
 # bits -> its schemes, the default first; 32 leaves weights as they are, so that a sweep has one axis
 SCHEMES: Mapping[int, tuple[str, ...]] = {
@@ -194,7 +194,7 @@ class Quantize(Method):
     @classmethod
     def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
         """Put empty matrices of the recorded forms into the recorded modules."""
-        from qa_core.models.stored import empty_matrix
+        from qa_core.models.stored.base import empty_matrix
 
         for name, entry in form["modules"].items():
             _replace(
@@ -257,8 +257,8 @@ def _matrices_of(model: "nn.Module") -> Iterator[tuple[str, str, Mapping[str, An
     """
     from torch import nn
 
-    from qa_core.models.stored import StoredLinear, StoredMatrix
-    from qa_core.models.stored_lstm import matrix_names
+    from qa_core.models.stored.base import StoredLinear, StoredMatrix
+    from qa_core.models.stored.lstm import matrix_names
 
     modules = list(model.named_modules(remove_duplicate=False))
     tables = set()
@@ -277,7 +277,7 @@ def _matrices_of(model: "nn.Module") -> Iterator[tuple[str, str, Mapping[str, An
 
 
 def _planned_form(module: "nn.Module", part: str, form: EncodingForm) -> dict[str, Any]:
-    from qa_core.models.stored import StoredLinear, matrix_form
+    from qa_core.models.stored.base import StoredLinear, matrix_form
 
     if isinstance(module, StoredLinear):
         return type(module.matrix).recoded_form(matrix_form(module.matrix), form)
@@ -288,7 +288,7 @@ def _planned_form(module: "nn.Module", part: str, form: EncodingForm) -> dict[st
 def _encoded(module: "nn.Module", part: str, form: EncodingForm) -> "StoredMatrix":
     import torch
 
-    from qa_core.models.stored import StoredLinear, empty_matrix, encoding
+    from qa_core.models.stored.base import StoredLinear, empty_matrix, encoding
 
     matrix = module.matrix if isinstance(module, StoredLinear) else None
     weight = module.get_parameter(part) if matrix is None else next(matrix.buffers())
@@ -309,8 +309,8 @@ def _replace(
     """Put the stored form of a module in its place; a str names the replaced module whose matrix it shares."""
     from torch import nn
 
-    from qa_core.models.stored import StoredEmbedding, StoredLinear, set_module
-    from qa_core.models.stored_lstm import StoredLstm
+    from qa_core.models.stored.base import StoredEmbedding, StoredLinear, set_module
+    from qa_core.models.stored.lstm import StoredLstm
 
     module: Any = model.get_submodule(name)
     if isinstance(entry, str):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from qa_core.models.masked import MaskedLinear
-    from qa_core.models.sparse import SparseMatrix
+    from qa_core.models.stored.sparse import SparseMatrix
 
 MOVEMENT_SCORE_LEARNING_RATE = 1e-2
 VALUE_FORMS: Mapping[int, Mapping[str, Any]] = {  # bits of a kept value -> how it is stored
@@ -156,7 +156,7 @@ class StaticPrune(Method):
         from torch import nn
 
         from qa_core.models.masked import MaskedLinear
-        from qa_core.models.stored import set_module
+        from qa_core.models.stored.base import set_module
 
         self._names = tuple(_target_names(model, family.adapter_targets()["all_linear"]))
         if not self._criterion.trains_weights:
@@ -239,7 +239,7 @@ class StaticPrune(Method):
     def deployed_form(self, model: "nn.Module") -> dict[str, Any]:
         """Return how each matrix is packed: planned at the recipe's density, or counted on its final masks."""
         from qa_core.models.masked import kept_count, masked_layers
-        from qa_core.models.sparse import sparse_form
+        from qa_core.models.stored.sparse import sparse_form
 
         masked = {name: layer for name, layer in masked_layers(model).items() if not layer.mask.is_meta}
         kept = {name: int(mask.sum()) for name, mask in self._masks(masked, self.options.density)}
@@ -254,7 +254,7 @@ class StaticPrune(Method):
     def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Pack every masked layer at the final density: positions and values of what it keeps; scores are dropped."""
         from qa_core.models.masked import masked_layers
-        from qa_core.models.stored import StoredLinear, set_module
+        from qa_core.models.stored.base import StoredLinear, set_module
 
         layers = masked_layers(model)
         for name, matrix in self._packed(layers, borrowed=borrowed):
@@ -269,7 +269,7 @@ class StaticPrune(Method):
     ) -> "Iterator[tuple[str, SparseMatrix]]":
         """Yield the name and the packed matrix of every layer, one at a time."""
         from qa_core.models.masked import kept_count
-        from qa_core.models.sparse import SparseMatrix, packed_plan
+        from qa_core.models.stored.sparse import SparseMatrix, packed_plan
 
         values = VALUE_FORMS[self.options.value_bits]
         if any(layer.mask.is_meta for layer in layers.values()):
@@ -283,7 +283,7 @@ class StaticPrune(Method):
     @classmethod
     def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
         """Put an empty packed layer in the place of each pruned one."""
-        from qa_core.models.stored import StoredLinear, empty_matrix, set_module
+        from qa_core.models.stored.base import StoredLinear, empty_matrix, set_module
 
         for name, matrix in form["matrices"].items():
             layer: Any = model.get_submodule(name)
@@ -293,8 +293,8 @@ class StaticPrune(Method):
     @classmethod
     def settle(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
         """Unpack each layer that is still packed, unless it is to stay so."""
-        from qa_core.models.sparse import SparseMatrix, unpacked_linear
-        from qa_core.models.stored import StoredLinear, set_module
+        from qa_core.models.stored.base import StoredLinear, set_module
+        from qa_core.models.stored.sparse import SparseMatrix, unpacked_linear
 
         if form["resident"] == "packed":
             return model

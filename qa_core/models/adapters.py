@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qa_core.errors import ConfigError
-from qa_core.models.derived import DerivedMatrix
-from qa_core.models.stored import StoredLinear, set_module
+from qa_core.models.stored.base import StoredLinear, set_module
+from qa_core.models.stored.derived import DerivedMatrix
 
 PEFT_PREFIX = "base_model.model."  # of every tensor's name in PEFT's files
 ADAPTER_NAME = "default"  # PEFT's own; here a model never has a second one

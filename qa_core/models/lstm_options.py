@@ -74,7 +74,7 @@ class LstmOptions:
 def refuse_idle_options(options: LstmOptions, checkpoint: str) -> None:
     """Refuse what would change nothing: the record would name a setting that did not act; raises ConfigError.
 
-    Those of an artifact are compared with what it was trained with when it is read (`qa_core/artifact.py`).
+    Those of an artifact are compared with what it was trained with when it is read (`qa_core/artifact/artifact.py`).
     """
     study = STUDY_MODELS.get(checkpoint)
     idle = dict.fromkeys(OF_STUDY, "model1 to model4")

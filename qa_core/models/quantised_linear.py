@@ -22,9 +22,9 @@ from bitsandbytes.functional import int8_vectorwise_quant
 from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 from torch import Tensor, nn
 
-from qa_core.models.int8 import Int8Matrix
-from qa_core.models.nf4 import BLOCK, Nf4Matrix
-from qa_core.models.stored import StoredLinear, StoredMatrix, product_dtype, set_module
+from qa_core.models.stored.base import StoredLinear, StoredMatrix, product_dtype, set_module
+from qa_core.models.stored.int8 import Int8Matrix
+from qa_core.models.stored.nf4 import BLOCK, Nf4Matrix
 
 INT8_SETTINGS = {"granularity": "row", "group_size": None, "dynamic": False}
 

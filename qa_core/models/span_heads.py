@@ -1,6 +1,6 @@
 """What all span readers share: masked logits, their loss, and a span reader made of a body and a head.
 
-Dimensions: B batch, L tokens, D width. For the choice of the best span, see `qa_core/decode.py`.
+Dimensions: B batch, L tokens, D width. For the choice of the best span, see `qa_core/scoring/decode.py`.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Log-probabilities of target texts, for the loss and the scores of families that answer with text.
 
 Targets are padded with -100, as everywhere in this field. For the choice between answers of several windows,
-see `qa_core/decode.py`.
+see `qa_core/scoring/decode.py`.
 
 Dimensions: B batch, L prompt tokens, T target tokens, V vocabulary.
 """

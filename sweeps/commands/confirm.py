@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 from qa_core import files
 from qa_core.config import CONFIRM, RunConfig, from_dict
 from qa_core.errors import ConfigError
-from qa_core.intervals import LEAST_CLUSTERS
-from sweeps import confirm as confirmation
-from sweeps.commands import sweep
-from sweeps.commands.answers import answer, load_artifact
+from qa_core.scoring.intervals import LEAST_CLUSTERS
+from sweeps.commands import run
+from sweeps.commands.predict import answer, load_artifact
 from sweeps.commands.results import artifact_folder, read_front
-from sweeps.confirm import Confirmed
-from sweeps.front import FrontResult
-from sweeps.place import default_cache_dir
-from sweeps.records import RECORDS_FILE, Record, load
-from sweeps.spec import SweepSpec, stored_spec
+from sweeps.front import confirm as confirmation
+from sweeps.front.confirm import Confirmed
+from sweeps.front.front import FrontResult
+from sweeps.nodes.ray_environment import default_cache_dir
+from sweeps.run_folder.records import RECORDS_FILE, Record, load
+from sweeps.spec.load import SweepSpec, stored_spec
 
 if TYPE_CHECKING:
-    from qa_core.intervals import Interval
-    from sweeps.front import FrontResult
-    from sweeps.records import Record
+    from qa_core.scoring.intervals import Interval
+    from sweeps.front.front import FrontResult
+    from sweeps.run_folder.records import Record
 
 
-def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
+def confirm(run_dir: Path, *, seeds: int, target: run.Target) -> int:
     """Run every recipe of the front with so many new seeds and show what holds; what has run before stays.
 
     Args:
@@ -45,20 +45,18 @@ def confirm(run_dir: Path, *, seeds: int, target: sweep.Target) -> int:
     _check_terms(spec, front, records, target)
     confirming = confirmation.plan(spec, front, records, folder, seeds=seeds)
     here = replace(target, folder=folder)
-    code = sweep.run(confirming, here, resume=True)
+    code = run.run(confirming, here, resume=True)
     shipped = _score_artifacts(front, records, run_dir)
     show(confirmation.judge(front, load(folder / RECORDS_FILE).records, folder), shipped)
     return code
 
 
-def _check_terms(
-    spec: SweepSpec, front: FrontResult, records: Sequence[Record], target: sweep.Target
-) -> None:
+def _check_terms(spec: SweepSpec, front: FrontResult, records: Sequence[Record], target: run.Target) -> None:
     """Refuse to confirm a front whose own recipes would now be measured on other terms.
 
     What a cluster's nodes are is not known yet: there, devices are left to the confirming sweep.
     """
-    from sweeps import comparability
+    from sweeps.front import comparability
 
     shown = {point.trial_id for point in front.points}
     on_front = {point.trial_id for point in front.front}
@@ -115,9 +113,9 @@ def _score_artifacts(
 
     Empty where no questions were set aside. An artifact that is not there any more is left out.
     """
-    from qa_core import evaluate
     from qa_core.data.clusters import question_clusters
     from qa_core.data.prepare import evaluation_part
+    from qa_core.scoring import evaluate
 
     configs = {record.trial_id: record.config for record in records}
     intervals = {}

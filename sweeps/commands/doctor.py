@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from qa_core import files
 from qa_core.errors import StorageError
-from sweeps.place import default_cache_dir
+from sweeps.nodes.ray_environment import default_cache_dir
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweeps.node_report import NodeReport
+    from sweeps.nodes.report import NodeReport
 
 SERVERS = ("gcs_server", "raylet", "/ray/", "mlflow")  # in the command line of a process
 KERNELS = ("mamba_ssm", "causal_conv1d", "bitsandbytes", "kernels")
@@ -44,12 +44,12 @@ def cluster(address: str, shared: Path | None) -> int:
     """
     from rich.console import Console
 
-    from sweeps.place import Place
-    from sweeps.preflight import compare
+    from sweeps.nodes.preflight import compare
+    from sweeps.nodes.ray_environment import Place
 
     place = Place(address)
     place.set_environment()  # before Ray is imported
-    from sweeps.tuner import survey
+    from sweeps.trials.ray_driver import survey
 
     reports = survey(place, shared=shared)
     wants_gpus = any(report.gpus for report in reports)
@@ -65,7 +65,7 @@ def node_table(reports: "Sequence[NodeReport]") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from sweeps.node_report import PROJECT_SOURCE
+    from sweeps.nodes.report import PROJECT_SOURCE
 
     table = Table(title="Nodes of the cluster")
     for name in ("node", "trials", "python", "ray", "torch", "project", "device", "GPUs", "kernels", "free"):
@@ -83,7 +83,7 @@ def node_table(reports: "Sequence[NodeReport]") -> "Table":
 
 
 def _versions() -> Iterator[str]:
-    from sweeps.provenance import collect
+    from sweeps.run_folder.provenance import collect
 
     facts = collect()
     yield f"system: {facts['system']}, Python {facts['python']}"

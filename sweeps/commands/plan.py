@@ -11,19 +11,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, QaError
-from sweeps import readiness, references
-from sweeps.commands.planning import print_lines, remarks, show_data, words
-from sweeps.data_checks import look_at_data
-from sweeps.estimate import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
-from sweeps.forecast import MemoryForecast
-from sweeps.place import default_cache_dir
-from sweeps.space import compile_space
-from sweeps.spec import SweepSpec
+from sweeps.budget import references
+from sweeps.budget.hours import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
+from sweeps.budget.memory import MemoryForecast
+from sweeps.checks import readiness
+from sweeps.checks.data import look_at_data
+from sweeps.commands.validate import print_lines, remarks, show_data, words
+from sweeps.nodes.ray_environment import default_cache_dir
+from sweeps.space.space import compile_space
+from sweeps.spec.load import SweepSpec
 
 if TYPE_CHECKING:
     from qa_core.config import RunConfig
     from sweeps.schedulers.base import Scheduler
-    from sweeps.space import Space
+    from sweeps.space.space import Space
 
 EXAMPLES_SHOWN = 5
 WIDEST_TEXT = 28  # longer methods and checkpoints are cut: a row then fits into 100 columns

@@ -10,13 +10,13 @@ import yaml
 from qa_core import files
 from qa_core.errors import ConfigError
 from sweeps import registry
-from sweeps.curve_files import read_table, write_table
-from sweeps.curves import CurveTable
-from sweeps.records import RECORDS_FILE
-from sweeps.spec import SPEC_FILE
+from sweeps.replay.curve_files import read_table, write_table
+from sweeps.replay.curves import CurveTable
+from sweeps.run_folder.records import RECORDS_FILE
+from sweeps.spec.load import SPEC_FILE
 
 if TYPE_CHECKING:
-    from sweeps.replay import ReplayOutcome
+    from sweeps.replay.simulate import ReplayOutcome
 
 REACH = (0.90, 0.95, 0.99)  # of the table's hypervolume
 
@@ -66,7 +66,7 @@ def show(source: Path, choices: Choices, *, save: Path | None) -> int:
 
 def _note_unseen_rungs(table: CurveTable, choices: Choices) -> None:
     """Say where the table has no report for a rung: trials pass it without a verdict."""
-    from sweeps.replay import unseen_rungs
+    from sweeps.replay.simulate import unseen_rungs
 
     rungs = registry.make_scheduler(*_scheduler(table, choices)).rungs(table.spec.budget.examples)
     if unseen := unseen_rungs(table, rungs):
@@ -98,7 +98,7 @@ def parse_options(given: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def _replays(table: CurveTable, choices: Choices) -> "list[ReplayOutcome]":
-    from sweeps.replay import recorded_space, replay
+    from sweeps.replay.simulate import recorded_space, replay
 
     scheduler_name, scheduler_options = _scheduler(table, choices)
     searcher_name, searcher_options = _searcher(table, choices)

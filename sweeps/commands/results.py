@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
-from sweeps import choosing
-from sweeps.front import FrontResult, Point, compute_front, table, write_csv
-from sweeps.masking import printable
-from sweeps.objectives import measure
-from sweeps.records import RECORDS_FILE, load
-from sweeps.spec import SPEC_FILE
+from sweeps.front import choosing
+from sweeps.front.front import FrontResult, Point, compute_front, table, write_csv
+from sweeps.run_folder.masking import printable
+from sweeps.run_folder.records import RECORDS_FILE, load
+from sweeps.spec.load import SPEC_FILE
+from sweeps.spec.objectives import measure
 
 if TYPE_CHECKING:
-    from sweeps.records import Loaded
-    from sweeps.spec import Objective
+    from sweeps.run_folder.records import Loaded
+    from sweeps.spec.load import Objective
 
 
 def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
@@ -27,7 +27,7 @@ def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
     if csv is not None:
         _write(csv, lambda: write_csv(result, csv))
     if html is not None:
-        from sweeps.plots import write_html
+        from sweeps.front.plots import write_html
 
         _write(html, lambda: write_html(result, html))
     return 0
@@ -37,7 +37,7 @@ def export(run_dir: Path, *, limits: Mapping[str, float], trial: str | None, to:
     """Copy the best artifact within limits, or a trial's, verified and loaded before it is copied and verified after.
 
     Args:
-        limits: upper bounds on costs, by objective; see `sweeps/choosing.py`.
+        limits: upper bounds on costs, by objective; see `sweeps/front/choosing.py`.
         trial: whose artifact is copied, in place of the best one; None for that.
 
     Raises:
@@ -57,7 +57,7 @@ def export(run_dir: Path, *, limits: Mapping[str, float], trial: str | None, to:
         raise DataError(f"{run_dir / RECORDS_FILE}: trial {best.trial_id} does not say where its artifact is")
     if files.is_there(to):
         raise StorageError(f"{to}: exists already; choose a new folder")
-    from qa_core import artifact
+    from qa_core.artifact import artifact
 
     source = artifact_folder(run_dir, best.trial_id, best.artifact)
     if not files.is_folder(source):
@@ -139,7 +139,7 @@ def _load(run_dir: Path) -> "Loaded":
 def _objectives(path: Path) -> "list[Objective]":
     from pydantic import ValidationError
 
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
     try:
         found = [

@@ -11,9 +11,9 @@ from typing import Any
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError
-from sweeps.journal import LOCK_FILE, held
-from sweeps.masking import masked_text, printable
-from sweeps.spec import SPEC_FILE
+from sweeps.run_folder.journal import LOCK_FILE, held
+from sweeps.run_folder.masking import masked_text, printable
+from sweeps.spec.load import SPEC_FILE
 
 LEFT_OUT = ("ray", LOCK_FILE)  # of the folder's entries: what Ray wrote for itself, and the lock
 

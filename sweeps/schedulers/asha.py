@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError
-from sweeps.objectives import rung_field
 from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler, check_report, geometric_rungs
+from sweeps.spec.objectives import rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a scheduler is: where trials must report, and which Ray scheduler decides there.
 
-It does not run trials (`sweeps/tuner.py`) nor propose them (`sweeps/searchers/`). Ray is imported inside
+It does not run trials (`sweeps/trials/ray_driver.py`) nor propose them (`sweeps/searchers/`). Ray is imported inside
 `ray_scheduler` only, so that a spec can be checked without it.
 """
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from qa_core.config import from_dict
 from qa_core.errors import ConfigError, DataError
-from sweeps.objectives import measure, rung_field
+from sweeps.spec.objectives import measure, rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 MOST_RUNGS = 1000  # at each, every trial reports and is scored
 TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the whole budget

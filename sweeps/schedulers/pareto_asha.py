@@ -1,6 +1,6 @@
 """Asynchronous successive halving on all objectives of the sweep: early stopping that keeps the front of each rung.
 
-The rule, its sources and its price are in `sweeps/rungs.py`; here are the options and Ray's view of it. Every
+The rule, its sources and its price are in `sweeps/schedulers/halving.py`; here are the options and Ray's view of it. Every
 objective must be measured at rungs: one that is not would be dropped in silence, and with it the promise.
 
 There is no option for a maximum: it is the sweep's `budget.examples`.
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError, DataError
-from sweeps.objectives import rung_field
-from sweeps.pareto import to_losses
-from sweeps.rungs import Halving, HalvingSettings
+from sweeps.front.pareto import to_losses
 from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler, check_report, geometric_rungs
+from sweeps.schedulers.halving import Halving, HalvingSettings
+from sweeps.spec.objectives import rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 MEMORY = ("memory_mb", "memory_batch8_mb")  # what bands can be cut of; the first that is an objective counts
 

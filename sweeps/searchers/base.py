@@ -1,6 +1,6 @@
 """What a searcher is: it proposes assignments of a space and is told how they ended.
 
-It does not run trials (`sweeps/tuner.py`) nor stop them (`sweeps/schedulers/`). Every searcher only proposes what the
+It does not run trials (`sweeps/trials/ray_driver.py`) nor stop them (`sweeps/schedulers/`). Every searcher only proposes what the
 space says is legal and what `admits` lets through, and the same seed and the same answers give the same proposals.
 
 A searcher is lost with its process and rebuilt from what was proposed (`remember`). So proposal `i` depends on the
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import from_dict
-from sweeps.space import Assignment, Space
+from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 STATUSES = ("ok", "stopped", "failed", "oom")
 REFUSED_NOTE = "refused"  # how many recipes came up and were refused before this one

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from qa_core.errors import ConfigError
 from qa_core.seeding import numpy_generator
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
-from sweeps.space import Assignment, Space
+from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError, unknown
 from qa_core.seeding import derive_seed, numpy_generator
-from sweeps.domains import Choice, FloatRange, IntRange
-from sweeps.known_recipes import known_recipes
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.searchers.random import draw
-from sweeps.space import Assignment, Parameter, Space
+from sweeps.space.domains import Choice, FloatRange, IntRange
+from sweeps.space.known_recipes import known_recipes
+from sweeps.space.space import Assignment, Parameter, Space
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, TrialState
 
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 SAMPLERS = ("tpe", "nsga2", "random")
 # TPE takes a tenth of the trials for good ones, refused ones last. With at most 8 refused for each that ran, a refused
@@ -150,7 +150,7 @@ class OptunaSearcher(Searcher):
         """Return the sampler of one request: none before it has touched its generator."""
         from optuna.samplers import RandomSampler, TPESampler
 
-        from sweeps.nsga2 import StatelessNsga2
+        from sweeps.searchers.nsga2 import StatelessNsga2
 
         names = ("searcher", self.name, identity, attempt)
         seed = derive_seed(self.seed, *names) % 2**32

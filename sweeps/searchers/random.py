@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qa_core.seeding import numpy_generator
-from sweeps.known_recipes import known_recipes
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
-from sweeps.space import Assignment, Space
+from sweeps.space.known_recipes import known_recipes
+from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec import Objective
+    from sweeps.spec.load import Objective
 
 DRAWS = 200  # before the grid is searched for what is left
 WALKED = 5000  # recipes of the grid that are looked at

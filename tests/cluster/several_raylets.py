@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from sweeps import journal, records
+from sweeps.run_folder import journal, records
 from tests.sweeps.whole import Sweep
 
 STORE_BYTES = 80 * 2**20  # the least that Ray takes, so that a few puts spill

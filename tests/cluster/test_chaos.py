@@ -80,7 +80,7 @@ def check_mirror(address: str) -> None:
     """Every trial stands in MLflow once, ended, although the server was killed with the rest."""
     from mlflow import MlflowClient
 
-    from sweeps.tracking import TRIAL_TAG
+    from sweeps.progress.mlflow_mirror import TRIAL_TAG
 
     client = MlflowClient(address)
     (experiment,) = [item for item in client.search_experiments() if item.name != "Default"]

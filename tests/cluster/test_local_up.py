@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps import journal, lines, records
+from sweeps.run_folder import journal, json_lines, records
 from tests.cluster.namespaces import PROJECT, SHARED, Host, Lab, address, lab, missing
 
 REASON = missing()
@@ -99,7 +99,7 @@ def is_in_the_middle(folder: Path) -> bool:
     if not (folder / records.RECORDS_FILE).exists():
         return False
     done = records.load(folder / records.RECORDS_FILE).records
-    events = [event for _, event in lines.read(folder / journal.JOURNAL_FILE)[0]]
+    events = [event for _, event in json_lines.read(folder / journal.JOURNAL_FILE)[0]]
     reported = {event["trial_id"] for event in events if event["event"] == "reported"}
     is_on_both = len({record.provenance["node"] for record in done}) == 2
     return is_on_both and len(reported - {record.trial_id for record in done}) == 2
@@ -157,7 +157,7 @@ def test_a_sweep_on_two_hosts_outlives_the_loss_of_one(machines: Lab, small_squa
         points = [point["examples_seen"] for point in record.curve]
         assert points == sorted(set(points))
         assert points[-1] == 2400
-    events = [event["event"] for _, event in lines.read(shared / "run" / journal.JOURNAL_FILE)[0]]
+    events = [event["event"] for _, event in json_lines.read(shared / "run" / journal.JOURNAL_FILE)[0]]
     assert events.count("started") == TRIALS + 1
     assert (shared / "mlflow/mlflow.db").stat().st_size > 0
 

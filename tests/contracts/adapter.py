@@ -14,10 +14,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from qa_core import artifact, cost, registry, seeding
+from qa_core import registry, seeding
+from qa_core.artifact import artifact
 from qa_core.config import ModelConfig
 from qa_core.data.batches import collate
 from qa_core.data.prepare import prepare
+from qa_core.memory import protocol
 from tests.contracts.method import recipe
 from tests.contracts.rounding import assert_same_to_rounding
 
@@ -134,7 +136,9 @@ class KeptAdapterContract:
             loaded = artifact.load(folder)
             sizes = [(folder / file).stat().st_size for file in (BASE_FILE, ADAPTER_FILE)]
             assert loaded.artifact_bytes > sum(sizes)
-            assert sum(sizes) < cost.weights_bytes(loaded.model) + 40_000  # headers, less than a second copy
+            assert (
+                sum(sizes) < protocol.weights_bytes(loaded.model) + 40_000
+            )  # headers, less than a second copy
 
     def test_it_is_loaded_unmerged_with_the_same_logits(
         self, small_squad: Path, cache_dir: Path, tmp_path: Path

@@ -12,7 +12,7 @@ import pytest
 from qa_core.errors import ConfigError, DataError
 from sweeps import registry
 from sweeps.schedulers.base import Scheduler, check_report
-from sweeps.spec import Objective
+from sweeps.spec.load import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)
 MEMORY = Objective(name="memory_mb", goal="min", reference=64)

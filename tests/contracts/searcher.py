@@ -10,8 +10,8 @@ from qa_core import registry as core_registry
 from qa_core.errors import ConfigError
 from sweeps import registry
 from sweeps.searchers.base import Proposal, Searcher
-from sweeps.space import Space, method_names
-from sweeps.spec import Objective
+from sweeps.space.space import Space, method_names
+from sweeps.spec.load import Objective
 from tests.sweeps.toys import OBJECTIVES, SPACE, toy_space, toy_spec
 
 REBUILT_TRIALS = 16

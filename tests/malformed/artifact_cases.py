@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from qa_core.manifest import MANIFEST, OWN_HASH, RECIPE, WEIGHTS, fingerprint, manifest_text
+from qa_core.artifact.manifest import MANIFEST, OWN_HASH, RECIPE, WEIGHTS, fingerprint, manifest_text
 from tests.malformed.cases import OUT, Case, write_good
 
 Damage = Callable[[Path], None]

@@ -10,7 +10,8 @@ def whole_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained micro BERT with a vocabulary of 300 tokens."""
     import torch
 
-    from qa_core import artifact, registry
+    from qa_core import registry
+    from qa_core.artifact import artifact
     from qa_core.config import RunConfig, from_dict
     from qa_core.data.squad import load_table
     from qa_core.data.tokenizers import prepare_tokenizer

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from sweeps.spec import load_spec
+from sweeps.spec.load import load_spec
 from tests.malformed.cases import OUT, Case, changed, write_good
 
 FRONT = ("front", "run", "--csv", OUT)
@@ -26,7 +26,7 @@ Make = Callable[[Path], None]
 def recipe(folder: Path) -> dict[str, Any]:
     """Return a whole recipe of the tiny sweep."""
     from qa_core.config import to_dict
-    from sweeps.space import compile_space
+    from sweeps.space.space import compile_space
 
     space = compile_space(load_spec(folder / "tiny.yaml"))
     return to_dict(space.to_run_config({"methods": "full", "train.learning_rate": 0.002}, seed=3))
@@ -42,13 +42,13 @@ def evaluation_hash(folder: Path) -> str:
 
 def _terms() -> dict[str, Any]:
     """Return what a cost says of how it was measured: as this machine and this version would."""
-    from qa_core import cost
-    from sweeps.comparability import here
+    from qa_core.memory import protocol
+    from sweeps.front.comparability import here
 
     precision = here("cpu")[0].precision("auto")
     return {
         "precision": precision,
-        "protocol_version": cost.PROTOCOL_VERSION,
+        "protocol_version": protocol.PROTOCOL_VERSION,
     }
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qa_core import checkpoint
-from qa_core.checkpoint import TrainState
 from qa_core.errors import CheckpointError
+from qa_core.training import checkpoint
+from qa_core.training.checkpoint import TrainState
 from sweeps import cli
 from tests.malformed.artifact_cases import MARKER, PREDICT, rehash
 from tests.malformed.cases import (
@@ -171,9 +171,9 @@ def test_a_damaged_journal_is_taken_whole_or_refused_by_line(
     first: int, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from qa_core.errors import ConfigError, DataError
-    from sweeps import journal
-    from sweeps.commands.sweep import _check_past
-    from sweeps.spec import stored_spec
+    from sweeps.commands.run import _check_past
+    from sweeps.run_folder import journal
+    from sweeps.spec.load import stored_spec
 
     messages = []
     write_run(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import cli
-from sweeps.commands import sweep
+from sweeps.commands import run
 from tests.malformed import (
     artifact_cases,
     checkpoint_cases,
@@ -83,8 +83,8 @@ def test_what_a_confirming_sweep_left_is_refused_when_it_cannot_be_judged(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Read
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep, "run", lambda *arguments, **named: 0)  # all of its trials have ended
-    monkeypatch.setattr("sweeps.confirm.plan", lambda *arguments, **named: None)
+    monkeypatch.setattr(run, "run", lambda *arguments, **named: 0)  # all of its trials have ended
+    monkeypatch.setattr("sweeps.front.confirm.plan", lambda *arguments, **named: None)
     run_case(case, tmp_path, read)
 
 

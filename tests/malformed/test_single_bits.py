@@ -1,4 +1,4 @@
-"""A real artifact of which one bit is another, and who may read it. Every bit: `tests/qa_core/test_manifest.py`."""
+"""A real artifact of which one bit is another, and who may read it. Every bit: `tests/qa_core/artifact/test_manifest.py`."""
 
 import random
 import shutil
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qa_core.artifact.manifest import MANIFEST, RECIPE, WEIGHTS, verify
 from qa_core.errors import ArtifactError
-from qa_core.manifest import MANIFEST, RECIPE, WEIGHTS, verify
 
 
 def flipped(content: bytes, bit: int) -> bytes:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from qa_core import checkpoint
-from qa_core.checkpoint import TrainState
 from qa_core.errors import CheckpointError, DataError
-from sweeps import trial
-from sweeps.trial import FINAL_FILE, OUTCOME_FILE, TrialTask, as_values, read_final, read_outcome
+from qa_core.training import checkpoint
+from qa_core.training.checkpoint import TrainState
+from sweeps.trials import worker
+from sweeps.trials.worker import FINAL_FILE, OUTCOME_FILE, TrialTask, as_values, read_final, read_outcome
 from tests.malformed.artifact_cases import MARKER
 from tests.malformed.checkpoint_cases import BAD, FINALS, OUTCOMES, Damage, network
 
@@ -75,10 +75,10 @@ def test_a_damaged_final_report_fails_its_trial_alone(
     (tmp_path / FINAL_FILE).write_bytes(content)
     with pytest.raises(DataError, match=FINAL_FILE):
         read_final(tmp_path)
-    monkeypatch.setattr(trial, "execute", lambda *arguments: pytest.fail("the trial ran again"))
+    monkeypatch.setattr(worker, "execute", lambda *arguments: pytest.fail("the trial ran again"))
     task = TrialTask("t0000", {}, str(tmp_path), str(tmp_path / "cache"), 1)
     with pytest.raises(DataError):
-        trial.run_trial(as_values(task))
+        worker.run_trial(as_values(task))
     found = read_outcome(tmp_path)
     assert found is not None
     assert found["status"] == "failed"

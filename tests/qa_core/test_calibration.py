@@ -9,8 +9,8 @@ import torch
 
 from qa_core import calibration
 from qa_core.calibration import Timing, timed_recipe
-from qa_core.checkpoint import TrainState
 from qa_core.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from qa_core.training.checkpoint import TrainState
 
 pytestmark = pytest.mark.numeric
 

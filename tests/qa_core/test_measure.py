@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from qa_core import evaluate
-from qa_core.answer_file import read_scores
 from qa_core.data.squad import QaTable, read_squad
-from qa_core.decode import Prediction
 from qa_core.measure import cross_domain_scores, scored_quality
+from qa_core.scoring import evaluate
+from qa_core.scoring.answer_file import read_scores
+from qa_core.scoring.decode import Prediction
 
 pytestmark = pytest.mark.numeric
 

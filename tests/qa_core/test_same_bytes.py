@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from qa_core import artifact, registry
+from qa_core import registry
+from qa_core.artifact import artifact
 from qa_core.config import RunConfig, from_dict
 from qa_core.data.tokenizers import trained_tokenizer
-from qa_core.deployment import exported
+from qa_core.training.deployment import exported
 from tests.contracts.family import eight_questions
 
 RECIPES: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sweeps.curves import Curve, CurveTable
-from sweeps.spec import SweepSpec
+from sweeps.replay.curves import Curve, CurveTable
+from sweeps.spec.load import SweepSpec
 
 BUDGET = 30
 OBJECTIVES = [

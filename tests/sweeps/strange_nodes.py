@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.node_report import look
+from sweeps.nodes.report import look
 
 WORKING_FOLDER = "elsewhere"  # of the second node
 

@@ -4,17 +4,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeps import trial
+from sweeps.trials import worker
 
 HUNG = "has_hung"  # beside the trial's folder
 
 
 def hangs_once(task_values: dict[str, Any]) -> None:
     """Run the trial; the first time, it does nothing more after its first report."""
-    mark = Path(trial.from_values(task_values).folder + HUNG)
-    execute = trial.execute
+    mark = Path(worker.from_values(task_values).folder + HUNG)
+    execute = worker.execute
 
-    def with_hang(task: trial.TrialTask, report: Any) -> dict[str, Any]:
+    def with_hang(task: worker.TrialTask, report: Any) -> dict[str, Any]:
         def report_then_hang(progress: Any) -> None:
             report(progress)
             if not mark.exists():
@@ -23,8 +23,8 @@ def hangs_once(task_values: dict[str, Any]) -> None:
 
         return execute(task, report_then_hang)
 
-    trial.execute = with_hang
+    worker.execute = with_hang
     try:
-        trial.run_trial(task_values)
+        worker.run_trial(task_values)
     finally:
-        trial.execute = execute
+        worker.execute = execute

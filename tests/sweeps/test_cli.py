@@ -13,8 +13,8 @@ import pytest
 
 from sweeps import cli
 from sweeps.commands import options
-from sweeps.records import Record, append
-from sweeps.spec import Objective, SweepSpec
+from sweeps.run_folder.records import Record, append
+from sweeps.spec.load import Objective, SweepSpec
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "space.model.family.choice=[lstm]"]  # fewer recipes to predict
@@ -221,7 +221,8 @@ def artifact_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained micro BERT as an artifact."""
     import torch
 
-    from qa_core import artifact, registry
+    from qa_core import registry
+    from qa_core.artifact import artifact
     from qa_core.config import RunConfig, from_dict
     from qa_core.data.squad import load_table
     from qa_core.data.tokenizers import prepare_tokenizer
@@ -247,7 +248,7 @@ def place_artifact(artifact_folder: Path, run_dir: Path, trial_id: str) -> Path:
 def test_export_copies_the_best_model_under_the_budget(
     run_dir: Path, artifact_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from qa_core import artifact
+    from qa_core.artifact import artifact
 
     place_artifact(artifact_folder, run_dir, "t0")
     small = place_artifact(artifact_folder, run_dir, "t1")

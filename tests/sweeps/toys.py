@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
-from sweeps.space import Space, compile_space
-from sweeps.spec import SweepSpec
+from sweeps.space.space import Space, compile_space
+from sweeps.spec.load import SweepSpec
 
 FAMILIES = {name: f"{__name__}:{name.capitalize()}" for name in ("alpha", "beta", "gamma")}
 METHODS = {name: f"{__name__}:{name.capitalize()}" for name in ("adapt", "pack", "sole")}

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeps import journal, records
+from sweeps.run_folder import journal, records
 
 TIMED = ("started_at", "finished_at", "seconds", "starts", "provenance")
 TIMED_COSTS = (

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from qa_core.data.squad import load_questions, load_table
 from qa_core.data.table import QaTable
 from qa_core.errors import DataError
-from qa_core.scores import score_file
+from qa_core.scoring.scores import score_file
 
 CONTEXT = "The Oder flows 840 km to the sea."
 KM = {"text": "840 km", "answer_start": 15}

@@ -18,8 +18,8 @@ from qa_core.data.encoding import encode_table
 from qa_core.data.squad import QaTable, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
 from qa_core.data.windows import WindowLengths, build_windows
-from qa_core.decode import SpanScores, decode_generated, decode_spans
 from qa_core.families.base import GeneratedAnswer, WindowLayout
+from qa_core.scoring.decode import SpanScores, decode_generated, decode_spans
 
 LAYOUT = WindowLayout((0,), (1,), (1,), "first")
 TRAINED = ("wordpiece", "unigram", "bytes", "word")

@@ -14,7 +14,7 @@ import pytest
 from qa_core.data.sample import sample_squad
 from qa_core.data.sample_grammar import POOLS, RELATIONS, THEMES
 from qa_core.data.squad import load_table, split_selection
-from qa_core.scores import question_scores
+from qa_core.scoring.scores import question_scores
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from qa_core import artifact
+from qa_core.artifact import artifact
 from qa_core.config import DataConfig, ModelConfig, RunConfig, from_dict
 from qa_core.errors import ConfigError
 from qa_core.families.lstm import Lstm

@@ -8,13 +8,13 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM
 
 from qa_core.config import ModelConfig, TrainConfig
-from qa_core.cost import weights_bytes
 from qa_core.families.base import Family, Prompting
 from qa_core.families.mamba import Mamba
+from qa_core.memory.protocol import weights_bytes
 from qa_core.methods.lora import Lora
 from qa_core.models.mamba import scan_path
 from qa_core.models.tokens import line_break_ids
-from qa_core.train import TrainTask, make_optimizer
+from qa_core.training.train import TrainTask, make_optimizer
 from tests.contracts.family import GenerateContract, Setting, SpanContract
 from tests.contracts.rounding import assert_same_to_rounding
 

@@ -19,7 +19,7 @@ from qa_core.families.base import Block
 from qa_core.methods.base import Method
 from qa_core.methods.distill import PROJECTIONS, Distill, _even_pairs
 from qa_core.models.distillation import caught_outputs, span_distillation
-from qa_core.train import TrainTask, accumulate, forward_loss
+from qa_core.training.train import TrainTask, accumulate, forward_loss
 from tests.contracts.method import HEADS, MethodContract, recipe
 
 pytestmark = pytest.mark.numeric

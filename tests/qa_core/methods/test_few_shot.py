@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from qa_core import artifact, evaluate, registry
+from qa_core import registry
+from qa_core.artifact import artifact
 from qa_core.config import ModelConfig, RunConfig, from_dict
 from qa_core.data.squad import load_table
 from qa_core.data.tokenizers import trained_tokenizer
@@ -18,7 +19,8 @@ from qa_core.methods.few_shot import FewShot
 from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.run import run
 from qa_core.schema import as_json
-from sweeps.commands.answers import answer
+from qa_core.scoring import evaluate
+from sweeps.commands.predict import answer
 from tests.contracts.method import HEADS
 
 pytestmark = pytest.mark.numeric

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qa_core import artifact, registry
+from qa_core import registry
+from qa_core.artifact import artifact
 from qa_core.config import ModelConfig, RunConfig, from_dict
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.lora import Lora

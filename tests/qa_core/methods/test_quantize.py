@@ -8,20 +8,23 @@ import pytest
 import torch
 from torch import nn
 
-from qa_core import artifact, cost, form_memory, registry
+from qa_core import registry
+from qa_core.artifact import artifact
 from qa_core.config import EvaluationConfig, ModelConfig, RunConfig, from_dict
-from qa_core.cost import Protocol
-from qa_core.deployment import deployed_copy
 from qa_core.errors import ConfigError, IllegalCombination, NonFiniteLoss
+from qa_core.memory import forms
+from qa_core.memory import protocol as cost
+from qa_core.memory.protocol import Protocol
+from qa_core.memory.shapes import predicted_inference_peak_bytes
 from qa_core.methods.base import Method
 from qa_core.methods.lora import Lora
 from qa_core.methods.quantize import Quantize
-from qa_core.models import stored
 from qa_core.models.mamba import scan_path
-from qa_core.models.stored import StoredEmbedding, StoredLinear, StoredMatrix
-from qa_core.models.stored_lstm import StoredLstm
-from qa_core.predicted_memory import predicted_inference_peak_bytes
+from qa_core.models.stored import base
+from qa_core.models.stored.base import StoredEmbedding, StoredLinear, StoredMatrix
+from qa_core.models.stored.lstm import StoredLstm
 from qa_core.run import run
+from qa_core.training.deployment import deployed_copy
 from tests.contracts.method import HEADS, MethodContract
 
 pytestmark = pytest.mark.numeric
@@ -248,7 +251,7 @@ def test_the_form_is_the_same_on_meta_and_on_the_trained_network_and_its_peak_is
     model = method.attach(model, family)
     form = method.deployed_form(model)
     architecture = family.architecture(model)
-    planned = form_memory.planned_forms(family, architecture, [method])
+    planned = forms.planned_forms(family, architecture, [method])
     assert planned == {"quantize": json.loads(json.dumps(form))}
     before = cost.weights_bytes(model)
     model = method.export(model).eval()
@@ -265,7 +268,7 @@ def test_the_form_is_the_same_on_meta_and_on_the_trained_network_and_its_peak_is
 def test_each_matrix_is_decoded_once_in_a_forward_pass_however_often_its_dtype_is_asked_for(
     pair, monkeypatch
 ):
-    from qa_core.models.nf4 import Nf4Matrix
+    from qa_core.models.stored.nf4 import Nf4Matrix
 
     family, model = _build(*pair)
     model = _quantised(family, model, bits=4)
@@ -311,11 +314,11 @@ class _Packed(StoredMatrix):
     def encode(cls, matrix, settings):
         values = settings["values"]
         kept = matrix.flatten()[: settings["kept"]][None]
-        return cls(tuple(matrix.shape), stored.encoding(values["encoding"]).encode(kept, values["settings"]))
+        return cls(tuple(matrix.shape), base.encoding(values["encoding"]).encode(kept, values["settings"]))
 
     @classmethod
     def empty(cls, shape, settings):
-        return cls(shape, stored.empty_matrix({**settings["values"], "shape": [1, settings["kept"]]}))
+        return cls(shape, base.empty_matrix({**settings["values"], "shape": [1, settings["kept"]]}))
 
     @property
     def settings(self):
@@ -347,7 +350,7 @@ class _Packed(StoredMatrix):
     ],
 )
 def test_of_a_packed_matrix_the_values_are_encoded_and_the_rest_is_left(options, inner, monkeypatch):
-    monkeypatch.setitem(stored.ENCODINGS, "packed", f"{__name__}:_Packed")
+    monkeypatch.setitem(base.ENCODINGS, "packed", f"{__name__}:_Packed")
     weight = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
     start = {"kept": 333, "values": {"encoding": "half", "settings": {"dtype": "float16"}}}
 
@@ -364,7 +367,7 @@ def test_of_a_packed_matrix_the_values_are_encoded_and_the_rest_is_left(options,
     form = planned["modules"]["0"]["matrices"]["weight"]
     assert form == {"encoding": "packed", "shape": [30, 20], "settings": {"kept": 333, "values": inner}}
     model = method.export(model)
-    assert stored.matrix_form(model[0].matrix) == form
+    assert base.matrix_form(model[0].matrix) == form
     dense = model[0].matrix.dense().flatten()
     assert dense[333:].abs().max() == 0
     error = (dense[:333] - weight.flatten()[:333]).norm() / weight.flatten()[:333].norm()
@@ -458,7 +461,7 @@ def test_lora_then_quantisation_encodes_the_merged_weights():
     name = "bert.encoder.layer.0.attention.self.query"
     expected = merged.get_submodule(name).weight.detach().clone()
     found = method.export(merged).get_submodule(name).matrix
-    again = stored.encoding("int8").encode(expected, found.settings)
+    again = base.encoding("int8").encode(expected, found.settings)
     assert torch.equal(found.codes, again.codes)
 
 

@@ -10,12 +10,14 @@ import torch
 from safetensors import safe_open
 from torch.nn.utils import prune
 
-from qa_core import artifact, cost, evaluate, registry
+from qa_core import registry
+from qa_core.artifact import artifact
 from qa_core.config import EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.data.squad import load_table
 from qa_core.data.windows import WindowLengths, build_windows
 from qa_core.errors import ConfigError, IllegalCombination, NonFiniteLoss
-from qa_core.form_memory import form_memory, planned_forms
+from qa_core.memory import protocol as cost
+from qa_core.memory.forms import form_memory, planned_forms
 from qa_core.methods.static_prune import (
     CRITERIA,
     StaticPrune,
@@ -26,12 +28,13 @@ from qa_core.methods.static_prune import (
     penalty_at,
 )
 from qa_core.models.masked import MaskedLinear, masked_layers, mean_score
-from qa_core.models.positions import PositionCode
-from qa_core.models.sparse import SparseMatrix
-from qa_core.models.stored import StoredLinear
+from qa_core.models.stored.base import StoredLinear
+from qa_core.models.stored.positions import PositionCode
+from qa_core.models.stored.sparse import SparseMatrix
 from qa_core.run import run
-from qa_core.schedules import learning_rate_factor
-from qa_core.train import TrainTask, make_optimizer
+from qa_core.scoring import evaluate
+from qa_core.training.schedules import learning_rate_factor
+from qa_core.training.train import TrainTask, make_optimizer
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
 

@@ -141,7 +141,7 @@ def test_mambas_mixers_compute_with_masks_on_every_matrix_though_they_read_the_w
     from transformers import MambaConfig, MambaModel
 
     from qa_core.models.mamba import use_project_scan
-    from qa_core.models.stored import set_module
+    from qa_core.models.stored.base import set_module
 
     torch.manual_seed(0)
     config = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)

@@ -10,17 +10,19 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, MambaConfig, MambaForCausalLM, T5Config
 from transformers import T5ForConditionalGeneration as T5Network
 
-from qa_core import artifact, cost, form_memory
+from qa_core.artifact import artifact
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
-from qa_core.cost import Protocol
 from qa_core.data.tokenizers import trained_tokenizer
-from qa_core.deployment import exported as exported_form
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family
+from qa_core.memory import forms as form_memory
+from qa_core.memory import protocol as cost
+from qa_core.memory.protocol import Protocol
 from qa_core.models import weight_ties
 from qa_core.registry import family_class, make_family, make_methods
+from qa_core.training.deployment import exported as exported_form
 from tests.contracts.family import eight_questions, fit
-from tests.qa_core.test_training_memory import measured, predicted
+from tests.qa_core.memory.test_training import measured, predicted
 
 CPU = torch.device("cpu")
 KINDS = {"t5": "unigram", "mamba": "bytes", "bert": "wordpiece", "distilbert": "wordpiece"}

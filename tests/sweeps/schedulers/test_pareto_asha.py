@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from qa_core.errors import ConfigError, DataError
-from sweeps import records, tuner
-from sweeps.place import Place
+from sweeps.nodes.ray_environment import Place
+from sweeps.run_folder import records
 from sweeps.schedulers.pareto_asha import ParetoAsha
-from sweeps.spec import Objective
+from sweeps.spec.load import Objective
+from sweeps.trials import ray_driver
 from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
-from tests.sweeps.test_tuner import _spec, _Told
+from tests.sweeps.trials.test_tuner import _spec, _Told
 
 F1 = Objective(name="f1_percent", goal="max", reference=0)
 
@@ -148,7 +149,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
     def toy_trial(values: dict) -> None:  # defined in here, so that it travels to the worker by value
         from ray import tune
 
-        from sweeps.trial import from_values
+        from sweeps.trials.worker import from_values
 
         task = from_values(values)
         train = task.recipe["train"]
@@ -182,7 +183,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
         }
         tune.report({**curve[-1], "final": True, "result": result})
 
-    monkeypatch.setattr(tuner, "run_trial", toy_trial)
+    monkeypatch.setattr(ray_driver, "run_trial", toy_trial)
     spec = _spec(
         folder.parent,
         small_squad,
@@ -193,7 +194,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
             {"set": "train.learning_rate", "choice": list(models)},
         ],
     )
-    outcome = tuner.run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
+    outcome = ray_driver.run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
     found = records.load(folder / records.RECORDS_FILE).records
     front = {point.trial_id for point in outcome.front.front}
     return {

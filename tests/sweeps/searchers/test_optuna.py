@@ -11,10 +11,10 @@ import pytest
 from optuna.trial import TrialState
 
 from qa_core.errors import ConfigError
-from sweeps.known_recipes import known_recipes
-from sweeps.pareto import front_mask, to_losses
+from sweeps.front.pareto import front_mask, to_losses
 from sweeps.searchers.base import fingerprint
 from sweeps.searchers.optuna import ATTEMPTS, OptunaSearcher
+from sweeps.space.known_recipes import known_recipes
 from tests.contracts.searcher import (
     GOALS,
     SearcherContract,

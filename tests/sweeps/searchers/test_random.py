@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from sweeps.known_recipes import known_recipes
 from sweeps.searchers.base import fingerprint
 from sweeps.searchers.optuna import OptunaSearcher
 from sweeps.searchers.random import RandomSearcher
+from sweeps.space.known_recipes import known_recipes
 from tests.contracts.searcher import SearcherContract, run
 from tests.sweeps.toys import SPACE, toy_space
 

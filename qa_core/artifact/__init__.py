@@ -1,0 +1,1 @@
+"""The folder that a trained network ships in: written, verified, loaded back."""

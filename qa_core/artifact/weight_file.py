@@ -1,0 +1,105 @@
+"""What weight files say of themselves, held against a network and its description before they are read.
+
+A weight file is safetensors: a header of names, dtypes, shapes and places, and numbers. See `artifact.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from qa_core import files
+from qa_core.artifact.manifest import MANIFEST, WEIGHTS
+from qa_core.errors import ArtifactError
+
+# A file's name of a dtype -> torch's.
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+COMMON_NUMBER = 10**6  # what a description may say whatever the weights are
+
+
+def write_network(path: Path, model: torch.nn.Module) -> None:
+    """Write all parameters and buffers; of a tensor with several names the first one. Equal networks, equal bytes.
+
+    `save_model` of safetensors notes the other names in the header, in an order that changes from process to process.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    written: set[tuple[Any, ...]] = set()
+    for name, tensor in sorted(model.state_dict().items()):
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or place not in written:
+            tensors[name] = tensor.contiguous()
+        written.add(place)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def check_numbers(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a description of a network that its weights cannot fill: building it could take all memory or time.
+
+    No number is larger than the weights have bytes, and none of layers larger than they have tensors.
+
+    Raises:
+        ArtifactError: names the entry, what was found and what is allowed.
+    """
+    names = {WEIGHTS, *manifest["weight_files"], *manifest["renamed"]}
+    size = sum(manifest["files"][name]["bytes"] for name in names)
+    tensors = sum(_tensor_count(folder / name) for name in names)
+    for place, value in _numbers({name: manifest[name] for name in ("architecture", "forms")}, ""):
+        allowed = tensors if "layer" in place.rpartition(".")[2] else max(COMMON_NUMBER, size)
+        if abs(value) > allowed:
+            raise ArtifactError(
+                f"{folder / MANIFEST}: {place}: found {value}; allowed: at most {allowed}, for weights of {size} bytes "
+                f"in {tensors} tensors"
+            )
+
+
+def check_dtypes(path: Path, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse tensors of another dtype than the network's: they would be cast, and their bytes not be the file's.
+
+    Args:
+        path: of the weight file.
+        names: name in the network -> name in the file.
+        state: of the network; what it does not have is not looked at.
+
+    Raises:
+        ArtifactError: names the tensor and both dtypes.
+    """
+    here = {there: name for name, there in names.items()}
+    with safe_open(path, "pt") as file:
+        for there in file.keys():  # noqa: SIM118 - it has no other way to be walked
+            if here.get(there) in state:
+                found, wanted = file.get_slice(there).get_dtype(), state[here[there]].dtype
+                if DTYPES.get(found) != wanted:
+                    raise ArtifactError(
+                        f"{path}: {there}: found {DTYPES.get(found, found)}; allowed: {wanted}, as the network has it"
+                    )
+
+
+def _tensor_count(path: Path) -> int:
+    files.check_safetensors(path)
+    with safe_open(path, "pt") as file:
+        return len(file.keys())
+
+
+def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _numbers(item, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _numbers(item, place)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value

@@ -1,0 +1,1 @@
+"""Memory of a recipe: predicted from shapes, measured by one protocol."""

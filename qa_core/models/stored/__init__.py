@@ -1,0 +1,1 @@
+"""Encodings of weight matrices in fewer bytes than float32."""

@@ -1,0 +1,1 @@
+"""How answers are scored: decoding, official metrics, baselines, intervals, probes."""

@@ -1,0 +1,1 @@
+"""Training of one recipe: the loop, optimisers, schedules and checkpoints."""

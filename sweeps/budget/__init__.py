@@ -1,0 +1,1 @@
+"""What a recipe will need: memory, hours, a share of a GPU."""

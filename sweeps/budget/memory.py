@@ -1,0 +1,283 @@
+"""What a recipe will need, known on the driver before any worker starts it: memory deployed, and in training.
+
+`PREDICTED` names the objectives that a recipe fixes: `MemoryForecast.predict(config, objective)` says their values.
+
+The same prediction as the worker's (`qa_core/memory/shapes.py`), from the recipe alone: of a checkpoint only the
+configuration is read, and questions are read only where the tokenizer is trained on them, by the cache that workers
+share. What cannot be predicted is admitted: a worker measures every form before it trains it.
+
+Forms are predicted for a CPU, trials on a GPU too. Under precision `auto` a CPU is this machine's; a GPU that is not in
+this machine may compute in 32 or in 16 bits, and the larger of the two counts.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_core import registry
+from qa_core.config import RunConfig, to_dict
+from qa_core.errors import QaError
+from sweeps.spec.objectives import measure
+
+if TYPE_CHECKING:
+    from qa_core.families.base import Family
+    from qa_core.methods.base import Method
+    from sweeps.spec.load import SweepSpec
+
+# Parts of a recipe that its memory can depend on.
+DECIDING = ("model", "methods", "data", "evaluation", "device")
+# Settings of `train` that its memory in training depends on too.
+OF_A_STEP = ("batch_size", "micro_batch_tokens", "optimizer", "precision", "gradient_checkpointing")
+# Settings of `data` that decide which questions a tokenizer is trained on.
+OF_THE_TRAIN_PART = (
+    "train",
+    "train_questions",
+    "selection_share",
+    "selection_questions",
+    "skip_bad_examples",
+    "split_seed",
+)
+
+
+# Objectives that a recipe fixes -> what of its deployed form is predicted, in bytes, divided into the objective's unit.
+PREDICTED: Mapping[str, str] = {
+    "memory_mb": "peak",
+    "inference_peak_bytes": "peak",
+    "memory_batch8_mb": "peak_batch8",
+    "weights_bytes": "weights",
+    "artifact_bytes": "artifact",
+}
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    size_bytes: int | None
+    why: str | None  # why there is no number
+    is_fault: bool = False  # the recipe cannot be built: its trial would fail
+
+
+class MemoryForecast:
+    """Predicts recipes, each deployed form once.
+
+    Args:
+        cache_dir: the workers' cache, for tokenizers and word vectors.
+        max_memory_mb: what a recipe may need for one window at a time, in 10^6 bytes; None: no limit.
+        on_gpu: whether recipes that leave the device open will run on a GPU.
+    """
+
+    def __init__(self, *, cache_dir: Path, max_memory_mb: float | None = None, on_gpu: bool = False) -> None:
+        self.max_memory_mb = max_memory_mb
+        self._cache_dir, self._on_gpu = cache_dir, on_gpu
+        self._by_recipe: dict[str, _Forecast] = {}
+        self._by_form: dict[str, _Forecast] = {}
+        self._in_training: dict[str, _Forecast] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}  # model -> why it cannot be read: a hub is not asked for it twice
+
+    @classmethod
+    def of(cls, spec: "SweepSpec") -> "MemoryForecast":
+        """Return the forecast for the trials of a sweep."""
+        from sweeps.nodes.ray_environment import default_cache_dir
+
+        return cls(
+            cache_dir=default_cache_dir(),
+            max_memory_mb=spec.budget.max_memory_mb,
+            on_gpu=spec.resources.wants_gpus,
+        )
+
+    def predict(self, config: RunConfig, objective: str = "memory_mb") -> float | None:
+        """Return an objective that the recipe fixes, in its unit; None where `why` says why not.
+
+        Args:
+            objective: a name in `PREDICTED`.
+        """
+        size = self._forecast(config, PREDICTED[objective]).size_bytes
+        return None if size is None else size / measure(objective).divisor
+
+    def why(self, config: RunConfig, objective: str = "memory_mb") -> str | None:
+        """Return why an objective of a recipe is not predicted, in one line; None when it is."""
+        return self._forecast(config, PREDICTED[objective]).why
+
+    def fault(self, config: RunConfig) -> str | None:
+        """Return why a recipe cannot be built on this machine, in one line; None when it can, predicted or not."""
+        forecast = self._forecast(config, PREDICTED["memory_mb"])
+        return forecast.why if forecast.is_fault else None
+
+    def training_bytes(self, config: RunConfig) -> int | None:
+        """Return the peak of training the recipe, a teacher's training included; None where it cannot be predicted."""
+        values = to_dict(config)
+        parts = {name: values[name] for name in DECIDING} | {
+            name: values["train"][name] for name in OF_A_STEP
+        }
+        key = _key(parts)
+        if key not in self._in_training:
+            self._in_training[key] = self._tried(config, self._predicted_training)
+        return self._in_training[key].size_bytes
+
+    def admits(self, config: RunConfig) -> bool:
+        """Tell whether a recipe may start: it is predicted to fit the limit, or not predicted at all."""
+        if self.max_memory_mb is None:
+            return True
+        memory_mb = self.predict(config)
+        return memory_mb is None or memory_mb <= self.max_memory_mb
+
+    def _forecast(self, config: RunConfig, quantity: str) -> _Forecast:
+        values = to_dict(config)
+        parts = values if quantity == "artifact" else {name: values[name] for name in DECIDING}
+        key = _key([quantity, parts])
+        if key not in self._by_recipe:
+            self._by_recipe[key] = self._tried(config, partial(self._predicted, quantity=quantity))
+        return self._by_recipe[key]
+
+    def _tried(self, config: RunConfig, predict: Callable[[RunConfig], _Forecast]) -> _Forecast:
+        model = config.model
+        source = _key([model.family, model.head, model.checkpoint, model.tokenizer])
+        if source in self._failed:
+            return _Forecast(None, self._failed[source], is_fault=True)
+        try:
+            return predict(config)
+        except QaError as error:
+            why = str(error).splitlines()[0]
+            if why.startswith(("model.checkpoint:", "model.tokenizer:")):
+                self._failed[source] = why
+            return _Forecast(None, why, is_fault=True)
+        except (
+            Exception
+        ) as error:  # of a library, on a recipe that fails alike, with its traceback, in its own trial
+            return _Forecast(None, f"{type(error).__name__}: {error}".splitlines()[0], is_fault=True)
+
+    def _predicted(self, config: RunConfig, quantity: str) -> _Forecast:
+        from qa_core.memory.forms import planned_form
+
+        family, methods, tokenizer = self._parts(config)
+        if quantity == "artifact":
+            return self._artifact(config, family, methods, tokenizer=tokenizer)
+        planned = planned_form(config, family, methods, tokenizer=tokenizer)
+        if quantity == "weights":
+            return self._weights(family, planned)
+        from qa_core.memory.protocol import LARGE_MEMORY_ROWS, MEMORY_ROWS
+
+        rows = {"peak": MEMORY_ROWS, "peak_batch8": LARGE_MEMORY_ROWS}[quantity]
+        return _largest(
+            self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision, rows=rows)
+            for precision in self._precisions(config, config.evaluation.precision)
+        )
+
+    def _predicted_training(self, config: RunConfig) -> _Forecast:
+        from qa_core.memory.shapes import NotPredictable
+        from qa_core.memory.training import predicted_training_memory
+
+        named = {config.train.precision, config.evaluation.precision}
+        forecasts = []
+        for precision in {found for name in named for found in self._precisions(config, name)}:
+            family, methods, tokenizer = self._parts(config)
+            try:
+                memory = predicted_training_memory(
+                    config, family, methods, tokenizer=tokenizer, precision=precision
+                )
+                forecasts.append(_Forecast(memory.peak_bytes, None))
+            except NotPredictable as error:
+                forecasts.append(_Forecast(None, str(error)))
+        for needed in [method.prerequisite(config) for method in self._parts(config)[1]]:
+            if isinstance(needed, RunConfig):
+                forecasts.append(self._tried(needed, self._predicted_training))
+        return _largest(forecasts)
+
+    def _parts(self, config: RunConfig) -> "tuple[Family, list[Method], Any]":
+        """Return the recipe's family and methods, ready to build without weights, and its tokenizer."""
+        family, methods = registry.make_family(config), registry.make_methods(config)
+        registry.check_combination(family, methods)
+        for method in methods:
+            method.prepare_family(family)
+        tokenizer = self._tokenizer(config, family)
+        family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
+        return family, methods, tokenizer
+
+    def _artifact(
+        self, config: RunConfig, family: "Family", methods: "list[Method]", *, tokenizer: Any
+    ) -> _Forecast:
+        from qa_core.artifact.size import planned_artifact_bytes
+        from qa_core.memory.forms import training_skeleton
+
+        if family.prompting is not None:
+            return _Forecast(None, "the demonstrations in the artifact are drawn when the data are prepared")
+        network = training_skeleton(config, family, methods, tokenizer=tokenizer)
+        size = planned_artifact_bytes(config, family, network, methods, tokenizer=tokenizer)
+        return _Forecast(size, None)
+
+    def _weights(self, family: "Family", planned: Any) -> _Forecast:
+        from qa_core.memory.forms import deployed_skeleton
+        from qa_core.memory.protocol import weights_bytes
+
+        return _Forecast(weights_bytes(deployed_skeleton(family, planned.architecture, planned.forms)), None)
+
+    def _of_form(
+        self,
+        family: "Family",
+        planned: Any,
+        *,
+        tokenizer: Any,
+        config: RunConfig,
+        precision: str,
+        rows: int,
+    ) -> _Forecast:
+        import torch
+
+        from qa_core.memory.forms import predicted_form_bytes
+        from qa_core.memory.protocol import Protocol, form_key
+        from qa_core.memory.shapes import NotPredictable
+
+        evaluation = replace(config.evaluation, precision=precision)
+        protocol = Protocol(family, tokenizer, config.data.max_length, evaluation, torch.device("cpu"))
+        key = _key([rows, form_key(planned.architecture, planned.forms, protocol)])
+        if key not in self._by_form:
+            try:
+                sizes = predicted_form_bytes(
+                    family, planned.architecture, planned.forms, protocol=protocol, rows=[rows]
+                )
+                self._by_form[key] = _Forecast(sizes[0], None)
+            except NotPredictable as error:
+                self._by_form[key] = _Forecast(None, str(error))
+        return self._by_form[key]
+
+    def _tokenizer(self, config: RunConfig, family: "Family") -> Any:
+        """Return the recipe's tokenizer, loaded or trained once."""
+        from qa_core.data.prepare import recipe_tokenizer
+
+        model = config.model
+        if model.tokenizer is not None or not family.is_preset:
+            key = _key([model.tokenizer, model.checkpoint])
+        else:
+            questions = [getattr(config.data, name) for name in OF_THE_TRAIN_PART]
+            key = _key([family.tokenizer_kind, model.vocab_size, questions])
+        if key not in self._tokenizers:
+            self._tokenizers[key] = recipe_tokenizer(config, family, cache_dir=self._cache_dir)
+        return self._tokenizers[key]
+
+    def _precisions(self, config: RunConfig, named: str) -> tuple[str, ...]:
+        """Return the precisions that a recipe which names one may compute in."""
+        import torch
+
+        from qa_core.hardware import autocast_dtype
+
+        is_gpu = config.device == "cuda" or (config.device == "auto" and self._on_gpu)
+        if named != "auto":
+            return (named,)
+        if is_gpu and not torch.cuda.is_available():
+            return ("float32", "bfloat16")
+        dtype = autocast_dtype(named, torch.device("cuda" if is_gpu else "cpu"))
+        return ("float32" if dtype is None else "bfloat16",)
+
+
+def _largest(forecasts: Iterable[_Forecast]) -> _Forecast:
+    """Return the largest of several, of which one alone will come true; the first without a number, if there is one."""
+    known = list(forecasts)
+    missing = [forecast for forecast in known if forecast.size_bytes is None]
+    return missing[0] if missing else max(known, key=lambda forecast: forecast.size_bytes or 0)
+
+
+def _key(values: Any) -> str:
+    return json.dumps(values, sort_keys=True)

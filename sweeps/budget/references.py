@@ -1,0 +1,242 @@
+"""`reference: auto`: where an objective begins to count, found before the first trial.
+
+The hypervolume of a front is what its points dominate up to a reference point: a trial that is not better than the
+reference in every objective gains nothing. A reference that is too generous makes the volume say little: above an EM of
+0 and below a memory that no recipe needs, whatever has learnt nothing owns most of it. So `auto` is
+
+- for a quality, the best trivial baseline of the evaluation questions (`qa_core/scoring/baselines.py`): a model that is no
+  better than an answer which needs no model has found nothing;
+- for a cost that the recipe fixes (`PREDICTED` in `sweeps/budget/memory.py`, and the peak of training), `MARGIN` times the
+  largest value among recipes that the sweep admits, so that the largest of them counts too.
+
+What is only measured, such as latency, needs a number. Numbers are stored with the sweep's settings: whatever goes on
+from there keeps them.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_core.config import RunConfig
+from qa_core.errors import ConfigError, QaError
+from sweeps.budget.memory import DECIDING, OF_A_STEP, PREDICTED, MemoryForecast
+from sweeps.space.space import Assignment, Parameter, Space
+from sweeps.spec.objectives import measure
+
+if TYPE_CHECKING:
+    from sweeps.spec.load import Objective, SweepSpec
+
+MARGIN = 1.1
+MOST_TOGETHER = 32  # recipes of a combination that are all looked at; of more, some
+TRAINING = "train_peak_bytes"
+# Settings of a recipe that its evaluation questions depend on.
+OF_THE_QUESTIONS = (
+    "data.train",
+    "data.evaluation",
+    "data.evaluation_questions",
+    "data.skip_bad_examples",
+    "data.split_seed",
+    "evaluation.confirm_share",
+    "evaluation.part",
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference that was found, and how; or why none was."""
+
+    value: float | None
+    how: str
+
+
+def why_a_number(objective: "Objective") -> str | None:
+    """Return why `auto` cannot stand for this objective's reference; None when it can."""
+    is_quality = measure(objective.name).section == "quality"
+    if not is_quality and objective.name not in (*PREDICTED, TRAINING):
+        return f"{objective.name} is known only from measuring it"
+    if objective.goal != ("max" if is_quality else "min"):
+        return f"{objective.name} with goal {objective.goal} has no worst value to find"
+    return None
+
+
+def find(spec: "SweepSpec", space: Space, forecast: MemoryForecast | None = None) -> dict[str, Reference]:
+    """Return what `auto` stands for, for each objective of the sweep that has it.
+
+    Args:
+        spec: its recipes' checkpoints and evaluation data are looked at.
+        space: of the spec.
+        forecast: to use in place of a fresh one.
+    """
+    from sweeps.nodes.ray_environment import default_cache_dir
+
+    forecast = forecast or MemoryForecast.of(spec)
+    return {
+        objective.name: (
+            _baseline(objective.name, space, default_cache_dir())
+            if measure(objective.name).section == "quality"
+            else _largest(objective.name, space, forecast)
+        )
+        for objective in spec.objectives
+        if objective.is_auto
+    }
+
+
+def resolved(spec: "SweepSpec", found: Mapping[str, Reference]) -> "SweepSpec":
+    """Return the spec with numbers for its references.
+
+    Raises:
+        ConfigError: one was not found; names the objective and the setting.
+    """
+    for index, objective in enumerate(spec.objectives):
+        if objective.is_auto and found[objective.name].value is None:
+            raise ConfigError(
+                f"{spec.where('objectives', index, 'reference')}: found auto for {objective.name}, and "
+                f"{found[objective.name].how}; allowed: a number"
+            )
+    return spec.with_references({name: item.value for name, item in found.items() if item.value is not None})
+
+
+def lines(spec: "SweepSpec", found: Mapping[str, Reference]) -> list[str]:
+    """Return one line about each objective's reference."""
+    texts = []
+    for objective in spec.objectives:
+        if not objective.is_auto:
+            texts.append(f"{objective.name}: {objective.worst:g} {objective.measured_unit}, as given")
+            continue
+        item = found[objective.name]
+        value = "not found" if item.value is None else f"{item.value:.4g} {objective.measured_unit}"
+        texts.append(f"{objective.name}: {value}: {item.how}")
+    return texts
+
+
+def _baseline(name: str, space: Space, cache_dir: Path) -> Reference:
+    """Return the best score of any trivial baseline on any evaluation set that a recipe names."""
+    from qa_core.data.prepare import evaluation_part
+    from qa_core.scoring.evaluate import baseline_scores
+
+    best: Reference | None = None
+    seen = set()
+    for config in _recipes(space, OF_THE_QUESTIONS):
+        settings = tuple(str(attrgetter(path)(config)) for path in OF_THE_QUESTIONS)
+        if settings in seen:
+            continue
+        seen.add(settings)
+        try:
+            questions, _ = evaluation_part(config, cache_dir=cache_dir)
+        except QaError as error:
+            return Reference(None, f"the evaluation questions cannot be read: {error}")
+        scores = {
+            key.removeprefix("baseline_").removesuffix(f"_{name}"): value
+            for key, value in baseline_scores(questions).items()
+            if key.endswith(f"_{name}")
+        }
+        baseline = max(scores, key=lambda key: scores[key])
+        found = Reference(
+            scores[baseline],
+            f"the best trivial baseline of {len(questions)} evaluation questions ({baseline.replace('_', ' ')})",
+        )
+        best = found if best is None or scores[baseline] > (best.value or 0.0) else best
+    assert best is not None  # a space has a recipe
+    return best
+
+
+def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
+    """Return MARGIN times the largest forecast of an admitted recipe.
+
+    In a combination of more than MOST_TOGETHER recipes, one setting after the other is moved to the value that needs
+    most and is still admitted.
+    """
+    paths = [*DECIDING, *(f"train.{item}" for item in OF_A_STEP if name == TRAINING)]
+    largest: float | None = None
+    why: str | None = None
+    count = 0
+    for combination in space.legal:
+        assignment, free = _start(space, combination, paths)
+        here = None
+        for changed in _ends(assignment, free):
+            config = _config(space, changed)
+            value = None if config is None else _forecast(forecast, config, name)
+            if config is None or value is None:
+                why = why or (None if config is None else _why(forecast, config, name))
+                continue
+            count += 1
+            place = value if forecast.admits(config) else -value  # beyond the limit, less is nearer to it
+            if here is None or place > here:
+                here = place
+                assignment.update(changed)
+        if here is not None and here > 0:
+            largest = max(here, largest or 0.0)
+    if largest is not None:
+        unit = measure(name).unit
+        limit = "" if forecast.max_memory_mb is None else f" within {forecast.max_memory_mb:g} MB"
+        return Reference(
+            MARGIN * largest, f"{MARGIN:g} x {largest:.4g} {unit}, the largest of {count} recipes{limit}"
+        )
+    if count:
+        return Reference(None, f"no recipe is predicted to need at most {forecast.max_memory_mb:g} MB")
+    return Reference(None, f"no recipe can be predicted: {why or 'it cannot be built'}")
+
+
+def _forecast(forecast: MemoryForecast, config: RunConfig, name: str) -> float | None:
+    return forecast.training_bytes(config) if name == TRAINING else forecast.predict(config, name)
+
+
+def _why(forecast: MemoryForecast, config: RunConfig, name: str) -> str | None:
+    return "its training is not predicted" if name == TRAINING else forecast.why(config, name)
+
+
+def _recipes(space: Space, paths: Sequence[str]) -> Iterator[RunConfig]:
+    """Yield recipes of each combination, the settings below the paths at their ends."""
+    for combination in space.legal:
+        assignment, free = _start(space, combination, paths)
+        for changed in _ends(assignment, free):
+            config = _config(space, changed)
+            if config is not None:
+                yield config
+
+
+def _start(
+    space: Space, combination: Mapping[str, object], paths: Sequence[str]
+) -> tuple[Assignment, list[Parameter]]:
+    """Return a recipe of a combination, and the other active settings that lie below one of the paths."""
+    assignment: Assignment = {}
+    free = []
+    for parameter in space.parameters:
+        if not parameter.is_active(assignment):
+            continue
+        if parameter.id in combination:
+            assignment[parameter.id] = combination[parameter.id]
+            continue
+        assignment[parameter.id] = parameter.domain.extremes()[0]
+        if any(parameter.path == path or parameter.path.startswith(f"{path}.") for path in paths):
+            free.append(parameter)
+    return assignment, free
+
+
+def _ends(assignment: Assignment, free: list[Parameter]) -> Iterator[Assignment]:
+    """Yield the assignment with the free settings at their ends: all together, or too many of them one by one.
+
+    One by one, whoever updates the assignment meanwhile goes on from there.
+    """
+    ends = [parameter.domain.extremes() for parameter in free]
+    if math.prod(map(len, ends)) <= MOST_TOGETHER:
+        names = [parameter.id for parameter in free]
+        for values in itertools.product(*ends):
+            yield {**assignment, **dict(zip(names, values, strict=True))}
+        return
+    yield dict(assignment)
+    for parameter, values in zip(free, ends, strict=True):
+        for value in values[1:]:
+            yield {**assignment, parameter.id: value}
+
+
+def _config(space: Space, assignment: Assignment) -> RunConfig | None:
+    """Return the recipe of an assignment; None where the values do not go together."""
+    try:
+        return space.to_run_config(assignment, seed=0)
+    except ConfigError:
+        return None

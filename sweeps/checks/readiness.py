@@ -1,0 +1,240 @@
+"""What a sweep's recipes need to be there, looked at before anything starts: a device, checkpoints, enough memory.
+
+A recipe that cannot succeed would fail in each of its trials. `check` reads names, configurations and headers of files,
+never weights; of the hub it asks at most one question for each name. Data are looked at by `data.py`, and what
+differs between the nodes of a cluster by `preflight.py`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_core import registry
+from qa_core.config import RunConfig
+from qa_core.errors import ArtifactError, ConfigError
+from sweeps.budget.hours import cells_of
+from sweeps.budget.memory import DECIDING, MemoryForecast
+from sweeps.front.choosing import at_least
+
+if TYPE_CHECKING:
+    from sweeps.space.space import Assignment, Space
+    from sweeps.spec.load import SweepSpec
+
+HUB_SECONDS = 5.0  # for the one question to the hub
+# Without any of these transformers makes up a tokenizer that knows no word.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+WEIGHTS, SHARDED_WEIGHTS = "model.safetensors", "model.safetensors.index.json"
+OF_A_CHECKPOINT = ("model.checkpoint:", "model.tokenizer:")  # begin what is said of one
+
+
+def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: bool = False) -> None:
+    """Refuse a sweep of which some recipes, or all, cannot succeed.
+
+    Args:
+        spec: of the sweep.
+        space: of the spec.
+        cache_dir: of the workers.
+        is_cluster: trials run on other machines: their devices, and the paths that this one lacks, are theirs to judge.
+
+    Raises:
+        ConfigError: names the setting, what was found and what is allowed.
+    """
+    from qa_core.seeding import numpy_generator
+
+    cells = cells_of(space, numpy_generator(spec.seed, "readiness"))
+    recipes = [recipe for drawn in cells.values() for recipe in drawn]
+    if not is_cluster:
+        _check_devices(spec, recipes)
+    # One recipe for each network that is begun from.
+    starts: dict[Any, RunConfig] = {}
+    for recipe in (*recipes, *_teachers(recipes)):
+        model = recipe.model
+        starts.setdefault((model.family, model.head, model.checkpoint, model.tokenizer), recipe)
+    forecast = MemoryForecast(cache_dir=cache_dir)
+    for recipe in starts.values():
+        _check_checkpoint(spec, recipe, forecast, is_cluster=is_cluster)
+    if spec.budget.max_memory_mb is not None:
+        _check_memory(spec, space, MemoryForecast.of(spec))
+
+
+def _check_devices(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
+    from qa_core.hardware import choose_device
+
+    for device in dict.fromkeys(recipe.device for recipe in recipes):
+        try:
+            if device == "cuda":  # the others are always there
+                choose_device(device)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{spec.where('recipe', 'device')}: {error}; a cluster's GPUs are asked with run --address"
+            ) from error
+
+
+def _teachers(recipes: list[RunConfig]) -> Iterator[RunConfig]:
+    """Yield the recipes that are trained before others."""
+    for recipe in recipes:
+        for method in registry.make_methods(recipe):
+            try:
+                needed = method.prerequisite(recipe)
+            except (ConfigError, ArtifactError):  # said by the trial's own recipe, where it is looked at
+                continue
+            if isinstance(needed, RunConfig):
+                yield needed
+
+
+def _check_checkpoint(
+    spec: "SweepSpec", recipe: RunConfig, forecast: MemoryForecast, *, is_cluster: bool
+) -> None:
+    """Refuse a checkpoint or a tokenizer that is not there, is of another architecture, or has no weights."""
+    family = registry.make_family(recipe)
+    if family.is_preset and recipe.model.tokenizer is None:
+        return
+    place = spec.where("recipe", "model", "checkpoint")
+    for setting in ("checkpoint", "tokenizer"):
+        name = getattr(recipe.model, setting)
+        if name is None or (setting == "checkpoint" and family.is_preset):
+            continue
+        if Path(name).expanduser().is_dir():
+            if setting == "checkpoint":
+                _check_weights(place, Path(name).expanduser())
+            if recipe.model.tokenizer in (None, name):
+                _check_tokenizer(place, Path(name).expanduser())
+        elif _looks_local(name):
+            if is_cluster:
+                return
+        else:
+            if is_cluster:
+                return  # the nodes download it
+            _check_hub(f"{place}: model.{setting}", name)
+    why = forecast.why(recipe)
+    if why is not None and why.startswith(OF_A_CHECKPOINT):
+        raise ConfigError(f"{place}: {why}")
+
+
+def _looks_local(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _check_tokenizer(place: str, folder: Path) -> None:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(
+            f"{place}: model.checkpoint: found {str(folder)!r}, which has none of the files of a tokenizer; allowed: a "
+            f"folder with one of {', '.join(TOKENIZER_FILES)}, or another model.tokenizer"
+        )
+
+
+def _check_weights(place: str, folder: Path) -> None:
+    """Refuse a folder without safetensors weights that can be opened; an artifact's own are checked by its manifest."""
+    import json
+
+    from safetensors import SafetensorError, safe_open
+
+    from qa_core.artifact.artifact import is_artifact
+
+    if is_artifact(folder):
+        return
+    found = f"{place}: model.checkpoint: found {str(folder)!r}"
+    names = [WEIGHTS]
+    try:
+        if (folder / SHARDED_WEIGHTS).is_file():
+            names = sorted(set(json.loads((folder / SHARDED_WEIGHTS).read_text())["weight_map"].values()))
+        for name in names:
+            if not (folder / name).is_file():
+                others = sorted(item.name for item in folder.glob("pytorch_model*.bin"))
+                beside = f", but {', '.join(others)}" if others else ""
+                raise ConfigError(
+                    f"{found}, which has no {name}{beside}; allowed: a folder with safetensors weights"
+                )
+            with safe_open(folder / name, framework="pt"):
+                pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ConfigError(
+            f"{found}, whose weights cannot be opened: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_hub(setting: str, name: str) -> None:
+    """Refuse a hub name that is neither in the cache nor on a hub that can be reached; asks once, for seconds."""
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    allowed = "allowed: a name of the hub that is in its cache (HF_HOME) or can be reached, or a folder"
+    try:
+        if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+            return
+        if constants.HF_HUB_OFFLINE:
+            raise ConfigError(
+                f"{setting}: found {name!r}, which is not in the cache, and HF_HUB_OFFLINE is set; {allowed}"
+            )
+        huggingface_hub.get_hf_file_metadata(
+            huggingface_hub.hf_hub_url(name, "config.json"), timeout=HUB_SECONDS
+        )
+    except HFValidationError as error:
+        raise ConfigError(f"{setting}: found {name!r}, which is no name of the hub; {allowed}") from error
+    except HfHubHTTPError as error:
+        said = str(error).strip().splitlines()
+        raise ConfigError(
+            f"{setting}: found {name!r}, for which the hub has no config.json to give: "
+            f"{said[0] if said else type(error).__name__}; {allowed}"
+        ) from error
+    except ConfigError:
+        raise
+    except Exception as error:  # of the library that talks to the hub, which has changed before
+        raise ConfigError(
+            f"{setting}: found {name!r}, which is not in the cache, and the hub does not answer "
+            f"({type(error).__name__}); {allowed}"
+        ) from error
+
+
+def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -> None:
+    """Refuse a memory budget that no recipe fits; names the smallest need."""
+    smallest: tuple[float, RunConfig] | None = None
+    for combination in space.legal:
+        for recipe in _towards_less(space, combination, forecast):
+            if forecast.admits(recipe):
+                return
+            need = forecast.predict(recipe)
+            if need is not None and (smallest is None or need < smallest[0]):
+                smallest = need, recipe
+    if smallest is not None:
+        need, recipe = smallest
+        name = " ".join([recipe.model.family, "+".join(recipe.methods) or "full", recipe.model.checkpoint])
+        raise ConfigError(
+            f"{spec.where('budget', 'max_memory_mb')}: found {spec.budget.max_memory_mb:g}; allowed: at least "
+            f"{at_least(need)}, the smallest need that is predicted for a recipe of the space ({name})"
+        )
+
+
+def _towards_less(space: "Space", combination: Any, forecast: MemoryForecast) -> Iterator[RunConfig]:
+    """Yield recipes of a combination: one setting after the other moved to the end of its domain that needs least."""
+    assignment: Assignment = {}
+    free = []
+    for parameter in space.parameters:
+        if not parameter.is_active(assignment):
+            continue
+        if parameter.id in combination:
+            assignment[parameter.id] = combination[parameter.id]
+            continue
+        choices = parameter.domain.extremes()
+        assignment[parameter.id] = choices[0]
+        if parameter.path.split(".")[0] in DECIDING:
+            free.append((parameter.id, list(choices[1:])))
+    least = None
+    for identity, value in [(None, None), *((name, value) for name, values in free for value in values)]:
+        changed = assignment if identity is None else {**assignment, identity: value}
+        try:
+            recipe = space.to_run_config(changed, seed=0)
+        except ConfigError:  # values that do not go together
+            continue
+        yield recipe
+        need = forecast.predict(recipe)
+        if need is not None and (least is None or need < least):
+            least, assignment = need, changed

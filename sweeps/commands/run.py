@@ -1,0 +1,355 @@
+"""`run`: a whole sweep, from a checked spec to its front, its plots and the next commands to type."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from qa_core import files
+from qa_core.config import RunConfig, from_dict
+from qa_core.errors import ConfigError, DataError
+from sweeps.budget import references
+from sweeps.checks import readiness
+from sweeps.checks.data import look_at_data
+from sweeps.commands.validate import print_lines, remarks, show_data
+from sweeps.front.choosing import limit_to_type
+from sweeps.nodes.ray_environment import LOOPBACK, Place, default_cache_dir
+from sweeps.progress.console import SweepConsole, may_be_lost
+from sweeps.progress.shell_command import shell_command
+from sweeps.run_folder import journal
+from sweeps.run_folder.masking import masked_text
+from sweeps.space.space import compile_space
+from sweeps.spec.load import SweepSpec
+from sweeps.trials import signals
+
+if TYPE_CHECKING:
+    from sweeps.front.front import FrontResult
+    from sweeps.progress.mlflow_mirror import Tracker
+    from sweeps.run_folder.journal import Past
+    from sweeps.run_folder.records import Record
+    from sweeps.trials.ray_driver import SweepOutcome
+
+EXPERIMENT = "qa-sweeps"
+SOME_FAILED, EXIT_INTERRUPTED = 3, 130  # exit codes
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+(LOOPBACK_NAME,) = LOOPBACK  # of the environment: 0 keeps an embedded Ray to itself
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a sweep runs and where its results go."""
+
+    folder: Path
+    address: str | None  # of a Ray cluster; None: this machine
+    tracking_uri: str | None  # None: the embedded MLflow
+    dashboard: bool
+    allow_mixed: bool = False  # the cluster's nodes may differ in versions and devices
+
+
+def default_folder(name: str) -> Path:
+    """Return `runs/NAME-TIME`, with the time in UTC to the second."""
+    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
+    """Run the sweep, or go on with the one in the folder, and show what came out.
+
+    Returns 3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints.
+
+    Raises:
+        QaError: space, data, folder or tracking store are refused; nothing was trained then.
+    """
+    with signals.raised():
+        return _run(spec, target, resume=resume)
+
+
+def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
+    for warning in open_doors(target):
+        print(f"warning: {masked_text(warning)}", file=sys.stderr)
+    space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
+    past = _past(spec, target.folder) if resume else None
+    if past is None:
+        journal.check_free(target.folder)
+    readiness.check(spec, space, cache_dir=default_cache_dir(), is_cluster=target.address is not None)
+    report = look_at_data(spec, space, cache_dir=files.check_writable(default_cache_dir()))
+    found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
+    reference_lines = references.lines(spec, found)
+    spec = references.resolved(spec, found)
+    place = Place(target.address, target.dashboard, target.allow_mixed)
+    place.set_environment()  # before Ray is imported
+    from sweeps.progress.mlflow_mirror import Tracker
+    from sweeps.trials.ray_driver import create_run_folder, run_sweep
+    from sweeps.trials.supervision import INTERRUPTED
+
+    console = SweepConsole()
+    for oddity in past.notes if past else ():
+        console.note(oddity)
+    differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
+    if past is None:
+        create_run_folder(target.folder)
+    tracking = _tracking(target, past)
+    show_data(report)
+    print_lines("references", reference_lines)
+    print_lines("notes", remarks(spec))
+    tracker = Tracker(
+        spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
+    )
+    status = "failed"
+    try:
+        outcome = run_sweep(
+            spec,
+            folder=target.folder,
+            place=place,
+            console=console,
+            tracker=tracker,
+            resume=resume,
+            differs=differs,
+        )
+        console.finish(outcome.counts)
+        written = write_front(outcome.front, target.folder)
+        tracker.log_front(
+            written,
+            outcome.front.hypervolume,
+            [point.trial_id for point in outcome.front.front],
+            spent_examples=outcome.spent_examples,
+        )
+        status = "finished" if outcome.ended_by is None else "interrupted"
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        console.close()
+        is_ours = not isinstance(error, journal.SweepIsRunning)
+        if is_ours and files.is_there(target.folder / journal.JOURNAL_FILE):
+            console.note(f"trials that ended are kept, others go on with: {_resume_command(target)}")
+        raise
+    finally:
+        console.close()
+        if files.is_there(target.folder):
+            tracker.finish(status)
+        else:  # refused before its first trial
+            tracker.withdraw()
+    with may_be_lost(sys.stdout):
+        show(outcome, written, tracker)
+        _tell_what_is_left(outcome, target, spec.budget.trials)
+    if outcome.ended_by == INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
+
+
+def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> None:
+    """Say why the sweep ended early, what has not run, and how it goes on; nothing, where there is nothing left."""
+    if outcome.ended_by is not None:
+        print(f"the sweep ended early: {outcome.ended_by}")
+    not_begun = trials - sum(outcome.counts.values()) - outcome.unfinished if outcome.ended_by else 0
+    left = {"unfinished": outcome.unfinished, "of the budget not begun": max(0, not_begun)}
+    if any(left.values()):
+        named = " and ".join(f"{count} trials are {what}" for what, count in left.items() if count)
+        failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
+        after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
+        print(f"{named}; go on{after} with: {_resume_command(target)}")
+
+
+def _resume_command(target: Target) -> str:
+    """Return what resumes the sweep in the same place; a password in an address is masked."""
+    places = {"--address": target.address, "--tracking-uri": target.tracking_uri}
+    given = [
+        word for name, value in places.items() if value is not None for word in (name, masked_text(value))
+    ]
+    if target.allow_mixed:  # not stored, and a sweep that needs it is refused without
+        given.append("--allow-mixed")
+    return shell_command("qa-sweep", "run", "--resume", target.folder, *given)
+
+
+def _past(spec: SweepSpec, folder: Path) -> "Past":
+    """Return what happened so far in a folder that is to be gone on with, checked; nothing is written."""
+    files.refuse_links(folder)
+    past = journal.read(folder)
+    _check_past(spec, past, folder)
+    return past
+
+
+def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
+    """Refuse a past that this sweep cannot go on from, before anything is written.
+
+    Raises:
+        ConfigError: more trials have started than the budget allows.
+        DataError: a trial is not of this sweep's space, or its recipe or reports cannot be used.
+    """
+    from sweeps.run_folder.journal import JOURNAL_FILE
+    from sweeps.schedulers.base import check_report
+
+    if spec.budget.trials < len(past.trials):
+        raise ConfigError(
+            f"--trials: found {spec.budget.trials}; allowed: {len(past.trials)} or more, the trials that have started"
+        )
+    objectives = [objective.name for objective in spec.objectives]
+    for trial in past.trials:
+        _check_objectives(trial.record, objectives, folder)
+        try:
+            from_dict(RunConfig, trial.recipe)
+            for report in (*trial.curve, *(trial.record.curve if trial.record else ())):
+                check_report(report, objectives)
+        except (ConfigError, DataError) as error:
+            raise DataError(f"{folder / JOURNAL_FILE}: trial {trial.trial_id}: {error}") from error
+
+
+def _check_objectives(record: "Record | None", objectives: Sequence[str], folder: Path) -> None:
+    """Refuse a finished trial that lacks an objective of the sweep; raises DataError."""
+    from sweeps.run_folder.records import RECORDS_FILE
+    from sweeps.spec.load import SPEC_FILE
+
+    if record is None or record.status != "ok":
+        return
+    missing = [name for name in objectives if (record.objectives or {}).get(name) is None]
+    if missing:
+        raise DataError(
+            f"{folder / RECORDS_FILE}: trial {record.trial_id}: objectives: found "
+            f"{', '.join(record.objectives or {}) or 'none'}; {', '.join(missing)} of {folder / SPEC_FILE} not; "
+            "allowed: the objectives with which the sweep was begun, or another sweep with --out"
+        )
+
+
+def _check_terms(
+    spec: SweepSpec, past: "Past", *, target: Target, note: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Refuse trials that would not compare with those that have finished; see `comparability.check`.
+
+    What a cluster computes on its nodes say, once the driver has joined it: see `ray_driver.py`.
+
+    Returns:
+        What differs and was allowed, in words.
+    """
+    from sweeps.front import comparability
+    from sweeps.front.front import finished
+    from sweeps.run_folder import provenance
+
+    done = finished((trial.record for trial in past.trials if trial.record is not None), spec.objectives)
+    commit = provenance.git_state(provenance.PROJECT_FOLDER)["commit"]
+    if (commits := comparability.commit_note(done, commit)) is not None:
+        note(commits)
+    if target.address is not None:
+        return ()
+    return comparability.check(
+        done,
+        comparability.recipes_to_run(compile_space(spec), past, spec.budget.trials),
+        spec.objectives,
+        machines=comparability.here,
+        cache_dir=default_cache_dir(),
+        allow_mixed=target.allow_mixed,
+        note=note,
+    )
+
+
+def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:
+    """Return where the sweep is mirrored: as asked, or where it was before.
+
+    The folder may come from somebody else: an address in it is taken only where it is that of the folder's own store or
+    is named here too. Another one would get this user's MLflow token, or be a file that is written.
+
+    Raises:
+        ConfigError: the folder names another store, and nobody here does.
+    """
+    from sweeps.progress.mlflow_mirror import default_tracking_uri, sqlite_file
+
+    found = past.tracking if past else {}
+    uri, asked = found.get("tracking_uri"), target.tracking_uri
+    if uri is None or (asked is not None and masked_text(asked) != uri):
+        return {"tracking_uri": asked}
+    former = {"parent_run_id": found["parent_run_id"]}
+    for named in (asked, os.environ.get("MLFLOW_TRACKING_URI")):
+        if named is not None and masked_text(named) == uri:
+            return {"tracking_uri": named, **former}
+    file = sqlite_file(uri)
+    if uri == masked_text(default_tracking_uri(target.folder)):
+        return {"tracking_uri": None, **former}
+    if file is not None and not file.exists():  # the folder has moved, or its former store is gone
+        return {"tracking_uri": None}
+    raise ConfigError(
+        f"--tracking-uri: found none, and {target.folder} says that the sweep was mirrored to {uri}; allowed: that "
+        f"address, to go on there (a password is not stored), or {default_tracking_uri(target.folder)}"
+    )
+
+
+def open_doors(target: Target) -> list[str]:
+    """Return a warning for each server of this sweep that others may reach, or that could be used against it."""
+    warnings = []
+    if target.address is not None:
+        warnings.append(
+            f"--address {target.address}: whoever reaches the ports of that Ray cluster can run code on its machines; "
+            "keep its token authentication on and its ports closed to others"
+        )
+    elif os.environ.get(LOOPBACK_NAME, LOOPBACK[LOOPBACK_NAME]) != LOOPBACK[LOOPBACK_NAME]:
+        warnings.append(f"{LOOPBACK_NAME}={os.environ[LOOPBACK_NAME]}: Ray listens beyond the loopback")
+    if target.dashboard:
+        warnings.append(
+            "--dashboard: it listens on the loopback, where every user of this machine reaches it and can run code "
+            "with it; RAY_AUTH_MODE=token asks for a token"
+        )
+    server = urlsplit(target.tracking_uri or "")
+    if server.scheme in ("http", "https") and server.hostname not in LOOPBACK_HOSTS:
+        how = "unencrypted " if server.scheme == "http" else ""
+        warnings.append(
+            f"--tracking-uri: configurations, errors and plots are sent {how}to {server.hostname}"
+        )
+    return warnings
+
+
+def write_front(front: "FrontResult", folder: Path) -> list[Path]:
+    """Write table and plots into the sweep's folder, each whole or not at all; returns their paths.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    from sweeps.front.front import write_csv, write_parquet
+    from sweeps.front.plots import write_html, write_png
+
+    writers = {"png": write_png, "html": write_html, "csv": write_csv, "parquet": write_parquet}
+    paths = []
+    for suffix, write in writers.items():
+        path = folder / f"front.{suffix}"
+        write(front, path)
+        paths.append(path)
+    return paths
+
+
+def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> None:
+    """Print the front, where the plots are, and what to type next."""
+    from rich.console import Console
+
+    from sweeps.front.front import table
+
+    Console().print(table(outcome.front))
+    print("plots and tables: " + ", ".join(map(str, files)))
+    print("next:")
+    for command in next_commands(outcome.front, outcome.folder, tracker):
+        print(f"  {command}")
+
+
+def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> list[str]:
+    """Return commands that go on from here, ready to type."""
+    commands = []
+    if tracker.runs_page is not None:
+        address = masked_text(tracker.tracking_uri)
+        if not address.startswith("http"):
+            # A comment, so that the whole line can be typed.
+            page = f"http://127.0.0.1:5000/{tracker.runs_page}"
+            commands.append(
+                f"{shell_command('mlflow', 'ui', '--backend-store-uri', address)}  # then look at {page}"
+            )
+        else:
+            commands.append(f"# look at {address}/{tracker.runs_page}")
+    if front.front:
+        # The middle of the front: an export that fits something and is not the largest.
+        limit = limit_to_type(front)
+        model = f"{folder}-model"
+        rule = ["--trial", front.front[0].trial_id]
+        if limit is not None:
+            name, value = limit
+            rule = ["--max-memory-mb", value] if name == "memory_mb" else ["--max", f"{name}={value}"]
+        commands.append(shell_command("qa-sweep", "export", folder, *rule, "--to", model))
+        ask = ["--question", "Who ...?", "--context", "..."]
+        commands.append(shell_command("qa-sweep", "predict", model, *ask))
+    return commands

@@ -1,0 +1,67 @@
+"""`validate`: a sweep's space and its data, checked without training. What it would do and spend is in `plan.py`."""
+
+import sys
+from collections.abc import Mapping
+from textwrap import fill
+from typing import Any
+
+from sweeps.budget import references
+from sweeps.checks import readiness
+from sweeps.checks.data import DataReport, look_at_data
+from sweeps.nodes.ray_environment import default_cache_dir
+from sweeps.run_folder.masking import printable
+from sweeps.space.space import compile_space
+from sweeps.spec.load import SweepSpec
+
+COLUMNS = 100  # of the terminal
+# Names and paths in a line stay whole, longer or not.
+AS_IT_IS: Mapping[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+
+
+def validate(spec: SweepSpec) -> int:
+    """Check the space, read the data and find the references; print what is legal and what is dropped."""
+    space = compile_space(spec)
+    readiness.check(spec, space, cache_dir=default_cache_dir())
+    report = look_at_data(spec, space, cache_dir=default_cache_dir())
+    print(f"{spec.name}: valid")
+    print_lines("notes", remarks(spec))
+    show_data(report)
+    found = references.find(spec, space)
+    references.resolved(spec, found)
+    print_lines("references", references.lines(spec, found))
+    print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
+    print(f"legal combinations: {len(space.legal)}, dropped: {len(space.dropped)}")
+    return 0
+
+
+def remarks(spec: SweepSpec) -> list[str]:
+    """Return what is allowed and might surprise."""
+    if spec.scheduler.name == "asha" and len(spec.objectives) > 1:
+        first, *others = (objective.name for objective in spec.objectives)
+        return [
+            f"scheduler asha stops trials by {first} alone; {', '.join(others)}: measured and on the front, but what a "
+            "front would keep for it can be stopped (pareto_asha looks at all objectives)"
+        ]
+    return []
+
+
+def show_data(report: DataReport) -> None:
+    """Print what was found in the data; warnings on the error stream."""
+    for title, lines in report.sections().items():
+        print_lines(title, lines)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def print_lines(title: str, lines: list[str]) -> None:
+    """Print a title and the lines under it; nothing where there is no line."""
+    if lines:
+        print(f"{title}:")
+        for line in lines:
+            print(fill(printable(line), COLUMNS, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
+
+
+def words(assignment: Mapping[str, Any]) -> str:
+    """Return an assignment as "model.family=bert, train.learning_rate=0.003"."""
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in assignment.items()}
+    return ", ".join(f"{key}={value}" for key, value in shown.items()) or "the recipe as it stands"

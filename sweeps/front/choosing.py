@@ -1,0 +1,162 @@
+"""Which finished trial is handed over: the best by quality that stays within limits on what it costs.
+
+Limits are upper bounds on objectives of cost, by name and in their units (`LIMITABLE`). Knows nothing of folders: which
+artifacts are still there is looked at in `sweeps/commands/results.py`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qa_core.errors import ConfigError, unknown
+from sweeps.spec.objectives import MEASURES, measure
+
+if TYPE_CHECKING:
+    from sweeps.front.front import FrontResult, Point
+    from sweeps.spec.load import Objective
+
+LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")
+FIXED = tuple(name for name in LIMITABLE if MEASURES[name].rung_field)  # by the recipe
+LIMIT = "--max"  # the option that names one
+
+
+def read_limits(texts: Iterable[str]) -> dict[str, float]:
+    """Return the limits of "FIELD=VALUE" each.
+
+    Raises:
+        ConfigError: a field cannot be limited (the nearest name is suggested) or stands twice, or a value is no
+            number above 0.
+    """
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{LIMIT}: found {text!r}; allowed: FIELD=VALUE, such as memory_mb=20")
+        if name not in LIMITABLE:
+            raise ConfigError(f"{LIMIT}: {unknown('field', name, LIMITABLE)}")
+        if name in limits:
+            raise ConfigError(f"{LIMIT}: {name} stands twice")
+        limits[name] = _positive(value, name)
+    return limits
+
+
+def within(result: "FrontResult", limits: Mapping[str, float]) -> "list[Point]":
+    """Return the comparable points that no limit excludes, best quality first, of equals the cheaper one.
+
+    Quality is the first objective of the sweep that is not a cost, or its first objective. A point whose record lacks
+    a limited field does not fit.
+    """
+    by = [*limits, "memory_mb"]
+
+    def order(point: "Point") -> tuple[float, list[float], str]:
+        costs = [point.costs.get(name, math.inf) for name in by]
+        return loss_of_quality(point, result.objectives), costs, point.trial_id
+
+    fitting = [
+        point
+        for point in result.points
+        if all(point.costs.get(name, math.inf) <= limit for name, limit in limits.items())
+    ]
+    return sorted(fitting, key=order)
+
+
+def known_costs(cost: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return what a record says of costs, by objective, in its unit; raises TypeError where one is no number."""
+    found = {name: (cost or {}).get(measure(name).field) for name in LIMITABLE}
+    return {name: value / measure(name).divisor for name, value in found.items() if value is not None}
+
+
+def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
+    """Return why no point is within the limits: the smallest need of each, or that they are not met together."""
+    given = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
+    if not result.points:
+        left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
+        why = f"not compared: {left_out}" if left_out else "there is none yet"
+        return f"{LIMIT}: found {given}; no finished trial fits, {why}"
+    least = {}
+    for name in limits:
+        known = [(point.costs[name], point.trial_id) for point in result.points if name in point.costs]
+        least[name] = min(known, default=None)
+    needs = [
+        f"no record says its {name}"
+        if found is None
+        else f"the smallest {name} is {at_least(found[0])} ({found[1]})"
+        for name, found in least.items()
+    ]
+    each = all(found is not None and found[0] <= limits[name] for name, found in least.items())
+    more = "; each limit is met by some trial, all of them by none" if each else ""
+    return (
+        f"{LIMIT}: found {given}; none of {len(result.points)} finished trials fits: {', '.join(needs)}{more}"
+    )
+
+
+def at_least(value: float) -> str:
+    """Return a number to type as a limit that the value meets: rounded up, to two decimals or to a whole one."""
+    return str(math.ceil(value)) if value >= 1000 else f"{math.ceil(value * 100) / 100:g}"
+
+
+def best_within_some_limit(points: "Sequence[Point]", objectives: "Sequence[Objective]") -> set[str]:
+    """Return the trials that `within` puts first for some limit on one of the costs that recipes fix.
+
+    A trial that is not among them never becomes so again, whatever else finishes.
+    """
+    found = set()
+    for name in FIXED:
+        best = math.inf
+        sized = [
+            (
+                point.costs[name],
+                loss_of_quality(point, objectives),
+                point.costs.get("memory_mb", math.inf),
+                point.trial_id,
+            )
+            for point in points
+            if name in point.costs
+        ]
+        for _, loss, _, trial_id in sorted(sized):
+            if loss < best:
+                best = loss
+                found.add(trial_id)
+    return found
+
+
+def loss_of_quality(point: "Point", objectives: "Sequence[Objective]") -> float:
+    """Return how bad a point is by the sweep's first objective of quality: less is better."""
+    objective = objective_of_quality(objectives)
+    return (-1.0 if objective.goal == "max" else 1.0) * point.values[objective.name]
+
+
+def objective_of_quality(objectives: "Sequence[Objective]") -> "Objective":
+    """Return the sweep's first objective of quality, or its first objective."""
+    by_quality = [item for item in objectives if measure(item.name).section == "quality"]
+    return (by_quality or list(objectives))[0]
+
+
+def limit_to_type(result: "FrontResult") -> tuple[str, str] | None:
+    """Return a field and a limit on it that the middle of the front meets, as words to type; None where nothing costs.
+
+    The field is the sweep's first objective of cost, or memory.
+    """
+    costs = [item.name for item in result.objectives if item.name in LIMITABLE and item.goal == "min"]
+    for name in (*costs, "memory_mb"):
+        sizes = sorted(point.costs[name] for point in result.front if name in point.costs)
+        if sizes:
+            return name, _rounded_up(sizes[len(sizes) // 2])
+    return None
+
+
+def _rounded_up(value: float) -> str:
+    """Return a number of few digits, or a whole one, that is not below the value."""
+    return str(math.ceil(value)) if value >= 1000 else f"{math.ceil(value * 10) / 10:.1f}"
+
+
+def _positive(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigError(
+            f"{LIMIT} {name}: found {text!r}; allowed: a number above 0, in {measure(name).unit}"
+        )
+    return value

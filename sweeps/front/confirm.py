@@ -1,0 +1,216 @@
+"""Whether the points of a front hold with other seeds: their recipes run again, and compared question by question.
+
+A point came onto the front because its one seed was good on its questions: of many trials, the luckiest are chosen.
+`plan` writes a sweep that runs each recipe of the front with new seeds, on the questions that chose nothing where
+`evaluation.confirm_share` set some aside, and with nothing else changed; `ray_driver.py` runs it like any other. `judge`
+reads what it found. The point's own score, which chose it, is shown beside and never averaged in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa_core import files
+from qa_core.config import CONFIRM, RunConfig, from_dict
+from qa_core.data.clusters import Clusters
+from qa_core.errors import ConfigError, DataError
+from qa_core.scoring.answer_file import ANSWERS_FILE, read_scores
+from qa_core.scoring.intervals import Interval, crossed_mean
+from qa_core.seeding import derive_seed
+from sweeps.front.front import FrontResult, Point
+from sweeps.run_folder import journal
+from sweeps.run_folder.journal import Journal
+from sweeps.run_folder.records import RECORDS_FILE, Record
+from sweeps.spec.load import SweepSpec, store_spec
+from sweeps.spec.objectives import measure
+
+FOLDER = "confirm"  # in the sweep's folder
+NOTE = "confirms"  # in the notes of a trial: the trial whose recipe it repeats
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One point of a front after its recipe was run again.
+
+    Attributes:
+        point: as it stands on the front, from the seed that chose it.
+        em_percents: exact match of each new seed.
+        em: mean over new seeds and questions with a 95 % interval over both; None without a finished seed.
+        memory_mb: least and greatest of the new seeds.
+        tied_with: trial of the next smaller point on the front, when the gain over it may be none.
+        gain: in exact match over that point, with its interval; None for the smallest point.
+    """
+
+    point: Point
+    em_percents: tuple[float, ...]
+    em: Interval | None
+    memory_mb: tuple[float, float] | None
+    tied_with: str | None
+    gain: Interval | None
+
+
+def confirming_spec(spec: SweepSpec, trials: int) -> SweepSpec:
+    """Return the settings of the sweep that confirms: every trial runs to its end, nothing is searched."""
+    values = spec.as_dict()
+    values["name"] = f"{spec.name}-confirm"
+    values["searcher"] = {"name": "random"}
+    values["scheduler"] = {"name": "fifo", "options": {"reports": 0}}
+    values["budget"] = {**values["budget"], "trials": trials}
+    return SweepSpec.model_validate(values)
+
+
+def plan(
+    spec: SweepSpec, front: FrontResult, records: Sequence[Record], folder: Path, *, seeds: int
+) -> SweepSpec:
+    """Write the sweep that confirms a front into `folder`, or add to it what it does not have yet.
+
+    Returns its settings; its trials are those that the journal proposes.
+
+    Raises:
+        DataError: the front is empty, or the folder holds something that cannot be read.
+    """
+    if not front.front:
+        raise DataError("the sweep has no front yet: no trial has finished")
+    recipes = {record.trial_id: record for record in records}
+    for point in front.front:
+        recipe_of(recipes[point.trial_id])
+    files.make_folder(folder)
+    past = journal.read(folder)
+    there = {(trial.notes.get(NOTE), trial.recipe["seed"]) for trial in past.trials}
+    log, count = Journal(folder), len(past.trials)
+    wanted = [(point, number) for number in range(seeds) for point in front.front]
+    missing = [
+        (recipes[point.trial_id], seed)
+        for point, number in wanted
+        if (point.trial_id, seed := new_seed(spec.seed, point.trial_id, number)) not in there
+    ]
+    confirming = confirming_spec(spec, count + len(missing))
+    store_spec(confirming, folder)
+    for index, (record, seed) in enumerate(missing, start=count):
+        log.proposed(
+            f"t{index:04d}",
+            assignment=record.assignment,
+            notes={NOTE: record.trial_id},
+            recipe=_confirming(record, seed=seed),
+        )
+    return confirming
+
+
+def _confirming(record: Record, *, seed: int) -> dict[str, Any]:
+    """Return the recipe with another seed, scored on the questions that were set aside, if there are any."""
+    evaluation = record.config.get("evaluation", {})
+    if evaluation.get("confirm_share"):
+        evaluation = {**evaluation, "part": CONFIRM}
+    train = {**record.config["train"], "rungs": []}
+    return {**record.config, "train": train, "evaluation": evaluation, "seed": seed}
+
+
+def new_seed(sweep_seed: int, trial_id: str, number: int) -> int:
+    """Return a seed for another run of a trial's recipe; no trial of the sweep itself has it but by chance."""
+    return derive_seed(sweep_seed, f"confirm {trial_id} {number}") % 2**31
+
+
+def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[Confirmed]:
+    """Return the points of a front, the smallest first, with what the sweep in `folder` found about them.
+
+    Args:
+        front: of the sweep that is confirmed.
+        records: of the sweep in `folder`.
+
+    Raises:
+        DataError: answers are missing, or trials answered other questions.
+    """
+    by_point: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "ok":
+            _check_repeat(record, folder)
+            by_point.setdefault(record.notes[NOTE], []).append(record)
+    points = sorted(front.front, key=lambda item: (item.memory_mb or 0.0, item.trial_id))
+    scores = {point.trial_id: _exact_match(by_point.get(point.trial_id, []), folder) for point in points}
+    confirmed = []
+    smaller: Point | None = None
+    for point in points:
+        repeats, own = by_point.get(point.trial_id, []), scores[point.trial_id]
+        gain = None
+        if own is not None and smaller is not None:
+            gain = _mean(own, scores[smaller.trial_id])
+        memory = [_memory_mb(record.cost or {}) for record in repeats]
+        confirmed.append(
+            Confirmed(
+                point=point,
+                em_percents=tuple(float((record.quality or {})["em_percent"]) for record in repeats),
+                em=None if own is None else _mean(own),
+                memory_mb=(min(memory), max(memory)) if memory else None,
+                tied_with=smaller.trial_id if smaller and gain and _may_be_none(gain) else None,
+                gain=gain,
+            )
+        )
+        smaller = point if own is not None else smaller
+    return confirmed
+
+
+def recipe_of(record: Record) -> RunConfig:
+    """Return the recipe of a record; raises DataError where this version does not take it."""
+    try:
+        return from_dict(RunConfig, record.config)
+    except ConfigError as error:
+        raise DataError(f"trial {record.trial_id}: config: {error}") from error
+
+
+def _check_repeat(record: Record, folder: Path) -> None:
+    """Refuse a record that lacks what `judge` reads of it; raises DataError."""
+    needed = (
+        ("notes", record.notes.get(NOTE), str),
+        ("quality", (record.quality or {}).get("em_percent"), int | float),
+        ("cost", (record.cost or {}).get(measure("memory_mb").field), int | float),
+    )
+    for name, value, kind in needed:
+        if not isinstance(value, kind):
+            place = f"{folder / RECORDS_FILE}: trial {record.trial_id}: {name}"
+            raise DataError(
+                f"{place}: found {value!r} where a confirming trial has its point, score or memory"
+            )
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Exact match in percent of a recipe's new seeds, [seeds, questions], and which questions belong together."""
+
+    question_ids: list[str]
+    exact_match: np.ndarray
+    clusters: Clusters
+
+
+def _exact_match(repeats: Sequence[Record], folder: Path) -> _Answers | None:
+    """Return what the new seeds of a recipe answered; None where no seed has finished."""
+    rows = []
+    found: tuple[list[str], Clusters] | None = None
+    for record in repeats:
+        path = folder / "trials" / record.trial_id / ANSWERS_FILE
+        ids, scores, clusters = read_scores(path)
+        if found is not None and found[0] != ids:
+            raise DataError(f"{path}: its questions are not those of the other seeds of the same recipe")
+        found = ids, clusters
+        rows.append(100.0 * scores[:, 0])
+    return None if found is None else _Answers(found[0], np.stack(rows), found[1])
+
+
+def _mean(own: _Answers, other: _Answers | None = None) -> Interval:
+    """Return the mean exact match over seeds and questions, or its gain over the other recipe's."""
+    if other is None:
+        return crossed_mean(own.exact_match, None, own.clusters, bounds=(0.0, 100.0))
+    if own.question_ids != other.question_ids:
+        raise DataError("two recipes of the front answered other questions, so they cannot be compared")
+    return crossed_mean(own.exact_match, other.exact_match, own.clusters)
+
+
+def _may_be_none(gain: Interval) -> bool:
+    return gain.low is not None and gain.low <= 0.0
+
+
+def _memory_mb(cost: Mapping[str, Any]) -> float:
+    memory = measure("memory_mb")
+    return float(cost[memory.field] / memory.divisor)

@@ -1,0 +1,1 @@
+"""Machines: what each one offers, and whether it may run trials of a sweep."""

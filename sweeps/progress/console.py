@@ -1,0 +1,298 @@
+"""What the user sees of a running sweep: a line for each event, a bar for the whole, the front as it changes.
+
+On a terminal the bar stays below the lines; elsewhere (a pipe, a log file) there are plain lines without
+control codes. It only shows: nothing is decided or stored here. The tuner tells it of events (`ray_driver.py`).
+
+Everything is written by a thread of its own: a terminal that stalls, or a pipe that nobody reads, holds up no sweep.
+"""
+
+import io
+import os
+import queue
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from sweeps.run_folder.masking import masked_text, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+STYLES = {"finished": "green", "stopped": "dim", "failed": "red", "oom": "red", "front": "bold cyan"}
+WORDS = {"ok": "finished"}  # of a record's status; the others are shown as they are
+FRONT_POINTS_SHOWN = 8
+LONGEST_REASON = 160  # characters in an event's line; the error summary shows more
+LONGEST_SIGNATURE = 400
+REFRESH_SECONDS = 0.5  # of the bar, for its clock
+WAIT_SECONDS = 1.0  # for a line to be written, unless the output has stalled
+LONGEST_QUEUE = 10_000  # lines that wait for a stalled output; later ones are lost
+
+
+class SweepConsole:
+    """Live progress of one sweep. `close` (or `finish`) must be called, or the terminal keeps the bar.
+
+    Args:
+        output: where to write; None for the standard output.
+    """
+
+    def __init__(self, output: TextIO | None = None) -> None:
+        self._output = output or sys.stdout
+        self._stream = _own_stream(self._output)
+        self._writer = _Writer()
+        self._bar: Progress | None = None
+        self._folder = Path()
+        self._trials = 0
+        self._ended = 0
+        self._running: set[str] = set()
+        self._labels: dict[str, str] = {}
+        self._errors: dict[str, list[str]] = {}  # signature -> trial ids
+        self._front_text = ""
+        self._started = time.monotonic()
+
+    def start(self, name: str, trials: int, folder: Path, *, ended: int = 0) -> None:
+        """Announce the sweep and show its bar; `ended` trials of a resumed sweep are done already."""
+        self._folder, self._trials, self._started = folder, trials, time.monotonic()
+        self._ended = ended
+        before = f", {ended} of them ended before" if ended else ""
+        self._line("sweep", f"{name}: {trials} trials into {folder}{before}")
+        if self._output.isatty():
+            self._bar = _bar(self._stream, trials)
+            self._writer.write(self._bar.start)
+            self._writer.when_idle = self._bar.refresh
+
+    def trial_started(self, trial_id: str, label: str) -> None:
+        """Show that a worker took the trial up; `label` says in a few words what it is."""
+        self._running.add(trial_id)
+        self._labels[trial_id] = label
+        self._line("started", label, trial_id)
+        self._advance()
+
+    def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
+        """Show a rung: a `Progress` as plain values."""
+        loss = progress["train_loss"]
+        text = (
+            f"{progress['examples_seen']}/{progress['budget_examples']} examples, "
+            f"{'' if loss is None else f'loss {loss:.3f}, '}"
+            f"selection EM {progress['selection_em_percent']:.1f}, {progress['memory_mb']:.1f} MB"
+        )
+        self._line("rung", text, trial_id)
+
+    def trial_ended(self, record: Mapping[str, Any]) -> None:
+        """Show how a trial ended; the first error of a kind in words, later ones by reference."""
+        trial_id, status = str(record["trial_id"]), str(record["status"])
+        self._running.discard(trial_id)
+        self._ended += 1
+        if status in ("failed", "oom"):
+            text = self._error_text(trial_id, str(record.get("reason") or "no reason was recorded"))
+        elif status == "ok":
+            text = _result_text(record)
+        else:
+            text = _cut(str(record.get("reason") or ""), LONGEST_REASON)
+        label = self._labels.pop(trial_id, "")
+        self._line(WORDS.get(status, status), f"{text}  [{label}]" if label else text, trial_id)
+        self._advance()
+
+    def front_changed(self, points: Sequence[Mapping[str, Any]], hypervolume: float) -> None:
+        """Show the front, best EM at rising memory, unless it reads as before.
+
+        Args:
+            points: with at least `em_percent` and `memory_mb`; those whose `on_front` is False are left out.
+            hypervolume: of the front, in the sweep's own units.
+        """
+        text = _front_text(points)
+        if text and text != self._front_text:
+            self._front_text = text
+            self._line("front", f"{text}  (hypervolume {hypervolume:.4g})")
+
+    def note(self, text: str) -> None:
+        """Show a line that belongs to no trial."""
+        self._line("note", text)
+
+    def finish(self, counts: Mapping[str, int]) -> None:
+        """Take the bar away and show how the trials ended, and the kinds of errors, each with a file to open.
+
+        Args:
+            counts: status of the records -> number of trials.
+        """
+        self.close()
+        ended = ", ".join(f"{count} {WORDS.get(status, status)}" for status, count in sorted(counts.items()))
+        seconds = time.monotonic() - self._started
+        self._line("sweep", f"{ended or 'no trial ended'} in {_duration(seconds)}")
+        for signature, trial_ids in sorted(self._errors.items(), key=lambda item: -len(item[1])):
+            self._line("error", f"{len(trial_ids)}x {signature}")
+            self._line("", f"trials {', '.join(trial_ids)}; open {self._file_of(trial_ids[0])}")
+
+    def close(self) -> None:
+        """Take the bar away; lines can still be shown. Safe to call twice."""
+        if self._bar is not None:
+            self._writer.when_idle = None
+            self._writer.write(self._bar.stop)
+            self._bar = None
+
+    def _error_text(self, trial_id: str, reason: str) -> str:
+        signature = error_signature(reason)
+        seen = self._errors.setdefault(signature, [])
+        seen.append(trial_id)
+        return _cut(reason, LONGEST_REASON) if len(seen) == 1 else f"as {seen[0]}"
+
+    def _file_of(self, trial_id: str) -> Path:
+        outcome = self._folder / "trials" / trial_id / "outcome.json"
+        return outcome if outcome.exists() else self._folder / "records.jsonl"
+
+    def _advance(self) -> None:
+        if self._bar is not None:
+            errors = sum(map(len, self._errors.values()))
+            state = f"{len(self._running)} running" + (f", {errors} failed" if errors else "")
+            bar, ended = self._bar, self._ended
+            self._writer.write(
+                lambda: bar.update(bar.task_ids[0], completed=ended, state=state, refresh=True)
+            )
+
+    def _line(self, event: str, text: str, trial_id: str = "") -> None:
+        text = "\n".join(map(printable, masked_text(text).split("\n")))
+        line = f"{trial_id or '':<6} {event:<9} {text}" if trial_id or event != "sweep" else f"sweep  {text}"
+        if self._bar is None:
+            self._writer.write(lambda: print(line.rstrip(), file=self._stream, flush=True))
+            return
+        console = self._bar.console
+        self._writer.write(
+            lambda: console.print(
+                line, style=STYLES.get(event), markup=False, highlight=False, soft_wrap=True
+            )
+        )
+
+
+class _Writer:
+    """Does one piece of writing after the other in a thread, and waits for none longer than `WAIT_SECONDS`."""
+
+    def __init__(self) -> None:
+        self.when_idle: Callable[[], object] | None = None  # called now and then
+        self._waiting: queue.Queue[Callable[[], object]] = queue.Queue(LONGEST_QUEUE)
+        self._thread: threading.Thread | None = None
+        self._done = threading.Condition()
+        self._asked = self._written = 0
+
+    def write(self, piece: Callable[[], object]) -> None:
+        """Have the piece written after those before it; return once it is, or once the output seems to stall."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+            self._thread.start()
+        has_stalled = self._written < self._asked
+        try:
+            self._waiting.put_nowait(piece)
+        except queue.Full:
+            return
+        self._asked += 1
+        with self._done:
+            self._done.wait_for(
+                lambda: self._written == self._asked, timeout=0.0 if has_stalled else WAIT_SECONDS
+            )
+
+    def _run(self) -> None:
+        while True:
+            try:
+                piece = self._waiting.get(timeout=REFRESH_SECONDS)
+            except queue.Empty:
+                self._try(self.when_idle)
+                continue
+            self._try(piece)
+            with self._done:
+                self._written += 1
+                self._done.notify_all()
+
+    def _try(self, piece: Callable[[], object] | None) -> None:
+        """Write; an output that is gone, such as a closed terminal, ends no sweep."""
+        if piece is not None:
+            with suppress(OSError, ValueError):
+                piece()
+
+
+def _own_stream(output: TextIO) -> TextIO:
+    """Return another stream to the same place, so that a write that never ends holds no lock of `output`."""
+    try:
+        number = os.dup(output.fileno())
+    except (OSError, io.UnsupportedOperation):  # text in memory
+        return output
+    output.flush()
+    return open(number, "w", encoding=output.encoding, errors=output.errors, buffering=1)
+
+
+@contextmanager
+def may_be_lost(*streams: TextIO) -> Iterator[None]:
+    """Let what the block prints be lost where the terminal or pipe is gone: that is no error, nor is it one at exit."""
+    try:
+        yield
+        for stream in streams:
+            stream.flush()
+    except OSError:
+        for stream in streams:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def error_signature(reason: str) -> str:
+    """Return a reason as one line without what differs between trials: paths, numbers, addresses."""
+    reason = masked_text(reason)  # while addresses in it are whole
+    line = reason.strip().splitlines()[0] if reason.strip() else reason
+    line = re.sub(r"(?<![\w.])/[^\s:,;'\"]+", "PATH", line)
+    line = re.sub(r"0x[0-9a-fA-F]+|(?<![A-Za-z\d])\d+(\.\d+)?", "N", line)
+    return _cut(line, LONGEST_SIGNATURE)
+
+
+def _bar(output: TextIO, trials: int) -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("trials, {task.fields[state]},"),
+        TimeElapsedColumn(),
+    )
+    progress = Progress(
+        *columns,
+        console=Console(file=output),
+        auto_refresh=False,  # a thread of its own would hold its lock while the terminal stalls
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=True,
+        transient=True,
+    )
+    progress.add_task("sweep", total=trials, state="starting")
+    return progress
+
+
+def _result_text(record: Mapping[str, Any]) -> str:
+    values = {**(record.get("quality") or {}), **(record.get("objectives") or {})}
+    named = (("em_percent", "EM", ""), ("f1_percent", "F1", ""), ("memory_mb", "at", " MB"))
+    parts = [f"{word} {values[name]:.1f}{unit}" for name, word, unit in named if values.get(name) is not None]
+    if record.get("seconds") is not None:
+        parts.append(_duration(float(record["seconds"])))
+    return ", ".join(parts)
+
+
+def _front_text(points: Sequence[Mapping[str, Any]]) -> str:
+    shown = [point for point in points if point.get("on_front", True)]
+    if not all(point.get("em_percent") is not None and point.get("memory_mb") is not None for point in shown):
+        return ", ".join(str(point.get("trial_id")) for point in shown)
+    shown.sort(key=lambda point: point["memory_mb"])
+    texts = [f"{point['em_percent']:.1f} at {point['memory_mb']:.1f} MB" for point in shown]
+    if len(texts) > FRONT_POINTS_SHOWN:  # the ends of the front say most
+        half = FRONT_POINTS_SHOWN // 2
+        texts = [*texts[:half], f"... {len(texts) - 2 * half} more ...", *texts[-half:]]
+    return "EM " + ", ".join(texts) if texts else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _cut(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 3]}..."

@@ -1,0 +1,505 @@
+"""MLflow as a mirror of a sweep: one parent run, one nested run for each trial, the front on the parent.
+
+Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of
+truth: what MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by
+id through `MlflowClient`; none is ever "active". A record's content: `records.py`; the caller: `ray_driver.py`.
+"""
+
+import logging
+import os
+import random
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qa_core.errors import ConfigError
+from sweeps.progress.flatten import distinct_names, numbers, texts
+from sweeps.run_folder.masking import masked_text, masked_values
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRIAL_TAG = "qa.trial_id"
+FRONT_TAG = "on_front"
+TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
+SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+FINAL_SECTIONS = ("quality", "cost", "objectives")  # of a record: their numbers are the final metrics
+TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
+LONGEST_TAG = 5000  # characters
+PARAMS_PER_BATCH = 100  # MLflow's limits
+METRICS_PER_BATCH = 1000
+ATTEMPTS = 4
+RETRY_SECONDS = 15.0  # after which a call is not tried again
+STORE_ATTEMPTS = 3  # of MLflow itself, to open a database
+LOCK_SECONDS = 30.0  # for another sweep that makes the tables of the same database
+SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the sweep waits for
+UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
+DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
+MOST_TRACEBACKS = 20  # that wait for the disk
+ERROR_FILE = "tracking-errors.txt"  # in the run folder
+PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
+TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
+LOGGER = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+def default_tracking_uri(run_folder: Path) -> str:
+    """Return the embedded store's address: a SQLite file beside all run folders, for one UI over them all."""
+    from sqlalchemy.engine import URL
+
+    # SQLAlchemy's own form: characters that mean something in an address are quoted as the reader expects them.
+    path = run_folder.resolve().parent / "mlflow.db"
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the file of a SQLite store; None of other stores and of addresses that cannot be read."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(tracking_uri)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+class Tracker:
+    """Mirrors one sweep into MLflow. Use `Tracker.start`; after it, no method raises because of MLflow."""
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        run_folder: Path,
+        tracking_uri: str | None,
+        experiment: str,
+        parent_run_id: str | None = None,
+        notify: Callable[[str], None] = LOGGER.warning,
+    ) -> None:
+        """Take in what `open` needs; nothing is opened or written.
+
+        Args:
+            spec: the sweep's settings; they become parameters of the parent run, `spec["name"]` its name.
+            run_folder: the sweep's folder; its parent holds the embedded store and the artifacts.
+            tracking_uri: an MLflow server or database; None for the embedded SQLite store.
+            experiment: the name under which MLflow shows the sweep.
+            parent_run_id: the run to go on with when a sweep is resumed; its children are found by trial id.
+            notify: called with one line when tracking fails first, and by `finish` if it ever failed.
+        """
+        self.tracking_uri = tracking_uri or default_tracking_uri(run_folder)
+        self.failures = 0  # calls that MLflow did not take
+        self._spec, self._experiment, self._former_parent = spec, experiment, parent_run_id
+        self._is_named = tracking_uri is not None
+        self._folder = run_folder
+        self._notify = notify
+        self._runs: _Runs | None = None
+        self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
+        self._missed_front: tuple[Sequence[Path], float, set[str], int] | None = None
+        self._tracebacks: list[str] = []  # not written yet
+        self._silent_until = 0.0
+        self._is_opened_again = False  # later, where the server of a resumed sweep did not answer
+
+    @classmethod
+    def start(cls, spec: Mapping[str, Any], **arguments: Any) -> "Tracker":
+        """Return an opened tracker; arguments and errors are those of `__init__` and `open`."""
+        tracker = cls(spec, **arguments)
+        tracker.open()
+        return tracker
+
+    def open(self) -> None:
+        """Open the store and the sweep's parent run, unless they are; the sweep's folder must be its own by now.
+
+        Raises:
+            ConfigError: a new sweep names a `tracking_uri` that cannot be used. Any other trouble leaves a
+                tracker that does nothing but say so, and, of a resumed sweep, tries again later.
+        """
+        if self._runs is not None:
+            return
+        slow = threading.Timer(SLOW_SECONDS, self._notify, [f"MLflow: waiting for {self._shown_uri}"])
+        slow.daemon = True
+        slow.start()
+        try:
+            self._runs = self._opened()
+        except Exception as error:
+            if self._is_named and self._former_parent is None:
+                raise ConfigError(
+                    f"tracking-uri: MLflow cannot use {self._shown_uri!r}: {self._in_short(error)} (allowed: "
+                    "http://HOST:PORT of a running server, sqlite:///FILE, or nothing for the embedded store)"
+                ) from error
+            self._failed("start", error)
+            self._is_opened_again = self._former_parent is not None
+        finally:
+            slow.cancel()
+
+    def _opened(self) -> "_Runs":
+        runs = _Runs.open(self.tracking_uri, self._folder, self._experiment)
+        if self._former_parent is not None and not runs.has(self._former_parent):
+            self._notify(
+                f"MLflow: the sweep's former run is not in {self._shown_uri}; it is mirrored into a new one"
+            )
+            self._former_parent = None
+        runs.open_parent(self._spec, self._former_parent)
+        return runs
+
+    @property
+    def _shown_uri(self) -> str:
+        return masked_text(self.tracking_uri)
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """The sweep's run in MLflow, which `start` needs to resume the sweep; None without tracking."""
+        return self._runs.parent if self._runs else None
+
+    @property
+    def runs_page(self) -> str | None:
+        """Where MLflow's UI shows the runs, relative to its address; None without tracking."""
+        if self._runs is None:
+            return None
+        # Without the type, it opens on pages for chats.
+        return f"#/experiments/{self._runs.experiment_id}/runs?workflowType=machine_learning"
+
+    def trial_started(self, trial_id: str) -> None:
+        """Open the run of a trial that a worker has taken up."""
+        self._guard("trial_started", lambda runs: runs.open_child(trial_id))
+
+    def log_progress(self, trial_id: str, progress: Mapping[str, Any]) -> None:
+        """Log one report of a running trial."""
+        self._guard("log_progress", lambda runs: runs.log_curve(trial_id, [progress]))
+
+    def log_metric(self, name: str, value: float, *, step: int = 0) -> None:
+        """Log one number of the whole sweep on the parent run."""
+        self._guard("log_metric", lambda runs: runs.log_numbers(runs.parent, {name: value}, step=step))
+
+    def log_trial(self, record: Mapping[str, Any]) -> None:
+        """Write the run of an ended trial: parameters, curve, final numbers, status.
+
+        A second call with the same `trial_id` updates that run and doubles nothing. A record that MLflow does
+        not take is tried again by `finish`.
+        """
+        trial_id = str(record["trial_id"])
+        self._missed[trial_id] = record
+        if self._guard("log_trial", lambda runs: runs.log_record(trial_id, record)):
+            del self._missed[trial_id]
+
+    def catch_up(self, past: Iterable[Mapping[str, Any]]) -> None:
+        """Write the runs of trials that ended before the sweep was resumed, where MLflow did not hear of it."""
+        self._missed |= {str(record["trial_id"]): record for record in past}
+        self._guard("catch_up", self._log_missed)
+
+    def log_front(
+        self,
+        front_files: Sequence[Path],
+        hypervolume: float,
+        front_trial_ids: Iterable[str],
+        *,
+        spent_examples: int,
+    ) -> None:
+        """Put the front's files and hypervolume on the parent and the tag `on_front` on its trials alone.
+
+        Args:
+            spent_examples: training windows that all trials consumed: the step of the hypervolume.
+        """
+        front = (list(front_files), hypervolume, set(front_trial_ids), spent_examples)
+        self._missed_front = None if self._guard("log_front", lambda runs: runs.log_front(*front)) else front
+
+    def finish(self, status: str) -> None:
+        """End the parent run as `finished`, `interrupted` or `failed`, after one more try of what was missed.
+
+        Runs of trials that never ended are closed as killed.
+        """
+        assert status in SWEEP_STATUS, status
+        self._silent_until = 0.0
+        if self._missed:
+            self._guard("catch_up", self._log_missed)
+        if self._missed_front:
+            files, hypervolume, trial_ids, spent_examples = self._missed_front
+            self.log_front(files, hypervolume, trial_ids, spent_examples=spent_examples)
+        self._guard("finish", lambda runs: runs.close(status))
+        if self.failures:
+            self._write_tracebacks()
+            missed = (
+                f"{len(self._missed)} trials are missing there"
+                if self._missed
+                else "no trial is missing there"
+            )
+            self._notify(
+                f"MLflow: {self.failures} calls failed; {missed}, and records.jsonl has every trial; "
+                f"tracebacks: {self._folder / ERROR_FILE}"
+            )
+
+    def withdraw(self) -> None:
+        """Delete the parent run of a sweep that was refused before its first trial; MLflow keeps it as deleted."""
+        self._silent_until = 0.0
+        self._guard("withdraw", lambda runs: runs.delete())
+
+    def _log_missed(self, runs: "_Runs") -> None:
+        for trial_id, record in list(self._missed.items()):
+            if trial_id not in runs.ended:
+                runs.log_record(trial_id, record)
+            del self._missed[trial_id]
+
+    def _guard(self, operation: str, call: "Callable[[_Runs], object]") -> bool:
+        """Do something in MLflow; True when it went through. Whatever it raises is counted, not passed on."""
+        if time.monotonic() < self._silent_until:
+            return False
+        try:
+            if self._runs is None:
+                if not self._is_opened_again:
+                    return False
+                self._runs = self._opened()
+            runs = self._runs
+            _retry(lambda: call(runs))
+        except Exception as error:
+            self._failed(operation, error)
+            return False
+        return True
+
+    def _failed(self, operation: str, error: Exception) -> None:
+        self.failures += 1
+        self._silent_until = time.monotonic() + PAUSE_SECONDS
+        if self.failures == 1:
+            self._notify(f"MLflow: {operation} failed, the sweep goes on without it: {self._in_short(error)}")
+        text = "".join(traceback.format_exception(error))
+        self._tracebacks.append(masked_text(f"{operation}\n{text}\n"))
+        self._write_tracebacks()
+
+    def _in_short(self, error: Exception) -> str:
+        """Return in one line what went wrong, without the SQL that a database's errors quote."""
+        file = sqlite_file(self.tracking_uri)
+        if self._runs is not None and file is not None and not file.exists():
+            return f"its database {file} is gone"
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return masked_text(DATABASE_ERROR.sub("", line))[:300]
+
+    def _write_tracebacks(self) -> None:
+        """Append them to the error file; they wait while the disk does not take them, the latest ones that is."""
+        del self._tracebacks[:-MOST_TRACEBACKS]
+        try:
+            with (self._folder / ERROR_FILE).open("a", encoding="utf-8") as file:
+                file.write("".join(self._tracebacks))
+        except OSError:
+            return
+        self._tracebacks.clear()
+
+
+class _Runs:
+    """The sweep's runs in one MLflow store. Every method may raise, and may be called again after it did."""
+
+    def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
+        self._client = client
+        self.experiment_id = experiment_id
+        self.parent = ""
+        self._children: dict[str, str] = {}  # trial id -> MLflow run id
+        self._started_ms: dict[str, int] = {}  # MLflow run id -> start
+        self._running: set[str] = set()  # MLflow run ids
+        self._front: set[str] = set()  # trial ids whose run carries the tag
+        self.ended: set[str] = set()  # trial ids whose run holds the whole record
+
+    @classmethod
+    def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
+        _prepare_mlflow()
+        from filelock import FileLock
+        from mlflow import MlflowClient
+
+        root = run_folder.resolve().parent
+        root.mkdir(parents=True, exist_ok=True)
+        # Two sweeps that start at once would both create the tables of a new database.
+        with FileLock(root / "mlflow.lock", timeout=LOCK_SECONDS):
+            client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
+            location = (root / "mlartifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
+            return cls(client, _retry(lambda: _experiment_id(client, experiment, location)))
+
+    def has(self, run_id: str) -> bool:
+        """Tell whether the store has the run, and not as a deleted one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code in UNKNOWN:
+                return False
+            raise
+
+    def open_parent(self, spec: Mapping[str, Any], parent_run_id: str | None) -> None:
+        if parent_run_id is not None:
+            self._client.update_run(parent_run_id, status="RUNNING")
+            self.parent = parent_run_id
+            self._find_children()
+        else:
+            name = str(spec.get("name", "sweep"))
+            run = self._client.create_run(self.experiment_id, tags={"sweep": name}, run_name=name)
+            self.parent = run.info.run_id
+            self._started_ms[self.parent] = run.info.start_time
+            self._log_params(self.parent, spec)
+        self._client.set_tag(self.parent, "status", "running")
+
+    def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
+        run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
+        self._log_params(run_id, record.get("config") or {})
+        curve = record.get("curve") or []
+        self.log_curve(trial_id, curve)
+        final: dict[str, float] = {}
+        for section in FINAL_SECTIONS:
+            final |= numbers(record.get(section) or {})
+        others = record.get("cross_domain") or {}
+        # MLflow takes a name for a path and refuses those that are not in their shortest form.
+        names = distinct_names(others)
+        final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
+        step = int(curve[-1]["examples_seen"]) if curve else 0
+        self.log_numbers(run_id, final, step=step, seconds=float(record.get("seconds") or 0.0))
+        for name in TAGGED:
+            if record.get(name):
+                self._client.set_tag(run_id, name, masked_text(str(record[name]))[:LONGEST_TAG])
+        if trial_id in self._front:
+            self._client.set_tag(run_id, FRONT_TAG, "true")
+        ended_ms = _milliseconds(record.get("finished_at"))
+        self._client.set_terminated(run_id, TRIAL_STATUS[str(record["status"])], end_time=ended_ms)
+        self._running.discard(run_id)
+        self.ended.add(trial_id)
+
+    def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
+        run_id = self.open_child(trial_id)
+        for progress in curve:
+            seconds = float(progress.get("train_seconds") or 0.0)
+            self.log_numbers(run_id, progress, step=int(progress["examples_seen"]), seconds=seconds)
+
+    def log_numbers(
+        self, run_id: str, values: Mapping[str, Any], *, step: int, seconds: float | None = None
+    ) -> None:
+        """Log metrics; timed by `seconds` since the run's start, those already there are not doubled."""
+        from mlflow.entities import Metric
+
+        at_ms = (
+            int(time.time() * 1000) if seconds is None else self._started_ms[run_id] + round(1000 * seconds)
+        )
+        metrics = [Metric(name, value, at_ms, step) for name, value in numbers(values).items()]
+        for start in range(0, len(metrics), METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+
+    def log_front(
+        self, files: Sequence[Path], hypervolume: float, trial_ids: set[str], spent_examples: int
+    ) -> None:
+        for path in files:
+            self._client.log_artifact(self.parent, str(path), artifact_path="front")
+        values = {"hypervolume": hypervolume, "front_size": len(trial_ids)}
+        self.log_numbers(self.parent, values, step=spent_examples)
+        for trial_id in self._front - trial_ids:
+            if trial_id in self._children:
+                self._client.delete_tag(self._children[trial_id], FRONT_TAG)
+            self._front.discard(trial_id)
+        for trial_id in trial_ids - self._front:
+            if trial_id in self._children:
+                self._client.set_tag(self._children[trial_id], FRONT_TAG, "true")
+            self._front.add(trial_id)
+
+    def close(self, status: str) -> None:
+        for run_id in list(self._running):
+            self._client.set_tag(run_id, "status", "interrupted")
+            self._client.set_terminated(run_id, "KILLED")
+            self._running.discard(run_id)
+        self._client.set_tag(self.parent, "status", status)
+        self._client.set_terminated(self.parent, SWEEP_STATUS[status])
+
+    def delete(self) -> None:
+        self._client.delete_run(self.parent)
+
+    def open_child(self, trial_id: str, *, started_ms: int | None = None) -> str:
+        """Return the run of a trial, a new one at the first call; without a time it starts now."""
+        if trial_id not in self._children:
+            tags = {"mlflow.parentRunId": self.parent, TRIAL_TAG: trial_id, "status": "running"}
+            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)
+            self._remember(trial_id, run)
+        return self._children[trial_id]
+
+    def _find_children(self) -> None:
+        query, token = f"tags.`mlflow.parentRunId` = '{self.parent}'", None
+        while True:
+            page = self._client.search_runs([self.experiment_id], query, page_token=token)
+            for run in page:
+                if TRIAL_TAG in run.data.tags:
+                    self._remember(run.data.tags[TRIAL_TAG], run)
+            token = page.token
+            if not token:
+                return
+
+    def _remember(self, trial_id: str, run: Any) -> None:
+        self._children[trial_id] = run.info.run_id
+        self._started_ms[run.info.run_id] = run.info.start_time
+        if run.info.status == "RUNNING":
+            self._running.add(run.info.run_id)
+        elif run.data.tags.get("status") in TRIAL_STATUS:  # not one that `close` ended
+            self.ended.add(trial_id)
+        if FRONT_TAG in run.data.tags:
+            self._front.add(trial_id)
+
+    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(name, text) for name, text in texts(masked_values(values)).items()]
+        for start in range(0, len(params), PARAMS_PER_BATCH):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
+
+
+def _prepare_mlflow() -> None:
+    """Import MLflow so that it sends no usage data, soon gives up on a dead server and is quiet."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    import mlflow  # noqa: F401 - sets up its own logging on import
+    from mlflow.store.db import utils
+
+    # No option sets it; by default, a damaged database costs 100 seconds.
+    utils.MAX_RETRY_COUNT = STORE_ATTEMPTS
+    # It takes a quoted address for a path, and would make a folder of that name beside the true one.
+    utils._make_parent_dirs_if_sqlite = _make_folder_of
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs each attempt and each failure over many lines; ours is one line, and its traceback is in a file.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def _make_folder_of(db_uri: str) -> None:
+    """Make the folder of a SQLite store."""
+    file = sqlite_file(db_uri)
+    if file is not None and str(file) != ":memory:":
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, artifact_location=artifact_location)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def _retry(call: Callable[[], Value]) -> Value:
+    """Call again after transient trouble of a database or a server, with growing, jittered pauses."""
+    from mlflow.exceptions import MlflowException
+
+    started = time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return call()
+        except (MlflowException, OSError) as error:
+            is_transient = isinstance(error, OSError) or error.error_code in TRANSIENT
+            is_last = attempt == ATTEMPTS or time.monotonic() - started > RETRY_SECONDS
+            if is_last or not is_transient:
+                raise
+        # Only spreads retries in time; training never draws from this generator.
+        time.sleep(0.1 * 2**attempt * random.uniform(0.5, 1.5))
+    raise AssertionError("unreachable")
+
+
+def _milliseconds(moment: str | None) -> int | None:
+    """Return an ISO 8601 moment as milliseconds since 1970; None stays None, which MLflow takes for now."""
+    return None if moment is None else round(1000 * datetime.fromisoformat(moment).timestamp())

@@ -1,0 +1,1 @@
+"""Recorded sweeps, run again with other schedulers and searchers without training."""

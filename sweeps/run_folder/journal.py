@@ -1,0 +1,181 @@
+"""`journal.jsonl`: what must be known of trials that have not ended, so that a killed sweep goes on where it was.
+
+The driver appends a line before a trial starts, at each start on a worker and at each report, with the scheduler's
+verdict. Together with `records.jsonl`, which has the trials that ended, that is all that a resumed sweep is rebuilt
+from: nothing of Ray's own state is read back, and where a trial stands is in its own checkpoint. See `driver.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from qa_core import files
+from qa_core.errors import DataError, StorageError, unknown
+from sweeps.run_folder import json_lines, records
+from sweeps.run_folder.records import RECORDS_FILE, Record
+
+JOURNAL_FILE, LOCK_FILE = "journal.jsonl", "driver.lock"  # in the sweep's folder
+KINDS = {str: "text", dict: "a mapping", int: "a whole number", bool: "true or false"}
+EVENTS = ("tracked", "proposed", "started", "reported")
+
+
+@dataclass
+class PastTrial:
+    """One trial of an earlier start of the sweep; `record` is None while it has not ended."""
+
+    trial_id: str
+    assignment: dict[str, Any]
+    notes: dict[str, Any]  # the searcher's
+    recipe: dict[str, Any]
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    starts: int = 0
+    is_stopped: bool = False  # the scheduler's verdict on the last report
+    record: Record | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """A sweep as its files tell it: trials in the order in which they were proposed."""
+
+    trials: tuple[PastTrial, ...] = ()
+    tracking: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # tracking_uri and parent_run_id, if there was tracking
+    notes: tuple[str, ...] = ()  # what was odd about the files
+
+
+class Journal:
+    """Writes the journal of one sweep. Every method raises StorageError when the disk does not take it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL_FILE
+
+    def tracked(self, tracking_uri: str, parent_run_id: str) -> None:
+        """Note where the sweep is mirrored; a password in the address is masked, as every secret in these lines."""
+        self._write("tracked", tracking_uri=tracking_uri, parent_run_id=parent_run_id)
+
+    def proposed(
+        self,
+        trial_id: str,
+        *,
+        assignment: Mapping[str, Any],
+        notes: Mapping[str, Any],
+        recipe: Mapping[str, Any],
+    ) -> None:
+        """Note a trial before it starts."""
+        values = {"assignment": dict(assignment), "notes": dict(notes), "recipe": dict(recipe)}
+        self._write("proposed", trial_id=trial_id, **values)
+
+    def started(self, trial_id: str) -> None:
+        """Note that a worker took the trial up, for the first time or again."""
+        self._write("started", trial_id=trial_id)
+
+    def reported(self, trial_id: str, progress: Mapping[str, Any], *, is_stopped: bool) -> None:
+        """Note a report, and whether the scheduler stopped the trial on it."""
+        self._write("reported", trial_id=trial_id, progress=dict(progress), is_stopped=is_stopped)
+
+    def _write(self, event: str, **values: Any) -> None:
+        json_lines.append(self._path, {"event": event, **values}, what=f"journal, {event}")
+
+
+def read(folder: Path) -> Past:
+    """Return what happened so far in a folder with a sweep's settings; nothing, if it ended before its first trial.
+
+    Raises:
+        DataError: there are records without a journal, or a line of the files is malformed; the message names it.
+    """
+    path = folder / JOURNAL_FILE
+    if not files.is_there(path):
+        if files.is_there(folder / RECORDS_FILE):
+            raise DataError(
+                f"{folder}: cannot be resumed: it has no {JOURNAL_FILE}; allowed: `front` and `export`, which do "
+                "without, and another sweep in another folder (--out)"
+            )
+        return Past()
+    found, notes = json_lines.read(path)
+    trials: dict[str, PastTrial] = {}
+    tracking: dict[str, Any] = {}
+    for place, values in found:
+        try:
+            _take_in(values, trials, tracking)
+        except (KeyError, TypeError, ValueError, DataError) as error:
+            problem = f"misses {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{place}: {problem}") from error
+    if files.is_there(folder / RECORDS_FILE):
+        loaded = records.load(folder / RECORDS_FILE)
+        notes += loaded.notes
+        for record in loaded.records:
+            trial = trials.get(record.trial_id)
+            if trial is None or trial.record is not None:
+                problem = "is not in the journal" if trial is None else "stands twice"
+                raise DataError(f"{folder / RECORDS_FILE}: trial {record.trial_id} {problem}")
+            trial.record = record
+    return Past(tuple(trials.values()), tracking, notes)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder for a new sweep that holds something already; raises StorageError."""
+    if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - {LOCK_FILE}):
+        raise StorageError(f"{folder}: exists already; choose another folder with --out")
+
+
+class SweepIsRunning(StorageError):
+    """Another process runs the sweep."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a sweep's folder against a second driver; the system lets go of it when this process ends, however.
+
+    Raises:
+        SweepIsRunning: another process runs this sweep.
+        StorageError: the folder cannot be written.
+    """
+    try:
+        lock = FileLock(folder / LOCK_FILE, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise SweepIsRunning(f"{folder}: another process is running this sweep") from error
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _take_in(values: Mapping[str, Any], trials: dict[str, PastTrial], tracking: dict[str, Any]) -> None:
+    event = values["event"]
+    if event == "tracked":
+        tracking |= {name: _of_type(values, name, str) for name in ("tracking_uri", "parent_run_id")}
+    elif event == "proposed":
+        trial_id, expected = _of_type(values, "trial_id", str), f"t{len(trials):04d}"
+        if trial_id in trials:
+            raise DataError(f"trial {trial_id} was proposed twice")
+        assignment, notes, recipe = (
+            _of_type(values, name, dict) for name in ("assignment", "notes", "recipe")
+        )
+        if trial_id != expected:  # the name of its folder, and the next trial's is counted from here
+            raise DataError(f"trial_id: found {trial_id!r}; allowed: {expected!r}, the next one")
+        trials[trial_id] = PastTrial(trial_id, assignment, notes, recipe)
+    elif event == "started":
+        trials[_of_type(values, "trial_id", str)].starts += 1
+    elif event == "reported":
+        trial = trials[_of_type(values, "trial_id", str)]
+        progress = _of_type(values, "progress", dict)
+        _of_type(progress, "examples_seen", int)
+        trial.curve.append(progress)
+        trial.is_stopped = _of_type(values, "is_stopped", bool)
+    else:
+        raise DataError(unknown("event", str(event), EVENTS))
+
+
+def _of_type(values: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = values[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise DataError(f"{name}: found {value!r}; allowed: {KINDS[kind]}")
+    return value

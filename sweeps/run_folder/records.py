@@ -1,0 +1,191 @@
+"""`records.jsonl`: one JSON line for each trial that ended, the source of truth of a sweep.
+
+Lines are only ever appended. Everything else (tables, plots, the tracking server) is derived from them. What
+a front makes of records is in `sweeps/front/front.py`.
+"""
+
+import math
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qa_core.errors import DataError, unknown
+from qa_core.schema import as_json
+from sweeps.run_folder import json_lines
+
+RECORDS_FILE = "records.jsonl"  # in the sweep's folder
+SCHEMA_VERSION = 1
+FIRST_PROTOCOL_VERSION = (
+    1  # of `qa_core/memory/protocol.py`, in records that do not name it: memory with eight windows
+)
+STATUSES = ("ok", "stopped", "failed", "oom")
+TRIAL_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # the name of its folder too
+WORDS = {str: "text", int: "a whole number", float: "a finite number", type(None): "null"}
+SHOWN_CHARACTERS = 60
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one trial ended. None means: not reached, for the reason in `reason`."""
+
+    trial_id: str
+    status: str  # ok: the whole budget was spent and the artifact measured; stopped, failed, oom
+    reason: str | None  # None only when the status is ok
+    seed: int
+    assignment: Mapping[str, Any]  # parameter id -> value
+    config: Mapping[str, Any]  # the whole recipe, defaults filled in
+    examples_seen: int
+    budget_examples: int
+    curve: Sequence[Mapping[str, Any]]  # the reports at rungs, in order
+    device: str | None
+    started_at: str  # ISO 8601, UTC
+    finished_at: str
+    seconds: float
+    traceback: str | None = None
+    objectives: Mapping[str, float] | None = None  # final values by name
+    quality: Mapping[str, Any] | None = None
+    cost: Mapping[str, Any] | None = None
+    cross_domain: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # source -> data hash and quality; decides nothing
+    data: Mapping[str, Any] = field(default_factory=dict)  # hashes, sources, counts
+    prerequisites: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # method -> its teacher: recipe, quality, cost
+    artifact: str | None = None  # folder, relative to the run's folder
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the searcher's, given back to it when it is rebuilt
+    starts: int = 1  # times that a worker took the trial up: more than 1 when it went on from a checkpoint
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Check what every reader relies on."""
+        if not TRIAL_ID.fullmatch(self.trial_id):
+            raise DataError(
+                f"trial_id: found {self.trial_id!r}; allowed: letters, digits, '_', '.' and '-', no '.' at the start"
+            )
+        if self.status not in STATUSES:
+            raise DataError(f"record {self.trial_id}: {unknown('status', str(self.status), STATUSES)}")
+        if self.status == "ok" and (self.objectives is None or self.examples_seen < self.budget_examples):
+            raise DataError(
+                f"record {self.trial_id}: status 'ok' needs objectives and the whole budget, found "
+                f"objectives={self.objectives}, examples_seen={self.examples_seen} of {self.budget_examples}"
+            )
+        if self.status != "ok" and not self.reason:
+            raise DataError(f"record {self.trial_id}: status {self.status!r} needs a reason")
+
+
+def protocol_version(record: Record) -> int:
+    """Return the version of the protocol that a record's costs were measured by; 1 where it names none."""
+    return int((record.cost or {}).get("protocol_version", FIRST_PROTOCOL_VERSION))
+
+
+def to_dict(record: Record) -> dict[str, Any]:
+    """Return the record as plain JSON values."""
+    return as_json(record)
+
+
+def append(path: Path, record: Record) -> None:
+    """Append one record and force it to the disk; a line torn by an earlier crash is cut off first.
+
+    Raises:
+        DataError: a value is not finite or not JSON.
+        StorageError: the file cannot be written.
+    """
+    json_lines.append(path, to_dict(record), what=f"record {record.trial_id}")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The records of a file, in order, and what was odd about it."""
+
+    records: tuple[Record, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load(path: Path) -> Loaded:
+    """Read all records. A last line without its end, torn by a crash, is left out with a note.
+
+    Raises:
+        DataError: the file is missing, or a line is malformed or of an unknown schema version.
+    """
+    found, notes = json_lines.read(path)
+    return Loaded(tuple(_record(values, place) for place, values in found), notes)
+
+
+def read_inside(record: Record, read: Callable[[Record], Value]) -> Value:
+    """Return what a reader makes of a record, whose inner parts may hold anything.
+
+    Raises:
+        DataError: the reader cannot; names the trial.
+    """
+    try:
+        return read(record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"trial {record.trial_id}: its record cannot be read: {problem}") from error
+
+
+def text_at(value: Any, name: str) -> str:
+    """Return a value that is text; raises TypeError with the name of its place, for `read_inside`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: found {value!r}; allowed: text")
+    return value
+
+
+def _record(values: Mapping[str, Any], place: str) -> Record:
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{place}: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}")
+    known = {item.name: item for item in fields(Record)}
+    for name, value in values.items():
+        if name not in known:
+            raise DataError(f"{place}: {unknown('field', name, known)}")
+        if not _fits(_hints()[name], value):
+            found = (
+                repr(value)
+                if len(repr(value)) <= SHOWN_CHARACTERS
+                else f"{repr(value)[:SHOWN_CHARACTERS]}..."
+            )
+            raise DataError(f"{place}: {name}: found {found}; allowed: {_words(_hints()[name])}")
+    for name, item in known.items():
+        if name not in values and item.default is MISSING and item.default_factory is MISSING:
+            raise DataError(f"{place}: {name}: missing, and it has no default")
+    try:
+        return Record(**{**values, "curve": tuple(values["curve"])})
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Record)
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Tell whether a JSON value is one of a field's type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(inner[1], item) for item in value.values())
+    if origin is Sequence:
+        return isinstance(value, list) and all(_fits(inner[0], item) for item in value)
+    if inner:
+        return any(_fits(item, value) for item in inner)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return hint is Any or (isinstance(value, hint) and not isinstance(value, bool))
+
+
+def _words(hint: Any) -> str:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Mapping, Sequence):
+        values = "" if inner[-1] is Any else f" of {_words(inner[-1])}"
+        return ("a mapping" if origin is Mapping else "a list") + values
+    return " or ".join(map(_words, inner)) if inner else WORDS[hint]

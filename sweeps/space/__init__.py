@@ -1,0 +1,1 @@
+"""Which recipes a sweep can propose."""

@@ -1,0 +1,1 @@
+"""What a YAML file says: one complete sweep, read strictly."""

@@ -1,0 +1,100 @@
+"""What a sweep can optimise: each objective's name, unit and where its value is read.
+
+The final value comes from the `Quality` or `Cost` of a finished trial. Schedulers see the value of a rung,
+read from `Progress`; an objective that is only measured at the end has none, and a scheduler refuses it.
+Goals and reference points are the spec's (`sweeps/spec/load.py`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qa_core.errors import ConfigError, DataError, unknown
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Where an objective is read: a field of a section of the result, divided by `divisor` into `unit`."""
+
+    unit: str
+    section: str  # "quality" or "cost"
+    field: str
+    divisor: float = 1.0
+    rung_field: str | None = None  # of Progress; None: measured only on the finished artifact
+    nothing: float | None = None  # the value where the field is None; None: then the value is missing
+
+
+MEASURES: Mapping[str, Measure] = {
+    "em_percent": Measure("%", "quality", "em_percent", rung_field="selection_em_percent"),
+    "f1_percent": Measure("%", "quality", "f1_percent", rung_field="selection_f1_percent"),
+    # With one window at a time, and with eight. Which of the two is an axis is the sweep's choice of objectives.
+    "memory_mb": Measure("MB", "cost", "inference_peak_bytes", divisor=1e6, rung_field="memory_mb"),
+    "memory_batch8_mb": Measure(
+        "MB", "cost", "inference_peak_batch8_bytes", divisor=1e6, rung_field="memory_batch8_mb"
+    ),
+    "artifact_bytes": Measure("bytes", "cost", "artifact_bytes", rung_field="artifact_bytes"),
+    "weights_bytes": Measure("bytes", "cost", "weights_bytes", rung_field="weights_bytes"),
+    "inference_peak_bytes": Measure(
+        "bytes", "cost", "inference_peak_bytes", rung_field="inference_peak_bytes"
+    ),
+    # None where nothing was trained, and that takes no memory.
+    "train_peak_bytes": Measure("bytes", "cost", "train_peak_bytes", nothing=0.0),
+    "latency_p50_ms": Measure("ms", "cost", "latency_p50_ms"),
+    "latency_p95_ms": Measure("ms", "cost", "latency_p95_ms"),
+}
+
+# What sweeps of earlier versions could name: their folders are read, a new sweep is refused with the reason.
+RETIRED: Mapping[str, Measure] = {"rss_peak_bytes": Measure("bytes", "cost", "rss_peak_bytes")}
+WHY_RETIRED: Mapping[str, str] = {
+    "rss_peak_bytes": "the resident set of a worker holds what earlier trials left there: it is no property of a recipe"
+}
+
+
+def measure(name: str) -> Measure:
+    """Return where the objective is read; raises ConfigError with the nearest name when there is none."""
+    found = MEASURES.get(name) or RETIRED.get(name)
+    if found is None:
+        raise ConfigError(unknown("objective", name, MEASURES))
+    return found
+
+
+def rung_field(name: str) -> str:
+    """Return the field of `Progress` that stands for the objective at a rung.
+
+    Raises:
+        ConfigError: the objective is measured only on the finished artifact.
+    """
+    field = measure(name).rung_field
+    if field is None:
+        at_rungs = sorted(key for key, item in MEASURES.items() if item.rung_field)
+        raise ConfigError(
+            f"objective {name!r} is measured only on the finished artifact, so no scheduler compares it at "
+            f"rungs (allowed there: {', '.join(at_rungs)})"
+        )
+    return field
+
+
+def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, float]:
+    """Read the objectives of a finished trial, in their units.
+
+    Args:
+        names: objective names.
+        quality: a `Quality`, or its JSON form.
+        cost: a `Cost`, or its JSON form.
+
+    Raises:
+        DataError: a value is missing.
+    """
+    sections = {"quality": quality, "cost": cost}
+    values = {}
+    for name in names:
+        item = measure(name)
+        section = sections[item.section]
+        found = (
+            section.get(item.field) if isinstance(section, Mapping) else getattr(section, item.field, None)
+        )
+        found = item.nothing if found is None else found
+        if found is None:
+            raise DataError(f"objective {name!r}: the result has no {item.section}.{item.field}")
+        values[name] = found / item.divisor
+    return values

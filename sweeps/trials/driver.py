@@ -1,0 +1,357 @@
+"""The state of one sweep: what was proposed, what was reported, the records and the front. Knows nothing of Ray.
+
+`ray_driver.py` asks `Driver.propose` for trials and tells it what happens to them. Every event goes to the journal or to
+`records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.errors import ConfigError, QaError, StorageError
+from qa_core.schema import Progress
+from qa_core.seeding import derive_seed
+from sweeps import registry
+from sweeps.budget.gpu_shares import Placed
+from sweeps.front.comparability import MIXED_WITH_PAST
+from sweeps.front.front import choosable, compute_front
+from sweeps.nodes.ray_environment import default_cache_dir
+from sweeps.progress.console import error_signature
+from sweeps.run_folder import provenance, records
+from sweeps.run_folder.journal import Journal, Past, PastTrial
+from sweeps.run_folder.masking import masked_values
+from sweeps.run_folder.records import RECORDS_FILE, Record
+from sweeps.run_folder.trial_files import TrialFiles
+from sweeps.schedulers.base import Curves
+from sweeps.searchers.base import Searcher
+from sweeps.space.space import Space
+from sweeps.spec.load import SweepSpec
+from sweeps.trials.faults import LASTING_FAULTS
+from sweeps.trials.running import Running, died_too_often, ending_of, hung, record_of
+from sweeps.trials.watchdog import read_hang
+from sweeps.trials.worker import TrialTask, forget_outcome, read_outcome
+
+TRIALS_FOLDER = "trials"  # in the sweep's folder
+PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
+PROGRESS = tuple(field.name for field in fields(Progress))  # what is kept of a report
+
+
+class Driver:
+    """Every event of a sweep ends here."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        *,
+        space: Space,
+        searcher: Searcher,
+        folder: Path,
+        console: Any,
+        tracker: Any,
+        past: Past | None = None,
+    ) -> None:
+        """Take in what happened before.
+
+        Args:
+            folder: of the sweep; there.
+            console, tracker: told of each event; see `console.py` and `mlflow_mirror.py`.
+            past: of a sweep that is resumed; trials that have not ended are proposed again, first.
+        """
+        self.spec, self.space, self.searcher = spec, space, searcher
+        # Absolute: a worker's current folder is not the driver's.
+        self.folder, self.console, self.tracker = folder.resolve(), console, tracker
+        self.scheduler = registry.make_scheduler(spec.scheduler.name, spec.scheduler.options)
+        self.rungs = self.scheduler.rungs(spec.budget.examples)
+        self.journal = Journal(self.folder)
+        self.records: list[Record] = []
+        self.running: dict[str, Running] = {}
+        self.provenance = provenance.collect()
+        self.pause_file = self.folder / PAUSE_FILE
+        self.pause_file.unlink(missing_ok=True)
+        self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
+        self.fault: QaError | None = None  # the sweep cannot go on: see `faults.py`
+        self.lock = threading.RLock()  # held by the thread that tells of an event
+        self.is_closed = False  # nothing more is taken in
+        self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
+        least = spec.resources.least_gpus
+        # Of a recipe: what it is given of a GPU. For `auto`, `tuner` sets another.
+        self.place: Callable[[RunConfig], Placed] = lambda recipe: Placed(least)
+        self._alike: list[str] = []  # trials that failed alike, in a row
+        self._signature: str | None = None  # of their error
+        self._proposed = 0
+        self._again: deque[Running] = deque()
+        self.spent_examples = 0  # by all trials, ended or not
+        for trial in (past or Past()).trials:
+            self._remember(trial)
+        self.front = compute_front(self.records, spec.objectives)
+        self.files = TrialFiles(self.folder / TRIALS_FOLDER, spec.budget.keep_artifacts)
+        self._free([record.trial_id for record in self.records])
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that the budget still allows, those that go on included."""
+        return max(0, self.spec.budget.trials - self._proposed) + len(self._again)
+
+    def history(self) -> Curves:
+        """Return the reports of all former trials, ended or not, from which the scheduler is rebuilt."""
+        curves = {record.trial_id: record.curve for record in self.records}
+        return curves | {item.task.trial_id: list(item.curve) for item in self._again}
+
+    def propose(self) -> TrialTask | None:
+        """Return the next trial to run, or None when the searcher has no more or the sweep is to end."""
+        if self.ended_by is not None:
+            return None
+        if self._again:
+            running = self._again.popleft()
+            running.task = self._placed(running.task)
+            self.running[running.task.trial_id] = running
+            return running.task
+        if self._proposed >= self.spec.budget.trials:
+            return None
+        proposal = self.searcher.propose()
+        if proposal is None:
+            return None
+        trial_id = f"t{self._proposed:04d}"
+        self._proposed += 1
+        recipe = self.space.to_run_config(
+            proposal.assignment, seed=derive_seed(self.spec.seed, trial_id) % 2**31, rungs=self.rungs
+        )
+        task = self._placed(self._task(trial_id, to_dict(recipe)))
+        self.journal.proposed(
+            trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
+        )
+        self.running[trial_id] = Running(task, proposal)
+        return task
+
+    def started(self, trial_id: str) -> None:
+        """Note that a worker took the trial up."""
+        running = self.running[trial_id]
+        self.journal.started(trial_id)
+        running.started = time.time()
+        running.starts += 1
+        running.is_on_worker = True
+        self.tracker.trial_started(trial_id)
+        self.console.trial_started(trial_id, self.space.label(running.proposal.assignment))
+
+    def reported(self, trial_id: str, metrics: Mapping[str, Any], *, is_stopped: bool) -> None:
+        """Note a rung and the scheduler's verdict; the final report is left to `ended`.
+
+        A trial that went on from a checkpoint may report its rung again, which counts once.
+        """
+        running = self.running.get(trial_id)
+        if metrics.get("final") or running is None:
+            return
+        seen = running.curve[-1]["examples_seen"] if running.curve else 0
+        if metrics["examples_seen"] <= seen:
+            return
+        progress = {key: metrics[key] for key in PROGRESS}
+        self.journal.reported(trial_id, progress, is_stopped=is_stopped)
+        running.curve.append(progress)
+        running.is_stopped = is_stopped
+        self.spent_examples += progress["examples_seen"] - seen
+        self.tracker.log_progress(trial_id, progress)
+        self.console.trial_reported(trial_id, progress)
+        self._watch_disk()  # its checkpoint was written before
+
+    def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
+        """Take a trial whose worker is lost up again, from its checkpoint.
+
+        Args:
+            trial_id: of the trial; one that noted its own exception before has failed by that.
+            error: what Ray says of it.
+            is_own: the worker's process died alone, for which the trial may be to blame: after
+                `budget.max_lost_workers` of these it has failed. Lost nodes and networks do not count.
+        """
+        running = self.running.get(trial_id)
+        if running is None:
+            return
+        running.lost_workers += is_own
+        limit = self.spec.budget.max_lost_workers
+        hang = read_hang(Path(running.task.folder)) if is_own else None
+        if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
+            self.ended(trial_id, {}, None)
+        elif running.lost_workers > limit:
+            self.ended(trial_id, {}, died_too_often(error, hang, self.spec.budget))
+        else:
+            del self.running[trial_id]
+            reached = running.curve[-1]["examples_seen"] if running.curve else 0
+            running.task = replace(running.task, reported_examples=reached)
+            running.is_on_worker = False
+            self._again.append(running)
+            what = "its worker died" if hang is None else hung(hang, self.spec.budget)
+            often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
+            self.console.note(f"{trial_id}: {often}; it goes on")
+
+    def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
+        """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
+
+        A trial that Ray ends without a result, an error or a verdict was cut short by the sweep's own end, such as
+        its time limit: it has no record and goes on when the sweep is resumed.
+        """
+        running = self.running.get(trial_id)
+        if running is None:
+            return
+        result = metrics.get("result") if metrics.get("final") and error is None else None
+        ending = (
+            {"status": "ok", "reason": None, "traceback": None}
+            if result
+            else ending_of(running, error, scheduler=self.spec.scheduler.name)
+        )
+        if ending is None:
+            running.is_on_worker = False
+            return
+        ending = masked_values(ending)  # an error's words can hold what a library was given
+        if any(fault in (ending["reason"] or "") for fault in LASTING_FAULTS):
+            self.fail(StorageError(f"trial {trial_id}: {ending['reason']}"))
+            return
+        del self.running[trial_id]
+        record = record_of(
+            running, metrics, result, ending, spec=self.spec, folder=self.folder, provenance=self.provenance
+        )
+        self.records.append(record)
+        records.append(self.folder / RECORDS_FILE, record)
+        seen = running.curve[-1]["examples_seen"] if running.curve else 0
+        self.spent_examples += max(0, record.examples_seen - seen)
+        self.searcher.tell(running.proposal.id, record.status, self._values(record))
+        self.console.trial_ended(records.to_dict(record))
+        self.tracker.log_trial(records.to_dict(record))
+        self._renew_front(is_new_point=record.status == "ok")
+        self._free([trial_id])
+        self._watch_failures(record)
+
+    def end(self, why: str) -> None:
+        """Let the sweep end: nothing more is proposed, and running trials checkpoint and go on when it is resumed."""
+        if self.ended_by is None:
+            self.ended_by = why
+            self.console.note(f"{why}; running trials write checkpoints")
+            try:
+                self.pause_file.touch()
+            except OSError as error:
+                self.fail(StorageError(f"{self.pause_file}: cannot be written: {error}"))
+
+    def fail(self, fault: QaError) -> None:
+        """Let the sweep end at once, because its files cannot be written or the program failed; its files stay."""
+        self.fault = self.fault or fault
+        self.is_closed = True
+        self.ended_by = self.ended_by or str(fault)
+
+    def refuse(self, why: str) -> None:
+        """Let the sweep end, because a node refused the trial that it took; that trial goes on when it is resumed.
+
+        Such a node ends a trial within seconds and is given the next one: it would spend all that are left.
+        """
+        self.refused = self.refused or ConfigError(
+            f"{why}; trials that ended are kept, others go on with --resume"
+        )
+        self.end(why)
+
+    def settle(self) -> None:
+        """Record the former trials that the scheduler had stopped when the sweep ended before their records."""
+        for running in [item for item in self._again if item.is_stopped]:
+            self._again.remove(running)
+            self.running[running.task.trial_id] = running
+            self.ended(running.task.trial_id, {}, None)
+
+    def mark_mixed(self, differs: Sequence[str]) -> None:
+        """Let the records to come say in what their trials do not compare with those that had finished before."""
+        if differs:
+            former = self.provenance.get(MIXED_WITH_PAST) or []
+            self.provenance[MIXED_WITH_PAST] = [*former, *differs]
+
+    def counts(self) -> Counter[str]:
+        """Return how many trials ended in each status."""
+        return Counter(record.status for record in self.records)
+
+    def unfinished(self) -> int:
+        """Return how many trials were proposed and have no record."""
+        return self._proposed - len(self.records)
+
+    def _free(self, trial_ids: Sequence[str]) -> None:
+        """Remove what trials with records no longer need, and look at what is left."""
+        self.files.ended(trial_ids, choosable(self.front))
+        self._watch_disk()
+
+    def _watch_disk(self) -> None:
+        """End the sweep when its trials' files hold more than they may."""
+        limit = self.spec.budget.max_disk_gb
+        if limit is None or self.ended_by is not None:
+            return
+        open_trials = [*self.running, *(item.task.trial_id for item in self._again)]
+        used_gb = self.files.used_bytes(open_trials) / 1e9
+        if used_gb > limit:
+            self.end(
+                f"the trials' files hold {used_gb:.3g} GB (budget.max_disk_gb: {limit:g}); a resumed sweep takes "
+                "another --max-disk-gb"
+            )
+
+    def _watch_failures(self, record: Record) -> None:
+        """End the sweep when too many trials in a row fail in the same way: the next ones would too."""
+        signature = error_signature(record.reason or "") if record.status == "failed" else None
+        if signature != self._signature:
+            self._signature, self._alike = signature, []
+        if signature is not None:
+            self._alike.append(record.trial_id)
+        if len(self._alike) >= self.spec.budget.max_same_failures:
+            self.end(
+                f"{len(self._alike)} trials in a row failed alike (budget.max_same_failures): {record.reason}"
+            )
+
+    def _remember(self, trial: PastTrial) -> None:
+        self._proposed += 1
+        record = trial.record
+        status = None if record is None else record.status
+        values = None if record is None else self._values(record)
+        proposal = self.searcher.remember(trial.assignment, status, values, trial.notes)
+        if record is not None:
+            self.records.append(record)
+            self.spent_examples += record.examples_seen
+            return
+        reached = trial.curve[-1]["examples_seen"] if trial.curve else 0
+        self.spent_examples += reached
+        task = self._task(trial.trial_id, trial.recipe, reported_examples=reached)
+        forget_outcome(Path(task.folder))  # its record was not written: what happened then will happen again
+        running = Running(task, proposal, curve=list(trial.curve), is_stopped=trial.is_stopped)
+        running.starts = trial.starts
+        self._again.append(running)
+
+    def _task(self, trial_id: str, recipe: Mapping[str, Any], *, reported_examples: int = 0) -> TrialTask:
+        return TrialTask(
+            trial_id=trial_id,
+            recipe=dict(recipe),
+            folder=str(self.folder / TRIALS_FOLDER / trial_id),
+            cache_dir=str(default_cache_dir()),
+            threads=max(1, int(self.spec.resources.cpus_per_trial)),
+            objectives=tuple(objective.name for objective in self.spec.objectives),
+            max_memory_mb=self.spec.budget.max_memory_mb,
+            reported_examples=reported_examples,
+            pause_file=str(self.pause_file),
+            sweep_folder=str(self.folder),
+            hang_minutes=self.spec.budget.hang_minutes,
+        )
+
+    def _placed(self, task: TrialTask) -> TrialTask:
+        """Return the task with what it is given of a GPU; known only once the nodes have been looked at."""
+        placed = self.place(from_dict(RunConfig, task.recipe))
+        return replace(task, gpu_share=placed.gpu_share, predicted_bytes=placed.predicted_bytes)
+
+    def _values(self, record: Record) -> list[float] | None:
+        if record.status != "ok" or record.objectives is None:
+            return None
+        return [record.objectives[objective.name] for objective in self.spec.objectives]
+
+    def _renew_front(self, *, is_new_point: bool) -> None:
+        """Draw the front again, so that it counts every trial that ended; say so where it may have changed."""
+        before = {point.trial_id for point in self.front.front}
+        self.front = compute_front(self.records, self.spec.objectives)
+        if not is_new_point:
+            return
+        now = {point.trial_id for point in self.front.front}
+        self.tracker.log_metric("hypervolume", self.front.hypervolume, step=self.spent_examples)
+        if now != before:
+            rows = [row for row in self.front.rows() if row["on_front"]]
+            self.console.front_changed(rows, self.front.hypervolume)

@@ -1,0 +1,516 @@
+"""Ray glue: places the trials of a sweep on workers and passes on what happens to them.
+
+`run_sweep` reads top to bottom. The state of a sweep is the driver's (`driver.py`); `_Proposals` and `_Events` are the
+two thin objects through which Ray Tune talks to it. What a trial does on its worker is in `worker.py`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher as RaySearcher
+
+from qa_core import files
+from qa_core.errors import ConfigError
+from sweeps import registry
+from sweeps.budget.gpu_shares import AUTO, Placement
+from sweeps.budget.memory import MemoryForecast
+from sweeps.front import comparability
+from sweeps.front.front import FrontResult, finished
+from sweeps.nodes import preflight
+from sweeps.nodes import survey as nodes
+from sweeps.nodes.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
+from sweeps.nodes.ray_environment import Place, default_cache_dir
+from sweeps.nodes.report import NodeReport
+from sweeps.progress.mlflow_mirror import ERROR_FILE
+from sweeps.progress.shell_command import shell_command
+from sweeps.run_folder import journal, records
+from sweeps.run_folder.journal import JOURNAL_FILE, LOCK_FILE, held
+from sweeps.searchers.base import Searcher
+from sweeps.space.space import Assignment, Space, compile_space
+from sweeps.spec.load import SPEC_FILE, SweepSpec, store_spec
+from sweeps.trials import ray_service, signals
+from sweeps.trials.driver import Driver
+from sweeps.trials.faults import as_fault
+from sweeps.trials.supervision import Supervisor
+from sweeps.trials.worker import as_values, run_trial, unpacked
+
+PROCESS_DIED = (
+    "its worker process has died"  # of Ray's note where neither the node nor the network is to blame
+)
+RAISED = '\n  File "'  # of a traceback: in Ray's note of an exception; a worker that died has none
+DECISIONS = (  # of Ray's schedulers: the methods that Ray calls
+    "on_trial_add",
+    "on_trial_result",
+    "on_trial_complete",
+    "on_trial_error",
+    "on_trial_remove",
+    "choose_trial_to_run",
+)
+Value = TypeVar("Value")
+ROOM_MINUTES = 20.0  # for a cluster to add its first node that can hold a trial: clouds take 3 to 10
+ROOM_LOOK_SECONDS = 5.0
+RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What a sweep leaves: its folder, how many trials ended how, the front, the wall-clock of this start."""
+
+    folder: Path
+    counts: Mapping[str, int]
+    unfinished: int  # trials that were cut short; they go on when the sweep is resumed
+    ended_by: str | None  # why it ended before its budget was spent
+    front: FrontResult
+    spent_examples: int
+    seconds: float
+
+
+class _Proposals(RaySearcher):
+    """Ray asks here for the next trial."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self.driver = driver
+
+    def suggest(self, trial_id: str) -> Any:
+        task = _told(self.driver, self.driver.propose)
+        if task is not None:
+            return as_values(task)
+        # Ray asks again after None: a running trial may lose its worker, and is then proposed once more.
+        is_over = self.driver.ended_by is not None or not self.driver.running
+        return RaySearcher.FINISHED if is_over else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Ignored: `_Events` tells the searcher, with the true status."""
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the state is rebuilt from `records.jsonl`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the state is rebuilt from `records.jsonl`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its tuner into the run folder; nothing of ours is read back from there
+
+
+class _Events(tune.Callback):
+    """Ray tells here what happens to trials; between two of its steps it lets the supervisor look."""
+
+    def __init__(self, driver: Driver, look: Callable[[], None] = lambda: None) -> None:
+        self.driver, self.look = driver, look
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        _told(self.driver, self.look)
+        if self.driver.ended_by is not None and not any(trial.status == Trial.RUNNING for trial in trials):
+            self.driver.is_closed = True  # what Ray has not started would keep its loop waiting
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _told(self.driver, self.driver.started, trial.config["trial_id"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        # Ray asks the scheduler first and marks a result that stops its trial.
+        is_stopped = bool(result.get("done"))
+        _told(self.driver, self.driver.reported, trial.config["trial_id"], result, is_stopped=is_stopped)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _told(self.driver, self._ended, trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _told(self.driver, self._failed, trial)
+
+    def _failed(self, trial: Any) -> None:
+        error = _error_of(trial)
+        if (why := _refusal_in(error)) is not None:
+            self.driver.refuse(why)
+        elif RAISED in error:
+            self._ended(trial, error)
+        else:
+            self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
+            _shrink(trial)
+
+    def _ended(self, trial: Any, error: str | None) -> None:
+        self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), error)
+        _shrink(trial)
+
+
+def _shrink(trial: Any) -> None:
+    """Drop what Ray keeps of an ended trial for ever: its result, and statistics of every number it reported.
+
+    Ray only writes them into its own state, which is never read back; without this the driver grows by 0.1 MB a trial.
+    The statistics have no public name: a Ray that keeps none, or elsewhere, is left as it is.
+    """
+    (trial.last_result or {}).pop("result", None)
+    metadata: Any = getattr(trial, "run_metadata", None)
+    for name in ("metric_analysis", "metric_n_steps"):
+        if isinstance(kept := getattr(metadata, name, None), dict):
+            kept.clear()
+    if hasattr(metadata, "invalidate_cache"):
+        metadata.invalidate_cache()
+
+
+def _refusal_in(error: str) -> str | None:
+    """Return why a node refused a trial, or None: nothing else of it may have reached the driver's disk."""
+    _, name, why = error.rpartition(f"{NodeRefused.__name__}: ")
+    return why.strip() if name else None
+
+
+def _error_of(trial: Any) -> str:
+    """Return Ray's note of a trial's error, where it stands before Ray has copied it into the run folder."""
+    note = Path(trial.error_file or "")
+    return note.read_text() if note.is_file() else ""
+
+
+class _Fault(tune.Stopper):
+    """Ray asks here whether everything must end at once."""
+
+    def __init__(self, driver: Driver, room: "Room | None" = None) -> None:
+        self.driver, self.room = driver, room
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self.room is not None:
+            _told(self.driver, self.room.look)
+        return self.driver.is_closed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Room:
+    """Waits for the first node of a cluster that can hold a trial: one without any may be about to grow, or never will.
+
+    Args:
+        driver: told when the wait is over in vain.
+        wanted: resource -> how much of it a trial occupies.
+    """
+
+    def __init__(self, driver: Driver, wanted: Mapping[str, float]) -> None:
+        self._driver, self._wanted = driver, wanted
+        self._since = self._looked = time.monotonic()
+        self._is_there = self._can_be_held()
+        if not self._is_there:
+            driver.console.note(
+                f"no node of the cluster can hold a trial ({self._words()}); waiting for it to add one, at most "
+                f"{ROOM_MINUTES:g} min"
+            )
+
+    def look(self) -> None:
+        """Look at the nodes, every few seconds while there is no room.
+
+        Raises:
+            ConfigError: there has been none for too long.
+        """
+        now = time.monotonic()
+        if self._is_there or now - self._looked < ROOM_LOOK_SECONDS:
+            return
+        self._looked, self._is_there = now, self._can_be_held()
+        if not self._is_there and now - self._since > 60 * ROOM_MINUTES:
+            raise ConfigError(
+                f"resources: found {self._words()} for each trial, which no node of the cluster has offered for "
+                f"{ROOM_MINUTES:g} min; allowed: what one of its nodes has. Trials that ended are kept, others go on "
+                "with --resume"
+            )
+
+    def _can_be_held(self) -> bool:
+        return any(nodes.can_hold(node, self._wanted) for node in nodes.live_nodes())
+
+    def _words(self) -> str:
+        return ", ".join(f"{amount:g} {name}" for name, amount in self._wanted.items() if amount)
+
+
+def _told(driver: Driver, event: Callable[..., Value], *args: Any, **named: Any) -> Value | None:
+    """Tell the driver of an event; None once it takes nothing in, to which the event may lead by a fault.
+
+    Ray loses what its callbacks raise, or fails a trial by it: the driver ends the sweep instead.
+    """
+    with driver.lock:
+        if driver.is_closed:
+            return None
+        try:
+            return event(*args, **named)
+        except Exception as error:
+            driver.fail(as_fault(error, driver.folder))
+            return None
+
+
+def _decisions_of(driver: Driver) -> TrialScheduler:
+    """Return the sweep's scheduler; what its decisions raise ends the sweep."""
+    spec = driver.spec
+    scheduler = driver.scheduler.ray_scheduler(
+        spec.objectives, spec.budget.examples, history=driver.history()
+    )
+    for name in DECISIONS:
+        setattr(scheduler, name, _Decision(driver, getattr(scheduler, name)))
+    return scheduler
+
+
+class _Decision:
+    """One method of a Ray scheduler."""
+
+    def __init__(self, driver: Driver, decide: Callable[..., Any]) -> None:
+        self.driver, self.decide = driver, decide
+
+    def __call__(self, *args: Any) -> Any:
+        return _told(self.driver, self.decide, *args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def run_sweep(
+    spec: SweepSpec,
+    *,
+    folder: Path,
+    place: Place,
+    console: Any,
+    tracker: Any,
+    resume: bool = False,
+    differs: Sequence[str] = (),
+) -> SweepOutcome:
+    """Run the trials of a sweep that have not run yet and return its front.
+
+    Args:
+        folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
+        console, tracker: told of each event; see `console.py` and `mlflow_mirror.py`. The tracker is opened here.
+        resume: go on with the sweep in the folder.
+        differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
+
+    Raises:
+        ConfigError: the space is empty, the machine cannot give one trial what it asks for, or a node cannot run
+            its trials. Where no trial has begun yet, a new sweep leaves no folder.
+        StorageError: the folder exists already, another process runs this sweep, or the disk is full; what was written
+            until then can be read and resumed.
+        DataError: the files of a sweep that is resumed cannot be read.
+        SweepFault: the program or Ray failed; see `faults.py`.
+    """
+    started = time.perf_counter()
+    space = compile_space(spec)
+    if not resume:
+        create_run_folder(folder)
+    with _withdrawn_if_refused(folder, is_new=not resume), held(folder):
+        past = journal.read(folder) if resume else None
+        store_spec(spec, folder)
+        tracker.open()  # not before: another process may run this sweep, and be mirrored there
+        searcher = registry.make_searcher(spec, space, admits=_admission(spec, space))
+        driver = Driver(
+            spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker, past=past
+        )
+        driver.mark_mixed(differs)
+        if tracker.parent_run_id is not None:
+            driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
+        if resume:
+            tracker.catch_up([records.to_dict(record) for record in driver.records])
+        console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
+        driver.settle()
+        if driver.trials_left:
+            _run_trials(spec, driver, place)
+        _tell_refused(searcher, driver)
+    ended_by_fault = driver.fault or driver.refused
+    if ended_by_fault is not None:
+        raise ended_by_fault
+    spent = driver.spent_examples
+    seconds = time.perf_counter() - started
+    return SweepOutcome(
+        folder, driver.counts(), driver.unfinished(), driver.ended_by, driver.front, spent, seconds
+    )
+
+
+@contextmanager
+def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Leave nothing of a new sweep that is refused before its first trial: the same command finds its folder free."""
+    try:
+        yield
+    except ConfigError:
+        if is_new and not journal.read(folder).trials:
+            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, ERROR_FILE, LOCK_FILE):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's file is in it
+                folder.rmdir()
+        raise
+
+
+def _admission(spec: SweepSpec, space: Space) -> Callable[[Assignment], bool] | None:
+    """Return what tells whether a recipe is predicted to fit the memory budget; None without a budget."""
+    if spec.budget.max_memory_mb is None:
+        return None
+    forecast = MemoryForecast.of(spec)
+    return lambda assignment: forecast.admits(space.to_run_config(assignment, seed=0))
+
+
+def _tell_refused(searcher: Searcher, driver: Driver) -> None:
+    """Say how many recipes were refused; raise ConfigError where nothing else came up."""
+    if not searcher.refused:
+        return
+    limit = driver.spec.budget.max_memory_mb
+    if not driver.records and not driver.unfinished():
+        raise ConfigError(
+            f"budget.max_memory_mb: found {limit:g}; allowed: enough for a recipe of the space; "
+            f"{searcher.refused} that came up are predicted to need more; {shell_command('qa-sweep', 'plan')} "
+            "with the sweep's options shows how much"
+        )
+    driver.console.note(
+        f"{searcher.refused} recipes came up that are predicted to need more than {limit:g} MB; none was started"
+    )
+
+
+def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
+    try:
+        with ray_service.running(place, cpus=spec.resources.cpus_per_trial) as service:
+            concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
+            nodes.check(spec, driver.folder, place=place, console=driver.console)
+            if place.address is not None:
+                driver.mark_mixed(_check_terms(spec, driver, place))
+            if spec.resources.is_auto:
+                driver.place = _placement(spec, driver.folder)
+            room = None if place.address is None else Room(driver, nodes.wanted_by(spec.resources))
+            with signals.noted() as requests:
+                watch = Supervisor(driver, service, requests, minutes=spec.budget.time_minutes)
+                work = threading.Thread(
+                    target=_fit,
+                    args=(spec, driver),
+                    kwargs={"concurrent": concurrent, "look": watch.look, "room": room},
+                    name="Ray Tune",
+                    daemon=True,
+                )
+                work.start()
+                watch.wait(work)
+    finally:
+        # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
+        files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)
+
+
+def _check_terms(spec: SweepSpec, driver: Driver, place: Place) -> tuple[str, ...]:
+    """Refuse trials that would not compare with those that have finished, on the nodes that are there."""
+    done = finished(driver.records, spec.objectives)
+    reports = [report for report in preflight.read(driver.folder).nodes if report.holds_trials]
+    machines = {comparability.Machine(str(report.device), bool(report.bfloat16)) for report in reports}
+    return comparability.check(
+        done,
+        comparability.recipes_to_run(driver.space, journal.read(driver.folder), spec.budget.trials),
+        spec.objectives,
+        machines=(lambda device: sorted(machines, key=str)) if machines else comparability.recorded(done),
+        cache_dir=default_cache_dir(),
+        allow_mixed=place.allow_mixed,
+        note=driver.console.note,
+    )
+
+
+def _placement(spec: SweepSpec, folder: Path) -> Placement:
+    """Return what gives each trial its share of a GPU.
+
+    Raises:
+        ConfigError: nobody says how much memory a GPU has.
+    """
+    named = spec.resources.gpu_memory_gb
+    size = least_gpu_bytes(folder) if named is None else int(named * 1e9)
+    if size is None:
+        raise ConfigError(
+            "resources.gpu_memory_gb: found none, and no node that holds trials reports a GPU; allowed: the memory of "
+            f"the smallest GPU in 10^9 bytes, with gpus_per_trial {AUTO}"
+        )
+    return Placement(size, MemoryForecast.of(spec).training_bytes)
+
+
+def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGroupFactory]:
+    """Return the function by which Ray asks what a trial occupies: the share of its own task, see `gpu_shares.py`."""
+
+    def of_task(task_values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": task_values["gpu_share"]}])
+
+    return of_task
+
+
+def _fit(
+    spec: SweepSpec, driver: Driver, *, concurrent: int, look: Callable[[], None], room: Room | None
+) -> None:
+    """Run Ray's loop until the sweep is over; what it raises ends the sweep, see `faults.py`."""
+    try:
+        files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)  # of an earlier start
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
+            tune_config=tune.TuneConfig(
+                search_alg=_Proposals(driver),
+                scheduler=_decisions_of(driver),
+                num_samples=-1,  # the driver says when there are no more
+                max_concurrent_trials=concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=RAY_FOLDER,
+                storage_path=str(driver.folder),
+                callbacks=[_Events(driver, look)],
+                stop=_Fault(driver, room),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    except Exception as error:  # Ray's own too, such as of a note that the full disk does not take
+        with driver.lock:
+            if not driver.is_closed:
+                driver.fail(as_fault(error, driver.folder))
+
+
+def survey(place: Place, *, shared: Path | None) -> list[NodeReport]:
+    """Join a cluster, ask all of its nodes and leave it again; see `nodes.survey`."""
+    with ray_service.running(place, cpus=0):
+        return nodes.survey(shared)
+
+
+def concurrent_trials(spec: SweepSpec, *, is_cluster: bool = False) -> int:
+    """Return how many trials run at a time.
+
+    On a cluster `budget.concurrent` is taken as it stands: nodes that the autoscaler adds are not there yet. Under
+    `auto` as many as there are smallest shares: Ray starts those for which there is room.
+
+    Raises:
+        ConfigError: the resources cannot hold a single trial; Ray would wait for ever.
+    """
+    if is_cluster and spec.budget.concurrent is not None:
+        return spec.budget.concurrent
+    offered = ray.cluster_resources()
+    fits = []
+    for resource, key, wanted in (
+        ("CPU", "cpus_per_trial", spec.resources.cpus_per_trial),
+        ("GPU", "gpus_per_trial", spec.resources.least_gpus),
+    ):
+        if wanted > 0:
+            have = offered.get(resource, 0.0)
+            if have < wanted:
+                more = "; budget.concurrent says that the cluster will add nodes" if is_cluster else ""
+                found = getattr(spec.resources, key)
+                raise ConfigError(
+                    f"resources.{key}: found {found}; allowed: at most {have:g}, all that there is{more}"
+                )
+            fits.append(int(have / wanted))
+    return min([*fits, spec.budget.concurrent or fits[0]])
+
+
+def create_run_folder(folder: Path) -> None:
+    """Create the sweep's folder.
+
+    Raises:
+        StorageError: it holds something already, or it cannot be made.
+    """
+    journal.check_free(folder)
+    files.make_folder(folder)

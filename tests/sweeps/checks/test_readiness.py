@@ -1,0 +1,177 @@
+"""What is refused because it cannot succeed: devices, checkpoints, tokenizers and memory budgets that are not there."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+
+from qa_core.errors import ConfigError
+from sweeps import cli
+from sweeps.checks import readiness
+from sweeps.commands.options import find_config
+from sweeps.space.space import compile_space
+from sweeps.spec.load import SweepSpec, load_spec
+
+QUICKSTART = find_config("quickstart")
+
+
+def check(spec: SweepSpec, cache: Path, *, is_cluster: bool = False) -> None:
+    readiness.check(spec, compile_space(spec), cache_dir=cache, is_cluster=is_cluster)
+
+
+def from_checkpoint(checkpoint: Any, family: str = "bert", **recipe: Any) -> SweepSpec:
+    values = load_spec(QUICKSTART).as_dict()
+    model = {"family": family, "checkpoint": str(checkpoint)}
+    return SweepSpec.model_validate(
+        {**values, "recipe": {**values["recipe"], "model": model, **recipe}, "space": []}
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT as transformers stores it, with its tokenizer."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=512, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def test_what_is_there_passes(checkpoint: Path, tmp_path: Path) -> None:
+    check(load_spec(QUICKSTART), tmp_path)
+    check(from_checkpoint(checkpoint), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (
+            {"model.safetensors": None},
+            "which has no model.safetensors; allowed: a folder with safetensors weights",
+        ),
+        ({"model.safetensors": b"torn"}, "whose weights cannot be opened: SafetensorError"),
+        (
+            {"model.safetensors": None, "pytorch_model.bin": b"x"},
+            "which has no model.safetensors, but pytorch_model.bin",
+        ),
+        ({"config.json": None}, "cannot be loaded"),
+        (
+            {"config.json": json.dumps({"model_type": "gpt2"}).encode()},
+            "is of type 'gpt2'; this family reads",
+        ),
+        (
+            {"tokenizer.json": None, "vocab.txt": None, "tokenizer_config.json": None},
+            "none of the files of a tokenizer",
+        ),
+    ],
+)
+def test_a_folder_that_lacks_what_a_trial_needs_is_refused(
+    spoil: dict[str, bytes | None], expected: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for item in checkpoint.iterdir():
+        (folder / item.name).write_bytes(item.read_bytes())
+    for name, content in spoil.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            (folder / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=expected) as refused:
+        check(from_checkpoint(folder), tmp_path)
+    assert "model.checkpoint" in str(refused.value)
+
+
+def test_a_path_that_is_not_here_is_refused_but_left_to_the_nodes_of_a_cluster(tmp_path: Path) -> None:
+    spec = from_checkpoint(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="there is no such file or folder"):
+        check(spec, tmp_path)
+    check(spec, tmp_path, is_cluster=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("command", ["run", "validate", "plan"])
+def test_a_device_that_is_not_here_is_refused_by_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, "--set", "recipe.device=cuda"]) == 2
+    shown = capsys.readouterr()
+    assert "recipe.device: device: found 'cuda', but torch sees no CUDA device here" in shown.err
+    assert "valid" not in shown.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_of_a_cluster_is_left_to_its_nodes(tmp_path: Path) -> None:
+    check(load_spec(QUICKSTART, ["recipe.device=cuda"]), tmp_path, is_cluster=True)
+
+
+def test_a_memory_budget_that_no_recipe_fits_names_the_smallest_need(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check(load_spec(QUICKSTART, ["budget.max_memory_mb=0.5"]), tmp_path)
+    message = str(refused.value)
+    assert "budget.max_memory_mb: found 0.5; allowed: at least " in message
+    need = float(message.partition("at least ")[2].partition(",")[0])
+    check(load_spec(QUICKSTART, [f"budget.max_memory_mb={need + 0.01}"]), tmp_path)
+
+
+# Names of the hub; no question leaves this machine
+
+
+def hub(
+    monkeypatch: pytest.MonkeyPatch, *, cached: bool = False, answer: BaseException | None = None
+) -> list[Any]:
+    asked: list[Any] = []
+
+    def head(url: str, *, timeout: float) -> None:
+        asked.append((url, timeout))
+        if answer is not None:
+            raise answer
+
+    found = "somewhere/config.json" if cached else None
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: found)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", head)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return asked
+
+
+def test_a_name_in_the_cache_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hub(monkeypatch, cached=True) == []
+    readiness._check_hub("model.checkpoint", "owner/name")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub(monkeypatch, answer=ConnectionError("no route"))
+    started = time.monotonic()
+    with pytest.raises(
+        ConfigError, match=r"'owner/name', which is not in the cache, and the hub does not answer"
+    ):
+        readiness._check_hub("model.checkpoint", "owner/name")
+    assert time.monotonic() - started < 2
+    assert [timeout for _, timeout in asked] == [readiness.HUB_SECONDS]
+    assert asked[0][0].endswith("/owner/name/resolve/main/config.json")
+
+
+def test_without_a_hub_a_name_must_be_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub(monkeypatch)
+    readiness._check_hub("model.checkpoint", "owner/name")
+    assert len(asked) == 1
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="not in the cache, and HF_HUB_OFFLINE is set"):
+        readiness._check_hub("model.checkpoint", "owner/name")
+    assert len(asked) == 1
+
+
+def test_a_word_that_is_no_name_of_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(ConfigError, match="which is no name of the hub"):
+        readiness._check_hub("model.checkpoint", "owner name!")

@@ -1,0 +1,75 @@
+"""Plots of a front: self-contained, escaped, and showing what the front says."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sweeps.front.front import FrontResult, Point
+from sweeps.front.plots import _front_line, write_html, write_png
+from sweeps.spec.load import Objective
+
+EM = Objective(name="em_percent", goal="max", reference=0)
+MEMORY = Objective(name="memory_mb", goal="min", reference=10)
+LATENCY = Objective(name="latency_p50_ms", goal="min", reference=100)
+NASTY = "<script>alert('$x$')</script>"
+
+
+def result(objectives: Sequence[Objective] = (EM, MEMORY), *, name: str = "tiny") -> FrontResult:
+    placed = []
+    for index, (em, memory, on_front) in enumerate(
+        [(60, 8, True), (50, 2, True), (40, 5, False), (10, 1, True)]
+    ):
+        values = {"em_percent": float(em), "memory_mb": float(memory), "latency_p50_ms": 3.0 + index}
+        placed.append(
+            Point(
+                trial_id=f"t{index}",
+                values=values,
+                family=name if index % 2 else "bert",
+                head=None,
+                methods="full",
+                checkpoint=name,
+                seed=1,
+                memory_mb=float(memory),
+                memory_batch8_mb=None,
+                seconds=2.0,
+                artifact=None,
+                on_front=on_front,
+                is_knee=index == 1,
+            )
+        )
+    return FrontResult(tuple(objectives), tuple(placed), 430.0, {"stopped": 2}, {"no answer": 25.0})
+
+
+def test_the_line_of_the_front_is_a_staircase_that_never_promises_more_than_a_point() -> None:
+    assert _front_line(result()) == ([1, 2, 2, 8, 8], [10, 10, 50, 50, 60])
+    assert _front_line(result((EM, MEMORY, LATENCY))) is None
+
+
+@pytest.mark.parametrize("objectives", [(EM,), (EM, MEMORY), (MEMORY, EM), (EM, MEMORY, LATENCY)])
+def test_both_files_are_written_for_any_number_of_objectives(
+    tmp_path: Path, objectives: tuple[Objective, ...]
+) -> None:
+    write_html(result(objectives), tmp_path / "front.html")
+    write_png(result(objectives), tmp_path / "front.png")
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "front.html").read_text(encoding="utf-8")
+    assert objectives[0].name in text
+
+
+def test_the_html_works_offline_and_says_what_was_left_out(tmp_path: Path) -> None:
+    write_html(result(), tmp_path / "front.html")
+    text = (tmp_path / "front.html").read_text(encoding="utf-8")
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=", text)
+    assert "3 of 4 finished trials on the front; hypervolume 430; not compared: 2 stopped" in text
+    assert "baseline: no answer" in text
+
+
+def test_names_from_configs_cannot_inject_markup(tmp_path: Path) -> None:
+    write_html(result(name=NASTY), tmp_path / "front.html")
+    write_png(result(name=NASTY), tmp_path / "front.png")
+    text = (tmp_path / "front.html").read_text(encoding="utf-8")
+    assert "<script>alert(" not in text
+    assert "\\u003cscript\\u003ealert(" not in text
+    assert "&lt;script" in text or "\\u0026lt;script" in text

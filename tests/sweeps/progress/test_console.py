@@ -1,0 +1,167 @@
+"""What a sweep prints: plain lines, or a bar on a terminal; errors grouped; the front when it changes."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.progress.console import SweepConsole, error_signature
+
+PROGRESS = {
+    "examples_seen": 2000,
+    "budget_examples": 18000,
+    "train_loss": 2.31449,
+    "selection_em_percent": 23.46,
+    "selection_f1_percent": 30.0,
+    "memory_mb": 12.54,
+    "train_seconds": 4.0,
+}
+FRONT = [
+    {"trial_id": "t2", "em_percent": 61.25, "memory_mb": 20.0, "on_front": True},
+    {"trial_id": "t1", "em_percent": 41.0, "memory_mb": 3.14, "on_front": True},
+    {"trial_id": "t0", "em_percent": 5.0, "memory_mb": 30.0, "on_front": False},
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def ok(trial_id: str) -> dict[str, Any]:
+    objectives = {"em_percent": 61.25, "memory_mb": 12.5}
+    return {
+        "trial_id": trial_id,
+        "status": "ok",
+        "quality": {"em_percent": 61.25, "f1_percent": 70.0},
+        "objectives": objectives,
+        "seconds": 83.2,
+    }
+
+
+def ended(trial_id: str, status: str, reason: str) -> dict[str, Any]:
+    return {"trial_id": trial_id, "status": status, "reason": reason, "quality": None, "seconds": 1.0}
+
+
+def test_every_event_is_one_plain_line_where_there_is_no_terminal() -> None:
+    output = io.StringIO()
+    console = SweepConsole(output)
+    console.start("quick", 3, Path("runs/quick"))
+    console.trial_started("t0000", "bert full")
+    console.trial_reported("t0000", PROGRESS)
+    console.trial_ended(ok("t0000"))
+    console.front_changed(FRONT, 0.5)
+    console.trial_started("t0001", "t5 lora")
+    console.trial_ended(ended("t0001", "stopped", "stopped by scheduler 'asha' at 2000 examples"))
+    console.finish({"ok": 1, "stopped": 1})
+    lines = output.getvalue().splitlines()
+    assert lines[:-1] == [
+        "sweep  quick: 3 trials into runs/quick",
+        "t0000  started   bert full",
+        "t0000  rung      2000/18000 examples, loss 2.314, selection EM 23.5, 12.5 MB",
+        "t0000  finished  EM 61.2, F1 70.0, at 12.5 MB, 1 min 23 s  [bert full]",
+        "       front     EM 41.0 at 3.1 MB, 61.2 at 20.0 MB  (hypervolume 0.5)",
+        "t0001  started   t5 lora",
+        "t0001  stopped   stopped by scheduler 'asha' at 2000 examples  [t5 lora]",
+    ]
+    assert lines[-1].startswith("sweep  1 finished, 1 stopped in ")
+    assert "\x1b" not in output.getvalue()
+
+
+def test_the_front_is_shown_again_only_when_it_reads_differently() -> None:
+    output = io.StringIO()
+    console = SweepConsole(output)
+    console.front_changed(FRONT, 0.5)
+    console.front_changed(list(reversed(FRONT)), 0.5)
+    console.front_changed(FRONT[:1], 0.4)
+    console.front_changed([], 0.0)
+    assert [line.split("EM")[1] for line in output.getvalue().splitlines()] == [
+        " 41.0 at 3.1 MB, 61.2 at 20.0 MB  (hypervolume 0.5)",
+        " 61.2 at 20.0 MB  (hypervolume 0.4)",
+    ]
+
+
+def test_a_long_front_is_shown_by_its_ends() -> None:
+    output = io.StringIO()
+    points = [{"em_percent": 10.0 + index, "memory_mb": 1.0 + index} for index in range(11)]
+    SweepConsole(output).front_changed(points, 1.0)
+    text = output.getvalue()
+    assert "10.0 at 1.0 MB" in text
+    assert "20.0 at 11.0 MB" in text
+    assert "... 3 more ..." in text
+    assert text.count("at") == 8
+
+
+def test_equal_errors_are_told_once_and_grouped_with_the_file_to_open(tmp_path: Path) -> None:
+    output = io.StringIO()
+    outcome = tmp_path / "trials" / "t0001" / "outcome.json"
+    outcome.parent.mkdir(parents=True)
+    outcome.write_text("{}")
+    console = SweepConsole(output)
+    console.start("quick", 4, tmp_path)
+    console.trial_ended(ended("t0000", "oom", "OutOfMemoryError: tried 20.5 MiB"))
+    console.trial_ended(ended("t0001", "failed", "DataError: /a/b.json:12: wrong offset 7"))
+    console.trial_ended(ended("t0002", "failed", "DataError: /a/c.json:99: wrong offset 123"))
+    console.finish({"failed": 2, "oom": 1})
+    lines = output.getvalue().splitlines()
+    assert lines[2:4] == [
+        "t0001  failed    DataError: /a/b.json:12: wrong offset 7",
+        "t0002  failed    as t0001",
+    ]
+    assert lines[-4:] == [
+        "       error     2x DataError: PATH:N: wrong offset N",
+        f"                 trials t0001, t0002; open {outcome}",
+        "       error     1x OutOfMemoryError: tried N MiB",
+        f"                 trials t0000; open {tmp_path / 'records.jsonl'}",
+    ]
+
+
+def test_a_reason_of_many_lines_stays_on_one_line() -> None:
+    output = io.StringIO()
+    SweepConsole(output).trial_ended(ended("t0", "failed", "RuntimeError: a\n  b\n" + "x" * 500))
+    (line,) = output.getvalue().splitlines()
+    assert line.startswith("t0     failed    RuntimeError: a b xxx")
+    assert line.endswith("...")
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("ValueError: size 12 at 0x7fa", "ValueError: size 9 at 0x1b2", True),
+        ("DataError: /tmp/a/t0001/x: bad", "DataError: /var/t0002/y: bad", True),
+        ("ValueError: use float32", "ValueError: use float16", False),
+        ("ValueError: bad head", "TypeError: bad head", False),
+        ("ConfigError: a/b is unknown", "ConfigError: a/c is unknown", False),
+    ],
+)
+def test_errors_that_differ_only_in_numbers_and_paths_have_one_signature(
+    one: str, other: str, same: bool
+) -> None:
+    assert (error_signature(one) == error_signature(other)) is same
+
+
+def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    output = Terminal()
+    console = SweepConsole(output)
+    console.start("quick", 2, Path("runs/quick"))
+    console.trial_started("t0000", "bert [full]")
+    console.trial_ended(ok("t0000"))
+    console.finish({"ok": 1})
+    console.close()
+    text = output.getvalue()
+    assert "1/2" in text
+    assert "1 running" in text
+    assert "bert [full]" in text  # brackets are text, not markup
+    assert "\x1b[?25h" in text  # the cursor is back
+    assert "sweep  1 finished in " in text.rstrip().splitlines()[-1]
+
+
+def test_a_rung_at_which_nothing_was_trained_has_no_loss() -> None:
+    output = io.StringIO()
+    SweepConsole(output).trial_reported("t0000", {**PROGRESS, "train_loss": None})
+    assert output.getvalue().split("rung", 1)[1].split() == (
+        ["2000/18000", "examples,", "selection", "EM", "23.5,", "12.5", "MB"]
+    )

@@ -1,0 +1,445 @@
+"""The tracker against a real SQLite store, and against stores that fail."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_core.errors import ConfigError
+from sweeps.progress import mlflow_mirror
+from sweeps.progress.mlflow_mirror import FRONT_TAG, TRIAL_TAG, Tracker, default_tracking_uri, sqlite_file
+
+SPEC = {"name": "quick", "budget": {"trials": 3}, "seed": 4}
+
+
+def progress(examples: int, em_percent: float) -> dict[str, Any]:
+    return {
+        "examples_seen": examples,
+        "budget_examples": 400,
+        "train_loss": 3.0 - examples / 200,
+        "selection_em_percent": em_percent,
+        "selection_f1_percent": em_percent + 5,
+        "memory_mb": 12.5,
+        "train_seconds": examples / 10,
+    }
+
+
+def record(trial_id: str, status: str = "ok", **changes: Any) -> dict[str, Any]:
+    finished = status == "ok"
+    values = {
+        "trial_id": trial_id,
+        "status": status,
+        "reason": None if finished else f"why it was {status}",
+        "config": {"model": {"family": "bert"}, "methods": {"lora": {"rank": 8}}, "train": {"rungs": [100]}},
+        "curve": [progress(100, 20.0), progress(400, 41.0)] if finished else [progress(100, 9.0)],
+        "quality": {"em_percent": 40.0, "f1_percent": 46.0, "no_ans_em_percent": None} if finished else None,
+        "cost": {"artifact_bytes": 4_000_000, "latency_p50_ms": 3.5, "device": "cpu: x"}
+        if finished
+        else None,
+        "objectives": {"em_percent": 40.0, "memory_mb": 12.75} if finished else None,
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "finished_at": "2026-01-01T00:01:17+00:00",
+        "seconds": 77.0,
+    }
+    return values | changes
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that holds MLflow's tables: making them takes over a second."""
+    run_folder = tmp_path_factory.mktemp("store") / "runs" / "any"
+    Tracker.start({}, run_folder=run_folder, tracking_uri=None, experiment="unused")
+    return run_folder.parent / "mlflow.db"
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, empty_store: Path) -> Path:
+    folder = tmp_path / "runs" / "quick-1"
+    folder.mkdir(parents=True)
+    shutil.copy(empty_store, folder.parent)
+    return folder
+
+
+@pytest.fixture
+def client(run_folder: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=default_tracking_uri(run_folder))
+
+
+def start(run_folder: Path, **changes: Any) -> Tracker:
+    arguments: dict[str, Any] = {"tracking_uri": None, "experiment": "qa", "notify": pytest.fail}
+    return Tracker.start(SPEC, run_folder=run_folder, **(arguments | changes))
+
+
+def children(client: Any, tracker: Tracker) -> dict[str, Any]:
+    experiment = client.get_run(tracker.parent_run_id).info.experiment_id
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{tracker.parent_run_id}'")
+    by_trial = {run.data.tags[TRIAL_TAG]: run for run in found}
+    assert len(by_trial) == len(found), "two runs for one trial"
+    return by_trial
+
+
+def points(client: Any, run: Any, name: str) -> list[tuple[int, float]]:
+    return [(item.step, item.value) for item in client.get_metric_history(run.info.run_id, name)]
+
+
+def test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_numbers(
+    run_folder: Path, client: Any
+) -> None:
+    tracker = start(run_folder)
+    abroad = {"../a/./x.json": {"data_hash": "abc", "quality": {"em_percent": 30.0}}}
+    tracker.log_trial(record("t0", cross_domain=abroad))
+    run = children(client, tracker)["t0"]
+    assert run.info.status == "FINISHED"
+    assert points(client, run, "cross_domain..._a_._x.json.quality.em_percent") == [(400, 30.0)]
+    assert run.info.end_time - run.info.start_time == 77_000
+    assert run.data.tags["status"] == "ok"
+    assert run.data.params == {"model.family": "bert", "methods.lora.rank": "8", "train.rungs": "[100]"}
+    assert points(client, run, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
+    assert points(client, run, "train_loss") == [(100, 2.5), (400, 1.0)]
+    assert points(client, run, "artifact_bytes") == [(400, 4_000_000.0)]
+    assert run.data.metrics["em_percent"] == 40.0
+    assert run.data.metrics["latency_p50_ms"] == 3.5
+    # The last rung's prediction and the measured artifact share a step; the measurement is the later one.
+    assert points(client, run, "memory_mb") == [(100, 12.5), (400, 12.5), (400, 12.75)]
+    assert run.data.metrics["memory_mb"] == 12.75
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"), [("ok", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED"), ("oom", "FAILED")]
+)
+def test_each_status_of_a_record_has_its_run_status_and_its_tags(
+    run_folder: Path, client: Any, status: str, ended: str
+) -> None:
+    tracker = start(run_folder)
+    tracker.log_trial(record("t0", status))
+    run = children(client, tracker)["t0"]
+    assert (run.info.status, run.data.tags["status"]) == (ended, status)
+    assert run.data.tags.get("reason") == (None if status == "ok" else f"why it was {status}")
+
+
+def test_live_reports_and_a_repeated_record_double_nothing(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    tracker.log_progress("t0", progress(100, 20.0))
+    assert children(client, tracker)["t0"].info.status == "RUNNING"
+    tracker.log_trial(record("t0"))
+    tracker.log_trial(record("t0"))
+    run = children(client, tracker)["t0"]
+    assert points(client, run, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
+    assert points(client, run, "em_percent") == [(400, 40.0)]
+
+
+def test_a_sweep_that_was_refused_leaves_no_run(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    assert tracker.parent_run_id is not None
+    experiment = client.get_run(tracker.parent_run_id).info.experiment_id
+    other = start(run_folder)
+    tracker.withdraw()
+    assert [run.info.run_id for run in client.search_runs([experiment])] == [other.parent_run_id]
+    assert tracker.failures == 0
+
+
+def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
+    run_folder: Path, client: Any
+) -> None:
+    first = start(run_folder)
+    first.log_trial(record("t0"))
+    first.log_front([], 0.5, ["t0"], spent_examples=300)
+    first.finish("interrupted")
+    assert client.get_run(first.parent_run_id).info.status == "KILLED"
+    second = start(run_folder, parent_run_id=first.parent_run_id)
+    assert second.parent_run_id == first.parent_run_id
+    assert client.get_run(first.parent_run_id).info.status == "RUNNING"
+    second.log_trial(record("t0"))
+    second.log_trial(record("t1"))
+    second.log_front([], 0.6, ["t1"], spent_examples=300)
+    runs = children(client, second)
+    assert sorted(runs) == ["t0", "t1"]
+    assert points(client, runs["t0"], "em_percent") == [(400, 40.0)]
+    assert (FRONT_TAG in runs["t0"].data.tags, runs["t1"].data.tags[FRONT_TAG]) == (False, "true")
+
+
+def test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    for trial_id in ("t0", "t1", "t2"):
+        tracker.log_trial(record(trial_id))
+    plot = run_folder / "front.html"
+    plot.write_text("<html>plot</html>")
+    tracker.log_front([plot], 0.25, ["t0", "t1"], spent_examples=300)
+    tracker.log_front([plot], 0.5, ["t1", "late"], spent_examples=300)
+    tracker.log_trial(record("late"))
+    tags = {name: run.data.tags.get(FRONT_TAG) for name, run in children(client, tracker).items()}
+    assert tags == {"t0": None, "t1": "true", "t2": None, "late": "true"}
+    parent = client.get_run(tracker.parent_run_id)
+    assert [value for _, value in points(client, parent, "hypervolume")] == [0.25, 0.5]
+    assert [item.path for item in client.list_artifacts(parent.info.run_id, "front")] == ["front/front.html"]
+    stored = list((run_folder.parent / "mlartifacts").rglob("front.html"))
+    assert [path.read_text() for path in stored] == ["<html>plot</html>"]
+
+
+def test_the_parent_carries_the_settings_and_the_end_of_the_sweep(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    tracker.log_metric("trials_done", 2.0, step=7)
+    tracker.log_progress("t0", progress(100, 20.0))
+    tracker.finish("finished")
+    parent = client.get_run(tracker.parent_run_id)
+    assert parent.data.params == {"name": "quick", "budget.trials": "3", "seed": "4"}
+    assert (parent.data.tags["sweep"], parent.data.tags["status"]) == ("quick", "finished")
+    assert parent.info.status == "FINISHED"
+    assert points(client, parent, "trials_done") == [(7, 2.0)]
+    left = children(client, tracker)["t0"]
+    assert (left.info.status, left.data.tags["status"]) == ("KILLED", "interrupted")
+
+
+def test_two_sweeps_of_one_folder_share_a_store_and_an_experiment(run_folder: Path, client: Any) -> None:
+    other = run_folder.parent / "quick-2"
+    first, second = start(run_folder), start(other)
+    assert first.tracking_uri == second.tracking_uri
+    assert first.parent_run_id != second.parent_run_id
+    runs = [client.get_run(tracker.parent_run_id) for tracker in (first, second)]
+    assert len({run.info.experiment_id for run in runs}) == 1
+    assert sorted(path.name for path in run_folder.parent.iterdir()) == [
+        "mlflow.db",
+        "mlflow.lock",
+        "quick-1",
+    ]
+
+
+def test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    config = {f"option_{index}": index for index in range(250)}
+    cost = {f"number_{index}": float(index) for index in range(1100)}
+    tracker.log_trial(record("t0", config=config, cost=cost))
+    run = children(client, tracker)["t0"]
+    assert run.data.params == {name: str(value) for name, value in config.items()}
+    assert {name: value for name, value in run.data.metrics.items() if name in cost} == cost
+
+
+def failing(error: Exception, *, times: int) -> tuple[Callable[..., Any], list[int]]:
+    """Wrap `_Runs.log_record` so that its first calls raise; the list counts all calls."""
+    calls = [0]
+    genuine = mlflow_mirror._Runs.log_record
+
+    def log_record(self: Any, *arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] <= times:
+            raise error
+        genuine(self, *arguments)
+
+    return log_record, calls
+
+
+def mlflow_error(code: int) -> Exception:
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException("database is locked", error_code=code)
+
+
+@pytest.fixture
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pauses: list[float] = []
+    monkeypatch.setattr(mlflow_mirror.time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_transient_error_is_retried_with_growing_pauses_and_goes_unnoticed(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch, no_sleep: list[float]
+) -> None:
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    tracker = start(run_folder)
+    log_record, calls = failing(mlflow_error(TEMPORARILY_UNAVAILABLE), times=2)
+    monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
+    tracker.log_trial(record("t0"))
+    assert (calls, tracker.failures) == ([3], 0)
+    assert 0.1 <= no_sleep[0] <= 0.3
+    assert 0.2 <= no_sleep[1] <= 0.6
+    assert children(client, tracker)["t0"].info.status == "FINISHED"
+
+
+def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch, no_sleep: list[float]
+) -> None:
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+    notes: list[str] = []
+    tracker = start(run_folder, notify=notes.append)
+    log_record, calls = failing(mlflow_error(INVALID_PARAMETER_VALUE), times=1)
+    monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
+    tracker.log_trial(record("t0"))
+    tracker.log_trial(record("t1"))  # during the pause: not even tried
+    tracker.log_front([], 0.5, ["t0"], spent_examples=300)
+    assert (calls, no_sleep, tracker.failures) == ([1], [], 1)
+    assert notes == ["MLflow: log_trial failed, the sweep goes on without it: database is locked"]
+    tracker.finish("finished")
+    runs = children(client, tracker)
+    assert {name: run.info.status for name, run in runs.items()} == {"t0": "FINISHED", "t1": "FINISHED"}
+    assert runs["t0"].data.tags[FRONT_TAG] == "true"
+    assert len(notes) == 2
+    assert "1 calls failed; no trial is missing there" in notes[1]
+    written = (run_folder / mlflow_mirror.ERROR_FILE).read_text()
+    assert written.startswith("log_trial\nTraceback")
+    assert "MlflowException: database is locked" in written
+
+
+def test_a_broken_embedded_store_leaves_a_tracker_that_only_counts(run_folder: Path) -> None:
+    (run_folder.parent / "mlflow.db").write_bytes(b"this is no database" * 100)
+    notes: list[str] = []
+    tracker = start(run_folder, notify=notes.append)
+    tracker.log_progress("t0", progress(100, 20.0))
+    tracker.log_trial(record("t0"))
+    tracker.log_front([], 0.5, ["t0"], spent_examples=300)
+    tracker.log_metric("x", 1.0)
+    tracker.finish("finished")
+    assert (tracker.parent_run_id, tracker.failures) == (None, 1)
+    assert len(notes) == 2
+    assert "file is not a database" in notes[0]
+    assert "1 trials are missing there" in notes[1]
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:/somewhere/mlruns", "nonsense://x", "sqlite:////proc/nowhere/mlflow.db"]
+)
+def test_a_tracking_uri_that_cannot_be_used_is_refused_before_a_new_sweep(
+    run_folder: Path, no_sleep: list[float], uri: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"tracking-uri: MLflow cannot use .*allowed: http"):
+        start(run_folder, tracking_uri=uri)
+
+
+def test_an_unreachable_server_is_refused_soon_for_a_new_sweep_and_borne_by_a_resumed_one(
+    run_folder: Path, no_sleep: list[float]
+) -> None:
+    uri = "http://127.0.0.1:9"
+    with pytest.raises(ConfigError, match=uri):
+        start(run_folder, tracking_uri=uri)
+    notes: list[str] = []
+    tracker = start(run_folder, tracking_uri=uri, parent_run_id="0" * 32, notify=notes.append)
+    tracker.finish("finished")
+    assert (tracker.failures, len(notes)) == (2, 2)  # at the start, and once more at the end
+
+
+def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start(run_folder)
+    for name in ("t0", "t1", "t2"):
+        first.trial_started(name)
+    first.log_trial(record("t0"))
+    first.finish("interrupted")  # closes the runs of t1 and t2, whose trials go on
+
+    notes: list[str] = []
+    with monkeypatch.context() as down:
+        down.setattr(mlflow_mirror._Runs, "open", failing(OSError("refused"), times=100)[0])
+        down.setattr(mlflow_mirror, "ATTEMPTS", 1)
+        second = start(run_folder, parent_run_id=first.parent_run_id, notify=notes.append)
+        second.catch_up([record("t0")])
+        second.log_trial(record("t1"))
+        assert (second.parent_run_id, len(notes)) == (None, 1)
+    second.finish("finished")
+    statuses = {name: run.info.status for name, run in children(client, second).items()}
+    assert statuses == {"t0": "FINISHED", "t1": "FINISHED", "t2": "KILLED"}
+
+    third = start(run_folder, parent_run_id=first.parent_run_id)
+    logged: list[str] = []
+    monkeypatch.setattr(
+        mlflow_mirror._Runs, "log_record", lambda self, trial_id, item: logged.append(trial_id)
+    )
+    third.catch_up([record(name) for name in ("t0", "t1", "t2", "t3")])
+    assert logged == ["t2", "t3"]  # what MLflow has whole is not written again
+
+
+def test_starting_leaves_nothing_in_the_working_folder_and_prints_nothing(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from sweeps import tracking; from sweeps.progress.mlflow_mirror import Tracker; "
+        "tracking.SLOW_SECONDS = 600; "  # a busy machine takes long to make the tables, and is told so
+        "t = Tracker.start({'name': 'a'}, run_folder=Path('runs/a'), tracking_uri=None, experiment='qa'); "
+        "t.finish('finished')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_mlflow_is_silenced_to_warnings(run_folder: Path) -> None:
+    start(run_folder)
+    assert [logging.getLogger(name).level for name in ("mlflow", "alembic")] == [logging.WARNING] * 2
+
+
+def test_a_folder_whose_name_means_something_in_an_address_has_its_store_beside_it(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    for name in ("a %41", "b#c?d=1", "ü @:e"):
+        root = tmp_path / name
+        (root / "run").mkdir(parents=True)
+        shutil.copy(empty_store, root / "mlflow.db")
+        tracker = start(root / "run")
+        assert tracker.parent_run_id is not None
+        assert sqlite_file(tracker.tracking_uri) == root / "mlflow.db"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a %41", "b#c?d=1", "ü @:e"]
+
+
+def test_a_damaged_embedded_store_is_given_up_soon_and_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mlflow.db").write_bytes(b"garbage " * 1000)
+    notes: list[str] = []
+    began = time.monotonic()
+    tracker = start(tmp_path / "run", notify=notes.append)
+    assert time.monotonic() - began < 60  # 100 seconds of pauses alone, by MLflow's default
+    assert tracker.parent_run_id is None
+    assert [note for note in notes if "waiting for" not in note] == [
+        "MLflow: start failed, the sweep goes on without it: file is not a database"
+    ]
+    assert (tmp_path / "mlflow.db").read_bytes() == b"garbage " * 1000
+
+
+def test_opening_a_store_that_takes_long_says_so(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_mirror, "SLOW_SECONDS", 0.05)
+    notes: list[str] = []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(1.0)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(mlflow_mirror._Runs, "open", slow)
+    tracker = start(run_folder, notify=notes.append)
+    assert notes[0] == f"MLflow: waiting for {tracker.tracking_uri}"
+    assert len(notes) == 2
+
+
+def test_a_store_that_is_deleted_in_mid_sweep_is_told_in_one_short_line(run_folder: Path) -> None:
+    notes: list[str] = []
+    tracker = start(run_folder, notify=notes.append)
+    base = run_folder.parent / "mlflow.db"
+    base.unlink()
+    tracker.log_trial(record("t0"))
+    assert notes == [f"MLflow: log_trial failed, the sweep goes on without it: its database {base} is gone"]
+    tracker.finish("finished")
+    assert notes[1].startswith("MLflow: ")
+    assert (
+        "calls failed; 1 trials are missing there, and records.jsonl has every trial; tracebacks: "
+        in notes[1]
+    )
+
+
+@pytest.mark.parametrize("former", ["0" * 32, "no id"])
+def test_a_run_that_the_store_does_not_know_is_replaced_by_a_new_mirror(
+    former: str, run_folder: Path, client: Any
+) -> None:
+    notes: list[str] = []
+    tracker = start(run_folder, parent_run_id=former, notify=notes.append)
+    assert tracker.parent_run_id not in (None, former)
+    tracker.catch_up([record("t0"), record("t1", "failed")])
+    assert sorted(children(client, tracker)) == ["t0", "t1"]
+    assert notes == [
+        f"MLflow: the sweep's former run is not in {tracker.tracking_uri}; it is mirrored into a new one"
+    ]

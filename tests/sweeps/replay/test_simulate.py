@@ -1,0 +1,352 @@
+"""Replay: exact on paper, then what must hold for every scheduler, then agreement with a plain loop."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
+from qa_core.errors import ConfigError
+from sweeps import registry
+from sweeps.front import pareto
+from sweeps.replay.curves import Curve, CurveTable
+from sweeps.replay.simulate import (
+    EndedTrial,
+    ReplayOutcome,
+    Step,
+    _reports,
+    recorded_space,
+    replay,
+    unseen_rungs,
+)
+from sweeps.schedulers.halving import Halving, HalvingSettings
+from sweeps.searchers.base import Proposal, Searcher
+from tests.sweeps.curves import curve, spec_of, three_recipes
+
+SMALL = SyntheticOptions(families=2, learning_rates=2)
+SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
+    ("fifo", {}),
+    ("asha", {"grace_examples": 1000}),
+    ("pareto_asha", {"grace_examples": 1000}),
+    ("pareto_asha", {"grace_examples": 1000, "memory_bins": 3, "progressive": True}),
+]
+
+
+class Told(Searcher):
+    """Passes everything on to another searcher, and notes what it is asked and told."""
+
+    def __init__(self, inner: Searcher) -> None:
+        self.inner, self.space = inner, inner.space
+        self.proposed: dict[int, Proposal] = {}
+        self.told: dict[int, tuple[str, Sequence[float] | None]] = {}
+        self.most_open = 0
+
+    def propose(self) -> Proposal | None:
+        proposal = self.inner.propose()
+        if proposal is not None:
+            self.proposed[proposal.id] = proposal
+            self.most_open = max(self.most_open, len(self.proposed) - len(self.told))
+        return proposal
+
+    def tell(self, proposal_id: int, status: str, values: Sequence[float] | None) -> None:
+        self.inner.tell(proposal_id, status, values)
+        self.told[proposal_id] = (status, values)
+
+    def _next(self, identity: int) -> None:
+        raise AssertionError("not used")
+
+    def _recall(self, assignment: Any, status: str, values: Any) -> None:
+        raise AssertionError("not used")
+
+
+def searcher_of(table: CurveTable, name: str = "random", seed: int = 0, **options: Any) -> Told:
+    kind = registry.searcher_class(name)
+    return Told(kind(recorded_space(table), table.spec.objectives, seed=seed, options=options))
+
+
+def run(
+    table: CurveTable, scheduler: tuple[str, dict[str, Any]], *, workers: int = 4, seed: int = 0
+) -> ReplayOutcome:
+    made = registry.make_scheduler(*scheduler)
+    return replay(table, searcher_of(table, seed=seed), made, workers=workers)
+
+
+# On paper
+
+
+def test_three_trials_on_two_workers_go_as_on_paper() -> None:
+    """Rungs at 10 of 30 examples, eta 3. A and B start; C takes B's worker.
+
+    4 s: B (EM 20, 20 MB) is alone at the rung and goes on. 10 s: A (EM 50, 10 MB) beats it and goes on. 14 s: B ends
+    with EM 40: 40 * (100 - 20) = 3200. 19 s: C (EM 30, 15 MB) is beaten by A, and a third of three results is one: it
+    is stopped, though it would have ended with EM 90. 33 s: A ends with EM 60: 60 * (100 - 10) = 5400, B's included.
+    """
+    table = three_recipes()
+    searcher = searcher_of(table, "grid")
+    scheduler = registry.make_scheduler("pareto_asha", {"grace_examples": 10})
+    outcome = replay(table, searcher, scheduler, workers=2)
+    assert outcome == ReplayOutcome(
+        trace=(Step(14.0, 70 - 10, 3200.0), Step(19.0, 70, 3200.0), Step(33.0, 70, 5400.0)),
+        trials=(
+            EndedTrial("t00001", 1, "ok", 30, 14.0),
+            EndedTrial("t00002", 2, "stopped", 10, 19.0),
+            EndedTrial("t00000", 0, "ok", 30, 33.0),
+        ),
+        counts={"ok": 2, "stopped": 1},
+        front=(0,),
+        examples=70,
+        most_running=2,
+    )
+    assert searcher.told == {1: ("ok", [40.0, 20.0]), 2: ("stopped", None), 0: ("ok", [60.0, 10.0])}
+    assert outcome.examples_to_reach(3200.0) == 60
+    assert outcome.examples_to_reach(3201.0) == 70
+    assert outcome.examples_to_reach(5401.0) is None
+    assert [outcome.hypervolume_at(spent) for spent in (0, 59, 60, 70, 1e9)] == [
+        0.0,
+        0.0,
+        3200.0,
+        5400.0,
+        5400.0,
+    ]
+
+
+def test_with_three_workers_the_order_of_time_decides_otherwise() -> None:
+    # C reports at 5 s, before A: it beats the only other result, and goes on.
+    table = three_recipes()
+    outcome = replay(
+        table,
+        searcher_of(table, "grid"),
+        registry.make_scheduler("pareto_asha", {"grace_examples": 10}),
+        workers=3,
+    )
+    assert [(trial.curve, trial.status, trial.seconds) for trial in outcome.trials] == [
+        (1, "ok", 14.0),
+        (2, "ok", 16.0),
+        (0, "ok", 33.0),
+    ]
+    assert outcome.front == (2, 0)
+    assert outcome.trace[-1].hypervolume == 60 * (100 - 10) + (90 - 60) * (100 - 15)
+
+
+def reports_of(one: Curve, rungs: Sequence[int]) -> list[tuple[int, float, float]]:
+    """Return what a trial of this curve sends at these rungs: examples, EM, seconds since its start."""
+    seen: list[tuple[int, float]] = []
+
+    class Spy:
+        STOP = "STOP"
+
+        def on_trial_add(self, controller: Any, trial: Any) -> None: ...
+        def on_trial_complete(self, controller: Any, trial: Any, result: Any) -> None: ...
+        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            seen.append((result["examples_seen"], result["selection_em_percent"]))
+            return "CONTINUE"
+
+    table = CurveTable(three_recipes().spec, (one,))
+    scheduler = registry.make_scheduler("fifo", {"at": list(rungs)})
+    scheduler.ray_scheduler = lambda *given, **named: Spy()  # type: ignore[method-assign,assignment,return-value]
+    times = [report.seconds for report in _reports(one, scheduler.rungs(30), {})]
+    replay(table, searcher_of(table, "grid"), scheduler, workers=1)
+    return [(*report, seconds) for report, seconds in zip(seen, times, strict=True)]
+
+
+def test_a_trial_reports_at_a_rung_what_was_recorded_first_after_it_and_before_the_next_one() -> None:
+    values = {"em_percent": (1.0, 2.0, 3.0, 4.0), "memory_mb": (10.0,) * 4}
+    one = curve(
+        three_recipes().curves[0].assignment,
+        examples_seen=(8, 16, 24, 30),
+        train_seconds=(1.0, 2.0, 3.0, 4.0),
+        rung_values=values,
+    )
+    end = (30, 4.0, 33.0)
+    assert reports_of(one, [5, 15]) == [(8, 1.0, 1.0), (16, 2.0, 2.0), end]
+    assert reports_of(one, [8, 24]) == [(8, 1.0, 1.0), (24, 3.0, 3.0), end]
+    assert reports_of(one, [5, 7, 9]) == [(8, 1.0, 1.0), (16, 2.0, 2.0), end]  # one step reaches 5 and 7
+    assert reports_of(one, [25]) == [end]
+    table = CurveTable(three_recipes().spec, (one,))
+    assert [unseen_rungs(table, rungs) for rungs in ([5, 15], [5, 7, 9], [25])] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("scheduler", ["pareto_asha", "asha"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_reports_a_batch_after_each_rung_are_judged_as_reports_on_it(scheduler: str, workers: int) -> None:
+    """Trials that step over a rung by less than a batch, each by another one, get the verdicts of exact ones."""
+    exact = synthetic_table(SMALL)
+    late = replace(exact, curves=tuple(_overshot(item, number) for number, item in enumerate(exact.curves)))
+    outcomes = [run(table, (scheduler, {"grace_examples": 1000}), workers=workers) for table in (exact, late)]
+    verdicts = [[(trial.curve, trial.status) for trial in outcome.trials] for outcome in outcomes]
+    assert verdicts[0] == verdicts[1]
+    assert 0 < outcomes[0].counts["ok"] < outcomes[0].counts["stopped"]
+    assert {trial.examples_seen for trial in outcomes[0].trials} == {1000, 3000, 9000, 27_000}
+    assert len({trial.examples_seen for trial in outcomes[1].trials}) > 10
+
+
+def _overshot(exact: Curve, number: int) -> Curve:
+    """Return the curve with every report but the last up to 31 examples later, at the same second."""
+    examples = tuple(seen + 1 + number % 31 for seen in exact.examples_seen[:-1])
+    return replace(exact, examples_seen=(*examples, exact.examples_seen[-1]))
+
+
+def test_a_recipe_that_trains_nothing_ends_at_once_and_costs_nothing() -> None:
+    one = three_recipes()
+    untrained = replace(
+        one.curves[0],
+        examples_seen=(0,),
+        train_seconds=(0.0,),
+        rung_values={"em_percent": (60.0,), "memory_mb": (10.0,)},
+        seconds=3.0,
+    )
+    table = CurveTable(one.spec, (untrained,))
+    outcome = run(table, ("pareto_asha", {"grace_examples": 10}))
+    assert outcome.trace == (Step(3.0, 0, 5400.0),)
+
+
+def test_limits_of_trials_and_of_examples_start_no_more() -> None:
+    table, fifo = three_recipes(), registry.make_scheduler("fifo", {})
+    for limit, started in (
+        ({"trials": 2}, 2),
+        ({"examples": 31}, 2),
+        ({"examples": 30}, 1),
+        ({"examples": 0}, 0),
+    ):
+        outcome = replay(table, searcher_of(table, "grid"), fifo, workers=1, **limit)
+        assert len(outcome.trials) == started
+        assert outcome.examples == 30 * started
+
+
+def test_a_scheduler_that_does_not_fit_the_table_and_no_workers_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"grace_examples: found 30; allowed: below budget\.examples = 30"):
+        run(three_recipes(), ("pareto_asha", {"grace_examples": 30}))
+    with pytest.raises(ValueError, match="workers: found 0"):
+        run(three_recipes(), ("fifo", {}), workers=0)
+
+
+# Whatever the scheduler
+
+
+@pytest.fixture(scope="module")
+def table() -> CurveTable:
+    found = synthetic_table(SMALL)
+    assert len(found.curves) > 60
+    return found
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda item: "-".join([item[0], *item[1]]))
+@pytest.mark.parametrize("workers", [1, 7])
+def test_the_books_balance(table: CurveTable, scheduler: tuple[str, dict[str, Any]], workers: int) -> None:
+    searcher = searcher_of(table)
+    outcome = replay(table, searcher, registry.make_scheduler(*scheduler), workers=workers)
+    seconds = [step.seconds for step in outcome.trace]
+    assert seconds == sorted(seconds)
+    assert seconds == [trial.seconds for trial in outcome.trials]
+    volumes = [step.hypervolume for step in outcome.trace]
+    assert volumes == sorted(volumes)
+    assert (
+        outcome.examples == sum(trial.examples_seen for trial in outcome.trials) == outcome.trace[-1].examples
+    )
+    assert searcher.most_open == outcome.most_running == workers
+    assert set(searcher.told) == set(searcher.proposed)
+    assert sorted(trial.curve for trial in outcome.trials) == list(range(len(table.curves)))
+    finished = [trial.curve for trial in outcome.trials if trial.status == "ok"]
+    expected = pareto.hypervolume(table.losses[finished], table.reference)
+    assert volumes[-1] == pytest.approx(expected, rel=1e-12)
+    assert {trial.status for trial in outcome.trials} == (
+        {"ok"} if scheduler[0] == "fifo" else {"ok", "stopped"}
+    )
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS[1:], ids=lambda item: "-".join([item[0], *item[1]]))
+def test_only_a_trial_with_its_whole_budget_is_told_as_finished(
+    table: CurveTable, scheduler: tuple[str, dict[str, Any]]
+) -> None:
+    searcher = searcher_of(table)
+    outcome = replay(table, searcher, registry.make_scheduler(*scheduler), workers=3)
+    by_recipe = {repr(item.assignment): item for item in table.curves}
+    finished = {table.curves[trial.curve].trial_id for trial in outcome.trials if trial.status == "ok"}
+    for trial in outcome.trials:
+        assert (trial.status == "ok") == (trial.examples_seen == table.spec.budget.examples)
+    for identity, (status, values) in searcher.told.items():
+        recorded = by_recipe[repr(searcher.proposed[identity].assignment)]
+        if recorded.trial_id in finished:
+            assert (status, values) == ("ok", list(recorded.final.values()))
+        else:
+            assert (status, values) == ("stopped", None)
+    assert 0 < len(finished) < len(table.curves) / 2
+
+
+def test_with_fifo_the_whole_front_is_found(table: CurveTable) -> None:
+    outcome = run(table, ("fifo", {}))
+    assert outcome.counts == {"ok": len(table.curves)}
+    assert outcome.trace[-1].hypervolume == pytest.approx(table.hypervolume, rel=1e-12)
+    assert set(outcome.front) == set(np.flatnonzero(pareto.front_mask(table.losses)))
+    assert outcome.examples == table.total_examples
+
+
+@pytest.mark.parametrize("searcher", ["random", "optuna"])
+def test_the_same_seed_gives_the_same_replay_and_another_seed_another(
+    table: CurveTable, searcher: str
+) -> None:
+    def once(seed: int) -> ReplayOutcome:
+        made = registry.make_scheduler("pareto_asha", {"grace_examples": 1000})
+        return replay(table, searcher_of(table, searcher, seed), made, workers=4, trials=25)
+
+    assert once(1) == once(1)
+    assert once(1).trials != once(2).trials
+
+
+def test_on_one_worker_it_decides_as_halving_one_trial_after_the_other(table: CurveTable) -> None:
+    outcome = replay(
+        table,
+        searcher_of(table, "grid"),
+        registry.make_scheduler("pareto_asha", {"grace_examples": 1000, "eta": 3}),
+        workers=1,
+    )
+    rungs = (1000, 3000, 9000)
+    halving = Halving(HalvingSettings(rungs=rungs, columns=2, eta=3.0, lead=1))
+    expected = []
+    for number, item in enumerate(table.curves):
+        reached = 27_000
+        for rung in rungs:
+            at = item.examples_seen.index(rung)
+            losses = (-item.rung_values["em_percent"][at], item.rung_values["memory_mb"][at])
+            if not halving.judge(f"t{number}", rung, losses):
+                reached = rung
+                break
+        expected.append(reached)
+    assert [trial.examples_seen for trial in outcome.trials] == expected
+    assert set(expected) == {1000, 3000, 9000, 27_000}
+
+
+def test_a_sweep_over_ranges_is_replayed_with_every_recipe_once() -> None:
+    space = [
+        {"set": "methods", "choice": ["full", "quantize"]},
+        {"set": "train.learning_rate", "log_uniform": [1e-4, 1e-2]},
+    ]
+    rng = np.random.default_rng(0)
+    rates = np.exp(rng.uniform(np.log(1e-4), np.log(1e-2), 12)).tolist()
+    methods = ["full"] * 10 + ["quantize"] * 2  # a searcher proposes both equally often
+    rows = [{"methods": name, "train.learning_rate": rate} for name, rate in zip(methods, rates, strict=True)]
+    table = CurveTable(
+        spec_of(space), tuple(curve(row, trial_id=f"r{index}") for index, row in enumerate(rows))
+    )
+    searcher = searcher_of(table)
+    outcome = replay(table, searcher, registry.make_scheduler("fifo", {}), workers=3)
+    assert sorted(trial.curve for trial in outcome.trials) == list(range(12))
+    assert outcome.counts["ok"] == 12
+    assert outcome.counts["failed"] > 0
+    refused = [searcher.proposed[key] for key, (status, _) in searcher.told.items() if status == "failed"]
+    assert {proposal.assignment["methods"] for proposal in refused} == {"quantize"}
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_on_a_thousand_workers_take_less_than_two_minutes() -> None:
+    table = synthetic_table(SCALES["ten-thousand"])
+    assert len(table.curves) > 10_000
+    started = time.process_time()  # of this process alone: others on the machine count little
+    outcome = run(table, ("pareto_asha", {"grace_examples": 1000}), workers=1000)
+    assert time.process_time() - started < 120
+    assert outcome.most_running == 1000
+    assert len(outcome.trials) == len(table.curves)
+    assert outcome.counts["stopped"] > outcome.counts["ok"] > 0

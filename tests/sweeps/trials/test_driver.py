@@ -1,0 +1,427 @@
+"""The state of a sweep without Ray: what a resumed one takes over, and what is told to whom."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.budget.gpu_shares import SHARES, Placed
+from sweeps.registry import make_searcher
+from sweeps.run_folder import journal, records
+from sweeps.trials.driver import Driver
+from sweeps.trials.watchdog import HANG_FILE
+from sweeps.trials.worker import OUTCOME_FILE
+from tests.sweeps.toys import toy_space, toy_spec
+from tests.sweeps.trials.test_tuner import _Told
+
+pytestmark = pytest.mark.usefixtures("toy_registry")
+
+
+def _driver(folder: Path, **changes: Any) -> Driver:
+    folder.mkdir(exist_ok=True)
+    scheduler = {"name": "pareto_asha", "options": {"grace_examples": 100, "eta": 3}}
+    spec, space = toy_spec(scheduler=scheduler, **changes), toy_space()
+    past = journal.read(folder)
+    return Driver(
+        spec,
+        space=space,
+        searcher=make_searcher(spec, space),
+        folder=folder,
+        console=_Told(),
+        tracker=_Told(),
+        past=past,
+    )
+
+
+def _trial_with_files(driver: Driver, em: float) -> Path:
+    """Run a trial to its end; returns its folder, which has what a worker leaves."""
+    task = driver.propose()
+    driver.started(task.trial_id)
+    folder = Path(task.folder)
+    for name in ("checkpoint", "artifact", ".checkpoint.17.tmp"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "weights").write_bytes(bytes(1000))
+    (folder / "answers.parquet").write_bytes(bytes(10))
+    driver.ended(task.trial_id, _final(folder, em), None)
+    return folder
+
+
+def _report(examples_seen: int, em: float = 10.0) -> dict[str, Any]:
+    return {
+        "examples_seen": examples_seen,
+        "budget_examples": 900,
+        "train_loss": 1.0,
+        "train_seconds": 1.0,
+        "selection_em_percent": em,
+        "selection_f1_percent": em,
+        "memory_mb": 8.0,
+        "memory_batch8_mb": 9.0,
+        "inference_peak_bytes": 8_000_000,
+        "weights_bytes": 5_000_000,
+        "artifact_bytes": 6_000_000,
+        "final": False,
+    }
+
+
+def _final(folder: Path, em: float) -> dict[str, Any]:
+    result = {
+        "quality": {"em_percent": em},
+        "cost": {"inference_peak_bytes": 8e6, "device": "toy"},
+        "curve": [_report(900, em)],
+        "cross_domain": {},
+        "prerequisites": {},
+        "data": {"evaluation": {"data_hash": "toy"}},
+        "artifact": str(folder / "artifact"),
+    }
+    return {**_report(900, em), "final": True, "result": result}
+
+
+def test_open_trials_come_first_with_their_recipe_and_what_was_reported(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run")
+    tasks = [before.propose() for _ in range(3)]
+    for task in tasks:
+        before.started(task.trial_id)
+    before.reported("t0001", _report(100), is_stopped=False)
+    before.ended("t0000", _final(tmp_path / "run/trials/t0000", 40.0), None)
+
+    after = _driver(tmp_path / "run")
+    assert after.trials_left == 8 - 1
+    assert after.spent_examples == before.spent_examples == 900 + 100
+    assert {name: [point["examples_seen"] for point in curve] for name, curve in after.history().items()} == {
+        "t0000": [900],
+        "t0001": [100],
+        "t0002": [],
+    }
+    again = [after.propose() for _ in range(2)]
+    assert [(task.trial_id, task.recipe, task.folder) for task in again] == [
+        (task.trial_id, task.recipe, task.folder) for task in tasks[1:]
+    ]
+    assert [task.reported_examples for task in again] == [100, 0]
+    undisturbed = _driver(tmp_path / "other")
+    expected = [undisturbed.propose().recipe for _ in range(5)]
+    assert [after.propose().recipe for _ in range(2)] == expected[3:]
+
+
+def test_a_verdict_that_was_reached_before_the_sweep_ended_is_recorded_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    before = _driver(tmp_path / "run")
+    before.propose()
+    before.started("t0000")
+    before.reported("t0000", _report(300, 2.5), is_stopped=True)
+
+    after = _driver(tmp_path / "run")
+    after.settle()
+    (record,) = records.load(tmp_path / "run" / records.RECORDS_FILE).records
+    assert (record.status, record.examples_seen, record.starts) == ("stopped", 300, 1)
+    assert record.reason == "stopped by scheduler 'pareto_asha' at 300 examples"
+    assert after.propose().trial_id == "t0001"
+    assert after.counts() == {"stopped": 1}
+
+
+@pytest.mark.parametrize("ended_with", [None, "Traceback\n  x\nqa_core.errors.Paused: paused after 110"])
+def test_a_trial_that_the_end_of_the_sweep_cut_short_has_no_record_and_goes_on(
+    ended_with: str | None, tmp_path: Path
+) -> None:
+    before = _driver(tmp_path / "run")
+    task = before.propose()
+    if ended_with is not None:
+        Path(task.folder).mkdir(parents=True)
+        note = {"status": "paused", "reason": "paused after 110", "traceback": None}
+        (Path(task.folder) / OUTCOME_FILE).write_text(json.dumps(note))
+    before.started("t0000")
+    before.reported("t0000", _report(100), is_stopped=False)
+    before.ended("t0000", {}, ended_with)
+    assert (before.unfinished(), before.counts()) == (1, {})
+    assert not (tmp_path / "run" / records.RECORDS_FILE).exists()
+    assert _driver(tmp_path / "run").propose().trial_id == "t0000"
+
+
+def test_a_node_that_refuses_its_trial_ends_the_sweep_and_spends_no_trial(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    driver.propose()
+    driver.started("t0000")
+    driver.refuse("node ab sees no data")
+    driver.refuse("node cd sees no data")
+    assert (driver.unfinished(), driver.counts(), driver.fault) == (1, {}, None)
+    assert driver.propose() is None
+    assert driver.pause_file.exists()  # others write checkpoints
+    assert str(driver.refused).startswith("node ab sees no data; trials that ended are kept")
+    assert _driver(tmp_path / "run").propose().trial_id == "t0000"
+
+
+def test_a_rung_that_is_reported_again_counts_once(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    driver.propose()
+    driver.started("t0000")
+    for seen in (100, 100, 300):
+        driver.reported("t0000", _report(seen), is_stopped=False)
+    assert [point["examples_seen"] for point in driver.running["t0000"].curve] == [100, 300]
+    assert driver.spent_examples == 300
+    assert len(journal.read(tmp_path / "run").trials[0].curve) == 2
+
+
+def test_what_a_trial_died_of_without_a_record_is_forgotten_because_it_runs_again(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run")
+    task = before.propose()
+    before.started("t0000")
+    Path(task.folder).mkdir(parents=True)
+    (Path(task.folder) / OUTCOME_FILE).write_text('{"status": "failed", "reason": "x", "traceback": "y"}')
+    after = _driver(tmp_path / "run")
+    assert not (Path(task.folder) / OUTCOME_FILE).exists()
+    after.propose()
+    after.started("t0000")
+    after.ended("t0000", _final(Path(task.folder), 12.0), None)
+    (record,) = after.records
+    assert (record.status, record.starts, record.artifact) == ("ok", 2, "trials/t0000/artifact")
+
+
+def test_more_trials_extend_a_sweep_that_had_all_of_its_own(tmp_path: Path) -> None:
+    budget = {"trials": 1, "examples": 900}
+    before = _driver(tmp_path / "run", budget=budget)
+    before.propose()
+    before.started("t0000")
+    before.ended("t0000", _final(tmp_path / "run/trials/t0000", 12.0), None)
+    assert _driver(tmp_path / "run", budget=budget).trials_left == 0
+    assert _driver(tmp_path / "run", budget={**budget, "trials": 3}).trials_left == 2
+
+
+def _fail(driver: Driver, error: str) -> None:
+    task = driver.propose()
+    assert task is not None
+    driver.started(task.trial_id)
+    driver.ended(task.trial_id, {}, error)
+
+
+def test_the_front_counts_every_trial_that_ended_however_it_ended(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    _fail(driver, "Traceback\nValueError: first")
+    assert driver.front.left_out == {"failed": 1}
+    _trial_with_files(driver, 20.0)
+    for _ in range(2):
+        task = driver.propose()
+        driver.started(task.trial_id)
+        driver.reported(task.trial_id, _report(300, 2.5), is_stopped=True)
+        driver.ended(task.trial_id, {}, None)
+    _fail(driver, "Traceback\nValueError: x")
+    assert driver.front.left_out == {"failed": 2, "stopped": 2}
+    assert len(driver.front.points) == 1
+
+
+def test_trials_that_may_differ_from_those_before_say_so_in_their_records(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    _trial_with_files(driver, 20.0)
+    driver.mark_mixed(())
+    driver.mark_mixed(["device: found a; b"])
+    _trial_with_files(driver, 30.0)
+    marks = [record.provenance.get("mixed_with_past") for record in driver.records]
+    assert marks == [None, ["device: found a; b"]]
+
+
+def test_trials_in_a_row_that_fail_alike_end_the_sweep_with_their_error(tmp_path: Path) -> None:
+    """Numbers and paths do not make errors differ; another ending in between starts the count anew."""
+    driver = _driver(tmp_path / "run", budget={"trials": 9, "examples": 900, "max_same_failures": 3})
+    _fail(driver, "Traceback\nRuntimeError: expected 3 at /a/b")
+    _fail(driver, "Traceback\nRuntimeError: expected 4 at /a/c")
+    _fail(driver, "Traceback\nValueError: other")
+    _fail(driver, "Traceback\nRuntimeError: expected 5 at /a/c")
+    _fail(driver, "Traceback\nRuntimeError: expected 6 at /a/c")
+    assert driver.ended_by is None
+    assert not driver.pause_file.exists()
+    _fail(driver, "Traceback\nRuntimeError: expected 7 at /a/c")
+    assert driver.ended_by == (
+        "3 trials in a row failed alike (budget.max_same_failures): RuntimeError: expected 7 at /a/c"
+    )
+    assert driver.pause_file.exists()
+    assert driver.propose() is None
+    again = _driver(tmp_path / "run", budget={"trials": 9, "examples": 900})
+    assert not again.pause_file.exists()
+    assert again.propose().trial_id == "t0006"
+
+
+def test_a_full_disk_ends_the_sweep_and_leaves_the_trial_open(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    driver.propose()
+    driver.started("t0000")
+    driver.ended(
+        "t0000", {}, "StorageError: x/checkpoint: cannot be written: [Errno 28] No space left on device"
+    )
+    assert driver.fault is not None
+    assert "trial t0000: StorageError: x/checkpoint" in str(driver.fault)
+    assert (driver.propose(), driver.records, driver.unfinished()) == (None, [], 1)
+    assert _driver(tmp_path / "run").propose().trial_id == "t0000"
+
+
+def test_a_trial_whose_worker_died_goes_on_from_what_it_reported_and_only_so_often(tmp_path: Path) -> None:
+    budget = {"trials": 2, "examples": 900, "max_lost_workers": 2}
+    driver = _driver(tmp_path / "run", budget=budget)
+    task = driver.propose()
+    driver.started("t0000")
+    driver.reported("t0000", _report(100), is_stopped=False)
+    driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
+    assert (driver.records, driver.running, driver.unfinished()) == ([], {}, 1)
+
+    again = driver.propose()
+    assert (again.trial_id, again.recipe, again.reported_examples) == ("t0000", task.recipe, 100)
+    assert driver.propose().trial_id == "t0001"
+    assert driver.propose() is None  # the budget's two are out
+    driver.started("t0000")
+    driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
+    assert driver.propose().trial_id == "t0000"
+    driver.started("t0000")
+    driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
+    assert driver.propose() is None
+    (record,) = driver.records
+    assert (record.status, record.starts, record.examples_seen) == ("failed", 3, 100)
+    assert record.reason == "its worker died, after 2 (budget.max_lost_workers) before"
+    assert "its worker process has died" in record.traceback
+
+
+def test_a_worker_that_was_ended_for_hanging_is_named_so_and_in_the_end_the_record_says_where(
+    tmp_path: Path,
+) -> None:
+    driver = _driver(
+        tmp_path / "run", budget={"trials": 1, "examples": 900, "max_lost_workers": 1, "hang_minutes": 2.5}
+    )
+    folder = Path(driver.propose().folder)
+    folder.mkdir(parents=True)
+    stacks = 'Timeout (0:02:30)!\nThread 0x1 (most recent call first):\n  File "/x/qa_core/training/train.py", line 9 in train\n'
+    for _ in range(2):
+        driver.started("t0000")
+        (folder / HANG_FILE).write_text(stacks)
+        driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
+        driver.propose()
+    where = "it did nothing for more than 2.5 min (budget.hang_minutes) at train.py:9, in train"
+    assert driver.console.named("note") == [(f"t0000: {where} (1 of 1 times); it goes on",)]
+    (record,) = driver.records
+    assert (record.status, record.starts) == ("failed", 2)
+    assert record.reason == f"{where}, after 1 (budget.max_lost_workers) before"
+    assert record.traceback.startswith(stacks)
+
+
+def test_only_artifacts_that_can_be_chosen_and_no_checkpoint_of_an_ended_trial_stay(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    first, worse, best = (_trial_with_files(driver, em) for em in (20.0, 10.0, 30.0))
+    left = {folder.name: sorted(item.name for item in folder.iterdir()) for folder in (first, worse, best)}
+    assert left == {
+        "t0000": ["answers.parquet"],  # beaten later
+        "t0001": ["answers.parquet"],
+        "t0002": ["answers.parquet", "artifact"],
+    }
+    assert [record.artifact for record in driver.records] == [
+        f"trials/t000{index}/artifact" for index in range(3)
+    ]
+    assert driver.files.used_bytes([]) == 1030
+
+
+def test_all_artifacts_stay_where_that_is_asked_for(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run", budget={"trials": 2, "examples": 900, "keep_artifacts": "all"})
+    for folder in [_trial_with_files(driver, em) for em in (20.0, 10.0)]:
+        assert sorted(item.name for item in folder.iterdir()) == ["answers.parquet", "artifact"]
+
+
+def test_what_a_killed_driver_did_not_remove_is_removed_when_the_sweep_goes_on(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    kept, beaten = _trial_with_files(driver, 20.0), _trial_with_files(driver, 10.0)
+    running = Path(driver.propose().folder)
+    for folder in (kept, beaten, running):
+        for name in ("checkpoint", "artifact"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    _driver(tmp_path / "run")
+    found = [
+        [name for name in ("checkpoint", "artifact") if (folder / name).exists()] for folder in (kept, beaten)
+    ]
+    assert found == [["artifact"], []]
+    assert (running / "checkpoint").exists()
+
+
+def test_a_sweep_whose_trials_hold_more_than_they_may_ends_and_goes_on_with_more(tmp_path: Path) -> None:
+    budget = {"trials": 8, "examples": 900, "max_disk_gb": 3e-6}  # 3,000 bytes
+    driver = _driver(tmp_path / "run", budget=budget)
+    _trial_with_files(driver, 20.0)
+    assert driver.ended_by is None
+    running = driver.propose()
+    driver.started(running.trial_id)
+    (Path(running.folder) / "checkpoint").mkdir(parents=True)
+    (Path(running.folder) / "checkpoint" / "weights").write_bytes(bytes(2500))
+    driver.reported(running.trial_id, _report(100), is_stopped=False)
+    assert driver.ended_by is not None
+    assert driver.ended_by.startswith("the trials' files hold 3.51e-06 GB (budget.max_disk_gb: 3e-06); ")
+    assert driver.pause_file.exists()
+    assert driver.propose() is None
+
+    assert _driver(tmp_path / "run", budget=budget).ended_by is not None
+    more = _driver(tmp_path / "run", budget={**budget, "max_disk_gb": 1.0})
+    assert (more.ended_by, more.propose().trial_id) == (None, running.trial_id)
+
+
+def test_lost_nodes_do_not_count_against_the_limit_of_a_trial(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run", budget={"trials": 1, "examples": 900, "max_lost_workers": 0})
+    for _ in range(5):
+        assert driver.propose().trial_id == "t0000"
+        driver.started("t0000")
+        driver.lost("t0000", "The actor is unavailable: RPC error: Socket closed", is_own=False)
+    assert (driver.records, driver.unfinished()) == ([], 1)
+
+
+def test_a_worker_that_died_after_the_end_of_its_trial_does_not_undo_it(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    failed, stopped = driver.propose(), driver.propose()
+    for task in (failed, stopped):
+        driver.started(task.trial_id)
+    Path(failed.folder).mkdir(parents=True)
+    note = '{"status": "oom", "reason": "full", "traceback": "y", "node": "ab12"}'
+    (Path(failed.folder) / OUTCOME_FILE).write_text(note)
+    driver.reported(stopped.trial_id, _report(300), is_stopped=True)
+    for task in (failed, stopped):
+        driver.lost(task.trial_id, "The actor died", is_own=True)
+    assert [(record.status, record.starts) for record in driver.records] == [("oom", 1), ("stopped", 1)]
+    assert [record.provenance["node"] for record in driver.records] == ["ab12", None]
+
+
+def test_a_record_says_on_which_node_the_trial_ended(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    task = driver.propose()
+    driver.started(task.trial_id)
+    driver.ended(task.trial_id, {**_final(Path(task.folder), 12.0), "node": "0123456789ab"}, None)
+    assert driver.records[0].provenance["node"] == "0123456789ab"
+
+
+def test_a_record_names_the_gpus_that_its_worker_used_however_the_trial_ended(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run")
+    finished, stopped, failed, on_cpu = (driver.propose() for _ in range(4))
+    for task in (finished, stopped, failed, on_cpu):
+        driver.started(task.trial_id)
+        Path(task.folder).mkdir(parents=True, exist_ok=True)
+    note = {"status": "failed", "reason": "x", "traceback": None, "node": None, "gpus": ["A100"]}
+    (Path(failed.folder) / OUTCOME_FILE).write_text(json.dumps(note))
+    driver.ended(finished.trial_id, {**_final(Path(finished.folder), 12.0), "gpus": ["H200", "H200"]}, None)
+    driver.reported(stopped.trial_id, {**_report(300), "gpus": ["L4"]}, is_stopped=True)
+    driver.ended(stopped.trial_id, {**_report(300), "gpus": ["L4"]}, None)
+    driver.ended(failed.trial_id, {}, "ValueError: x")
+    driver.ended(on_cpu.trial_id, _final(Path(on_cpu.folder), 13.0), None)
+    found = {record.trial_id: record.provenance["hardware"]["gpus"] for record in driver.records}
+    tasks = (finished, stopped, failed, on_cpu)
+    assert [found[task.trial_id] for task in tasks] == [["H200", "H200"], ["L4"], ["A100"], []]
+    assert all(record.provenance["hardware"]["cpu"] for record in driver.records)
+
+
+def test_each_proposal_and_each_resumed_trial_gets_its_share_and_the_record_keeps_it(tmp_path: Path) -> None:
+    before = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
+    assert before.propose().gpu_share == SHARES[0]  # until the nodes have been looked at
+    after = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
+    after.place = lambda recipe: Placed(0.25, 10**9 + recipe.seed)
+    task, other = after.propose(), after.propose()
+    assert (task.trial_id, task.gpu_share, other.gpu_share) == ("t0000", 0.25, 0.25)
+    assert task.predicted_bytes == 10**9 + task.recipe["seed"] != other.predicted_bytes
+    after.started("t0000")
+    after.ended("t0000", _final(tmp_path / "run/trials/t0000", 40.0), None)
+    (record,) = after.records
+    assert record.provenance["gpu_share"] == 0.25
+    assert record.provenance["predicted_train_peak_bytes"] == task.predicted_bytes
+
+
+def test_a_share_that_the_user_names_is_given_to_all(tmp_path: Path) -> None:
+    driver = _driver(tmp_path / "run", resources={"gpus_per_trial": 0.5})
+    assert {driver.propose().gpu_share for _ in range(3)} == {0.5}
