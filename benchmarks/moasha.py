@@ -21,8 +21,7 @@ from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler,
 from sweeps.searchers.base import Proposal
 from sweeps.searchers.random import RandomSearcher
 from sweeps.space.space import Space
-from sweeps.spec.load import Objective
-from sweeps.spec.objectives import rung_field
+from sweeps.spec.objectives import Objective, rung_field
 
 
 def is_installed() -> bool:

@@ -34,6 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.nodes.ray_environment import Place
+from sweeps.schedulers.base import make_scheduler
+from sweeps.searchers.base import make_searcher
 
 LENGTHS = {1.0: 20, 10.0: 6, 60.0: 2}  # seconds of a trial -> trials
 PARTS = {
@@ -73,7 +75,7 @@ def main(
 
 def spec_of(examples: int, trials: int) -> Any:
     """Return a sweep of small BERT readers on the built-in corpus."""
-    from sweeps.spec.load import SweepSpec
+    from sweeps.spec.sections import SweepSpec
 
     return SweepSpec.model_validate(
         {
@@ -117,13 +119,12 @@ def bare_seconds(scratch: Path, cache: Path, spec: Any) -> float:
 
     from qa_core.run import run
     from qa_core.seeding import derive_seed
-    from sweeps import registry
-    from sweeps.space.space import compile_space
+    from sweeps.space.compile import compile_space
 
     torch.set_num_threads(1)
     space = compile_space(spec)
-    searcher = registry.make_searcher(spec, space)
-    rungs = registry.make_scheduler(spec.scheduler.name, spec.scheduler.options).rungs(spec.budget.examples)
+    searcher = make_searcher(spec, space)
+    rungs = make_scheduler(spec.scheduler.name, spec.scheduler.options).rungs(spec.budget.examples)
     started = time.perf_counter()
     for index in range(spec.budget.trials):
         proposal = searcher.propose()

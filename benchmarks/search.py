@@ -45,9 +45,9 @@ from sweeps.replay.recorded import RecordedSpace
 from sweeps.replay.simulate import ReplayOutcome, recorded_space, replay
 from sweeps.run_folder import provenance
 from sweeps.schedulers.asha import AshaOptions
-from sweeps.schedulers.base import Scheduler
+from sweeps.schedulers.base import Scheduler, make_scheduler
 from sweeps.searchers.base import Searcher
-from sweeps.spec.load import SweepSpec
+from sweeps.spec.sections import SweepSpec
 
 ETA = 3.0
 REACH = (0.90, 0.95, 0.99, 0.999)  # of the full hypervolume
@@ -268,7 +268,7 @@ def registered(
     def make(table: CurveTable, space: RecordedSpace, seed: int) -> Pair:
         kind = registry.searcher_class(searcher)
         made = kind(space, table.spec.objectives, seed=seed, options=options)
-        return made, registry.make_scheduler(scheduler, scheduler_options)
+        return made, make_scheduler(scheduler, scheduler_options)
 
     return make
 

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from sweeps.replay.curves import Curve, CurveTable
-from sweeps.space.space import METHODS_PATH, Space, compile_space, method_names
-from sweeps.spec.load import SweepSpec
+from sweeps.space.compile import compile_space
+from sweeps.space.paths import METHODS_PATH, method_names
+from sweeps.space.space import Space
+from sweeps.spec.sections import SweepSpec
 
 BUDGET = 27_000
 REPORTS = tuple(BUDGET // 27 * part for part in (1, 2, 3, 4, 6, 9, 12, 18, 27))

@@ -17,7 +17,7 @@ import torch
 
 from qa_core import registry, seeding
 from qa_core.artifact import artifact
-from qa_core.artifact.artifact import LoadedArtifact
+from qa_core.artifact.loaded import LoadedArtifact
 from qa_core.config import RunConfig
 from qa_core.data.prepare import TrialData, prepare, recipe_tokenizer
 from qa_core.hardware import choose_device

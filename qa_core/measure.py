@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qa_core.artifact.artifact import LoadedArtifact
+from qa_core.artifact.loaded import LoadedArtifact
 from qa_core.data.batches import collate
 from qa_core.data.prepare import TrialData
 from qa_core.data.squad import QaTable

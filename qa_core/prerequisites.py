@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from qa_core import files, heartbeat, registry
 from qa_core.artifact import artifact
-from qa_core.artifact.artifact import LoadedArtifact
+from qa_core.artifact.loaded import LoadedArtifact
 from qa_core.config import CHOOSE, RunConfig, to_dict
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.tokenizers import tokenizer_hash

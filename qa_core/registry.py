@@ -4,7 +4,7 @@ Adding one is one file and one line here. Classes are imported when they are ask
 inside functions, so that a sweep can be checked without it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,12 @@ METHODS = {
 
 def family_class(name: str) -> type["Family"]:
     """Return the family's class; raises ConfigError with the nearest name when there is none."""
-    return _load(FAMILIES, "family", name)
+    return load(FAMILIES, "family", name)
 
 
 def method_class(name: str) -> type["Method"]:
     """Return the method's class; raises ConfigError with the nearest name when there is none."""
-    return _load(METHODS, "method", name)
+    return load(METHODS, "method", name)
 
 
 def make_family(config: "RunConfig") -> "Family":
@@ -85,7 +85,12 @@ def check_combination(family: "Family", methods: Iterable["Method"]) -> None:
             )
 
 
-def _load(table: dict[str, str], kind: str, name: str) -> Any:
+def load(table: Mapping[str, str], kind: str, name: str) -> Any:
+    """Return what a table of "module:Class" names; raises ConfigError with the nearest name when there is none.
+
+    Args:
+        kind: what the table holds, for the message.
+    """
     if name not in table:
         raise ConfigError(unknown(kind, name, table))
     module, _, attribute = table[name].partition(":")

@@ -17,7 +17,7 @@ from qa_core.errors import ConfigError, QaError
 from sweeps.commands.options import takes_spec
 from sweeps.progress.console import may_be_lost
 from sweeps.run_folder.masking import masked_text, printable
-from sweeps.spec.load import SweepSpec
+from sweeps.spec.sections import SweepSpec
 
 DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 

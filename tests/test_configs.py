@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from qa_core.registry import FAMILIES
-from sweeps.registry import make_scheduler, make_searcher
-from sweeps.space.space import compile_space
+from sweeps.schedulers.base import make_scheduler
+from sweeps.searchers.base import make_searcher
+from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.spec.source import scale_names
 

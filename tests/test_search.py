@@ -21,6 +21,7 @@ from sweeps.replay.curve_files import write_table
 from sweeps.replay.curves import CurveTable
 from sweeps.replay.simulate import recorded_space, replay
 from sweeps.schedulers.asha import AshaOptions
+from sweeps.schedulers.base import make_scheduler
 from tests.sweeps.curves import OBJECTIVES, curve, spec_of, three_recipes
 
 SMALL = SyntheticOptions(families=1, learning_rates=2)
@@ -37,7 +38,7 @@ def test_a_replay_is_summed_up_in_shares_of_the_grid() -> None:
     table = three_recipes()  # all three: 60 * 90 + 30 * 85 = 7950 of volume, 90 examples
     kind = registry.searcher_class("grid")
     searcher = kind(recorded_space(table), table.spec.objectives, seed=0, options={})
-    scheduler = registry.make_scheduler("pareto_asha", {"grace_examples": 10})
+    scheduler = make_scheduler("pareto_asha", {"grace_examples": 10})
     outcome = replay(table, searcher, scheduler, workers=1)
     found = search.summary(table, outcome)
     # A ends first, with 5400 (68 %) after 30 of 90; B is stopped, and C too: none of the shares is reached.
@@ -199,7 +200,7 @@ def test_syne_tune_sees_the_proposals_of_our_random_searcher() -> None:
     space, options = recorded_space(table), AshaOptions(grace_examples=3000)
     searcher, scheduler = moasha.make_moasha(table, space, seed=3, options=options, is_ranked=True)
     ours = registry.searcher_class("random")(space, table.spec.objectives, seed=3, options={})
-    pareto = registry.make_scheduler("pareto_asha", {"grace_examples": 3000})
+    pareto = make_scheduler("pareto_asha", {"grace_examples": 3000})
     theirs = replay(table, searcher, scheduler, workers=1)
     mine = replay(table, ours, pareto, workers=1)
     assert scheduler.rungs(27_000) == pareto.rungs(27_000) == (3000, 9000)

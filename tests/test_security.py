@@ -18,7 +18,8 @@ from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import ERROR_FILE, Tracker, _Runs
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import Journal, Past
-from sweeps.spec.load import Objective, load_spec
+from sweeps.spec.load import load_spec
+from sweeps.spec.objectives import Objective
 from sweeps.trials import worker
 from tests.malformed.cases import OUT, TINY_SWEEP, write_good
 from tests.sweeps.run_folder.test_records import record

@@ -15,7 +15,6 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ import torch
 from safetensors.torch import load_file, load_model, save_file
 
 from qa_core import files, registry
+from qa_core.artifact.loaded import LoadedArtifact
 from qa_core.artifact.manifest import (
     FORMAT_VERSION,
     MANIFEST,
     RECIPE,
     WEIGHTS,
+    OwnFolder,
     fingerprint,
     manifest_text,
     read_manifest,
@@ -36,15 +37,14 @@ from qa_core.artifact.manifest import (
 from qa_core.artifact.weight_file import check_dtypes, check_numbers, write_network
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
+from qa_core.data.layout import Prompting
 from qa_core.errors import ArtifactError, ConfigError, DataError, StorageError
-from qa_core.families.base import Family, Prompting
-from qa_core.methods.base import OwnFolder
+from qa_core.families.base import Family
 
 __all__ = [
     "MANIFEST",
     "RECIPE",
     "WEIGHTS",
-    "LoadedArtifact",
     "copy",
     "is_artifact",
     "load",
@@ -53,35 +53,6 @@ __all__ = [
     "verify",
     "write",
 ]
-
-
-@dataclass(frozen=True)
-class LoadedArtifact:
-    """A model read back from its folder, in evaluation mode, on the CPU."""
-
-    model: torch.nn.Module
-    family: Family
-    tokenizer: Any
-    config: RunConfig
-    manifest: Mapping[str, Any]
-    folder: Path | None = None  # None: of a network that was never written
-
-    @property
-    def artifact_bytes(self) -> int:
-        """Bytes of the whole folder that ships: every recorded file, and the manifest that records them."""
-        assert self.folder is not None, "it was never written"
-        recorded = sum(item["bytes"] for item in self.manifest["files"].values())
-        return recorded + (self.folder / MANIFEST).stat().st_size
-
-    @property
-    def weights_sha256(self) -> dict[str, str]:
-        """Weight file -> SHA-256 of it as written."""
-        return {name: self.manifest["files"][name]["sha256"] for name in self.manifest["weight_files"]}
-
-    @property
-    def null_threshold(self) -> float | None:
-        """Null odds above which the answer is "no answer"; None when the model always answers."""
-        return self.manifest["null_threshold"]
 
 
 def write(

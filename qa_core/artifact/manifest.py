@@ -7,6 +7,7 @@ file without a recorded hash is refused. Reads JSON and hashes files; what is ma
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,6 +42,16 @@ SHOWN_CHARACTERS = 60
 OWN_HASH, NO_HASH = "manifest_sha256", "0" * 64
 LONGEST_NUMBER = len("-2.2250738585072014e-308")  # characters of a float in JSON
 NOT_RECORDED = ("README.md",)  # beside the manifest and hidden files
+
+
+@dataclass(frozen=True)
+class OwnFolder:
+    """Weights that ship in a folder of their own inside the artifact, in the layout of another library."""
+
+    folder: str
+    weights_file: str
+    tensors: Mapping[str, str]  # name in the exported network -> name in the weights file
+    documents: Mapping[str, Mapping[str, Any]]  # name of a file beside it -> its JSON
 
 
 def verify(folder: Path) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.artifact.manifest import NO_HASH, RECIPE, WEIGHTS, manifest_text
+from qa_core.artifact.manifest import NO_HASH, RECIPE, WEIGHTS, OwnFolder, manifest_text
 from qa_core.config import RunConfig
 from qa_core.families.base import Family
 from qa_core.memory.forms import PlannedForm, planned_forms
-from qa_core.methods.base import Method, OwnFolder
+from qa_core.methods.base import Method
 
 METADATA: Mapping[str, str] = {"format": "pt"}  # of every weight file here
 # The code of each type in a safetensors file, in the order in which the format lays them out: largest alignment first.

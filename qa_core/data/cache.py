@@ -5,6 +5,7 @@ sees the whole file or none. A damaged file is made again. What is in the files 
 `windows.py` and `tokenizers.py`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,21 @@ Content = TypeVar("Content")
 
 class DamagedFile(Exception):
     """A cached file is not what it should be; raised by `read` functions, never seen by callers."""
+
+
+def default_cache_dir() -> Path:
+    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder.
+
+    Raises:
+        StorageError: nothing is named, and the user has no home folder.
+    """
+    named = os.environ.get("QA_SWEEPS_CACHE")
+    try:
+        return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
+    except RuntimeError as error:
+        raise StorageError(
+            f"QA_SWEEPS_CACHE: found nothing, and the user has no home folder: {error}"
+        ) from error
 
 
 def read_or_make(

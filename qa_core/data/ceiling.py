@@ -18,10 +18,10 @@ from qa_core.config import from_dict
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.characters import bare
 from qa_core.data.encoding import covering_tokens, encode_contexts, encode_targets
+from qa_core.data.layout import WindowLayout
 from qa_core.data.table import QaTable
 from qa_core.data.tokenizers import tokenizer_hash
 from qa_core.errors import ConfigError, DataError
-from qa_core.families.base import WindowLayout
 from qa_core.scoring.scores import question_scores
 from qa_core.seeding import numpy_generator
 

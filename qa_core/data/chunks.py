@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from qa_core.data.encoding import EncodedTable
+from qa_core.data.layout import WindowLayout
 from qa_core.errors import ConfigError
-from qa_core.families.base import WindowLayout
 
 OUTSIDE = -1  # character offset of a token that is not of the context
 SCHEMA = pa.schema(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from qa_core.data.chunks import WindowLengths, lay_out
 from qa_core.data.encoding import encode_table
+from qa_core.data.layout import Prompting, WindowLayout
 from qa_core.data.table import QaTable, TableBuilder
 from qa_core.errors import DataError
-from qa_core.families.base import Prompting, WindowLayout
 from qa_core.schema import Example
 from qa_core.seeding import numpy_generator
 

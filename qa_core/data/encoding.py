@@ -11,8 +11,8 @@ import numpy as np
 
 from qa_core.data.characters import bare, bare_bounds, bare_offsets
 from qa_core.data.foreign_tokenizers import panics_refused
+from qa_core.data.layout import WindowLayout
 from qa_core.data.table import QaTable
-from qa_core.families.base import WindowLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from qa_core.data.table import SCHEMA, QaTable
+from qa_core.data.text import normalize_answer
 from qa_core.errors import DataError
-from qa_core.scoring.scores import normalize_answer
 from qa_core.seeding import numpy_generator
 
 RANDOM, SAME_ARTICLE = KINDS = ("random", "same_article")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core.config import CHOOSE, DataConfig, RunConfig
 from qa_core.data.demonstrations import draw_demonstrations
+from qa_core.data.layout import WindowLayout
 from qa_core.data.negatives import add_negatives, keep_unanswerable
 from qa_core.data.overlap import overlap
 from qa_core.data.selection import split_confirm
@@ -20,7 +21,7 @@ from qa_core.data.squad import QaTable, is_file_source, load_table, select_quest
 from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
 from qa_core.errors import ConfigError
-from qa_core.families.base import Family, WindowLayout
+from qa_core.families.base import Family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -21,9 +21,9 @@ import pyarrow as pa
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.chunks import SCHEMA, WindowLengths, check_room, lay_out
 from qa_core.data.encoding import encode_table
+from qa_core.data.layout import WindowLayout
 from qa_core.data.table import QaTable
 from qa_core.data.tokenizers import tokenizer_hash
-from qa_core.families.base import WindowLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

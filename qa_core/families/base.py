@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import DataConfig, ModelConfig, from_dict
+from qa_core.data.layout import Prompting, WindowLayout
 from qa_core.errors import ConfigError, unknown
-from qa_core.schema import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,24 +36,6 @@ Batch = Mapping[str, "Tensor"]
 @dataclass(frozen=True)
 class NoOptions:
     """Options of a family or method that has none."""
-
-
-@dataclass(frozen=True)
-class WindowLayout:
-    """How question and a chunk of context become one token sequence.
-
-    `prefix + question + middle + context + suffix`, or context before question when `question_first` is False.
-    With `null_text`, each window also gets a target: the answer's tokens, or those of `null_text` when the window
-    holds no answer, then `target_end`.
-    """
-
-    prefix: tuple[int, ...]
-    middle: tuple[int, ...]
-    suffix: tuple[int, ...]
-    null_at: str  # "first" or "last": the token that stands for "no answer"
-    question_first: bool = True
-    null_text: str | None = None
-    target_end: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,15 +62,6 @@ class LinearRoles:
     attention_outputs: tuple[str, ...] = ()
     feed_forward_in: tuple[str, ...] = ()
     feed_forward_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prompting:
-    """How a network that is not trained is shown its task: solved questions before each prompt."""
-
-    shots: int
-    max_tokens: int  # of one demonstration
-    demonstrations: tuple[Example, ...] = ()  # drawn when the data is prepared; an artifact carries them
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
+from qa_core.data.layout import WindowLayout
 from qa_core.errors import ConfigError, unknown
-from qa_core.families.base import Batch, Block, Family, LinearRoles, WindowLayout
+from qa_core.families.base import Batch, Block, Family, LinearRoles
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

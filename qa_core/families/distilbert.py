@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.families.base import Batch, Block, Family, LinearRoles, WindowLayout
+from qa_core.data.layout import WindowLayout
+from qa_core.families.base import Batch, Block, Family, LinearRoles
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

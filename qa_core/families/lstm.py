@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core import files
 from qa_core.config import DataConfig, ModelConfig, from_dict, to_dict
+from qa_core.data.layout import WindowLayout
 from qa_core.errors import ConfigError, nearest, unknown
-from qa_core.families.base import Batch, Block, Family, WindowLayout
+from qa_core.families.base import Batch, Block, Family
 from qa_core.models.lstm_options import (
     DEFAULT_BUCKETS,
     HASHED,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
-from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, WindowLayout
+from qa_core.data.layout import WindowLayout
+from qa_core.families.base import Batch, Block, Family, GeneratedAnswer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

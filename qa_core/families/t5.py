@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import ModelConfig
-from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, LinearRoles, WindowLayout
+from qa_core.data.layout import WindowLayout
+from qa_core.families.base import Batch, Block, Family, GeneratedAnswer, LinearRoles
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -19,7 +19,7 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.artifact.artifact import LoadedArtifact
+from qa_core.artifact.loaded import LoadedArtifact
 from qa_core.config import EvaluationConfig, RunConfig, TrainConfig
 from qa_core.families.base import Family
 from qa_core.memory import protocol as cost

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from qa_core.artifact.manifest import OwnFolder
 from qa_core.config import RunConfig, from_dict
 from qa_core.families.base import Batch, Family, NoOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from qa_core.artifact.artifact import LoadedArtifact
+    from qa_core.artifact.loaded import LoadedArtifact
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,6 @@ class ParameterGroup:
 
     learning_rate: float | None = None
     weight_decay: float | None = None
-
-
-@dataclass(frozen=True)
-class OwnFolder:
-    """Weights that ship in a folder of their own inside the artifact, in the layout of another library."""
-
-    folder: str
-    weights_file: str
-    tensors: Mapping[str, str]  # name in the exported network -> name in the weights file
-    documents: Mapping[str, Mapping[str, Any]]  # name of a file beside it -> its JSON
 
 
 class Method(ABC):

@@ -28,7 +28,7 @@ from qa_core.methods.base import Method
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from qa_core.artifact.artifact import LoadedArtifact
+    from qa_core.artifact.loaded import LoadedArtifact
 
 PROJECTIONS = "distill_projections"  # the network's attribute while it trains
 CHECKPOINTS = 10  # of a teacher whose recipe does not say when: a kill costs a tenth of its training at most

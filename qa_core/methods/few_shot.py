@@ -8,8 +8,9 @@ the prompt alone.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qa_core.data.layout import Prompting
 from qa_core.errors import ConfigError
-from qa_core.families.base import Family, Prompting
+from qa_core.families.base import Family
 from qa_core.methods.base import Method
 
 if TYPE_CHECKING:

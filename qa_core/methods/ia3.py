@@ -11,9 +11,10 @@ attention's output; and the input of the first feed-forward layer, which is the 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method, OwnFolder
+from qa_core.methods.base import Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

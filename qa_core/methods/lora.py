@@ -9,9 +9,10 @@ in the artifact, and PEFT can load the adapter onto the base.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method, OwnFolder
+from qa_core.methods.base import Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method, OwnFolder
+from qa_core.methods.base import Method
 
 if TYPE_CHECKING:
     from torch import nn

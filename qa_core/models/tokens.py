@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from qa_core.data.layout import WindowLayout
 from qa_core.errors import ConfigError
-from qa_core.families.base import WindowLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -10,8 +10,9 @@ head writes and the passage does not say is `not_in_passage`. Standard library o
 import re
 from collections.abc import Iterable, Sequence
 
+from qa_core.data.text import normalize_answer
 from qa_core.schema import Example
-from qa_core.scoring.scores import normalize_answer, question_scores
+from qa_core.scoring.scores import question_scores
 
 # In the order in which `outcome` tries them; the last two columns of a report are the twins'.
 OUTCOMES = (

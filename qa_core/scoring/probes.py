@@ -25,12 +25,12 @@ import numpy as np
 
 from qa_core.data.clusters import PARAGRAPH, each_alone
 from qa_core.data.table import QaTable, TableBuilder
+from qa_core.data.text import normalize_answer
 from qa_core.schema import Answer
 from qa_core.scoring.decode import Prediction, final_text
 from qa_core.scoring.evaluate import score_intervals, scores_by_question
 from qa_core.scoring.failures import OUTCOMES, outcome
 from qa_core.scoring.intervals import Interval
-from qa_core.scoring.scores import normalize_answer
 
 FORMAT = 1
 SOURCE = "probes"

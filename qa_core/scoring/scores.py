@@ -5,26 +5,18 @@ traceback, this raises `DataError`. Standard library only. How models are scored
 `evaluate.py`.
 """
 
-import re
-import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qa_core.data.text import normalize_answer
 from qa_core.errors import ConfigError, DataError, unknown
 
 Golds = Mapping[str, Sequence[str]]  # question id -> gold texts; none: unanswerable
 OFFICIAL_VERSIONS = ("v1.1", "v2.0")
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only: typographic quotes and dashes stay
 SHOWN_IDS = 3
 MANY_MISSING = 0.01  # of the questions
-
-
-def normalize_answer(text: str) -> str:
-    """Lower-case, delete ASCII punctuation, blank out articles, collapse white space, in this order."""
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def exact_match(gold: str, prediction: str) -> int:

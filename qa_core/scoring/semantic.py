@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from qa_core import files
+from qa_core.data.text import normalize_answer
 from qa_core.data.tokenizers import load_tokenizer
 from qa_core.errors import ConfigError
 from qa_core.models.pretrained import LOAD_ERRORS
-from qa_core.scoring.scores import normalize_answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -7,13 +7,10 @@ predicted is an estimate: no GPU was at hand to measure it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from qa_core.config import RunConfig
+from sweeps.spec.sections import SHARES
 
-AUTO: Final = "auto"
-# Powers of two: freed shares add up to larger ones, and workers are reused, which Ray does among equal shares.
-SHARES = (0.125, 0.25, 0.5, 1.0)
 # Of the prediction: kernels of a GPU that need more, fragments that the CUDA allocator cannot use.
 HEADROOM = 1.25
 PROCESS_BYTES = 600_000_000  # of a process on a GPU beside its tensors: CUDA context and workspace of cuBLAS

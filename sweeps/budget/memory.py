@@ -11,7 +11,7 @@ this machine may compute in 32 or in 16 bits, and the larger of the two counts.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from qa_core import registry
 from qa_core.config import RunConfig, to_dict
 from qa_core.errors import QaError
-from sweeps.spec.objectives import measure
+from sweeps.spec.objectives import PREDICTED, measure
 
 if TYPE_CHECKING:
     from qa_core.families.base import Family
     from qa_core.methods.base import Method
-    from sweeps.spec.load import SweepSpec
+    from sweeps.spec.sections import SweepSpec
 
 # Parts of a recipe that its memory can depend on.
 DECIDING = ("model", "methods", "data", "evaluation", "device")
@@ -40,16 +40,6 @@ OF_THE_TRAIN_PART = (
     "skip_bad_examples",
     "split_seed",
 )
-
-
-# Objectives that a recipe fixes -> what of its deployed form is predicted, in bytes, divided into the objective's unit.
-PREDICTED: Mapping[str, str] = {
-    "memory_mb": "peak",
-    "inference_peak_bytes": "peak",
-    "memory_batch8_mb": "peak_batch8",
-    "weights_bytes": "weights",
-    "artifact_bytes": "artifact",
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class MemoryForecast:
     @classmethod
     def of(cls, spec: "SweepSpec") -> "MemoryForecast":
         """Return the forecast for the trials of a sweep."""
-        from sweeps.nodes.ray_environment import default_cache_dir
+        from qa_core.data.cache import default_cache_dir
 
         return cls(
             cache_dir=default_cache_dir(),

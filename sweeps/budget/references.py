@@ -23,16 +23,15 @@ from typing import TYPE_CHECKING
 
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, QaError
-from sweeps.budget.memory import DECIDING, OF_A_STEP, PREDICTED, MemoryForecast
+from sweeps.budget.memory import DECIDING, OF_A_STEP, MemoryForecast
 from sweeps.space.space import Assignment, Parameter, Space
-from sweeps.spec.objectives import measure
+from sweeps.spec.objectives import TRAINING, measure
 
 if TYPE_CHECKING:
-    from sweeps.spec.load import Objective, SweepSpec
+    from sweeps.spec.sections import SweepSpec
 
 MARGIN = 1.1
 MOST_TOGETHER = 32  # recipes of a combination that are all looked at; of more, some
-TRAINING = "train_peak_bytes"
 # Settings of a recipe that its evaluation questions depend on.
 OF_THE_QUESTIONS = (
     "data.train",
@@ -53,16 +52,6 @@ class Reference:
     how: str
 
 
-def why_a_number(objective: "Objective") -> str | None:
-    """Return why `auto` cannot stand for this objective's reference; None when it can."""
-    is_quality = measure(objective.name).section == "quality"
-    if not is_quality and objective.name not in (*PREDICTED, TRAINING):
-        return f"{objective.name} is known only from measuring it"
-    if objective.goal != ("max" if is_quality else "min"):
-        return f"{objective.name} with goal {objective.goal} has no worst value to find"
-    return None
-
-
 def find(spec: "SweepSpec", space: Space, forecast: MemoryForecast | None = None) -> dict[str, Reference]:
     """Return what `auto` stands for, for each objective of the sweep that has it.
 
@@ -71,7 +60,7 @@ def find(spec: "SweepSpec", space: Space, forecast: MemoryForecast | None = None
         space: of the spec.
         forecast: to use in place of a fresh one.
     """
-    from sweeps.nodes.ray_environment import default_cache_dir
+    from qa_core.data.cache import default_cache_dir
 
     forecast = forecast or MemoryForecast.of(spec)
     return {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qa_core.data.ceiling import Ceiling
     from qa_core.data.table import QaTable
     from qa_core.families.base import Family
-    from sweeps.spec.load import SweepSpec
+    from sweeps.spec.sections import SweepSpec
 
 LEAST_CEILING_PERCENT = 99.0  # of exact match; below it there is a warning
 WORTH_NAMING_PERCENT = 0.1  # a share of questions

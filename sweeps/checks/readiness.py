@@ -18,7 +18,7 @@ from sweeps.front.choosing import at_least
 
 if TYPE_CHECKING:
     from sweeps.space.space import Assignment, Space
-    from sweeps.spec.load import SweepSpec
+    from sweeps.spec.sections import SweepSpec
 
 HUB_SECONDS = 5.0  # for the one question to the hub
 # Without any of these transformers makes up a tokenizer that knows no word.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qa_core import files
 from qa_core.config import CONFIRM, RunConfig, from_dict
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError
 from qa_core.scoring.intervals import LEAST_CLUSTERS
 from sweeps.commands import run
@@ -15,9 +16,10 @@ from sweeps.commands.results import artifact_folder, read_front
 from sweeps.front import confirm as confirmation
 from sweeps.front.confirm import Confirmed
 from sweeps.front.front import FrontResult
-from sweeps.nodes.ray_environment import default_cache_dir
+from sweeps.nodes.report import machine_here
 from sweeps.run_folder.records import RECORDS_FILE, Record, load
-from sweeps.spec.load import SweepSpec, stored_spec
+from sweeps.spec.load import stored_spec
+from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
     from qa_core.scoring.intervals import Interval
@@ -65,7 +67,7 @@ def _check_terms(spec: SweepSpec, front: FrontResult, records: Sequence[Record],
         compared,
         [confirmation.recipe_of(record) for record in compared if record.trial_id in on_front],
         spec.objectives,
-        machines=comparability.here if target.address is None else comparability.recorded(compared),
+        machines=machine_here if target.address is None else comparability.recorded(compared),
         cache_dir=default_cache_dir(),
         allow_mixed=target.allow_mixed,
         note=print,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core import files
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import StorageError
-from sweeps.nodes.ray_environment import default_cache_dir
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ from sweeps.commands.predict import answer, load_artifact, write_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from qa_core.artifact.artifact import LoadedArtifact
+    from qa_core.artifact.loaded import LoadedArtifact
     from qa_core.data.table import QaTable
     from qa_core.scoring.decode import Prediction
     from qa_core.scoring.intervals import Interval

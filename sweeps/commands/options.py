@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from qa_core import files as files_door
 from qa_core.errors import ConfigError, unknown
-from sweeps.spec.load import SweepSpec, load_spec, stored_spec
+from sweeps.spec.load import load_spec, stored_spec
+from sweeps.spec.sections import SweepSpec
 
 DEFAULT_CONFIG = "quickstart"
 RESUMABLE = ("trials", "concurrent", "max_disk_gb")  # may change when a sweep is resumed

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, QaError
 from sweeps.budget import references
 from sweeps.budget.hours import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
@@ -17,9 +18,8 @@ from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
 from sweeps.commands.validate import print_lines, remarks, show_data, words
-from sweeps.nodes.ray_environment import default_cache_dir
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec
+from sweeps.space.compile import compile_space
+from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
     from qa_core.config import RunConfig
@@ -42,7 +42,7 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     """
     _silence_libraries()
     from qa_core.seeding import numpy_generator
-    from sweeps.registry import make_scheduler
+    from sweeps.schedulers.base import make_scheduler
 
     space = compile_space(spec)
     scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
@@ -84,7 +84,7 @@ def _check_buildable(cells: "Mapping[Cell, Sequence[RunConfig]]", forecast: Memo
 
 
 def _print_search(spec: SweepSpec, space: "Space", scheduler: "Scheduler") -> None:
-    from sweeps.registry import make_searcher
+    from sweeps.searchers.base import make_searcher
 
     goals = [f"{item.goal} {item.name} [{item.measured_unit}]" for item in spec.objectives]
     print(f"{spec.name}: {spec.budget.trials} trials of at most {spec.budget.examples} examples")

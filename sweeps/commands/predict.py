@@ -9,7 +9,7 @@ from qa_core import files
 from qa_core.errors import ArtifactError, ConfigError, StorageError
 
 if TYPE_CHECKING:
-    from qa_core.artifact.artifact import LoadedArtifact
+    from qa_core.artifact.loaded import LoadedArtifact
     from qa_core.data.table import QaTable
     from qa_core.scoring.decode import Prediction
 

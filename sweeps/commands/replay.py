@@ -13,6 +13,7 @@ from sweeps import registry
 from sweeps.replay.curve_files import read_table, write_table
 from sweeps.replay.curves import CurveTable
 from sweeps.run_folder.records import RECORDS_FILE
+from sweeps.schedulers.base import make_scheduler
 from sweeps.spec.load import SPEC_FILE
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _note_unseen_rungs(table: CurveTable, choices: Choices) -> None:
     """Say where the table has no report for a rung: trials pass it without a verdict."""
     from sweeps.replay.simulate import unseen_rungs
 
-    rungs = registry.make_scheduler(*_scheduler(table, choices)).rungs(table.spec.budget.examples)
+    rungs = make_scheduler(*_scheduler(table, choices)).rungs(table.spec.budget.examples)
     if unseen := unseen_rungs(table, rungs):
         print(
             f"note: {unseen} of {len(table.curves) * len(rungs)} rungs have no report before the next one and are "
@@ -102,7 +103,7 @@ def _replays(table: CurveTable, choices: Choices) -> "list[ReplayOutcome]":
 
     scheduler_name, scheduler_options = _scheduler(table, choices)
     searcher_name, searcher_options = _searcher(table, choices)
-    scheduler = registry.make_scheduler(scheduler_name, scheduler_options)
+    scheduler = make_scheduler(scheduler_name, scheduler_options)
     kind, space = registry.searcher_class(searcher_name), recorded_space(table)
     outcomes = []
     for seed in range(choices.seeds):

@@ -15,7 +15,7 @@ from sweeps.spec.objectives import measure
 
 if TYPE_CHECKING:
     from sweeps.run_folder.records import Loaded
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 
 def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
@@ -139,7 +139,7 @@ def _load(run_dir: Path) -> "Loaded":
 def _objectives(path: Path) -> "list[Objective]":
     from pydantic import ValidationError
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
     try:
         found = [

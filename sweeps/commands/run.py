@@ -11,19 +11,21 @@ from urllib.parse import urlsplit
 
 from qa_core import files
 from qa_core.config import RunConfig, from_dict
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, DataError
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
 from sweeps.commands.validate import print_lines, remarks, show_data
 from sweeps.front.choosing import limit_to_type
-from sweeps.nodes.ray_environment import LOOPBACK, Place, default_cache_dir
+from sweeps.nodes.ray_environment import LOOPBACK, Place
+from sweeps.nodes.report import machine_here
 from sweeps.progress.console import SweepConsole, may_be_lost
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
 from sweeps.run_folder.masking import masked_text
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec
+from sweeps.space.compile import compile_space
+from sweeps.spec.sections import SweepSpec
 from sweeps.trials import signals
 
 if TYPE_CHECKING:
@@ -236,7 +238,7 @@ def _check_terms(
         done,
         comparability.recipes_to_run(compile_space(spec), past, spec.budget.trials),
         spec.objectives,
-        machines=comparability.here,
+        machines=machine_here,
         cache_dir=default_cache_dir(),
         allow_mixed=target.allow_mixed,
         note=note,

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
+from qa_core.data.cache import default_cache_dir
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import DataReport, look_at_data
-from sweeps.nodes.ray_environment import default_cache_dir
 from sweeps.run_folder.masking import printable
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec
+from sweeps.space.compile import compile_space
+from sweeps.spec.sections import SweepSpec
 
 COLUMNS = 100  # of the terminal
 # Names and paths in a line stay whole, longer or not.

@@ -13,7 +13,7 @@ from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:
     from sweeps.front.front import FrontResult, Point
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")
 FIXED = tuple(name for name in LIMITABLE if MEASURES[name].rung_field)  # by the recipe

@@ -18,7 +18,7 @@ from sweeps.run_folder.records import Record, read_inside, text_at
 if TYPE_CHECKING:
     from sweeps.run_folder.journal import Past
     from sweeps.space.space import Space
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 MIXED = "mixed_nodes"  # in a record's provenance: its user allowed nodes that differ
 MIXED_WITH_PAST = (
@@ -218,14 +218,6 @@ def check(
     for difference in found:
         note(f"warning: --allow-mixed: {difference}")
     return found
-
-
-def here(device: str) -> tuple[Machine, ...]:
-    """Return this machine as it runs recipes with that `device`; raises ConfigError where it has none."""
-    from sweeps.nodes.report import device_here
-
-    found = device_here(device)
-    return (Machine(found["device"], found["bfloat16"]),)
 
 
 def recorded(finished: Sequence[Record]) -> Callable[[str], tuple[Machine, ...]]:

@@ -24,8 +24,9 @@ from sweeps.front.front import FrontResult, Point
 from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal
 from sweeps.run_folder.records import RECORDS_FILE, Record
-from sweeps.spec.load import SweepSpec, store_spec
+from sweeps.spec.load import store_spec
 from sweeps.spec.objectives import measure
+from sweeps.spec.sections import SweepSpec
 
 FOLDER = "confirm"  # in the sweep's folder
 NOTE = "confirms"  # in the notes of a trial: the trial whose recipe it repeats

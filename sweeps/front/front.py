@@ -25,7 +25,7 @@ from sweeps.spec.objectives import measure
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 BASELINES = {
     "no answer to anything": "baseline_no_answer_em_percent",

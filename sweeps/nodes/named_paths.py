@@ -13,7 +13,7 @@ from qa_core import registry
 from qa_core.data.squad import is_file_source
 
 if TYPE_CHECKING:
-    from sweeps.spec.load import SweepSpec
+    from sweeps.spec.sections import SweepSpec
 
 DATA_SOURCES = ("data.train", "data.evaluation", "data.cross_domain")
 FOLDERS = ("model.checkpoint", "model.tokenizer", "distill.teacher")  # may be named by one word

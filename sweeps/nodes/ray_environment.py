@@ -6,9 +6,6 @@ imported; `ray_service.start_ray` calls it again for what Ray reads later.
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-
-from qa_core.errors import StorageError
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,18 +40,3 @@ class Place:
         """Set what Ray reads from the environment; what the user has set stays."""
         for name, value in (RAY_ENVIRONMENT if self.address else RAY_ENVIRONMENT | LOOPBACK).items():
             os.environ.setdefault(name, value)
-
-
-def default_cache_dir() -> Path:
-    """Return where tokenised data are shared: $QA_SWEEPS_CACHE, else the user's cache folder.
-
-    Raises:
-        StorageError: nothing is named, and the user has no home folder.
-    """
-    named = os.environ.get("QA_SWEEPS_CACHE")
-    try:
-        return Path(named) if named else Path.home() / ".cache" / "qa-sweeps"
-    except RuntimeError as error:
-        raise StorageError(
-            f"QA_SWEEPS_CACHE: found nothing, and the user has no home folder: {error}"
-        ) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.errors import ConfigError
+from sweeps.front.comparability import Machine
 from sweeps.nodes.gpu_use import GpuUse, settled_use
 from sweeps.nodes.named_paths import fingerprint
 from sweeps.nodes.shared_folder import Words, answer
@@ -127,6 +128,12 @@ def device_here(wanted: str) -> Mapping[str, Any]:
     if done.returncode:
         raise ConfigError(f"device: the GPU could not be looked at: {done.stderr.strip().splitlines()[-1:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def machine_here(device: str) -> tuple[Machine, ...]:
+    """Return this machine as it runs recipes with that `device`; raises ConfigError where it has none."""
+    found = device_here(device)
+    return (Machine(found["device"], found["bfloat16"]),)
 
 
 def _devices(wanted: str) -> dict[str, Any]:

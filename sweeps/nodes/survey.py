@@ -18,15 +18,16 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qa_core.config import RunConfig
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError
 from sweeps.front.comparability import depends_on_machine
 from sweeps.nodes import preflight, shared_folder
 from sweeps.nodes.named_paths import named_paths
 from sweeps.nodes.preflight import Preflight
-from sweeps.nodes.ray_environment import NODE_DIGITS, Place, default_cache_dir
+from sweeps.nodes.ray_environment import NODE_DIGITS, Place
 from sweeps.nodes.report import NodeReport, Request, look
 from sweeps.nodes.shared_folder import DRIVER, Exchange, Words
-from sweeps.spec.load import Resources, SweepSpec
+from sweeps.spec.sections import Resources, SweepSpec
 
 REACH_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # the first import of torch from a network file system takes its time

@@ -16,7 +16,7 @@ from qa_core.errors import ConfigError, DataError
 from sweeps.replay.curves import Curve, CurveTable, check_curve, parse_spec, rung_objectives
 from sweeps.replay.recorded import check_assignment, structure
 from sweeps.space.space import Space
-from sweeps.spec.load import SweepSpec
+from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
     import pyarrow

@@ -19,9 +19,10 @@ from qa_core.errors import ConfigError, DataError
 from sweeps.front import front, pareto
 from sweeps.run_folder import records
 from sweeps.run_folder.records import Record
-from sweeps.space.space import Space, compile_space
-from sweeps.spec.load import Objective, SweepSpec
-from sweeps.spec.objectives import measure
+from sweeps.space.compile import compile_space
+from sweeps.space.space import Space
+from sweeps.spec.objectives import Objective, measure
+from sweeps.spec.sections import SweepSpec
 
 
 @dataclass(frozen=True)

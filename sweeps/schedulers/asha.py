@@ -16,7 +16,7 @@ from sweeps.spec.objectives import rung_field
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 
 @dataclass(frozen=True)

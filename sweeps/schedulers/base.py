@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from qa_core.config import from_dict
 from qa_core.errors import ConfigError, DataError
+from sweeps.registry import scheduler_class
 from sweeps.spec.objectives import measure, rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 MOST_RUNGS = 1000  # at each, every trial reports and is scored
 TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the whole budget
@@ -66,6 +67,12 @@ class Scheduler(ABC):
         Raises:
             DataError: a report of the history cannot be compared.
         """
+
+
+def make_scheduler(name: str, options: Mapping[str, Any]) -> Scheduler:
+    """Build a scheduler; raises ConfigError for an unknown name or option."""
+    kind: type[Scheduler] = scheduler_class(name)
+    return kind.from_options(options)
 
 
 def geometric_rungs(grace_examples: int, eta: float, max_examples: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from sweeps.schedulers.base import NO_CURVES, Curves, Scheduler
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sweeps.spec.objectives import rung_field
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 MEMORY = ("memory_mb", "memory_batch8_mb")  # what bands can be cut of; the first that is an objective counts
 

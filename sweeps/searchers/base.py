@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.config import from_dict
+from sweeps.registry import searcher_class
 from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
+    from sweeps.spec.sections import SweepSpec
 
 STATUSES = ("ok", "stopped", "failed", "oom")
 REFUSED_NOTE = "refused"  # how many recipes came up and were refused before this one
@@ -191,3 +193,14 @@ class Searcher(ABC):
 def fingerprint(assignment: Mapping[str, Any]) -> Fingerprint:
     """Return a hashable stand-in: equal for assignments that give the same recipe."""
     return tuple(sorted((identity, repr(value)) for identity, value in assignment.items()))
+
+
+def make_searcher(
+    spec: "SweepSpec", space: Space, admits: Callable[[Assignment], bool] | None = None
+) -> Searcher:
+    """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name or option.
+
+    A recipe for which `admits` is False is never proposed.
+    """
+    kind: type[Searcher] = searcher_class(spec.searcher.name)
+    return kind(space, spec.objectives, seed=spec.seed, options=spec.searcher.options, admits=admits)

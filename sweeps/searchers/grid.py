@@ -10,7 +10,7 @@ from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, TrialState
 
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 SAMPLERS = ("tpe", "nsga2", "random")
 # TPE takes a tenth of the trials for good ones, refused ones last. With at most 8 refused for each that ran, a refused

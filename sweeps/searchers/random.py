@@ -13,7 +13,7 @@ from sweeps.space.known_recipes import known_recipes
 from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec.load import Objective
+    from sweeps.spec.objectives import Objective
 
 DRAWS = 200  # before the grid is searched for what is left
 WALKED = 5000  # recipes of the grid that are looked at

@@ -1,4 +1,4 @@
-"""How a search space is checked: settings exist, conditions make sense, combinations are legal.
+"""From a spec to its space, checked: settings exist, conditions make sense, combinations are legal.
 
 Only parameters that decide legality are walked in full: those of `model.*`, `methods`, and every parameter
 that a condition names. All others are checked at their extremes and on a few random recipes.
@@ -12,26 +12,26 @@ from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, IllegalCombination, unknown
 from qa_core.seeding import numpy_generator
 from sweeps.space.domains import Choice, Domain, FloatRange, IntRange
+from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, NO_METHOD, method_names
 from sweeps.space.settings import check_domain_type, check_method_choices, setting_type
-from sweeps.space.space import (
-    METHODS_PATH,
-    NO_METHOD,
-    Condition,
-    Dropped,
-    Parameter,
-    Space,
-    method_names,
-    recipe_values,
-)
-from sweeps.spec.load import SpaceEntry, SweepSpec, entry_ids
+from sweeps.space.space import Condition, Dropped, Parameter, Space, recipe_values
+from sweeps.spec.sections import SpaceEntry, SweepSpec
+from sweeps.spec.source import entry_ids
 
-FAMILY_PATH = "model.family"
 MAX_COMBINATIONS = 100_000
 RANDOM_CHECKS = 32
 
 
-def build(spec: SweepSpec) -> Space:
-    """Do the work of `sweeps.space.space.compile_space`."""
+def compile_space(spec: SweepSpec) -> Space:
+    """Check a spec's search space against recipes, families and methods, and build it.
+
+    Illegal combinations of family, head and methods are left out and listed in `Space.dropped`.
+
+    Raises:
+        ConfigError: a setting does not exist, a value is refused, a condition is not about an earlier
+            parameter, two entries of one setting can be active together, a method's option applies
+            without its method, or no legal combination is left.
+    """
     parameters = _parameters(spec)
     structural = _structural(parameters)
     walked = _walk(spec, structural)

@@ -15,9 +15,8 @@ from typing import Any
 
 from qa_core.seeding import numpy_generator
 from sweeps.space.domains import Choice, Domain
-from sweeps.space.space import METHODS_PATH, NO_METHOD, Assignment, Space, method_names
-
-FAMILY_PATH = "model.family"
+from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, NO_METHOD, method_names
+from sweeps.space.space import Assignment, Space
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, unknown
 from sweeps.space.domains import Choice, Domain, FloatRange
-from sweeps.space.space import METHODS_PATH, NO_METHOD, method_names
-from sweeps.spec.load import DECIDED_BY_THE_SWEEP, SpaceEntry
+from sweeps.space.paths import METHODS_PATH, NO_METHOD, method_names
+from sweeps.spec.sections import DECIDED_BY_THE_SWEEP, SpaceEntry
 
 
 def setting_type(path: str, place: str) -> Any:

@@ -1,9 +1,8 @@
 """The search space: which recipes a sweep can propose.
 
-`compile_space` turns a spec into a `Space`: parameters in order, some conditional on earlier ones, and the
-legal combinations of everything that decides legality (family, head, checkpoint, methods). Searchers sample
-it; trials turn an assignment into a recipe. How combinations are walked and judged is in
-`sweeps/space/compile.py`.
+A `Space` holds parameters in order, some conditional on earlier ones, and the legal combinations of everything that
+decides legality (family, head, checkpoint, methods). Searchers sample it; trials turn an assignment into a recipe.
+It is made from a spec, and combinations are walked and checked, in `compile.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,12 @@ import numpy as np
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError, unknown
 from sweeps.space.domains import Choice, Domain
+from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, method_names
 
 if TYPE_CHECKING:
-    from sweeps.spec.load import SweepSpec
+    pass
 
-METHODS_PATH = "methods"
-PLAIN_IN_LABELS = ("model.family", METHODS_PATH, "model.checkpoint")
-NO_METHOD = "full"  # a choice of `methods`: full fine-tuning
+PLAIN_IN_LABELS = (FAMILY_PATH, METHODS_PATH, "model.checkpoint")
 
 Assignment = dict[str, Any]
 
@@ -175,26 +173,6 @@ class Space:
             domain = Choice(self.legal_choices(parameter, assignment))
         for value in domain.grid(points):
             yield from self._extend({**assignment, parameter.id: value}, index + 1, points)
-
-
-def compile_space(spec: "SweepSpec") -> Space:
-    """Check a spec's search space against recipes, families and methods, and build it.
-
-    Illegal combinations of family, head and methods are left out and listed in `Space.dropped`.
-
-    Raises:
-        ConfigError: a setting does not exist, a value is refused, a condition is not about an earlier
-            parameter, two entries of one setting can be active together, a method's option applies
-            without its method, or no legal combination is left.
-    """
-    from sweeps.space.compile import build
-
-    return build(spec)
-
-
-def method_names(product: str) -> tuple[str, ...]:
-    """Return the methods of a choice: "lora+quantize" is two, "full" is none."""
-    return () if product == NO_METHOD else tuple(str(product).split("+"))
 
 
 def recipe_values(

@@ -1,15 +1,21 @@
-"""What a sweep can optimise: each objective's name, unit and where its value is read.
+"""What a sweep can optimise: each measure's name, unit and where its value is read; an objective is one with a goal.
 
 The final value comes from the `Quality` or `Cost` of a finished trial. Schedulers see the value of a rung,
 read from `Progress`; an objective that is only measured at the end has none, and a scheduler refuses it.
-Goals and reference points are the spec's (`sweeps/spec/load.py`).
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal, Self
+
+from pydantic import field_validator, model_validator
 
 from qa_core.errors import ConfigError, DataError, unknown
+from sweeps.spec.section import Section
+
+AUTO: Final = "auto"
+MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,17 @@ RETIRED: Mapping[str, Measure] = {"rss_peak_bytes": Measure("bytes", "cost", "rs
 WHY_RETIRED: Mapping[str, str] = {
     "rss_peak_bytes": "the resident set of a worker holds what earlier trials left there: it is no property of a recipe"
 }
+
+
+# Objectives that a recipe fixes -> what of its deployed form is predicted, in bytes, divided into the objective's unit.
+PREDICTED: Mapping[str, str] = {
+    "memory_mb": "peak",
+    "inference_peak_bytes": "peak",
+    "memory_batch8_mb": "peak_batch8",
+    "weights_bytes": "weights",
+    "artifact_bytes": "artifact",
+}
+TRAINING = "train_peak_bytes"
 
 
 def measure(name: str) -> Measure:
@@ -98,3 +115,57 @@ def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, 
             raise DataError(f"objective {name!r}: the result has no {item.section}.{item.field}")
         values[name] = found / item.divisor
     return values
+
+
+class Objective(Section):
+    """One objective: which way is better, its unit, and from which value on it counts for the hypervolume."""
+
+    name: str
+    goal: Literal["min", "max"]
+    reference: float | Literal["auto"] = AUTO  # a sweep finds a number for it first: `references.py`
+    unit: str | None = None  # None: the unit it is measured in; a different one is refused
+
+    @field_validator("reference", mode="plain")
+    @classmethod
+    def _is_auto_or_finite(cls, value: Any) -> float | str:
+        if value == AUTO:
+            return AUTO
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST < value < MOST:
+            raise ValueError(f"found {value!r}; allowed: {AUTO}, or a finite number")
+        return float(value)
+
+    @model_validator(mode="after")
+    def _unit_is_the_measured_one(self) -> Self:
+        if self.name not in MEASURES and self.name not in RETIRED:
+            raise ValueError(unknown("objective", self.name, MEASURES))
+        measured = measure(self.name).unit
+        if self.unit is not None and self.unit != measured:
+            raise ValueError(f"unit: found {self.unit!r}; {self.name} is measured in {measured!r}")
+        return self
+
+    @property
+    def measured_unit(self) -> str:
+        """The unit of its values."""
+        return measure(self.name).unit
+
+    @property
+    def is_auto(self) -> bool:
+        """True while the reference is to be found."""
+        return self.reference == AUTO
+
+    @property
+    def worst(self) -> float:
+        """The reference as a number, in the objective's unit; raises ConfigError while it is `auto`."""
+        if self.reference == AUTO:
+            raise ConfigError(f"objectives.{self.name}.reference: found {AUTO}; allowed here: a number")
+        return float(self.reference)
+
+
+def why_a_number(objective: Objective) -> str | None:
+    """Return why `auto` cannot stand for this objective's reference; None when it can."""
+    is_quality = measure(objective.name).section == "quality"
+    if not is_quality and objective.name not in (*PREDICTED, TRAINING):
+        return f"{objective.name} is known only from measuring it"
+    if objective.goal != ("max" if is_quality else "min"):
+        return f"{objective.name} with goal {objective.goal} has no worst value to find"
+    return None

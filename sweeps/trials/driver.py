@@ -13,28 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, QaError, StorageError
 from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
-from sweeps import registry
 from sweeps.budget.gpu_shares import Placed
 from sweeps.front.comparability import MIXED_WITH_PAST
 from sweeps.front.front import choosable, compute_front
-from sweeps.nodes.ray_environment import default_cache_dir
 from sweeps.progress.console import error_signature
 from sweeps.run_folder import provenance, records
 from sweeps.run_folder.journal import Journal, Past, PastTrial
 from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.records import RECORDS_FILE, Record
 from sweeps.run_folder.trial_files import TrialFiles
-from sweeps.schedulers.base import Curves
+from sweeps.schedulers.base import Curves, make_scheduler
 from sweeps.searchers.base import Searcher
 from sweeps.space.space import Space
-from sweeps.spec.load import SweepSpec
+from sweeps.spec.sections import SweepSpec
 from sweeps.trials.faults import LASTING_FAULTS
 from sweeps.trials.running import Running, died_too_often, ending_of, hung, record_of
+from sweeps.trials.task import TrialTask, forget_outcome, read_outcome
 from sweeps.trials.watchdog import read_hang
-from sweeps.trials.worker import TrialTask, forget_outcome, read_outcome
 
 TRIALS_FOLDER = "trials"  # in the sweep's folder
 PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
@@ -65,7 +64,7 @@ class Driver:
         self.spec, self.space, self.searcher = spec, space, searcher
         # Absolute: a worker's current folder is not the driver's.
         self.folder, self.console, self.tracker = folder.resolve(), console, tracker
-        self.scheduler = registry.make_scheduler(spec.scheduler.name, spec.scheduler.options)
+        self.scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
         self.rungs = self.scheduler.rungs(spec.budget.examples)
         self.journal = Journal(self.folder)
         self.records: list[Record] = []

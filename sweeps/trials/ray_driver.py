@@ -19,29 +19,32 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher as RaySearcher
 
 from qa_core import files
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError
-from sweeps import registry
-from sweeps.budget.gpu_shares import AUTO, Placement
+from sweeps.budget.gpu_shares import Placement
 from sweeps.budget.memory import MemoryForecast
 from sweeps.front import comparability
 from sweeps.front.front import FrontResult, finished
 from sweeps.nodes import preflight
 from sweeps.nodes import survey as nodes
 from sweeps.nodes.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
-from sweeps.nodes.ray_environment import Place, default_cache_dir
+from sweeps.nodes.ray_environment import Place
 from sweeps.nodes.report import NodeReport
 from sweeps.progress.mlflow_mirror import ERROR_FILE
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import JOURNAL_FILE, LOCK_FILE, held
-from sweeps.searchers.base import Searcher
-from sweeps.space.space import Assignment, Space, compile_space
-from sweeps.spec.load import SPEC_FILE, SweepSpec, store_spec
+from sweeps.searchers.base import Searcher, make_searcher
+from sweeps.space.compile import compile_space
+from sweeps.space.space import Assignment, Space
+from sweeps.spec.load import SPEC_FILE, store_spec
+from sweeps.spec.sections import AUTO, SweepSpec
 from sweeps.trials import ray_service, signals
 from sweeps.trials.driver import Driver
 from sweeps.trials.faults import as_fault
 from sweeps.trials.supervision import Supervisor
-from sweeps.trials.worker import as_values, run_trial, unpacked
+from sweeps.trials.task import as_values, unpacked
+from sweeps.trials.worker import run_trial
 
 PROCESS_DIED = (
     "its worker process has died"  # of Ray's note where neither the node nor the network is to blame
@@ -312,7 +315,7 @@ def run_sweep(
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
         tracker.open()  # not before: another process may run this sweep, and be mirrored there
-        searcher = registry.make_searcher(spec, space, admits=_admission(spec, space))
+        searcher = make_searcher(spec, space, admits=_admission(spec, space))
         driver = Driver(
             spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker, past=past
         )

@@ -11,9 +11,9 @@ from sweeps.front.comparability import MIXED
 from sweeps.nodes.preflight import is_mixed
 from sweeps.run_folder.records import Record
 from sweeps.searchers.base import Proposal
-from sweeps.spec.load import Budget, SweepSpec
+from sweeps.spec.sections import Budget, SweepSpec
+from sweeps.trials.task import PAUSED, TrialTask, read_outcome
 from sweeps.trials.watchdog import Hang
-from sweeps.trials.worker import PAUSED, TrialTask, read_outcome
 
 
 @dataclass

@@ -5,55 +5,31 @@ so that torch is imported once; each trial starts with a look at what the last o
 """
 
 import gc
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from qa_core import files
 from qa_core.config import RunConfig, from_dict
-from qa_core.errors import DataError, Paused, StorageError
+from qa_core.errors import Paused, StorageError
 from qa_core.schema import Progress, as_json
 from sweeps.budget.gpu_cap import on_share
 from sweeps.nodes import preflight
 from sweeps.nodes.ray_environment import NODE_DIGITS
 from sweeps.run_folder.masking import masked_values
 from sweeps.schedulers.base import check_report
+from sweeps.trials.task import FINAL_FILE, OUTCOME_FILE, PAUSED, TrialTask, from_values, packed, read_final
 from sweeps.trials.watchdog import watched
 
-OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
-PAUSED = "paused"  # an outcome that is no end
-FINAL_FILE = "final.json"  # in the trial's folder: its final report
-ENDINGS = ("stopped", "failed", "oom", PAUSED)  # statuses in the outcome file
 LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 PAUSE_LOOK_SECONDS = 1.0
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
 
 _has_run_before = False  # in this process
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    """What the driver sends to a worker, as plain values."""
-
-    trial_id: str
-    recipe: Mapping[str, Any]
-    folder: str
-    cache_dir: str
-    threads: int
-    objectives: tuple[str, ...] = ()
-    max_memory_mb: float | None = None
-    reported_examples: int = 0  # the driver has the reports up to here, from an earlier start of the sweep
-    pause_file: str | None = None  # when it is there, the trial checkpoints and ends for now
-    sweep_folder: str | None = None  # whose pre-flight admits this node
-    hang_minutes: float | None = None  # see `watchdog.py`
-    gpu_share: float = 0.0  # that Ray gives this trial, and beyond which its process takes no memory
-    predicted_bytes: int | None = None  # of its training, from which the share was found; None: it was not
 
 
 def run_trial(task_values: dict[str, Any]) -> None:
@@ -110,17 +86,6 @@ def used_gpus() -> list[str]:
     if not torch.cuda.is_initialized():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-
-
-def packed(final: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a final report with its result as text: Ray keeps 0.1 MB of statistics for the numbers of each report."""
-    return {**final, "result": json.dumps(final["result"])}
-
-
-def unpacked(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report as it was before `packed`; one of a rung as it is."""
-    result = metrics.get("result")
-    return {**metrics, "result": json.loads(result)} if isinstance(result, str) else dict(metrics)
 
 
 def _node() -> str | None:
@@ -241,60 +206,3 @@ def _held(folder: Path) -> Iterator[None]:
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON, secrets masked, that appears whole or not at all."""
     files.write_json(path, masked_values(values))
-
-
-def read_outcome(folder: Path) -> dict[str, Any] | None:
-    """Return why a trial ended without a result, or None when it left no such note; a damaged one is a failure."""
-    path = folder / OUTCOME_FILE
-    if not files.is_there(path):
-        return None
-    try:
-        outcome = _read(path)
-        texts = [outcome["reason"], outcome["traceback"] or ""]
-        if outcome["status"] not in ENDINGS or not all(isinstance(text, str) for text in texts):
-            raise DataError(
-                f"{path}: found status {outcome['status']!r}; allowed: {', '.join(ENDINGS)}, with a reason"
-            )
-    except (DataError, KeyError, TypeError) as error:
-        reason = f"DataError: {path}: how the trial ended cannot be read: {error}"
-        return {"status": "failed", "reason": reason, "traceback": None}
-    return {name: outcome.get(name) for name in ("status", "reason", "traceback", "node", "gpus")}
-
-
-def read_final(folder: Path) -> dict[str, Any] | None:
-    """Return the final report of a trial that has ended and whose artifact is there, or None.
-
-    Raises:
-        DataError: the report is damaged; without it the trial would run again.
-    """
-    path = folder / FINAL_FILE
-    if not files.is_there(path) or not files.is_folder(folder / "artifact"):
-        return None
-    final = _read(path)
-    if not isinstance(final.get("result"), dict):
-        raise DataError(f"{path}: found {sorted(final)}; allowed: a final report with its `result`")
-    final["result"]["artifact"] = str(folder / "artifact")  # the sweep's folder may have moved
-    return final
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return files.read_object(path, inside=path.parent)
-
-
-def forget_outcome(folder: Path) -> None:
-    """Remove the note of a trial that is to run again."""
-    (folder / OUTCOME_FILE).unlink(missing_ok=True)
-
-
-def as_values(task: TrialTask) -> dict[str, Any]:
-    """Return what travels to the worker: the task as text, beside what Ray itself is asked for.
-
-    Ray keeps these values of every trial, in several forms; a nested recipe is far larger there than its text.
-    """
-    return {"trial_id": task.trial_id, "gpu_share": task.gpu_share, "task": json.dumps(asdict(task))}
-
-
-def from_values(values: Mapping[str, Any]) -> TrialTask:
-    """Return the task of `as_values`."""
-    found = json.loads(values["task"])
-    return TrialTask(**{**found, "objectives": tuple(found["objectives"])})

@@ -11,8 +11,8 @@ import pytest
 
 from qa_core.errors import ConfigError, DataError
 from sweeps import registry
-from sweeps.schedulers.base import Scheduler, check_report
-from sweeps.spec.load import Objective
+from sweeps.schedulers.base import Scheduler, check_report, make_scheduler
+from sweeps.spec.objectives import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)
 MEMORY = Objective(name="memory_mb", goal="min", reference=64)
@@ -69,7 +69,7 @@ class SchedulerContract:
     options: ClassVar[Mapping[str, Any]] = {}
 
     def make(self) -> Scheduler:
-        return registry.make_scheduler(self.name, self.options)
+        return make_scheduler(self.name, self.options)
 
     def test_it_is_registered_under_its_own_name(self) -> None:
         assert registry.scheduler_class(self.name).name == self.name
@@ -147,4 +147,4 @@ class SchedulerContract:
 
     def test_an_unknown_option_is_refused_with_its_path(self) -> None:
         with pytest.raises(ConfigError, match=r"scheduler\.options\.colour: unknown setting 'colour'"):
-            registry.make_scheduler(self.name, {**self.options, "colour": 1})
+            make_scheduler(self.name, {**self.options, "colour": 1})

@@ -9,9 +9,10 @@ import pytest
 from qa_core import registry as core_registry
 from qa_core.errors import ConfigError
 from sweeps import registry
-from sweeps.searchers.base import Proposal, Searcher
-from sweeps.space.space import Space, method_names
-from sweeps.spec.load import Objective
+from sweeps.searchers.base import Proposal, Searcher, make_searcher
+from sweeps.space.paths import method_names
+from sweeps.space.space import Space
+from sweeps.spec.objectives import Objective
 from tests.sweeps.toys import OBJECTIVES, SPACE, toy_space, toy_spec
 
 REBUILT_TRIALS = 16
@@ -258,8 +259,8 @@ class SearcherContract:
 
     def test_the_sweep_hands_over_what_it_admits(self) -> None:
         spec = toy_spec(searcher={"name": self.name, "options": self.options})
-        assert registry.make_searcher(spec, toy_space()).propose() is not None
-        assert registry.make_searcher(spec, toy_space(), admits=lambda assignment: False).propose() is None
+        assert make_searcher(spec, toy_space()).propose() is not None
+        assert make_searcher(spec, toy_space(), admits=lambda assignment: False).propose() is None
 
     def test_the_last_admitted_recipe_of_a_finite_space_is_found(self) -> None:
         values = list(range(1, 2001))

@@ -26,7 +26,7 @@ Make = Callable[[Path], None]
 def recipe(folder: Path) -> dict[str, Any]:
     """Return a whole recipe of the tiny sweep."""
     from qa_core.config import to_dict
-    from sweeps.space.space import compile_space
+    from sweeps.space.compile import compile_space
 
     space = compile_space(load_spec(folder / "tiny.yaml"))
     return to_dict(space.to_run_config({"methods": "full", "train.learning_rate": 0.002}, seed=3))

@@ -10,7 +10,7 @@ from qa_core.errors import CheckpointError, DataError
 from qa_core.training import checkpoint
 from qa_core.training.checkpoint import TrainState
 from sweeps.trials import worker
-from sweeps.trials.worker import FINAL_FILE, OUTCOME_FILE, TrialTask, as_values, read_final, read_outcome
+from sweeps.trials.task import FINAL_FILE, OUTCOME_FILE, TrialTask, as_values, read_final, read_outcome
 from tests.malformed.artifact_cases import MARKER
 from tests.malformed.checkpoint_cases import BAD, FINALS, OUTCOMES, Damage, network
 

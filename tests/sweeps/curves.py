@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.replay.curves import Curve, CurveTable
-from sweeps.spec.load import SweepSpec
+from sweeps.spec.sections import SweepSpec
 
 BUDGET = 30
 OBJECTIVES = [

@@ -14,7 +14,8 @@ import pytest
 from sweeps import cli
 from sweeps.commands import options
 from sweeps.run_folder.records import Record, append
-from sweeps.spec.load import Objective, SweepSpec
+from sweeps.spec.objectives import Objective
+from sweeps.spec.sections import SweepSpec
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "space.model.family.choice=[lstm]"]  # fewer recipes to predict

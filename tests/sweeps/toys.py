@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
-from sweeps.space.space import Space, compile_space
-from sweeps.spec.load import SweepSpec
+from sweeps.space.compile import compile_space
+from sweeps.space.space import Space
+from sweeps.spec.sections import SweepSpec
 
 FAMILIES = {name: f"{__name__}:{name.capitalize()}" for name in ("alpha", "beta", "gamma")}
 METHODS = {name: f"{__name__}:{name.capitalize()}" for name in ("adapt", "pack", "sole")}

@@ -13,11 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from qa_core.models.masked import top_mask
 from qa_core.models.stored.base import StoredLinear, StoredMatrix, empty_matrix, encoding
 from qa_core.models.stored.derived import DerivedMatrix
 from qa_core.models.stored.plain import PlainMatrix
-from qa_core.models.stored.positions import PositionCode
+from qa_core.models.stored.positions import PositionCode, top_mask
 
 # Encoding of kept values -> that of the unpacked matrix; one that is not named is unpacked to float32. Fewer bits never
 # take more memory: values of 4 bits are unpacked to 8, whose rounding is a tenth of what they have lost already, where

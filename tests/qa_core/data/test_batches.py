@@ -15,10 +15,10 @@ from qa_core.data.batches import (
     plan_training_batches,
     round_up,
 )
+from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
-from qa_core.families.base import WindowLayout
 
 PAD = 77
 LENGTHS = st.lists(st.integers(1, 384), min_size=0, max_size=300).map(np.array)

@@ -9,12 +9,12 @@ import pytest
 
 from qa_core.config import DataConfig, ModelConfig, RunConfig
 from qa_core.data.demonstrations import draw_demonstrations, with_demonstrations
+from qa_core.data.layout import Prompting, WindowLayout
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.table import QaTable
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, build_windows
 from qa_core.errors import ConfigError, DataError
-from qa_core.families.base import Prompting, WindowLayout
 from qa_core.families.mamba import Mamba
 from qa_core.families.t5 import T5
 from qa_core.schema import Example

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from qa_core.data.encoding import encode_table
+from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
-from qa_core.families.base import WindowLayout
 
 LAYOUT = WindowLayout((), (), (), "first")
 CONTEXT = "\u00a0A  wide\n\u3000gap \U0001f600 here:\tnaïve ﬁn 3.5\u2009km. "

@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerFast
 
 from qa_core.data.characters import bare, bare_bounds, bare_offsets
 from qa_core.data.encoding import encode_table
+from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
 from qa_core.data.windows import WindowLengths, build_windows
-from qa_core.families.base import GeneratedAnswer, WindowLayout
+from qa_core.families.base import GeneratedAnswer
 from qa_core.scoring.decode import SpanScores, decode_generated, decode_spans
 
 LAYOUT = WindowLayout((0,), (1,), (1,), "first")

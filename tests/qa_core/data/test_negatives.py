@@ -4,8 +4,8 @@ import pytest
 
 from qa_core.data.negatives import add_negatives, keep_unanswerable
 from qa_core.data.squad import QaTable, read_squad
+from qa_core.data.text import normalize_answer
 from qa_core.errors import DataError
-from qa_core.scoring.scores import normalize_answer
 
 
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 2.5])

@@ -11,10 +11,10 @@ import pytest
 
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.data import windows
+from qa_core.data.layout import WindowLayout
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.squad import QaTable
 from qa_core.errors import ConfigError, DataError
-from qa_core.families.base import WindowLayout
 
 
 def family(vocab_size: int = 500) -> Any:

@@ -12,11 +12,11 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from qa_core.data import windows
+from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable, load_table, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.errors import ConfigError, StorageError
-from qa_core.families.base import WindowLayout
 
 BERT = WindowLayout(prefix=(2,), middle=(3,), suffix=(3,), null_at="first")
 CONTEXT_FIRST = WindowLayout(prefix=(), middle=(3,), suffix=(2,), null_at="last", question_first=False)

@@ -8,7 +8,8 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM
 
 from qa_core.config import ModelConfig, TrainConfig
-from qa_core.families.base import Family, Prompting
+from qa_core.data.layout import Prompting
+from qa_core.families.base import Family
 from qa_core.families.mamba import Mamba
 from qa_core.memory.protocol import weights_bytes
 from qa_core.methods.lora import Lora

@@ -10,10 +10,11 @@ import torch
 from qa_core import registry
 from qa_core.artifact import artifact
 from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.data.layout import Prompting
 from qa_core.data.squad import load_table
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.errors import ConfigError, DataError, IllegalCombination
-from qa_core.families.base import Family, Prompting
+from qa_core.families.base import Family
 from qa_core.methods.base import Method
 from qa_core.methods.few_shot import FewShot
 from qa_core.models.checkpoint_identity import checkpoint_identity

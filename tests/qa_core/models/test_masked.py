@@ -12,8 +12,8 @@ from qa_core.models.masked import (
     masks_within_each,
     mean_score,
     score_levels,
-    top_mask,
 )
+from qa_core.models.stored.positions import top_mask
 
 pytestmark = pytest.mark.numeric
 

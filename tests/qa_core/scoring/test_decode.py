@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable, read_squad
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.errors import DataError
-from qa_core.families.base import GeneratedAnswer, WindowLayout
+from qa_core.families.base import GeneratedAnswer
 from qa_core.scoring.decode import (
     NonFiniteScore,
     Prediction,

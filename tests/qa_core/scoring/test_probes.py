@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from qa_core.data.text import normalize_answer
 from qa_core.errors import DataError
 from qa_core.schema import Answer, as_json
 from qa_core.scoring.decode import Prediction
@@ -24,7 +25,6 @@ from qa_core.scoring.probes import (
     probe_set,
     report,
 )
-from qa_core.scoring.scores import normalize_answer
 
 ITEMS = load_items()
 BY_CATEGORY = {name: [item for item in ITEMS if item.category == name] for name in CATEGORIES}

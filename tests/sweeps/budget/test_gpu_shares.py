@@ -5,15 +5,8 @@ from itertools import pairwise
 import pytest
 
 from qa_core.config import ModelConfig, RunConfig
-from sweeps.budget.gpu_shares import (
-    HEADROOM,
-    PROCESS_BYTES,
-    SHARES,
-    Placed,
-    Placement,
-    memory_fraction,
-    share_of,
-)
+from sweeps.budget.gpu_shares import HEADROOM, PROCESS_BYTES, Placed, Placement, memory_fraction, share_of
+from sweeps.spec.sections import SHARES
 
 DEVICE_BYTES = 80_000_000_000
 

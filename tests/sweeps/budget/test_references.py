@@ -12,8 +12,10 @@ from sweeps.budget import references
 from sweeps.budget.memory import MemoryForecast
 from sweeps.budget.references import Reference, find, lines, resolved
 from sweeps.front.confirm import confirming_spec
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SPEC_FILE, Objective, SweepSpec, load_spec, store_spec, stored_spec
+from sweeps.space.compile import compile_space
+from sweeps.spec.load import SPEC_FILE, load_spec, store_spec, stored_spec
+from sweeps.spec.objectives import Objective
+from sweeps.spec.sections import SweepSpec
 from tests.malformed.cases import TINY_SWEEP
 from tests.sweeps.whole import tiny_recipes
 

@@ -11,8 +11,8 @@ import pytest
 from qa_core.errors import ConfigError, DataError
 from sweeps import cli
 from sweeps.checks.data import DataReport, look_at_data, reader_configs
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec
+from sweeps.space.compile import compile_space
+from sweeps.spec.sections import SweepSpec
 
 PARAGRAPHS = [
     "The mill of Malmö was built in 1912 by Ina Brandt, who lived in Oderland near the river.",

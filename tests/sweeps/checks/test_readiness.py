@@ -14,8 +14,9 @@ from qa_core.errors import ConfigError
 from sweeps import cli
 from sweeps.checks import readiness
 from sweeps.commands.options import find_config
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec, load_spec
+from sweeps.space.compile import compile_space
+from sweeps.spec.load import load_spec
+from sweeps.spec.sections import SweepSpec
 
 QUICKSTART = find_config("quickstart")
 

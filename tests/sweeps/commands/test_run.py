@@ -23,8 +23,9 @@ from sweeps.nodes.ray_environment import Place
 from sweeps.progress.mlflow_mirror import default_tracking_uri
 from sweeps.run_folder.journal import Journal, held
 from sweeps.run_folder.records import append
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec, load_spec, store_spec
+from sweeps.space.compile import compile_space
+from sweeps.spec.load import load_spec, store_spec
+from sweeps.spec.sections import SweepSpec
 from tests.sweeps.test_cli import OBJECTIVES, PROJECT, RECORDS, SMALL
 
 

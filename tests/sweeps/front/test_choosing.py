@@ -8,8 +8,7 @@ import pytest
 from sweeps.front.choosing import FIXED, LIMITABLE, at_least, limit_to_type, read_limits, refusal, within
 from sweeps.front.front import FrontResult, compute_front
 from sweeps.run_folder.records import Record
-from sweeps.spec.load import Objective
-from sweeps.spec.objectives import MEASURES
+from sweeps.spec.objectives import MEASURES, Objective
 from tests.sweeps.front.test_front import BOTH, EM, MEMORY, record
 
 SPEED = Objective(name="latency_p50_ms", goal="min", reference=100)

@@ -9,7 +9,7 @@ import pytest
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError
 from sweeps.front.comparability import Machine, Terms, check, commit_note
-from sweeps.spec.load import Objective
+from sweeps.spec.objectives import Objective
 from tests.sweeps.front.test_front import BOTH, record
 
 HERE = Machine("cpu: some processor", computes_in_bfloat16=False)

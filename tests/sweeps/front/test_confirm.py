@@ -16,7 +16,8 @@ from sweeps.front.confirm import Confirmed
 from sweeps.front.front import compute_front
 from sweeps.run_folder import journal
 from sweeps.run_folder.records import Record
-from sweeps.spec.load import SweepSpec, load_spec, stored_spec
+from sweeps.spec.load import load_spec, stored_spec
+from sweeps.spec.sections import SweepSpec
 from tests.sweeps.run_folder.test_records import record
 
 QUESTIONS = 200

@@ -26,7 +26,7 @@ from sweeps.front.front import (
     write_parquet,
 )
 from sweeps.run_folder.records import Record
-from sweeps.spec.load import Objective
+from sweeps.spec.objectives import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)
 MEMORY = Objective(name="memory_mb", goal="min", reference=10)

@@ -8,7 +8,7 @@ import pytest
 
 from sweeps.front.front import FrontResult, Point
 from sweeps.front.plots import _front_line, write_html, write_png
-from sweeps.spec.load import Objective
+from sweeps.spec.objectives import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)
 MEMORY = Objective(name="memory_mb", goal="min", reference=10)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.nodes.named_paths import END_BYTES, fingerprint, named_paths
-from sweeps.spec.load import SweepSpec
+from sweeps.spec.sections import SweepSpec
 from tests.sweeps.toys import HEAD, OBJECTIVES
 
 

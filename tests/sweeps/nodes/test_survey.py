@@ -20,7 +20,8 @@ from sweeps.nodes.ray_environment import Place
 from sweeps.progress.console import SweepConsole
 from sweeps.run_folder import records
 from sweeps.run_folder.records import RECORDS_FILE
-from sweeps.spec.load import SweepSpec, load_spec
+from sweeps.spec.load import load_spec
+from sweeps.spec.sections import SweepSpec
 from sweeps.trials.ray_driver import create_run_folder, run_sweep, survey
 from sweeps.trials.ray_service import start_ray
 from tests.sweeps import strange_nodes

@@ -18,7 +18,7 @@ from sweeps.front.front import compute_front
 from sweeps.front.plots import write_html, write_png
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.run_folder.records import Record
-from sweeps.spec.load import Objective
+from sweeps.spec.objectives import Objective
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ import pytest
 
 from sweeps.replay.recorded import Recipes, RecordedSpace
 from sweeps.searchers.base import fingerprint
-from sweeps.space.space import Space, compile_space
+from sweeps.space.compile import compile_space
+from sweeps.space.space import Space
 from tests.sweeps.curves import curve, spec_of
 
 RANGES: list[dict[str, Any]] = [

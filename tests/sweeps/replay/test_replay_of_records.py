@@ -21,10 +21,13 @@ from sweeps.replay.curves import CurveTable, _curve
 from sweeps.replay.simulate import SimulatedTrial, recorded_space, replay
 from sweeps.run_folder import records
 from sweeps.run_folder.records import RECORDS_FILE, Record
-from sweeps.spec.load import SPEC_FILE, SweepSpec, store_spec
+from sweeps.schedulers.base import make_scheduler
+from sweeps.searchers.base import make_searcher
+from sweeps.spec.load import SPEC_FILE, store_spec
+from sweeps.spec.sections import SweepSpec
 from sweeps.trials.driver import Driver
 from sweeps.trials.ray_driver import run_sweep
-from sweeps.trials.worker import TrialTask
+from sweeps.trials.task import TrialTask
 from tests.sweeps.curves import curve, spec_of
 from tests.sweeps.schedulers.test_halving import goes_on_slowly
 from tests.sweeps.toys import toy_space, toy_spec
@@ -66,7 +69,7 @@ def replayed(table: CurveTable, scheduler: dict[str, Any]) -> list[Verdict]:
     searcher = registry.searcher_class("grid")(
         recorded_space(table), table.spec.objectives, seed=0, options={}
     )
-    made = registry.make_scheduler(scheduler["name"], scheduler["options"])
+    made = make_scheduler(scheduler["name"], scheduler["options"])
     outcome = replay(table, searcher, made, workers=1)
     return [
         (table.curves[trial.curve].trial_id, trial.status, trial.examples_seen) for trial in outcome.trials
@@ -94,7 +97,7 @@ def play(folder: Path, scheduler: dict[str, Any]) -> SweepSpec:
     folder.mkdir()
     spec, space = toy_spec(**toy_sweep(scheduler)), toy_space(**toy_sweep(scheduler))
     store_spec(spec, folder)
-    searcher = registry.make_searcher(spec, space)
+    searcher = make_searcher(spec, space)
     driver = Driver(spec, space=space, searcher=searcher, folder=folder, console=_Told(), tracker=_Told())
     judge = driver.scheduler.ray_scheduler(spec.objectives, BUDGET)
     while (task := driver.propose()) is not None:
@@ -280,7 +283,7 @@ def test_a_replay_on_several_workers_equals_the_rule_read_slowly() -> None:
         searcher = registry.searcher_class("grid")(
             recorded_space(table), table.spec.objectives, seed=0, options={}
         )
-        scheduler = registry.make_scheduler("pareto_asha", {"grace_examples": 100, "eta": eta})
+        scheduler = make_scheduler("pareto_asha", {"grace_examples": 100, "eta": eta})
         outcome = replay(table, searcher, scheduler, workers=workers)
         found = [(trial.curve, trial.examples_seen) for trial in outcome.trials]
         assert found == slow_replay(table, rungs, eta, workers), (seed, workers, eta)

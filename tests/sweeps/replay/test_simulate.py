@@ -22,6 +22,7 @@ from sweeps.replay.simulate import (
     replay,
     unseen_rungs,
 )
+from sweeps.schedulers.base import make_scheduler
 from sweeps.schedulers.halving import Halving, HalvingSettings
 from sweeps.searchers.base import Proposal, Searcher
 from tests.sweeps.curves import curve, spec_of, three_recipes
@@ -70,7 +71,7 @@ def searcher_of(table: CurveTable, name: str = "random", seed: int = 0, **option
 def run(
     table: CurveTable, scheduler: tuple[str, dict[str, Any]], *, workers: int = 4, seed: int = 0
 ) -> ReplayOutcome:
-    made = registry.make_scheduler(*scheduler)
+    made = make_scheduler(*scheduler)
     return replay(table, searcher_of(table, seed=seed), made, workers=workers)
 
 
@@ -86,7 +87,7 @@ def test_three_trials_on_two_workers_go_as_on_paper() -> None:
     """
     table = three_recipes()
     searcher = searcher_of(table, "grid")
-    scheduler = registry.make_scheduler("pareto_asha", {"grace_examples": 10})
+    scheduler = make_scheduler("pareto_asha", {"grace_examples": 10})
     outcome = replay(table, searcher, scheduler, workers=2)
     assert outcome == ReplayOutcome(
         trace=(Step(14.0, 70 - 10, 3200.0), Step(19.0, 70, 3200.0), Step(33.0, 70, 5400.0)),
@@ -119,7 +120,7 @@ def test_with_three_workers_the_order_of_time_decides_otherwise() -> None:
     outcome = replay(
         table,
         searcher_of(table, "grid"),
-        registry.make_scheduler("pareto_asha", {"grace_examples": 10}),
+        make_scheduler("pareto_asha", {"grace_examples": 10}),
         workers=3,
     )
     assert [(trial.curve, trial.status, trial.seconds) for trial in outcome.trials] == [
@@ -145,7 +146,7 @@ def reports_of(one: Curve, rungs: Sequence[int]) -> list[tuple[int, float, float
             return "CONTINUE"
 
     table = CurveTable(three_recipes().spec, (one,))
-    scheduler = registry.make_scheduler("fifo", {"at": list(rungs)})
+    scheduler = make_scheduler("fifo", {"at": list(rungs)})
     scheduler.ray_scheduler = lambda *given, **named: Spy()  # type: ignore[method-assign,assignment,return-value]
     times = [report.seconds for report in _reports(one, scheduler.rungs(30), {})]
     replay(table, searcher_of(table, "grid"), scheduler, workers=1)
@@ -204,7 +205,7 @@ def test_a_recipe_that_trains_nothing_ends_at_once_and_costs_nothing() -> None:
 
 
 def test_limits_of_trials_and_of_examples_start_no_more() -> None:
-    table, fifo = three_recipes(), registry.make_scheduler("fifo", {})
+    table, fifo = three_recipes(), make_scheduler("fifo", {})
     for limit, started in (
         ({"trials": 2}, 2),
         ({"examples": 31}, 2),
@@ -237,7 +238,7 @@ def table() -> CurveTable:
 @pytest.mark.parametrize("workers", [1, 7])
 def test_the_books_balance(table: CurveTable, scheduler: tuple[str, dict[str, Any]], workers: int) -> None:
     searcher = searcher_of(table)
-    outcome = replay(table, searcher, registry.make_scheduler(*scheduler), workers=workers)
+    outcome = replay(table, searcher, make_scheduler(*scheduler), workers=workers)
     seconds = [step.seconds for step in outcome.trace]
     assert seconds == sorted(seconds)
     assert seconds == [trial.seconds for trial in outcome.trials]
@@ -262,7 +263,7 @@ def test_only_a_trial_with_its_whole_budget_is_told_as_finished(
     table: CurveTable, scheduler: tuple[str, dict[str, Any]]
 ) -> None:
     searcher = searcher_of(table)
-    outcome = replay(table, searcher, registry.make_scheduler(*scheduler), workers=3)
+    outcome = replay(table, searcher, make_scheduler(*scheduler), workers=3)
     by_recipe = {repr(item.assignment): item for item in table.curves}
     finished = {table.curves[trial.curve].trial_id for trial in outcome.trials if trial.status == "ok"}
     for trial in outcome.trials:
@@ -289,7 +290,7 @@ def test_the_same_seed_gives_the_same_replay_and_another_seed_another(
     table: CurveTable, searcher: str
 ) -> None:
     def once(seed: int) -> ReplayOutcome:
-        made = registry.make_scheduler("pareto_asha", {"grace_examples": 1000})
+        made = make_scheduler("pareto_asha", {"grace_examples": 1000})
         return replay(table, searcher_of(table, searcher, seed), made, workers=4, trials=25)
 
     assert once(1) == once(1)
@@ -300,7 +301,7 @@ def test_on_one_worker_it_decides_as_halving_one_trial_after_the_other(table: Cu
     outcome = replay(
         table,
         searcher_of(table, "grid"),
-        registry.make_scheduler("pareto_asha", {"grace_examples": 1000, "eta": 3}),
+        make_scheduler("pareto_asha", {"grace_examples": 1000, "eta": 3}),
         workers=1,
     )
     rungs = (1000, 3000, 9000)
@@ -332,7 +333,7 @@ def test_a_sweep_over_ranges_is_replayed_with_every_recipe_once() -> None:
         spec_of(space), tuple(curve(row, trial_id=f"r{index}") for index, row in enumerate(rows))
     )
     searcher = searcher_of(table)
-    outcome = replay(table, searcher, registry.make_scheduler("fifo", {}), workers=3)
+    outcome = replay(table, searcher, make_scheduler("fifo", {}), workers=3)
     assert sorted(trial.curve for trial in outcome.trials) == list(range(12))
     assert outcome.counts["ok"] == 12
     assert outcome.counts["failed"] > 0

@@ -6,7 +6,7 @@ import pytest
 
 from qa_core.errors import ConfigError
 from sweeps.schedulers.asha import Asha
-from sweeps.spec.load import Objective
+from sweeps.spec.objectives import Objective
 from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
 
 

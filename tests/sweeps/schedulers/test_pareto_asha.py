@@ -9,7 +9,7 @@ from qa_core.errors import ConfigError, DataError
 from sweeps.nodes.ray_environment import Place
 from sweeps.run_folder import records
 from sweeps.schedulers.pareto_asha import ParetoAsha
-from sweeps.spec.load import Objective
+from sweeps.spec.objectives import Objective
 from sweeps.trials import ray_driver
 from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
 from tests.sweeps.trials.test_tuner import _spec, _Told
@@ -149,7 +149,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
     def toy_trial(values: dict) -> None:  # defined in here, so that it travels to the worker by value
         from ray import tune
 
-        from sweeps.trials.worker import from_values
+        from sweeps.trials.task import from_values
 
         task = from_values(values)
         train = task.recipe["train"]

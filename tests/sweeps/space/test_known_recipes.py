@@ -7,10 +7,12 @@ import pytest
 
 from qa_core import registry
 from qa_core.config import RunConfig, from_dict
+from sweeps.space.compile import compile_space
 from sweeps.space.known_recipes import KNOWN, Known, known_recipes, known_value
+from sweeps.space.paths import method_names
 from sweeps.space.settings import setting_type
-from sweeps.space.space import compile_space, method_names
-from sweeps.spec.load import SweepSpec, load_spec
+from sweeps.spec.load import load_spec
+from sweeps.spec.sections import SweepSpec
 from tests.sweeps.toys import HEAD, OBJECTIVES
 
 CONFIGS = Path(__file__).resolve().parents[3] / "sweeps" / "configs"

@@ -8,9 +8,11 @@ import pytest
 
 from qa_core import registry
 from qa_core.errors import ConfigError
+from sweeps.space.compile import compile_space
 from sweeps.space.domains import Choice, FloatRange, IntRange
-from sweeps.space.space import Space, compile_space, method_names
-from sweeps.spec.load import SweepSpec
+from sweeps.space.paths import method_names
+from sweeps.space.space import Space
+from sweeps.spec.sections import SweepSpec
 from tests.sweeps.toys import HEAD, OBJECTIVES, SPACE, toy_space, toy_spec
 
 pytestmark = pytest.mark.usefixtures("toy_registry")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from qa_core.errors import ConfigError
-from sweeps.budget.gpu_shares import SHARES
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec, load_spec
+from sweeps.space.compile import compile_space
+from sweeps.spec.load import load_spec
+from sweeps.spec.sections import SHARES, SweepSpec
 
 YAML = """\
 name: small

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from sweeps.budget.gpu_shares import SHARES, Placed
-from sweeps.registry import make_searcher
+from sweeps.budget.gpu_shares import Placed
 from sweeps.run_folder import journal, records
+from sweeps.searchers.base import make_searcher
+from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
+from sweeps.trials.task import OUTCOME_FILE
 from sweeps.trials.watchdog import HANG_FILE
-from sweeps.trials.worker import OUTCOME_FILE
 from tests.sweeps.toys import toy_space, toy_spec
 from tests.sweeps.trials.test_tuner import _Told
 

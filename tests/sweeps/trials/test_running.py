@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.searchers.base import Proposal
-from sweeps.spec.load import Budget
+from sweeps.spec.sections import Budget
 from sweeps.trials.running import Running, died_too_often, ending_of
+from sweeps.trials.task import OUTCOME_FILE, TrialTask
 from sweeps.trials.watchdog import Hang
-from sweeps.trials.worker import OUTCOME_FILE, TrialTask
 
 
 def _running(folder: Path, *, is_stopped: bool = False) -> Running:

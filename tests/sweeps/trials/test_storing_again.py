@@ -10,9 +10,11 @@ from qa_core.artifact import artifact
 from qa_core.config import RunConfig, from_dict
 from qa_core.errors import ConfigError
 from qa_core.run import run
-from sweeps.registry import make_scheduler, make_searcher
-from sweeps.space.space import compile_space
-from sweeps.spec.load import SweepSpec, load_spec
+from sweeps.schedulers.base import make_scheduler
+from sweeps.searchers.base import make_searcher
+from sweeps.space.compile import compile_space
+from sweeps.spec.load import load_spec
+from sweeps.spec.sections import SweepSpec
 
 SCHEDULERS = {
     "fifo": {"name": "fifo"},

@@ -14,7 +14,7 @@ from qa_core.data import squad, trained_tokenizers, vectors, windows
 from qa_core.errors import Paused, StorageError
 from sweeps.nodes.preflight import NodeRefused
 from sweeps.trials import worker
-from sweeps.trials.worker import TrialTask
+from sweeps.trials.task import TrialTask
 
 
 def _task(folder: Path, cache_dir: Path, small_squad: Path, **changes) -> TrialTask:

@@ -8,10 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_model, save_model
 
-from qa_core.models.masked import top_mask
 from qa_core.models.stored.base import ENCODINGS, StoredLinear, empty_matrix, encoding, matrix_form
 from qa_core.models.stored.half import HalfMatrix
-from qa_core.models.stored.positions import PositionCode, packed, unpacked
+from qa_core.models.stored.positions import PositionCode, packed, top_mask, unpacked
 from qa_core.models.stored.sparse import SparseMatrix, sparse_form, unpacked_linear
 
 pytestmark = pytest.mark.numeric
