@@ -16,7 +16,6 @@ import torch
 
 from qa_core import prerequisites, registry, seeding
 from qa_core.artifact import artifact
-from qa_core.artifact.size import planned_artifact_bytes
 from qa_core.config import RunConfig, to_dict
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import OverMemoryBudget
@@ -24,6 +23,7 @@ from qa_core.families.base import Family
 from qa_core.hardware import choose_device
 from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
 from qa_core.memory import protocol as cost
+from qa_core.memory.artifact_size import planned_artifact_bytes
 from qa_core.memory.forms import FormMemory, form_memory
 from qa_core.memory.protocol import Protocol
 from qa_core.memory.training import full_evaluation_rows, full_micro_batch_rows

@@ -12,8 +12,8 @@ from qa_core.errors import ConfigError
 from sweeps import cli
 from sweeps.commands import run
 from sweeps.commands.run import Target, open_doors
-from sweeps.front.front import FrontResult, Point
 from sweeps.front.plots import write_html
+from sweeps.front.points import FrontResult, Point
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import ERROR_FILE, Tracker, _Runs
 from sweeps.run_folder import journal, records

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from qa_core import files
 from qa_core.data.cache import DamagedFile, read_or_make
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from qa_core.families.base import Family
+    from qa_core.config import ModelConfig
 
 TRAINING = 3  # raise it when training changes: older cache files are then left alone
 ALLOWED = "a hub name, a folder with tokenizer files, a tokenizer.json file or a BERT vocabulary (.txt)"
@@ -34,7 +34,21 @@ ROLE_SPELLINGS = {
 }
 
 
-def prepare_tokenizer(family: "Family", table: QaTable, cache_dir: Path) -> "PreTrainedTokenizerFast":
+class NeedsTokenizer(Protocol):
+    """What of a family decides which tokenizer it reads with."""
+
+    model: "ModelConfig"
+
+    @property
+    def is_preset(self) -> bool:
+        """True when no checkpoint brings a tokenizer."""
+
+    @property
+    def tokenizer_kind(self) -> str:
+        """The kind that is trained on the data then."""
+
+
+def prepare_tokenizer(family: NeedsTokenizer, table: QaTable, cache_dir: Path) -> "PreTrainedTokenizerFast":
     """Return the recipe's tokenizer: `model.tokenizer` if named, else the checkpoint's own, else a trained
     one.
 
@@ -55,7 +69,7 @@ def prepare_tokenizer(family: "Family", table: QaTable, cache_dir: Path) -> "Pre
     return trained_tokenizer(family.tokenizer_kind, table, vocab_size=vocab_size, cache_dir=cache_dir)
 
 
-def ready_tokenizer(family: "Family") -> "PreTrainedTokenizerFast | None":
+def ready_tokenizer(family: NeedsTokenizer) -> "PreTrainedTokenizerFast | None":
     """Return the recipe's tokenizer where one is named or comes with the checkpoint; None: it is trained on the data.
 
     Raises:

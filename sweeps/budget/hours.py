@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from qa_core.config import RunConfig
-from sweeps.front.front import FULL_FINE_TUNING
+from sweeps.front.points import FULL_FINE_TUNING
 from sweeps.space.space import Assignment, Space
 
 DRAWS_OF_A_COMBINATION = 3

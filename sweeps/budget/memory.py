@@ -189,7 +189,7 @@ class MemoryForecast:
     def _artifact(
         self, config: RunConfig, family: "Family", methods: "list[Method]", *, tokenizer: Any
     ) -> _Forecast:
-        from qa_core.artifact.size import planned_artifact_bytes
+        from qa_core.memory.artifact_size import planned_artifact_bytes
         from qa_core.memory.forms import training_skeleton
 
         if family.prompting is not None:

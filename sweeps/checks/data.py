@@ -15,9 +15,9 @@ from qa_core.errors import ConfigError, DataError, QaError
 from sweeps.space.space import Space
 
 if TYPE_CHECKING:
-    from qa_core.data.ceiling import Ceiling
     from qa_core.data.table import QaTable
     from qa_core.families.base import Family
+    from qa_core.scoring.ceiling import Ceiling
     from sweeps.spec.sections import SweepSpec
 
 LEAST_CEILING_PERCENT = 99.0  # of exact match; below it there is a warning
@@ -311,7 +311,7 @@ class _Reader:
         return f"{self.label} ({', '.join(self.families)})"
 
     def ceiling(self, table: "QaTable", cache_dir: Path) -> "Ceiling":
-        from qa_core.data.ceiling import find_ceiling
+        from qa_core.scoring.ceiling import find_ceiling
 
         return find_ceiling(table, self.tokenizer, self.layout, limit=self.limit, cache_dir=cache_dir)
 

@@ -15,7 +15,7 @@ from sweeps.commands.predict import answer, load_artifact
 from sweeps.commands.results import artifact_folder, read_front
 from sweeps.front import confirm as confirmation
 from sweeps.front.confirm import Confirmed
-from sweeps.front.front import FrontResult
+from sweeps.front.points import FrontResult
 from sweeps.nodes.report import machine_here
 from sweeps.run_folder.records import RECORDS_FILE, Record, load
 from sweeps.spec.load import stored_spec
@@ -23,7 +23,7 @@ from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
     from qa_core.scoring.intervals import Interval
-    from sweeps.front.front import FrontResult
+    from sweeps.front.points import FrontResult
     from sweeps.run_folder.records import Record
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from sweeps.front import choosing
-from sweeps.front.front import FrontResult, Point, compute_front, table, write_csv
+from sweeps.front.front import compute_front
+from sweeps.front.points import FrontResult, Point
+from sweeps.front.tables import table, write_csv
 from sweeps.run_folder.masking import printable
 from sweeps.run_folder.records import RECORDS_FILE, load
 from sweeps.spec.load import SPEC_FILE

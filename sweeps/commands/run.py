@@ -29,7 +29,7 @@ from sweeps.spec.sections import SweepSpec
 from sweeps.trials import signals
 
 if TYPE_CHECKING:
-    from sweeps.front.front import FrontResult
+    from sweeps.front.points import FrontResult
     from sweeps.progress.mlflow_mirror import Tracker
     from sweeps.run_folder.journal import Past
     from sweeps.run_folder.records import Record
@@ -225,7 +225,7 @@ def _check_terms(
         What differs and was allowed, in words.
     """
     from sweeps.front import comparability
-    from sweeps.front.front import finished
+    from sweeps.front.points import finished
     from sweeps.run_folder import provenance
 
     done = finished((trial.record for trial in past.trials if trial.record is not None), spec.objectives)
@@ -305,8 +305,8 @@ def write_front(front: "FrontResult", folder: Path) -> list[Path]:
     Raises:
         StorageError: a file cannot be written.
     """
-    from sweeps.front.front import write_csv, write_parquet
     from sweeps.front.plots import write_html, write_png
+    from sweeps.front.tables import write_csv, write_parquet
 
     writers = {"png": write_png, "html": write_html, "csv": write_csv, "parquet": write_parquet}
     paths = []
@@ -321,7 +321,7 @@ def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> 
     """Print the front, where the plots are, and what to type next."""
     from rich.console import Console
 
-    from sweeps.front.front import table
+    from sweeps.front.tables import table
 
     Console().print(table(outcome.front))
     print("plots and tables: " + ", ".join(map(str, files)))

@@ -12,7 +12,7 @@ from qa_core.errors import ConfigError, unknown
 from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:
-    from sweeps.front.front import FrontResult, Point
+    from sweeps.front.points import FrontResult, Point
     from sweeps.spec.objectives import Objective
 
 LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")

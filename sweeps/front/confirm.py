@@ -20,7 +20,7 @@ from qa_core.errors import ConfigError, DataError
 from qa_core.scoring.answer_file import ANSWERS_FILE, read_scores
 from qa_core.scoring.intervals import Interval, crossed_mean
 from qa_core.seeding import derive_seed
-from sweeps.front.front import FrontResult, Point
+from sweeps.front.points import FrontResult, Point
 from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal
 from sweeps.run_folder.records import RECORDS_FILE, Record

@@ -11,7 +11,8 @@ from typing import Any
 
 from qa_core import files
 from qa_core.errors import ConfigError
-from sweeps.front.front import FrontResult, Point, format_value, summary
+from sweeps.front.points import FrontResult, Point
+from sweeps.front.tables import format_value, summary
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -24,7 +24,7 @@ from qa_core.errors import ConfigError
 from sweeps.budget.gpu_shares import Placement
 from sweeps.budget.memory import MemoryForecast
 from sweeps.front import comparability
-from sweeps.front.front import FrontResult, finished
+from sweeps.front.points import FrontResult, finished
 from sweeps.nodes import preflight
 from sweeps.nodes import survey as nodes
 from sweeps.nodes.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes

@@ -15,16 +15,9 @@ from rich.console import Console
 from qa_core.errors import DataError
 from sweeps.front import plots
 from sweeps.front.choosing import FIXED, within
-from sweeps.front.front import (
-    FrontResult,
-    choosable,
-    compute_front,
-    points,
-    prediction_note,
-    table,
-    write_csv,
-    write_parquet,
-)
+from sweeps.front.front import choosable, compute_front, prediction_note
+from sweeps.front.points import FrontResult, points
+from sweeps.front.tables import table, write_csv, write_parquet
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import Objective
 

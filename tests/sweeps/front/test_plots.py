@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.front.front import FrontResult, Point
 from sweeps.front.plots import _front_line, write_html, write_png
+from sweeps.front.points import FrontResult, Point
 from sweeps.spec.objectives import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)

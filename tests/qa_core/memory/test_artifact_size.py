@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.artifact.size import CODES, planned_artifact_bytes, safetensors_bytes, weight_tensors
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from qa_core.data.prepare import recipe_tokenizer
 from qa_core.errors import IllegalCombination
+from qa_core.memory.artifact_size import CODES, planned_artifact_bytes, safetensors_bytes, weight_tensors
 from qa_core.memory.forms import training_skeleton
 
 FORMS: dict[str, dict[str, dict[str, Any]]] = {

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from qa_core.data import ceiling
-from qa_core.data.ceiling import Ceiling, find_ceiling
+from qa_core.scoring import ceiling
 from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable, load_table, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
+from qa_core.scoring.ceiling import Ceiling, find_ceiling
 
 SPANS = WindowLayout((0,), (1,), (1,), "first")
 WRITES = WindowLayout((), (1,), (1,), "last", null_text="no answer", target_end=(1,))

@@ -1,0 +1,87 @@
+"""The front as a table: on the terminal, as CSV and as Parquet. Plots are in `plots.py`."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_core import files
+from sweeps.run_folder.masking import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+from sweeps.front.points import FrontResult, _columns
+
+
+def table(result: FrontResult) -> "Table":
+    """Return the front as a terminal table: knee marked; below it baselines, what was left out, wrong predictions."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    front_table = Table(title=f"Front: {len(result.front)} of {len(result.points)} finished trials")
+    for objective in result.objectives:
+        heading = escape(f"{objective.name} [{objective.measured_unit}]")
+        front_table.add_column(heading, justify="right")
+    for name in ("trial", "recipe", ""):
+        front_table.add_column(name, overflow="fold")
+    for point in result.front:
+        numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
+        words = [escape(printable(word)) for word in (point.trial_id, point.recipe)]
+        front_table.add_row(*numbers, *words, "knee" if point.is_knee else "")
+    if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
+        front_table.add_section()
+        for name, value in result.baselines.items():
+            cells = [format_value(value) if item.name == "em_percent" else "" for item in result.objectives]
+            front_table.add_row(*cells, "", f"baseline: {name}", style="dim")
+    warning = None if result.warning is None else f"warning: {result.warning}"
+    notes = (summary(result), warning, result.prediction_note, result.device_note)
+    front_table.caption = "\n".join(filter(None, notes))
+    return front_table
+
+
+def summary(result: FrontResult) -> str:
+    """Return the hypervolume and how many trials are not on the plot, in one line."""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
+    return f"hypervolume {result.hypervolume:.4g}; not compared: {left_out or 'none'}"
+
+
+def format_value(value: float) -> str:
+    """Return a number for a table: two decimals, or whole with thousands separated when it is large."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.2f}"
+
+
+def write_csv(result: FrontResult, path: Path) -> None:
+    """Write all trials that ended, the front first, with their marks and searched settings."""
+    with (
+        files.written_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=_columns(result))
+        writer.writeheader()
+        writer.writerows(result.rows())
+
+
+def write_parquet(result: FrontResult, path: Path) -> None:
+    """Write the same rows as `write_csv`, typed."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = result.rows()
+    texts = ("trial_id", "family", "head", "methods", "checkpoint", "artifact", "status", "left_out")
+    flags = ("on_front", "is_knee")
+    kinds: dict[str, Callable[[], Any]] = dict.fromkeys(_columns(result), pyarrow.float64)
+    kinds |= (
+        dict.fromkeys(texts, pyarrow.string) | dict.fromkeys(flags, pyarrow.bool_) | {"seed": pyarrow.int64}
+    )
+    # A setting may be a number in one trial and a word in another: then all are written as text.
+    for name in {name for point in (*result.points, *result.others) for name in point.settings}:
+        values = {type(row[name]) for row in rows if row[name] is not None}
+        if values <= {bool}:
+            kinds[name] = pyarrow.bool_
+        elif not values <= {int, float}:
+            kinds[name] = pyarrow.string
+            rows = [{**row, name: None if row[name] is None else str(row[name])} for row in rows]
+    schema = pyarrow.schema([(name, kinds[name]()) for name in _columns(result)])
+    with files.written_file(path) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), temporary)
