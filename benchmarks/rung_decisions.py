@@ -2,9 +2,9 @@
 
     python -m benchmarks.rung_decisions
 
-A decision takes in one result and says whether its trial goes on (`sweeps/schedulers/halving.py`). For each input a rung is filled
-to a size, then the next decisions are timed one by one, in processor time of the thread, so that other processes count
-little. `growth` is the exponent e of cost ~ size^e between the second and the last size: 1 is linear.
+A decision takes in one result and says whether its trial goes on (`sweeps/schedulers/halving.py`). For each input a
+rung is filled to a size, then the next decisions are timed one by one, in processor time of the thread, so that other
+processes count little. `growth` is the exponent e of cost ~ size^e between the second and the last size: 1 is linear.
 
     random            two independent losses
     correlated        correlation 0.9: many thin layers

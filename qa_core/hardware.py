@@ -36,7 +36,10 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a stable name of the device; what of it decides whether trials compare is in `sweeps/front/comparability.py`."""
+    """Return a stable name of the device.
+
+    What of it decides whether trials compare is in `sweeps/front/comparability.py`.
+    """
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"cpu: {_cpu_model()}"

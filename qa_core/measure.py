@@ -100,7 +100,10 @@ def measured_cost(
     state: TrainState,
     training: Mapping[str, Any],
 ) -> Cost:
-    """Measure the loaded artifact by the protocol of `protocol.py`; training figures come from the trial."""
+    """Measure the loaded artifact by the protocol of `qa_core/memory/protocol.py`.
+
+    Training figures come from the trial.
+    """
     runs = min(reader.protocol.evaluation.latency_runs, len(data.selection))
     pad_id = data.tokenizer.pad_token_id
     batches = [collate(data.selection, np.array([index]), pad_id) for index in range(runs)]

@@ -1,7 +1,7 @@
 """The spine: one recipe from data to a measured artifact.
 
-Read `run` top to bottom; each line is a module of its own. What a sweep adds around it is in `sweeps/trials/worker.py`; how
-the finished artifact is scored and measured is in `qa_core/measure.py`.
+Read `run` top to bottom; each line is a module of its own. What a sweep adds around it is in
+`sweeps/trials/worker.py`; how the finished artifact is scored and measured is in `qa_core/measure.py`.
 """
 
 import copy

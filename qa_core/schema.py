@@ -54,8 +54,8 @@ class Progress:
 class Quality:
     """Official scores on the evaluation set, in percent. The NoAns fields are None where no such question exists.
 
-    The baselines are those of `qa_core/scoring/baselines.py`, scored on the same questions. Records of older versions lack
-    some of them.
+    The baselines are those of `qa_core/scoring/baselines.py`, scored on the same questions. Records of older versions
+    lack some of them.
     """
 
     em_percent: float

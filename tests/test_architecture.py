@@ -6,9 +6,10 @@ TYPE_CHECKING and `import_module("name")` count as well.
 """
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -17,6 +18,35 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 OWN_FOLDERS = ("qa_core", "sweeps", "benchmarks", "tests")
+# The floors of the house, from the ground up. A module belongs to the longest entry that begins its name; it imports
+# from its own entry and from floors below, and entries of one floor do not import each other.
+FLOORS = (
+    "qa_core qa_core.errors qa_core.seeding qa_core.heartbeat qa_core.turns qa_core.schema qa_core.training.schedules",
+    "qa_core.files qa_core.config",
+    "qa_core.hardware qa_core.artifact.manifest",
+    "qa_core.data qa_core.artifact.weight_file",
+    "qa_core.models",
+    "qa_core.families",
+    "qa_core.artifact.loaded",
+    "qa_core.methods.base",
+    "qa_core.registry",
+    "qa_core.methods qa_core.artifact",
+    "qa_core.scoring qa_core.training qa_core.memory.protocol qa_core.data.prepare",
+    "qa_core.memory",
+    "qa_core.prerequisites qa_core.measure",
+    "qa_core.run",
+    "qa_core.calibration",
+    "sweeps sweeps.registry sweeps.run_folder",
+    "sweeps.spec sweeps.progress",
+    "sweeps.space",
+    "sweeps.front sweeps.searchers",
+    "sweeps.schedulers sweeps.nodes",
+    "sweeps.budget sweeps.replay",
+    "sweeps.checks sweeps.trials",
+    "sweeps.commands",
+    "sweeps.cli",
+    "sweeps.run",
+)
 HEAVY = ("ray", "mlflow", "torch", "pandas")
 LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "qa_core.config",
@@ -71,7 +101,15 @@ REGISTRIES = {
     "sweeps/schedulers": ("sweeps/registry.py", "SCHEDULERS"),
     "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS"),
 }
-NOT_REGISTERED = ("__init__", "base")
+NOT_REGISTERED = (
+    "__init__",
+    "base",
+    "halving",
+    "layers",
+    "nets",
+    "ranks",
+    "nsga2",
+)  # what others are made with
 
 Rule = Callable[[Path], list[str]]
 
@@ -137,7 +175,103 @@ def registered_files(root: Path, folder: str) -> dict[str, str]:
     return {name: place.partition(":")[0].replace(".", "/") + ".py" for name, place in table.items()}
 
 
+def module_of(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor_of(module: str) -> tuple[int, str] | None:
+    """Return the floor of a module and the entry it belongs to; None where it belongs to none."""
+    found = [
+        (number, entry)
+        for number, floor in enumerate(FLOORS)
+        for entry in floor.split()
+        if module == entry or (module.startswith(f"{entry}.") and "." in entry)
+    ]
+    return max(found, key=lambda item: len(item[1]), default=None)
+
+
+def own_imports(root: Path) -> dict[str, dict[str, int]]:
+    """Return module -> imported module of the project -> line, for all of both packages."""
+    files = {module_of(file): file for file in python_files(root, "qa_core", "sweeps")}
+    return {
+        module: {
+            name: line for name, line in imports_of(root, file) if name in files and name not in (module, "")
+        }
+        for module, file in files.items()
+    }
+
+
+def is_package(root: Path, module: str) -> bool:
+    return (root / module.replace(".", "/")).is_dir()
+
+
+def docstrings_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield each docstring with the line of what it describes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield text, getattr(node, "lineno", 1)
+
+
 # The rules
+
+
+def every_file_is_on_a_floor(root: Path) -> list[str]:
+    files = python_files(root, "qa_core", "sweeps")
+    return [f"{file}: is in no package of FLOORS" for file in files if floor_of(module_of(file)) is None]
+
+
+def imports_point_downward(root: Path) -> list[str]:
+    broken = []
+    for module, imported in own_imports(root).items():
+        here = floor_of(module)
+        for name, line in imported.items():
+            there = floor_of(name)
+            if here is None or there is None or is_package(root, name):
+                continue  # a package itself holds a docstring and no code
+            if here[1] != there[1] and here[0] <= there[0]:
+                broken.append(
+                    f"{module}:{line}: {here[1]} imports {name} of {there[1]}, which is not below it"
+                )
+    return broken
+
+
+def no_circle_of_imports(root: Path) -> list[str]:
+    graph = {module: set(imported) for module, imported in own_imports(root).items()}
+    while True:
+        leaves = {module for module, imported in graph.items() if not imported & graph.keys()}
+        if not leaves:
+            break
+        graph = {module: imported for module, imported in graph.items() if module not in leaves}
+    return [f"{module}: is in a circle, or imports one" for module in sorted(graph)]
+
+
+def docstrings_name_modules_that_are_there(root: Path) -> list[str]:
+    """Hold that a bare `x.py` is of the same folder and that imports connect the two, and that any path is there."""
+    graph = own_imports(root)
+    broken = []
+    for file in python_files(root, "qa_core", "sweeps"):
+        for text, line in docstrings_of(tree_of(root, file)):
+            for name in re.findall(r"`([\w/]+\.py)`", text):
+                named = Path(name) if "/" in name else file.parent / name
+                if not (root / named).is_file():
+                    broken.append(f"{file}:{line}: names {name}, which is not there")
+                elif "/" not in name and file.stem != "__init__":
+                    here, there = module_of(file), module_of(named)
+                    if not leads(graph, here, there) and not leads(graph, there, here):
+                        broken.append(f"{file}:{line}: names {name}, and neither imports the other")
+    return broken
+
+
+def leads(graph: Mapping[str, Mapping[str, int]], start: str, end: str) -> bool:
+    seen, left = {start}, [start]
+    while left:
+        for name in graph.get(left.pop(), ()):
+            if name not in seen:
+                seen.add(name)
+                left.append(name)
+    return end in seen
 
 
 def core_knows_nothing_of_sweeps(root: Path) -> list[str]:
@@ -264,6 +398,52 @@ def unsafe(call: ast.Call) -> list[str]:
 
 # rule, file of the planted violation, its text, a part of the message that must come
 VIOLATIONS: list[tuple[Rule, str, str, str]] = [
+    (every_file_is_on_a_floor, "sweeps/planted/new.py", "", "sweeps/planted/new.py: is in no package"),
+    (every_file_is_on_a_floor, "qa_core/planted.py", "", "qa_core/planted.py: is in no package"),
+    (imports_point_downward, "sweeps/front/pareto.py", "from sweeps.trials import driver", "not below it"),
+    (
+        imports_point_downward,
+        "sweeps/spec/load.py",
+        "def f():\n    import sweeps.space.space",
+        "not below it",
+    ),
+    (
+        imports_point_downward,
+        "qa_core/data/text.py",
+        "from qa_core.scoring.scores import f1",
+        "qa_core.scoring",
+    ),
+    (imports_point_downward, "sweeps/front/pareto.py", "import sweeps.searchers.base", "sweeps.searchers"),
+    (
+        no_circle_of_imports,
+        "sweeps/front/pareto.py",
+        "from sweeps.front import front",
+        "front.pareto: is in a circle",
+    ),
+    (
+        no_circle_of_imports,
+        "qa_core/data/text.py",
+        "if TYPE_CHECKING:\n    from qa_core.data import negatives",
+        "qa_core.data.negatives: is in a circle",
+    ),
+    (
+        docstrings_name_modules_that_are_there,
+        "sweeps/front/pareto.py",
+        'class Planted:\n    """See `gone.py`."""',
+        "names gone.py, which is not there",
+    ),
+    (
+        docstrings_name_modules_that_are_there,
+        "sweeps/front/pareto.py",
+        'def planted():\n    """See `sweeps/tuner.py`."""',
+        "names sweeps/tuner.py, which is not there",
+    ),
+    (
+        docstrings_name_modules_that_are_there,
+        "sweeps/front/pareto.py",
+        'def planted():\n    """See `volume.py`."""',
+        "neither imports the other",
+    ),
     (core_knows_nothing_of_sweeps, "qa_core/seeding.py", "import ray", "imports ray"),
     (
         core_knows_nothing_of_sweeps,
@@ -448,7 +628,7 @@ def test_the_rule_is_red_when_broken(tmp_path: Path, rule: Rule, file: str, text
 
 
 def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
-    assert len(RULES) == 8
+    assert len(RULES) == 12
     files = [file.as_posix() for file in python_files(PROJECT, "qa_core", "sweeps")]
     for expected in (*RAY_FILES, *MLFLOW_FILES, "qa_core/training/train.py", "sweeps/searchers/optuna.py"):
         assert expected in files

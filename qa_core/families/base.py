@@ -1,7 +1,8 @@
 """What a family is: how one kind of model reads a question.
 
 A family builds the network, says how its windows are laid out, gives the loss and the answers, and states its traits.
-It does not train, score or store: `train.py`, `evaluate.py` and `artifact.py` do, through these methods alone.
+It does not train, score or store: `qa_core/training/train.py`, `qa_core/scoring/evaluate.py` and
+`qa_core/artifact/artifact.py` do, through these methods alone.
 
 Dimensions: B batch, L tokens of the longest window in the batch, T tokens of the longest target, V vocabulary.
 

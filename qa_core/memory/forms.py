@@ -1,8 +1,8 @@
 """The memory of a deployed form, known before training ends: predicted without memory, measured once and cached.
 
 Memory depends on the recipe, not on what training does to the values. The form is therefore planned on a network
-without memory, built with arbitrary weights and measured by the protocol of `protocol.py` before the first rung; all trials
-of the same form share the result.
+without memory, built with arbitrary weights and measured by the protocol of `protocol.py` before the first rung; all
+trials of the same form share the result.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class FormMemory:
     """Inference peak of one deployed form in bytes, with one window and with eight; predicted: None where it cannot be.
 
     `weights_bytes` are those of `cost.weights_bytes`; `artifact_bytes`, of the whole recipe, is planned by
-    `size.py`.
+    `artifact_size.py`.
     """
 
     measured_bytes: int

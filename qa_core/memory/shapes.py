@@ -2,8 +2,8 @@
 
 A `ShapeTensor` says that it is on the CPU, so that autocast casts it and torch picks the kernels that it would pick
 there; the arithmetic is left to torch's kernels for the meta device, which compute shapes alone. Neither weights nor
-their time are needed, and no formula for a family: under the storage tracker of `protocol.py` the prediction is equal to
-the measurement as long as the network's memory depends on shapes.
+their time are needed, and no formula for a family: under the storage tracker of `protocol.py` the prediction is equal
+to the measurement as long as the network's memory depends on shapes.
 
 Three kinds of values are not shapes, and networks look at them. Integers and Booleans that follow from the known
 inputs (is the mask all ones, how long is the longest question) are computed for real beside the shapes. What a network

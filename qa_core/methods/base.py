@@ -3,8 +3,8 @@
 Order of the hooks in a trial: `prerequisite` (names another recipe's artifact, such as a teacher), `prepare_family`
 (before the data is laid out), `attach` (the network exists), `provide` (its deployed form fits the memory budget, the
 other recipe is trained), `progress`, `watch` and `loss` (each step), `deployed_form` and `export` (on a copy at each
-rung, see `qa_core/training/deployment.py`, and when training is over), `own_folder`. An artifact carries each method's form,
-and `artifact.load` hands it to `restore` (before the weights are read) and to `settle` (after).
+rung, see `qa_core/training/deployment.py`, and when training is over), `own_folder`. An artifact carries each method's
+form, and `artifact.load` hands it to `restore` (before the weights are read) and to `settle` (after).
 
 Methods of one recipe act in the order of their `stage`, whatever the order in which the recipe names them: adapters
 before masks, masks before quantisation. In `loss`, what mixes with the task's loss comes before penalties, which are

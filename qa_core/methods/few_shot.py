@@ -47,7 +47,7 @@ class FewShot(Method):
     Options = FewShotOptions
 
     def prepare_family(self, family: Family) -> None:
-        """Ask for demonstrations; `data/prepare.py` draws them."""
+        """Ask for demonstrations; `qa_core/data/prepare.py` draws them."""
         family.prompting = Prompting(self.options.shots, self.options.max_demonstration_tokens)
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":

@@ -2,7 +2,7 @@
 
 Sources: static model pruning, arXiv 2210.06210; movement pruning, Sanh et al. 2020, arXiv 2005.07683. Masks are buffers
 that change once per optimiser step, never within a forward pass. For the schedules and what decides, see
-`qa_core/methods/static_prune.py`; for the packed form, `sparse.py`.
+`qa_core/methods/static_prune.py`; for the packed form, `qa_core/models/stored/sparse.py`.
 
 Dimensions: R rows (outputs), C columns (inputs), n = R * C.
 """

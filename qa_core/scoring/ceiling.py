@@ -1,7 +1,8 @@
 """The ceiling of exact match: what a model that is always right could score on a source with this tokenizer and limit.
 
 A span reader answers with whole tokens, and a generating model with what its tokenizer decodes; both have a longest
-answer. A gold answer that no such answer gives back is lost before training begins. Tokens are in `encoding.py`.
+answer. A gold answer that no such answer gives back is lost before training begins. Tokens are in
+`qa_core/data/encoding.py`.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Let a model answer a table of questions, tune its no-answer threshold, and score it.
 
 Evaluation draws no random number from training's generators and leaves the model's mode as it was. Decoding
-is in `decode.py`, the scoring rules in `scores.py`. Memory and time are measured in `protocol.py`.
+is in `decode.py`, the scoring rules in `scores.py`. Memory and time are measured in `qa_core/memory/protocol.py`.
 """
 
 import math

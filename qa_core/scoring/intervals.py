@@ -2,7 +2,7 @@
 
 Questions about one article are not independent. An interval that treats them as if they were is far too narrow
 (simulated in docs/LOG.md, 2026-11-30). So the unit of every interval is a cluster: an article, or a paragraph where
-the data name no articles (`data/clusters.py`).
+the data name no articles (`qa_core/data/clusters.py`).
 
 - Standard error: the delete-one-cluster jackknife of the mean over questions (Efron and Tibshirani 1993, chapter 11;
   for clusters MacKinnon, Nielsen and Webb 2023, doi 10.1016/j.jeconom.2022.04.001, variance estimator CV3).

@@ -2,7 +2,7 @@
 
 Sources: Loshchilov and Hutter 2019, arXiv 1711.05101; 8-bit state: Dettmers et al. 2022, arXiv 2110.02861; paging:
 Dettmers et al. 2023, arXiv 2305.14314, section 3. The state of a parameter with few elements
-(`LEAST_IN_8_BITS`) stays in float32 in the 8-bit ones too. Which names there are: `OPTIMIZERS` in `config.py`.
+(`LEAST_IN_8_BITS`) stays in float32 in the 8-bit ones too. Which names there are: `OPTIMIZERS` in `qa_core/config.py`.
 """
 
 from collections.abc import Sequence

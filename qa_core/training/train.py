@@ -2,7 +2,7 @@
 
 AdamW, warm-up and decay over the budget, gradient clipping, accumulation over micro-batches, autocast to
 bfloat16. The budget is `examples_seen`; at each rung the loop calls the hooks that evaluate and report.
-For what one step costs, see `protocol.py`; for the batches, `data/batches.py`.
+For what one step costs, see `qa_core/memory/protocol.py`; for the batches, `qa_core/data/batches.py`.
 """
 
 import time

@@ -2,7 +2,7 @@
 
 A recipe that cannot succeed would fail in each of its trials. `check` reads names, configurations and headers of files,
 never weights; of the hub it asks at most one question for each name. Data are looked at by `data.py`, and what
-differs between the nodes of a cluster by `preflight.py`.
+differs between the nodes of a cluster by `sweeps/nodes/preflight.py`.
 """
 
 from collections.abc import Iterator

@@ -219,7 +219,7 @@ def _check_terms(
 ) -> tuple[str, ...]:
     """Refuse trials that would not compare with those that have finished; see `comparability.check`.
 
-    What a cluster computes on its nodes say, once the driver has joined it: see `ray_driver.py`.
+    What a cluster computes on its nodes say, once the driver has joined it: see `sweeps/trials/ray_driver.py`.
 
     Returns:
         What differs and was allowed, in words.

@@ -6,16 +6,15 @@ artifacts are still there is looked at in `sweeps/commands/results.py`.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, unknown
+from sweeps.front.points import LIMITABLE, FrontResult, Point
 from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:
-    from sweeps.front.points import FrontResult, Point
     from sweeps.spec.objectives import Objective
 
-LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")
 FIXED = tuple(name for name in LIMITABLE if MEASURES[name].rung_field)  # by the recipe
 LIMIT = "--max"  # the option that names one
 
@@ -58,12 +57,6 @@ def within(result: "FrontResult", limits: Mapping[str, float]) -> "list[Point]":
         if all(point.costs.get(name, math.inf) <= limit for name, limit in limits.items())
     ]
     return sorted(fitting, key=order)
-
-
-def known_costs(cost: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return what a record says of costs, by objective, in its unit; raises TypeError where one is no number."""
-    found = {name: (cost or {}).get(measure(name).field) for name in LIMITABLE}
-    return {name: value / measure(name).divisor for name, value in found.items() if value is not None}
 
 
 def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:

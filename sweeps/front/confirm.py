@@ -2,8 +2,8 @@
 
 A point came onto the front because its one seed was good on its questions: of many trials, the luckiest are chosen.
 `plan` writes a sweep that runs each recipe of the front with new seeds, on the questions that chose nothing where
-`evaluation.confirm_share` set some aside, and with nothing else changed; `ray_driver.py` runs it like any other. `judge`
-reads what it found. The point's own score, which chose it, is shown beside and never averaged in.
+`evaluation.confirm_share` set some aside, and with nothing else changed; `sweeps/trials/ray_driver.py` runs it like
+any other. `judge` reads what it found. The point's own score, which chose it, is shown beside and never averaged in.
 """
 
 from collections.abc import Mapping, Sequence

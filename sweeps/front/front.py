@@ -1,4 +1,7 @@
-"""The front of a sweep: which of its points nothing beats. The geometry is in `pareto.py`, tables are in `tables.py`."""
+"""The front of a sweep: which of its points nothing beats.
+
+The geometry is in `pareto.py`, tables are in `tables.py`.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

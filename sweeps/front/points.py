@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sweeps.front.choosing import known_costs
 from sweeps.front.comparability import ALLOWED, Group, device_for, groups, left_out_words
 from sweeps.run_folder.records import Record, read_inside, text_at
+from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
@@ -22,6 +22,7 @@ BASELINES = {
     "first span": "baseline_first_span_em_percent",
     "question blind": "baseline_question_blind_em_percent",
 }
+LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")
 FULL_FINE_TUNING = "full"
 SAME_SCORE = 1e-9  # percent: nearer scores are equal
 WIDEST_CHECKPOINT = 28  # characters in a table
@@ -239,6 +240,12 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         status=record.status,
         settings=_settings(record),
     )
+
+
+def known_costs(cost: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return what a record says of costs, by objective, in its unit; raises TypeError where one is no number."""
+    found = {name: (cost or {}).get(measure(name).field) for name in LIMITABLE}
+    return {name: value / measure(name).divisor for name, value in found.items() if value is not None}
 
 
 def _settings(record: Record) -> dict[str, Any]:

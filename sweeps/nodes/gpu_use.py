@@ -2,7 +2,7 @@
 
 A trial next to somebody else's process is slower and may run out of memory, and its measurements would not be those of
 its recipe. The tool is asked, not torch, because torch would hold a context on the GPU. The cap of each trial's own
-share is in `gpu_cap.py`.
+share is in `sweeps/budget/gpu_cap.py`.
 """
 
 import os

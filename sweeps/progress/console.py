@@ -1,7 +1,7 @@
 """What the user sees of a running sweep: a line for each event, a bar for the whole, the front as it changes.
 
-On a terminal the bar stays below the lines; elsewhere (a pipe, a log file) there are plain lines without
-control codes. It only shows: nothing is decided or stored here. The tuner tells it of events (`ray_driver.py`).
+On a terminal the bar stays below the lines; elsewhere (a pipe, a log file) there are plain lines without control
+codes. It only shows: nothing is decided or stored here. The tuner tells it of events (`sweeps/trials/ray_driver.py`).
 
 Everything is written by a thread of its own: a terminal that stalls, or a pipe that nobody reads, holds up no sweep.
 """

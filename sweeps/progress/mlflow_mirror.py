@@ -1,8 +1,9 @@
 """MLflow as a mirror of a sweep: one parent run, one nested run for each trial, the front on the parent.
 
-Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of
-truth: what MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by
-id through `MlflowClient`; none is ever "active". A record's content: `records.py`; the caller: `ray_driver.py`.
+Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of truth: what
+MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by id through
+`MlflowClient`; none is ever "active". A record's content: `sweeps/run_folder/records.py`; the caller:
+`sweeps/trials/ray_driver.py`.
 """
 
 import logging

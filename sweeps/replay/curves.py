@@ -1,7 +1,7 @@
 """Recorded learning curves: what a sweep that stopped nobody knows of each of its recipes.
 
-A `CurveTable` is made from a run's folder or read from a Parquet file (`sweeps/replay/curve_files.py`). Which recorded recipe
-answers a proposal is in `sweeps/replay/recorded.py`; what the curves are for, in `sweeps/replay/simulate.py`.
+A `CurveTable` is made from a run's folder or read from a Parquet file (`sweeps/replay/curve_files.py`). Which recorded
+recipe answers a proposal is in `sweeps/replay/recorded.py`; what the curves are for, in `sweeps/replay/simulate.py`.
 """
 
 from bisect import bisect_left

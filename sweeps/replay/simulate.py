@@ -1,7 +1,7 @@
 """Recorded curves through the real searchers and schedulers, on a simulated clock with any number of workers.
 
-A worker asks the searcher for a proposal, which a recorded recipe answers (`sweeps/replay/recorded.py`); its reports reach
-the scheduler, Ray's own object, in the order of simulated time, and the scheduler decides as in a sweep. What is
+A worker asks the searcher for a proposal, which a recorded recipe answers (`sweeps/replay/recorded.py`); its reports
+reach the scheduler, Ray's own object, in the order of simulated time, and the scheduler decides as in a sweep. What is
 recorded is in `sweeps/replay/curves.py`; the live driver, in `sweeps/trials/ray_driver.py`.
 
 What a replay assumes:
@@ -13,7 +13,8 @@ What a replay assumes:
   its worker for that long, a stopped one leaves at once.
 - Examples are counted as spent when a worker begins the stretch up to its next report, so that nothing that is still
   running is left out of a comparison at equal budget.
-- A proposal without an answer (`sweeps/replay/recorded.py` says when) ends as failed before it starts and costs nothing.
+- A proposal without an answer (`sweeps/replay/recorded.py` says when) ends as failed before it starts and costs
+  nothing.
 """
 
 import heapq

@@ -2,7 +2,8 @@
 
 The driver appends a line before a trial starts, at each start on a worker and at each report, with the scheduler's
 verdict. Together with `records.jsonl`, which has the trials that ended, that is all that a resumed sweep is rebuilt
-from: nothing of Ray's own state is read back, and where a trial stands is in its own checkpoint. See `driver.py`.
+from: nothing of Ray's own state is read back, and where a trial stands is in its own checkpoint. See
+`sweeps/trials/driver.py`.
 """
 
 from collections.abc import Iterator, Mapping

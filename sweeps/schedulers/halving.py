@@ -1,12 +1,12 @@
 """Asynchronous successive halving on several objectives: who goes on at a rung. Knows nothing of Ray.
 
 A trial that reports at a rung is placed among all results that the rung has seen, its own included: by non-dominated
-rank (`sweeps/schedulers/layers.py`), within a rank by an epsilon net (`sweeps/schedulers/nets.py`). It goes on when it is within the best
-`1 / eta` of them, and always when it is on their front. Halving is that of Li et al. 2018 (arXiv 1810.05934) in its
-stopping form, the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee for the front is
-ours. It has a price: where everything lies on the front, nothing is stopped. And it is one of this rung's front, not of
-the sweep's: at a rung where nobody has learnt anything yet, results differ in memory alone, and trials of larger models
-are stopped for it, whatever they would have come to.
+rank (`sweeps/schedulers/layers.py`), within a rank by an epsilon net (`sweeps/schedulers/nets.py`). It goes on when it
+is within the best `1 / eta` of them, and always when it is on their front. Halving is that of Li et al. 2018 (arXiv
+1810.05934) in its stopping form, the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee
+for the front is ours. It has a price: where everything lies on the front, nothing is stopped. And it is one of this
+rung's front, not of the sweep's: at a rung where nobody has learnt anything yet, results differ in memory alone, and
+trials of larger models are stopped for it, whatever they would have come to.
 
 All state is a function of the set of results, so that a sweep which is resumed and told its old results goes on as if
 it had not stopped. A verdict is one on the results until then: who comes early is compared with few, and the first to

@@ -1,7 +1,7 @@
 """Asynchronous successive halving on all objectives of the sweep: early stopping that keeps the front of each rung.
 
-The rule, its sources and its price are in `sweeps/schedulers/halving.py`; here are the options and Ray's view of it. Every
-objective must be measured at rungs: one that is not would be dropped in silence, and with it the promise.
+The rule, its sources and its price are in `sweeps/schedulers/halving.py`; here are the options and Ray's view of it.
+Every objective must be measured at rungs: one that is not would be dropped in silence, and with it the promise.
 
 There is no option for a maximum: it is the sweep's `budget.examples`.
 

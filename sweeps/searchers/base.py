@@ -1,7 +1,8 @@
 """What a searcher is: it proposes assignments of a space and is told how they ended.
 
-It does not run trials (`sweeps/trials/ray_driver.py`) nor stop them (`sweeps/schedulers/`). Every searcher only proposes what the
-space says is legal and what `admits` lets through, and the same seed and the same answers give the same proposals.
+It does not run trials (`sweeps/trials/ray_driver.py`) nor stop them (`sweeps/schedulers/`). Every searcher only
+proposes what the space says is legal and what `admits` lets through, and the same seed and the same answers give the
+same proposals.
 
 A searcher is lost with its process and rebuilt from what was proposed (`remember`). So proposal `i` depends on the
 seed, on `i`, on the earlier proposals with their notes and on the answers to them: never on the state of a generator,

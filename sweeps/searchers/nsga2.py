@@ -1,8 +1,8 @@
 """Optuna's NSGA-II without state of its own, so that a study can be rebuilt from its trials alone.
 
-Used by `searchers/optuna.py`, which imports it when a sweep asks for it. Optuna crosses the parameters that every
-finished trial has and draws all others anew: in a conditional space, learning rates that depend on the methods are not
-inherited. Children that inherit them too were tried and were no better on made-up objectives (docs/LOG.md).
+Used by `sweeps/searchers/optuna.py`, which imports it when a sweep asks for it. Optuna crosses the parameters that
+every finished trial has and draws all others anew: in a conditional space, learning rates that depend on the methods
+are not inherited. Children that inherit them too were tried and were no better on made-up objectives (docs/LOG.md).
 
 Source: Deb et al. 2002.
 """

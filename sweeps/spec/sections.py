@@ -14,7 +14,8 @@ from sweeps.spec.objectives import AUTO, Objective, final_values
 from sweeps.spec.section import Section
 from sweeps.spec.source import DOMAIN_KEYS, Source, dotted, is_scalar
 
-# Of a GPU. Powers of two: freed shares add up to larger ones, and workers are reused, which Ray does among equal shares.
+# Of a GPU. Powers of two: freed shares add up to larger ones, and workers are reused, which Ray does among equal
+# shares.
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 MOST_CHOICES = 10_000  # of one setting
 

@@ -1,7 +1,7 @@
 """The state of one sweep: what was proposed, what was reported, the records and the front. Knows nothing of Ray.
 
-`ray_driver.py` asks `Driver.propose` for trials and tells it what happens to them. Every event goes to the journal or to
-`records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
+`ray_driver.py` asks `Driver.propose` for trials and tells it what happens to them. Every event goes to the journal or
+to `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
 """
 
 import threading
@@ -57,9 +57,9 @@ class Driver:
         """Take in what happened before.
 
         Args:
-            folder: of the sweep; there.
-            console, tracker: told of each event; see `console.py` and `mlflow_mirror.py`.
-            past: of a sweep that is resumed; trials that have not ended are proposed again, first.
+            folder: of the sweep; there. console, tracker: told of each event; see `sweeps/progress/console.py` and
+            `sweeps/progress/mlflow_mirror.py`. past: of a sweep that is resumed; trials that have not ended are
+            proposed again, first.
         """
         self.spec, self.space, self.searcher = spec, space, searcher
         # Absolute: a worker's current folder is not the driver's.

@@ -1,7 +1,7 @@
 """What ends a sweep before its time: an exception of the driver, of Ray or of the storage, as an error with a way on.
 
-Ray drops some exceptions that its callbacks raise and wraps others. `ray_driver.py` catches them where they arise and ends
-the sweep with what `as_fault` returns. Standard library only.
+Ray drops some exceptions that its callbacks raise and wraps others. `ray_driver.py` catches them where they arise and
+ends the sweep with what `as_fault` returns. Standard library only.
 """
 
 import errno

@@ -295,7 +295,8 @@ def run_sweep(
 
     Args:
         folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
-        console, tracker: told of each event; see `console.py` and `mlflow_mirror.py`. The tracker is opened here.
+        console, tracker: told of each event; see `sweeps/progress/console.py` and `sweeps/progress/mlflow_mirror.py`.
+            The tracker is opened here.
         resume: go on with the sweep in the folder.
         differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
 
@@ -436,7 +437,10 @@ def _placement(spec: SweepSpec, folder: Path) -> Placement:
 
 
 def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGroupFactory]:
-    """Return the function by which Ray asks what a trial occupies: the share of its own task, see `gpu_shares.py`."""
+    """Return the function by which Ray asks what a trial occupies.
+
+    That is the share of its own task, see `sweeps/budget/gpu_shares.py`.
+    """
 
     def of_task(task_values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": task_values["gpu_share"]}])

@@ -1,6 +1,6 @@
 """Ray as a service: started on this machine or joined on a cluster, watched, and ended within a bounded time.
 
-What runs on it is in `ray_driver.py` (trials) and `survey.py` (the pre-flight).
+What runs on it is in `ray_driver.py` (trials) and `sweeps/nodes/survey.py` (the pre-flight).
 """
 
 import logging

@@ -43,9 +43,9 @@ def evaluation_hash(folder: Path) -> str:
 def _terms() -> dict[str, Any]:
     """Return what a cost says of how it was measured: as this machine and this version would."""
     from qa_core.memory import protocol
-    from sweeps.front.comparability import here
+    from sweeps.nodes.report import machine_here
 
-    precision = here("cpu")[0].precision("auto")
+    precision = machine_here("cpu")[0].precision("auto")
     return {
         "precision": precision,
         "protocol_version": protocol.PROTOCOL_VERSION,

@@ -1,4 +1,7 @@
-"""A real artifact of which one bit is another, and who may read it. Every bit: `tests/qa_core/artifact/test_manifest.py`."""
+"""A real artifact of which one bit is another, and who may read it.
+
+Every bit: `tests/qa_core/artifact/test_manifest.py`.
+"""
 
 import random
 import shutil

@@ -21,7 +21,7 @@ from qa_core.data.tokenizers import load_tokenizer
 from qa_core.manifest import fingerprint, read_manifest
 from sweeps import lines
 from sweeps.commands import answers, doctor, results
-from sweeps.spec_source import read_source
+from sweeps.spec.source import read_source
 
 transformers.PreTrainedTokenizerFast  # all that is imported is imported as root: nobody may not read it
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))

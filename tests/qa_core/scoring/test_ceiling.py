@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from qa_core.scoring import ceiling
 from qa_core.data.layout import WindowLayout
 from qa_core.data.squad import QaTable, load_table, read_squad
 from qa_core.data.tokenizers import load_tokenizer, trained_tokenizer
+from qa_core.scoring import ceiling
 from qa_core.scoring.ceiling import Ceiling, find_ceiling
 
 SPANS = WindowLayout((0,), (1,), (1,), "first")

@@ -16,10 +16,10 @@ from sweeps import cli
 from sweeps.budget.references import Reference
 from sweeps.checks.data import DataReport
 from sweeps.commands import options, run
-from sweeps.front import comparability
 from sweeps.front.comparability import Machine
 from sweeps.front.front import compute_front
 from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.report import machine_here
 from sweeps.progress.mlflow_mirror import default_tracking_uri
 from sweeps.run_folder.journal import Journal, held
 from sweeps.run_folder.records import append
@@ -375,7 +375,7 @@ def finished_sweep(folder: Path, **objective: Any) -> Path:
     space = compile_space(spec)
     recipe = to_dict(space.to_run_config(next(space.grid()), seed=0))
     Journal(folder).proposed("t0000", assignment={}, notes={}, recipe=recipe)
-    (here,) = comparability.here("cpu")
+    (here,) = machine_here("cpu")
     cost = {"inference_peak_bytes": 1, "precision": "torch.float32", "protocol_version": protocol()}
     done = replace(
         RECORDS[0],
@@ -430,7 +430,7 @@ def test_a_sweep_goes_on_on_another_cpu_unless_it_compares_times(
     (tmp_path / "squad.json").write_text(small_squad.read_text())
     finished_sweep(tmp_path / "a", name=objective, goal="min", reference=100)
     other = Machine("cpu: another model", computes_in_bfloat16=True)
-    monkeypatch.setattr(comparability, "here", lambda device: (other,))
+    monkeypatch.setattr("sweeps.commands.run.machine_here", lambda device: (other,))
     ended, tuner, _ = run_with(monkeypatch, Counter(ok=1), "--resume", str(tmp_path / "a"))
     assert (ended, len(tuner.calls)) == (code, 1 if code == 0 else 0)
     assert ("device: found cpu: another model" in capsys.readouterr().err) == (code == 2)

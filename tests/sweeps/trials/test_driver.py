@@ -287,7 +287,10 @@ def test_a_worker_that_was_ended_for_hanging_is_named_so_and_in_the_end_the_reco
     )
     folder = Path(driver.propose().folder)
     folder.mkdir(parents=True)
-    stacks = 'Timeout (0:02:30)!\nThread 0x1 (most recent call first):\n  File "/x/qa_core/training/train.py", line 9 in train\n'
+    stacks = (
+        "Timeout (0:02:30)!\nThread 0x1 (most recent call first):\n"
+        '  File "/x/qa_core/training/train.py", line 9 in train\n'
+    )
     for _ in range(2):
         driver.started("t0000")
         (folder / HANG_FILE).write_text(stacks)
