@@ -21,6 +21,7 @@ from sweeps.run_folder.journal import Journal, Past
 from sweeps.spec.load import load_spec
 from sweeps.spec.objectives import Objective
 from sweeps.trials import worker
+from sweeps.trials.task import OUTCOME_FILE, TrialTask, as_values, read_outcome
 from tests.malformed.cases import OUT, TINY_SWEEP, write_good
 from tests.sweeps.run_folder.test_records import record
 
@@ -54,11 +55,11 @@ def test_the_notes_of_a_failed_trial_hold_no_secret(tmp_path: Path, monkeypatch:
         raise RuntimeError(ERROR)
 
     monkeypatch.setattr(worker, "execute", fail)
-    task = worker.TrialTask("t0000", {}, str(tmp_path), str(tmp_path / "cache"), 1)
+    task = TrialTask("t0000", {}, str(tmp_path), str(tmp_path / "cache"), 1)
     with pytest.raises(RuntimeError):
-        worker.run_trial(worker.as_values(task))
-    check_clean((tmp_path / worker.OUTCOME_FILE).read_text())
-    assert "RuntimeError: 401 for ***" in str(worker.read_outcome(tmp_path))
+        worker.run_trial(as_values(task))
+    check_clean((tmp_path / OUTCOME_FILE).read_text())
+    assert "RuntimeError: 401 for ***" in str(read_outcome(tmp_path))
 
 
 def test_the_console_and_errors_of_the_command_line_show_no_secret(

@@ -1,7 +1,7 @@
 """What can be chosen about a BiLSTM reader: its presets and its options. Needs no torch.
 
-The networks are in `lstm.py` (the pointer reader) and `position_reader.py` (the study's models); what these presets
-keep of the study and what they correct is said in `qa_core/families/lstm.py`.
+The networks are in `qa_core/models/lstm.py` (the pointer reader) and `qa_core/models/position_reader.py` (the study's
+models); what these presets keep of the study and what they correct is said in `qa_core/families/lstm.py`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Windows to answers: the best span of each window, the best answer of each question, the threshold.
 
 Exact: every allowed pair of start and end counts, not only the top twenty of each. The models run in
-`evaluate.py`; how answers are scored is in `scores.py`. Dimensions: W windows, L tokens, Q questions.
+`evaluate.py`; how answers are scored is in `qa_core/scoring/scores.py`. Dimensions: W windows, L tokens, Q questions.
 """
 
 import math

@@ -10,8 +10,8 @@ the data name no articles (`qa_core/data/clusters.py`).
   for clusters of n questions (Kish 1965; Carter, Schnepel and Steigerwald 2017, doi 10.1162/REST_a_00639).
 - Scores with bounds, such as exact match, get their interval on the logit scale, which keeps it between the bounds.
 
-Nothing is drawn: the same values give the same interval. For the scores themselves see `scores.py`; for one score per
-question, `evaluate.scores_by_question`.
+Nothing is drawn: the same values give the same interval. For the scores themselves see `qa_core/scoring/scores.py`;
+for one score per question, `evaluate.scores_by_question`.
 """
 
 import math

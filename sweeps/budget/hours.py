@@ -1,7 +1,7 @@
 """What a sweep may spend, before it runs: groups of recipes, hours of training, machine hours and money.
 
-Arithmetic alone. What one recipe needs is predicted by `memory.py` and timed by `qa_core/calibration.py`; the table
-is printed by `sweeps/commands/plan.py`.
+Arithmetic alone. What one recipe needs is predicted by `sweeps/budget/memory.py` and timed by
+`qa_core/calibration.py`; the table is printed by `sweeps/commands/plan.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """What a sweep's recipes need to be there, looked at before anything starts: a device, checkpoints, enough memory.
 
-A recipe that cannot succeed would fail in each of its trials. `check` reads names, configurations and headers of files,
-never weights; of the hub it asks at most one question for each name. Data are looked at by `data.py`, and what
-differs between the nodes of a cluster by `sweeps/nodes/preflight.py`.
+A recipe that cannot succeed would fail in each of its trials. `check` reads names, configurations and headers of
+files, never weights; of the hub it asks at most one question for each name. Data are looked at by
+`sweeps/checks/data.py`, and what differs between the nodes of a cluster by `sweeps/nodes/preflight.py`.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The front of a sweep: which of its points nothing beats.
 
-The geometry is in `pareto.py`, tables are in `tables.py`.
+The geometry is in `pareto.py`, tables are in `sweeps/front/tables.py`.
 """
 
 from collections.abc import Iterable, Sequence

@@ -14,13 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, sys, tokenizers, transformers
 from pathlib import Path
-from qa_core import decode, files
+from qa_core import files
+from qa_core.scoring import decode
 from qa_core.errors import QaError
 from qa_core.data.squad import load_table
 from qa_core.data.tokenizers import load_tokenizer
-from qa_core.manifest import fingerprint, read_manifest
-from sweeps import lines
-from sweeps.commands import answers, doctor, results
+from qa_core.artifact.manifest import fingerprint, read_manifest
+from sweeps.run_folder import json_lines
+from sweeps.commands import doctor, predict, results
 from sweeps.spec.source import read_source
 
 transformers.PreTrainedTokenizerFast  # all that is imported is imported as root: nobody may not read it
@@ -37,13 +38,13 @@ calls = {
     "read": lambda: files.read_json(closed),
     "data": lambda: load_table(str(closed), split="dev"),
     "yaml": lambda: read_source(closed),
-    "lines": lambda: lines.read(closed),
-    "append": lambda: lines.append(plain / "records.jsonl", {}, what="record"),
+    "lines": lambda: json_lines.read(closed),
+    "append": lambda: json_lines.append(plain / "records.jsonl", {}, what="record"),
     "fingerprint": lambda: fingerprint(closed),
     "manifest": lambda: read_manifest(locked),
     "tokenizer": lambda: load_tokenizer(str(closed)),
     "front": lambda: results.read_front(locked),
-    "output": lambda: answers.predict_file(top, "good.json", output=locked / "x", force=False),
+    "output": lambda: predict.predict_file(top, "good.json", output=locked / "x", force=False),
 }
 for name, call in calls.items():
     try:

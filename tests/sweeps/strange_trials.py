@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.trials import worker
+from sweeps.trials.task import TrialTask, from_values
 
 HUNG = "has_hung"  # beside the trial's folder
 
 
 def hangs_once(task_values: dict[str, Any]) -> None:
     """Run the trial; the first time, it does nothing more after its first report."""
-    mark = Path(worker.from_values(task_values).folder + HUNG)
+    mark = Path(from_values(task_values).folder + HUNG)
     execute = worker.execute
 
-    def with_hang(task: worker.TrialTask, report: Any) -> dict[str, Any]:
+    def with_hang(task: TrialTask, report: Any) -> dict[str, Any]:
         def report_then_hang(progress: Any) -> None:
             report(progress)
             if not mark.exists():

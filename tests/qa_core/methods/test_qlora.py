@@ -464,7 +464,7 @@ def test_the_artifact_is_read_without_bitsandbytes_and_peft(small_squad, cache_d
         "sys.modules['bitsandbytes'] = sys.modules['peft'] = None\n"
         "from pathlib import Path\n"
         "from safetensors.torch import load_file, save_file\n"
-        "from qa_core import artifact\n"
+        "from qa_core.artifact import artifact\n"
         "for name in sys.argv[2:]:\n"
         "    loaded = artifact.load(Path(sys.argv[1]) / name)\n"
         "    logits = loaded.family.span_logits(loaded.model, load_file(Path(sys.argv[1]) / 'batch'))\n"

@@ -15,7 +15,7 @@ from qa_core.training.train import TrainState
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from tests.qa_core.test_checkpoint import saved
+from tests.qa_core.training.test_checkpoint import saved
 
 folder, moves = Path(sys.argv[1]), 0
 

@@ -14,7 +14,7 @@ from sweeps.budget.references import Reference, find, lines, resolved
 from sweeps.front.confirm import confirming_spec
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import SPEC_FILE, load_spec, store_spec, stored_spec
-from sweeps.spec.objectives import Objective
+from sweeps.spec.objectives import Objective, why_a_number
 from sweeps.spec.sections import SweepSpec
 from tests.malformed.cases import TINY_SWEEP
 from tests.sweeps.whole import tiny_recipes
@@ -248,7 +248,7 @@ def test_every_objective_can_be_auto_or_says_why_not() -> None:
     refused = {
         name
         for name, item in MEASURES.items()
-        if references.why_a_number(Objective(name=name, goal="max" if item.section == "quality" else "min"))
+        if why_a_number(Objective(name=name, goal="max" if item.section == "quality" else "min"))
     }
     assert {"latency_p50_ms", "latency_p95_ms"} <= refused
     assert not refused & {"em_percent", "f1_percent", "memory_mb", "memory_batch8_mb", "train_peak_bytes"}

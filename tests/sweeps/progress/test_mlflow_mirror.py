@@ -358,8 +358,9 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
 
 def test_starting_leaves_nothing_in_the_working_folder_and_prints_nothing(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from sweeps import tracking; from sweeps.progress.mlflow_mirror import Tracker; "
-        "tracking.SLOW_SECONDS = 600; "  # a busy machine takes long to make the tables, and is told so
+        "from pathlib import Path; from sweeps.progress import mlflow_mirror; "
+        "from sweeps.progress.mlflow_mirror import Tracker; "
+        "mlflow_mirror.SLOW_SECONDS = 600; "  # a busy machine takes long to make the tables, and is told so
         "t = Tracker.start({'name': 'a'}, run_folder=Path('runs/a'), tracking_uri=None, experiment='qa'); "
         "t.finish('finished')"
     )

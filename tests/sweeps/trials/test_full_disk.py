@@ -16,7 +16,10 @@ SECONDS = 300
 FILL = """
 import os, pathlib, subprocess, sys, time
 disk, log = pathlib.Path(sys.argv[1]), open(sys.argv[2], "wb")
-start = "import sys; from sweeps import cli, preflight as p; p.LEAST_FREE_BYTES = 0; sys.exit(cli.main(sys.argv[1:]))"
+start = (
+    "import sys; from sweeps import cli; from sweeps.nodes import preflight as p; "
+    "p.LEAST_FREE_BYTES = 0; sys.exit(cli.main(sys.argv[1:]))"
+)
 sweep = subprocess.Popen([sys.executable, "-c", start, *sys.argv[3:]], stdout=log, stderr=log)
 journal = disk / "run" / "journal.jsonl"
 deadline = time.monotonic() + 200

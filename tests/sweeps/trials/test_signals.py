@@ -213,7 +213,7 @@ def test_a_terminal_that_is_closed_ends_the_sweep_with_checkpoints(sweep: LongSw
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from sweeps import signals\n"
+        "import os, signal; from sweeps.trials import signals\n"
         "with signals.noted() as requests:\n"
         "    os.kill(os.getpid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGTERM)\n"
         "print(requests.first == signal.SIGTERM, requests.is_repeated)"

@@ -14,7 +14,16 @@ from qa_core.data import squad, trained_tokenizers, vectors, windows
 from qa_core.errors import Paused, StorageError
 from sweeps.nodes.preflight import NodeRefused
 from sweeps.trials import worker
-from sweeps.trials.task import TrialTask
+from sweeps.trials.task import (
+    FINAL_FILE,
+    TrialTask,
+    as_values,
+    from_values,
+    packed,
+    read_final,
+    read_outcome,
+    unpacked,
+)
 
 
 def _task(folder: Path, cache_dir: Path, small_squad: Path, **changes) -> TrialTask:
@@ -55,8 +64,8 @@ def test_a_task_arrives_in_the_worker_as_it_was(small_squad, cache_dir, tmp_path
     task = _task(
         tmp_path / "t", cache_dir, small_squad, gpu_share=0.25, predicted_bytes=2**40, max_memory_mb=0.1 + 0.2
     )
-    values = worker.as_values(task)
-    assert worker.from_values(values) == task
+    values = as_values(task)
+    assert from_values(values) == task
     assert (values["trial_id"], values["gpu_share"]) == ("t0000", 0.25)
     assert all(isinstance(value, str | float) for value in values.values())
 
@@ -76,12 +85,12 @@ def test_what_ray_is_sent_at_the_end_has_no_numbers_of_the_result_and_arrives_as
         "final": True,
         "result": {"quality": {"em_percent": 0.1 + 0.2}, "curve": [{}]},
     }
-    sent = worker.packed(final)
+    sent = packed(final)
     assert sent["examples_seen"] == 60
     assert isinstance(sent["result"], str)
-    assert worker.unpacked(sent) == final
+    assert unpacked(sent) == final
     rung = {"examples_seen": 20, "final": False}
-    assert worker.unpacked(rung) == rung
+    assert unpacked(rung) == rung
 
 
 def test_nothing_of_a_finished_trial_stays_in_the_worker(small_squad, cache_dir, tmp_path):
@@ -126,8 +135,8 @@ def test_a_trial_that_cannot_go_on_leaves_a_note_with_its_traceback(
 ):
     task = _task(tmp_path / "t", cache_dir, small_squad, **changes)
     with pytest.raises(Exception, match=words.partition(" ")[0] if status == "failed" else "max_memory_mb"):
-        worker.run_trial(worker.as_values(task))
-    note = worker.read_outcome(tmp_path / "t")
+        worker.run_trial(as_values(task))
+    note = read_outcome(tmp_path / "t")
     assert note is not None
     assert note["status"] == status
     assert words in note["reason"]
@@ -148,7 +157,7 @@ def test_out_of_memory_is_told_from_other_failures(error, status):
 
 
 def test_a_trial_without_a_note_has_none(tmp_path):
-    assert worker.read_outcome(tmp_path) is None
+    assert read_outcome(tmp_path) is None
 
 
 def _reports_of(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
@@ -156,8 +165,8 @@ def _reports_of(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
     reports: list[dict] = []
     monkeypatch.setattr(tune, "report", reports.append)
-    worker.run_trial(worker.as_values(task))
-    return [worker.unpacked(report) for report in reports]
+    worker.run_trial(as_values(task))
+    return [unpacked(report) for report in reports]
 
 
 def test_a_trial_that_ended_unheard_sends_its_final_report_again_without_training(
@@ -173,7 +182,7 @@ def test_a_trial_that_ended_unheard_sends_its_final_report_again_without_trainin
     (again,) = _reports_of(replace(task, folder=str(moved)), monkeypatch)
     assert again["result"]["artifact"] == str(moved / "artifact")
     shutil.rmtree(moved / "artifact")
-    assert worker.read_final(moved) is None
+    assert read_final(moved) is None
 
 
 def test_reports_that_the_driver_has_are_not_sent_again(small_squad, cache_dir, tmp_path, monkeypatch):
@@ -188,8 +197,8 @@ def test_a_folder_that_another_worker_holds_is_waited_for_and_then_refused(
     (tmp_path / "t").mkdir()
     monkeypatch.setattr(worker, "LOCK_SECONDS", 0.2)
     with FileLock(tmp_path / "t" / worker.LOCK_FILE), pytest.raises(StorageError, match="another worker"):
-        worker.run_trial(worker.as_values(task))
-    assert worker.read_outcome(tmp_path / "t") is None
+        worker.run_trial(as_values(task))
+    assert read_outcome(tmp_path / "t") is None
 
 
 def test_a_trial_that_is_to_pause_leaves_a_checkpoint_and_no_word_of_its_end(
@@ -201,9 +210,9 @@ def test_a_trial_that_is_to_pause_leaves_a_checkpoint_and_no_word_of_its_end(
     with pytest.raises(Paused, match=r"paused after \d+ of 60 examples"):
         _reports_of(task, monkeypatch)
     assert (tmp_path / "t" / "checkpoint" / "state.json").exists()
-    note = worker.read_outcome(tmp_path / "t")
+    note = read_outcome(tmp_path / "t")
     assert note is not None
-    assert (note["status"], worker.read_final(tmp_path / "t")) == ("paused", None)
+    assert (note["status"], read_final(tmp_path / "t")) == ("paused", None)
     (tmp_path / "pause").unlink()
     assert [report["examples_seen"] for report in _reports_of(task, monkeypatch)] == [32, 60]
 
@@ -226,7 +235,7 @@ def test_a_worker_that_does_not_see_the_sweeps_folder_trains_nothing(
     run = tmp_path / "run"
     task = _task(run / "trials" / "t0000", cache_dir, small_squad, sweep_folder=str(run))
     with pytest.raises(NodeRefused, match=r"node abcdef123456 does not see .*run/preflight\.json"):
-        worker.run_trial(worker.as_values(task))
+        worker.run_trial(as_values(task))
     assert not run.exists()
 
 
@@ -281,6 +290,6 @@ def test_a_trial_that_was_killed_between_its_artifact_and_its_final_report_runs_
 ):
     task = _task(tmp_path / "t", cache_dir, small_squad)
     (final,) = _reports_of(task, monkeypatch)[-1:]
-    (tmp_path / "t" / worker.FINAL_FILE).unlink()
+    (tmp_path / "t" / FINAL_FILE).unlink()
     again = _reports_of(task, monkeypatch)[-1]
     assert again["result"]["quality"] == final["result"]["quality"]
