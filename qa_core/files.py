@@ -432,9 +432,15 @@ def _replace_folder(temporary: Path, folder: Path) -> None:
         folder.rename(former)
     try:
         temporary.rename(folder)
-    except OSError:
+    except OSError as error:
         if has_former:
-            former.rename(folder)
+            try:
+                former.rename(folder)
+            except OSError:
+                raise StorageError(
+                    f"{_shown(folder)}: cannot be written: {_reason(error)}; its former content could not be put back "
+                    f"and stands in {_shown(former)}"
+                ) from error
         raise
     _sync_folder(folder.parent)
     shutil.rmtree(former, ignore_errors=True)

@@ -15,13 +15,14 @@ from sweeps.commands.run import Target, open_doors
 from sweeps.front.plots import write_html
 from sweeps.front.points import FrontResult, Point
 from sweeps.progress.console import SweepConsole
-from sweeps.progress.mlflow_mirror import ERROR_FILE, Tracker, _Runs
+from sweeps.progress.mlflow_mirror import Tracker, _Runs
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import Journal, Past
+from sweeps.run_folder.layout import ERROR_FILE, JOURNAL_FILE, OUTCOME_FILE
 from sweeps.spec.load import load_spec
 from sweeps.spec.objectives import Objective
 from sweeps.trials import worker
-from sweeps.trials.task import OUTCOME_FILE, TrialTask, as_values, read_outcome
+from sweeps.trials.task import TrialTask, as_values, read_outcome
 from tests.malformed.cases import OUT, TINY_SWEEP, write_good
 from tests.sweeps.run_folder.test_records import record
 
@@ -47,7 +48,7 @@ def test_records_and_journal_hold_no_secret(tmp_path: Path) -> None:
     log = Journal(tmp_path)
     log.tracked(f"postgresql://me:{PASSWORD}@host/mlflow", "run1")
     log.proposed("t0000", assignment={"a": SECRET}, notes={}, recipe={"b": [ERROR]})
-    check_clean((tmp_path / journal.JOURNAL_FILE).read_text())
+    check_clean((tmp_path / JOURNAL_FILE).read_text())
 
 
 def test_the_notes_of_a_failed_trial_hold_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from sweeps.front import confirm as confirmation
 from sweeps.front.confirm import Confirmed
 from sweeps.front.points import FrontResult
 from sweeps.nodes.report import machine_here
-from sweeps.run_folder.records import RECORDS_FILE, Record, load
+from sweeps.run_folder.layout import RunFolder
+from sweeps.run_folder.records import Record, load
 from sweeps.spec.load import stored_spec
 from sweeps.spec.sections import SweepSpec
 
@@ -43,13 +44,13 @@ def confirm(run_dir: Path, *, seeds: int, target: run.Target) -> int:
     files.refuse_links(run_dir)
     spec, front = stored_spec(run_dir), read_front(run_dir)
     folder = run_dir / confirmation.FOLDER
-    records = load(run_dir / RECORDS_FILE).records
+    records = load(RunFolder(run_dir).records).records
     _check_terms(spec, front, records, target)
     confirming = confirmation.plan(spec, front, records, folder, seeds=seeds)
     here = replace(target, folder=folder)
     code = run.run(confirming, here, resume=True)
     shipped = _score_artifacts(front, records, run_dir)
-    show(confirmation.judge(front, load(folder / RECORDS_FILE).records, folder), shipped)
+    show(confirmation.judge(front, load(RunFolder(folder).records).records, folder), shipped)
     return code
 
 

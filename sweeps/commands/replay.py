@@ -12,9 +12,8 @@ from qa_core.errors import ConfigError
 from sweeps import registry
 from sweeps.replay.curve_files import read_table, write_table
 from sweeps.replay.curves import CurveTable
-from sweeps.run_folder.records import RECORDS_FILE
+from sweeps.run_folder.layout import RunFolder
 from sweeps.schedulers.base import make_scheduler
-from sweeps.spec.load import SPEC_FILE
 
 if TYPE_CHECKING:
     from sweeps.replay.simulate import ReplayOutcome
@@ -80,7 +79,7 @@ def _note_unseen_rungs(table: CurveTable, choices: Choices) -> None:
 def load_table(source: Path) -> CurveTable:
     """Return the curves of a run's folder, or of a Parquet file."""
     if files.is_folder(source):
-        return CurveTable.from_run(source / RECORDS_FILE, source / SPEC_FILE)
+        return CurveTable.from_run(RunFolder(source).records, RunFolder(source).spec)
     return read_table(source)
 
 

@@ -10,9 +10,9 @@ from sweeps.front import choosing
 from sweeps.front.front import compute_front
 from sweeps.front.points import FrontResult, Point
 from sweeps.front.tables import table, write_csv
+from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import printable
-from sweeps.run_folder.records import RECORDS_FILE, load
-from sweeps.spec.load import SPEC_FILE
+from sweeps.run_folder.records import load
 from sweeps.spec.objectives import measure
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def export(run_dir: Path, *, limits: Mapping[str, float], trial: str | None, to:
     result = read_front(run_dir)
     best, rule = _chosen(result, run_dir, limits=limits, trial=trial)
     if best.artifact is None:
-        raise DataError(f"{run_dir / RECORDS_FILE}: trial {best.trial_id} does not say where its artifact is")
+        raise DataError(
+            f"{RunFolder(run_dir).records}: trial {best.trial_id} does not say where its artifact is"
+        )
     if files.is_there(to):
         raise StorageError(f"{to}: exists already; choose a new folder")
     from qa_core.artifact import artifact
@@ -79,8 +81,8 @@ def artifact_folder(run_dir: Path, trial_id: str, named: str) -> Path:
     folder = run_dir / named
     if not folder.resolve().is_relative_to(run_dir.resolve()):
         raise DataError(
-            f"{run_dir / RECORDS_FILE}: trial {trial_id}: artifact: found {named!r}; allowed: a folder of the sweep's "
-            "folder"
+            f"{RunFolder(run_dir).records}: trial {trial_id}: artifact: found {named!r}; allowed: a folder of the "
+            "sweep's folder"
         )
     return folder
 
@@ -121,16 +123,16 @@ def read_front(run_dir: Path) -> FrontResult:
     loaded = _load(run_dir)
     for note in loaded.notes:
         print(f"note: {printable(note)}")
-    objectives = _objectives(run_dir / SPEC_FILE)
+    objectives = _objectives(RunFolder(run_dir).spec)
     try:
         return compute_front(loaded.records, objectives)
     except DataError as error:
-        raise DataError(f"{run_dir / RECORDS_FILE}: {error}") from error
+        raise DataError(f"{RunFolder(run_dir).records}: {error}") from error
 
 
 def _load(run_dir: Path) -> "Loaded":
-    path = run_dir / RECORDS_FILE
-    if files.is_folder(run_dir) and files.is_there(run_dir / SPEC_FILE) and not files.is_there(path):
+    path = RunFolder(run_dir).records
+    if files.is_folder(run_dir) and files.is_there(RunFolder(run_dir).spec) and not files.is_there(path):
         raise DataError(
             f"{path}: cannot be read: there is none, as before the first trial of a sweep has ended; allowed: `front` "
             "and `export` after that (a sweep that has ended goes on with `run --resume`)"

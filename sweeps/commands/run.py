@@ -23,6 +23,7 @@ from sweeps.nodes.report import machine_here
 from sweeps.progress.console import SweepConsole, may_be_lost
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
+from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SweepSpec
@@ -124,7 +125,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         console.close()
         is_ours = not isinstance(error, journal.SweepIsRunning)
-        if is_ours and files.is_there(target.folder / journal.JOURNAL_FILE):
+        if is_ours and files.is_there(RunFolder(target.folder).journal):
             console.note(f"trials that ended are kept, others go on with: {_resume_command(target)}")
         raise
     finally:
@@ -180,7 +181,6 @@ def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
         ConfigError: more trials have started than the budget allows.
         DataError: a trial is not of this sweep's space, or its recipe or reports cannot be used.
     """
-    from sweeps.run_folder.journal import JOURNAL_FILE
     from sweeps.schedulers.base import check_report
 
     if spec.budget.trials < len(past.trials):
@@ -195,21 +195,19 @@ def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
             for report in (*trial.curve, *(trial.record.curve if trial.record else ())):
                 check_report(report, objectives)
         except (ConfigError, DataError) as error:
-            raise DataError(f"{folder / JOURNAL_FILE}: trial {trial.trial_id}: {error}") from error
+            raise DataError(f"{RunFolder(folder).journal}: trial {trial.trial_id}: {error}") from error
 
 
 def _check_objectives(record: "Record | None", objectives: Sequence[str], folder: Path) -> None:
     """Refuse a finished trial that lacks an objective of the sweep; raises DataError."""
-    from sweeps.run_folder.records import RECORDS_FILE
-    from sweeps.spec.load import SPEC_FILE
 
     if record is None or record.status != "ok":
         return
     missing = [name for name in objectives if (record.objectives or {}).get(name) is None]
     if missing:
         raise DataError(
-            f"{folder / RECORDS_FILE}: trial {record.trial_id}: objectives: found "
-            f"{', '.join(record.objectives or {}) or 'none'}; {', '.join(missing)} of {folder / SPEC_FILE} not; "
+            f"{RunFolder(folder).records}: trial {record.trial_id}: objectives: found "
+            f"{', '.join(record.objectives or {}) or 'none'}; {', '.join(missing)} of {RunFolder(folder).spec} not; "
             "allowed: the objectives with which the sweep was begun, or another sweep with --out"
         )
 
@@ -311,7 +309,7 @@ def write_front(front: "FrontResult", folder: Path) -> list[Path]:
     writers = {"png": write_png, "html": write_html, "csv": write_csv, "parquet": write_parquet}
     paths = []
     for suffix, write in writers.items():
-        path = folder / f"front.{suffix}"
+        path = RunFolder(folder).front(suffix)
         write(front, path)
         paths.append(path)
     return paths

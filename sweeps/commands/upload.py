@@ -11,11 +11,11 @@ from typing import Any
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError
-from sweeps.run_folder.journal import LOCK_FILE, held
+from sweeps.run_folder.journal import held
+from sweeps.run_folder.layout import DRIVER_LOCK, RAY_FOLDER, SPEC_FILE, RunFolder
 from sweeps.run_folder.masking import masked_text, printable
-from sweeps.spec.load import SPEC_FILE
 
-LEFT_OUT = ("ray", LOCK_FILE)  # of the folder's entries: what Ray wrote for itself, and the lock
+LEFT_OUT = (RAY_FOLDER, DRIVER_LOCK)  # of the folder's entries: what Ray wrote for itself, and the lock
 
 
 def upload(run_dir: Path, url: str) -> int:
@@ -34,7 +34,7 @@ def upload(run_dir: Path, url: str) -> int:
     """
     from pyarrow import fs
 
-    if not files.is_file(run_dir / SPEC_FILE):
+    if not files.is_file(RunFolder(run_dir).spec):
         raise DataError(f"{run_dir}: is not the folder of a sweep: it has no {SPEC_FILE}")
     try:
         target, base = fs.FileSystem.from_uri(url)

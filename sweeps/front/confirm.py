@@ -23,7 +23,8 @@ from qa_core.seeding import derive_seed
 from sweeps.front.points import FrontResult, Point
 from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal
-from sweeps.run_folder.records import RECORDS_FILE, Record
+from sweeps.run_folder.layout import RunFolder
+from sweeps.run_folder.records import Record
 from sweeps.spec.load import store_spec
 from sweeps.spec.objectives import measure
 from sweeps.spec.sections import SweepSpec
@@ -170,7 +171,7 @@ def _check_repeat(record: Record, folder: Path) -> None:
     )
     for name, value, kind in needed:
         if not isinstance(value, kind):
-            place = f"{folder / RECORDS_FILE}: trial {record.trial_id}: {name}"
+            place = f"{RunFolder(folder).records}: trial {record.trial_id}: {name}"
             raise DataError(
                 f"{place}: found {value!r} where a confirming trial has its point, score or memory"
             )
@@ -190,7 +191,7 @@ def _exact_match(repeats: Sequence[Record], folder: Path) -> _Answers | None:
     rows = []
     found: tuple[list[str], Clusters] | None = None
     for record in repeats:
-        path = folder / "trials" / record.trial_id / ANSWERS_FILE
+        path = RunFolder(folder).trial(record.trial_id).path / ANSWERS_FILE
         ids, scores, clusters = read_scores(path)
         if found is not None and found[0] != ids:
             raise DataError(f"{path}: its questions are not those of the other seeds of the same recipe")

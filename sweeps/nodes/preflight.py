@@ -21,8 +21,8 @@ from qa_core.schema import as_json
 from sweeps.front.comparability import kind_of
 from sweeps.nodes.gpu_use import BUSY_SHARE
 from sweeps.nodes.report import DRIVER_ONLY, PROJECT_SOURCE, NodeReport, Request, look
+from sweeps.run_folder.layout import RunFolder
 
-PREFLIGHT_FILE, LOCK_FILE = "preflight.json", "preflight.lock"  # in the sweep's folder
 EVERYWHERE = (
     "python",
     "ray",
@@ -140,7 +140,7 @@ def store(preflight: Preflight, folder: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    files.write_json(folder / PREFLIGHT_FILE, as_json(preflight), indent=2)
+    files.write_json(RunFolder(folder).preflight, as_json(preflight), indent=2)
 
 
 def read(folder: Path) -> Preflight:
@@ -149,7 +149,7 @@ def read(folder: Path) -> Preflight:
     Raises:
         DataError: it is missing or damaged.
     """
-    path = folder / PREFLIGHT_FILE
+    path = RunFolder(folder).preflight
     try:
         return from_dict(Preflight, files.read_json(path, inside=folder))
     except (ValueError, ConfigError) as error:
@@ -158,12 +158,12 @@ def read(folder: Path) -> Preflight:
 
 def is_mixed(folder: Path) -> bool:
     """Tell whether nodes of the sweep were found to differ, which its user allowed."""
-    return files.is_there(folder / PREFLIGHT_FILE) and bool(read(folder).mixed)
+    return files.is_there(RunFolder(folder).preflight) and bool(read(folder).mixed)
 
 
 def least_gpu_bytes(folder: Path) -> int | None:
     """Return the memory of the smallest GPU that the nodes of a sweep reported; None where none was looked at."""
-    reports = read(folder).nodes if files.is_there(folder / PREFLIGHT_FILE) else ()
+    reports = read(folder).nodes if files.is_there(RunFolder(folder).preflight) else ()
     sizes = [gpu.memory_bytes for report in reports if report.holds_trials for gpu in report.gpus or ()]
     return min(sizes, default=None)
 
@@ -181,9 +181,9 @@ def admit(folder: Path, node: str | None, *, address: str | None = None) -> None
     if node is None:  # a trial without Ray: there is no other node
         return
     me = NodeReport(node, True, address=address)
-    if not files.is_there(folder / PREFLIGHT_FILE):
+    if not files.is_there(RunFolder(folder).preflight):
         raise NodeRefused(
-            f"{me.label} does not see {folder / PREFLIGHT_FILE}, a file of the sweep; allowed: a folder on a file "
+            f"{me.label} does not see {RunFolder(folder).preflight}, a file of the sweep; allowed: a folder on a file "
             "system that every node mounts at the same path"
         )
     try:
@@ -191,7 +191,7 @@ def admit(folder: Path, node: str | None, *, address: str | None = None) -> None
             return
         request = read(folder).request(looks_at_device=True)
         report = as_report(look(asdict(request)), me)
-        with FileLock(folder / LOCK_FILE):
+        with FileLock(RunFolder(folder).preflight_lock):
             known = read(folder)
             others = [item for item in known.nodes if item.node != node]
             store(known.settle([*others, report]), folder)

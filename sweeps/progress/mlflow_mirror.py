@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qa_core.errors import ConfigError
 from sweeps.progress.flatten import distinct_names, numbers, texts
+from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, masked_values
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the swee
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
 DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
 MOST_TRACEBACKS = 20  # that wait for the disk
-ERROR_FILE = "tracking-errors.txt"  # in the run folder
 PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
 TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
 LOGGER = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ class Tracker:
             )
             self._notify(
                 f"MLflow: {self.failures} calls failed; {missed}, and records.jsonl has every trial; "
-                f"tracebacks: {self._folder / ERROR_FILE}"
+                f"tracebacks: {RunFolder(self._folder).tracking_errors}"
             )
 
     def withdraw(self) -> None:
@@ -282,7 +282,7 @@ class Tracker:
         """Append them to the error file; they wait while the disk does not take them, the latest ones that is."""
         del self._tracebacks[:-MOST_TRACEBACKS]
         try:
-            with (self._folder / ERROR_FILE).open("a", encoding="utf-8") as file:
+            with RunFolder(self._folder).tracking_errors.open("a", encoding="utf-8") as file:
                 file.write("".join(self._tracebacks))
         except OSError:
             return

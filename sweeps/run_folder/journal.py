@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from qa_core import files
 from qa_core.errors import DataError, StorageError, unknown
 from sweeps.run_folder import json_lines, records
-from sweeps.run_folder.records import RECORDS_FILE, Record
+from sweeps.run_folder.layout import DRIVER_LOCK, JOURNAL_FILE, RunFolder
+from sweeps.run_folder.records import Record
 
-JOURNAL_FILE, LOCK_FILE = "journal.jsonl", "driver.lock"  # in the sweep's folder
 KINDS = {str: "text", dict: "a mapping", int: "a whole number", bool: "true or false"}
 EVENTS = ("tracked", "proposed", "started", "reported")
 
@@ -53,7 +53,7 @@ class Journal:
     """Writes the journal of one sweep. Every method raises StorageError when the disk does not take it."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / JOURNAL_FILE
+        self._path = RunFolder(folder).journal
 
     def tracked(self, tracking_uri: str, parent_run_id: str) -> None:
         """Note where the sweep is mirrored; a password in the address is masked, as every secret in these lines."""
@@ -89,9 +89,9 @@ def read(folder: Path) -> Past:
     Raises:
         DataError: there are records without a journal, or a line of the files is malformed; the message names it.
     """
-    path = folder / JOURNAL_FILE
+    path = RunFolder(folder).journal
     if not files.is_there(path):
-        if files.is_there(folder / RECORDS_FILE):
+        if files.is_there(RunFolder(folder).records):
             raise DataError(
                 f"{folder}: cannot be resumed: it has no {JOURNAL_FILE}; allowed: `front` and `export`, which do "
                 "without, and another sweep in another folder (--out)"
@@ -106,21 +106,21 @@ def read(folder: Path) -> Past:
         except (KeyError, TypeError, ValueError, DataError) as error:
             problem = f"misses {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{place}: {problem}") from error
-    if files.is_there(folder / RECORDS_FILE):
-        loaded = records.load(folder / RECORDS_FILE)
+    if files.is_there(RunFolder(folder).records):
+        loaded = records.load(RunFolder(folder).records)
         notes += loaded.notes
         for record in loaded.records:
             trial = trials.get(record.trial_id)
             if trial is None or trial.record is not None:
                 problem = "is not in the journal" if trial is None else "stands twice"
-                raise DataError(f"{folder / RECORDS_FILE}: trial {record.trial_id} {problem}")
+                raise DataError(f"{RunFolder(folder).records}: trial {record.trial_id} {problem}")
             trial.record = record
     return Past(tuple(trials.values()), tracking, notes)
 
 
 def check_free(folder: Path) -> None:
     """Refuse a folder for a new sweep that holds something already; raises StorageError."""
-    if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - {LOCK_FILE}):
+    if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - {DRIVER_LOCK}):
         raise StorageError(f"{folder}: exists already; choose another folder with --out")
 
 
@@ -137,7 +137,7 @@ def held(folder: Path) -> Iterator[None]:
         StorageError: the folder cannot be written.
     """
     try:
-        lock = FileLock(folder / LOCK_FILE, timeout=0)
+        lock = FileLock(RunFolder(folder).driver_lock, timeout=0)
         lock.acquire()
     except Timeout as error:
         raise SweepIsRunning(f"{folder}: another process is running this sweep") from error

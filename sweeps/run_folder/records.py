@@ -17,7 +17,6 @@ from qa_core.errors import DataError, unknown
 from qa_core.schema import as_json
 from sweeps.run_folder import json_lines
 
-RECORDS_FILE = "records.jsonl"  # in the sweep's folder
 SCHEMA_VERSION = 1
 FIRST_PROTOCOL_VERSION = (
     1  # of `qa_core/memory/protocol.py`, in records that do not name it: memory with eight windows

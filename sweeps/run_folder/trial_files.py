@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from qa_core import files
+from sweeps.run_folder.layout import ARTIFACT, CHECKPOINT
 
-CHECKPOINT, ARTIFACT = "checkpoint", "artifact"  # folders of a trial
 Kept = Literal["front", "all"]
 
 

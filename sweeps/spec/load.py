@@ -18,14 +18,11 @@ from qa_core import files, registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from qa_core.errors import ConfigError, DataError, unknown
 from sweeps import registry as parts
-from sweeps.run_folder.journal import JOURNAL_FILE
+from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE, SPEC_FILE, RunFolder
 from sweeps.run_folder.masking import has_secret, masked_text
-from sweeps.run_folder.records import RECORDS_FILE
 from sweeps.spec.objectives import MEASURES, RETIRED, WHY_RETIRED, why_a_number
 from sweeps.spec.sections import AUTO, DECIDED_BY_THE_SWEEP, SweepSpec
 from sweeps.spec.source import Location, Source, dotted, read_source
-
-SPEC_FILE = "spec.json"  # in the sweep's folder: the settings that it runs with
 
 RECIPE_SECTIONS: Mapping[str, type] = {
     "model": ModelConfig,
@@ -66,7 +63,7 @@ def stored_spec(folder: Path) -> SweepSpec:
     Raises:
         DataError: there are none, or this version does not take them.
     """
-    path = folder / SPEC_FILE
+    path = RunFolder(folder).spec
     if files.is_folder(folder) and not any(
         files.is_there(folder / name) for name in (SPEC_FILE, JOURNAL_FILE, RECORDS_FILE)
     ):  # such as after `kill -9` in the first moments
@@ -99,7 +96,7 @@ def store_spec(spec: SweepSpec, folder: Path) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    files.write_json(folder / SPEC_FILE, spec.as_dict(), indent=2)
+    files.write_json(RunFolder(folder).spec, spec.as_dict(), indent=2)
 
 
 def _check_texts(values: Any, source: Source, location: Location) -> None:

@@ -23,8 +23,9 @@ from sweeps.front.front import choosable, compute_front
 from sweeps.progress.console import error_signature
 from sweeps.run_folder import provenance, records
 from sweeps.run_folder.journal import Journal, Past, PastTrial
+from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_values
-from sweeps.run_folder.records import RECORDS_FILE, Record
+from sweeps.run_folder.records import Record
 from sweeps.run_folder.trial_files import TrialFiles
 from sweeps.schedulers.base import Curves, make_scheduler
 from sweeps.searchers.base import Searcher
@@ -35,8 +36,6 @@ from sweeps.trials.running import Running, died_too_often, ending_of, hung, reco
 from sweeps.trials.task import TrialTask, forget_outcome, read_outcome
 from sweeps.trials.watchdog import read_hang
 
-TRIALS_FOLDER = "trials"  # in the sweep's folder
-PAUSE_FILE = "pause"  # in the sweep's folder while it ends: workers look for it
 PROGRESS = tuple(field.name for field in fields(Progress))  # what is kept of a report
 
 
@@ -70,7 +69,7 @@ class Driver:
         self.records: list[Record] = []
         self.running: dict[str, Running] = {}
         self.provenance = provenance.collect()
-        self.pause_file = self.folder / PAUSE_FILE
+        self.pause_file = RunFolder(self.folder).pause
         self.pause_file.unlink(missing_ok=True)
         self.ended_by: str | None = None  # why no more trials are proposed, when it is not the budget
         self.fault: QaError | None = None  # the sweep cannot go on: see `faults.py`
@@ -88,7 +87,7 @@ class Driver:
         for trial in (past or Past()).trials:
             self._remember(trial)
         self.front = compute_front(self.records, spec.objectives)
-        self.files = TrialFiles(self.folder / TRIALS_FOLDER, spec.budget.keep_artifacts)
+        self.files = TrialFiles(RunFolder(self.folder).trials, spec.budget.keep_artifacts)
         self._free([record.trial_id for record in self.records])
 
     @property
@@ -213,7 +212,7 @@ class Driver:
             running, metrics, result, ending, spec=self.spec, folder=self.folder, provenance=self.provenance
         )
         self.records.append(record)
-        records.append(self.folder / RECORDS_FILE, record)
+        records.append(RunFolder(self.folder).records, record)
         seen = running.curve[-1]["examples_seen"] if running.curve else 0
         self.spent_examples += max(0, record.examples_seen - seen)
         self.searcher.tell(running.proposal.id, record.status, self._values(record))
@@ -322,7 +321,7 @@ class Driver:
         return TrialTask(
             trial_id=trial_id,
             recipe=dict(recipe),
-            folder=str(self.folder / TRIALS_FOLDER / trial_id),
+            folder=str(RunFolder(self.folder).trial(trial_id).path),
             cache_dir=str(default_cache_dir()),
             threads=max(1, int(self.spec.resources.cpus_per_trial)),
             objectives=tuple(objective.name for objective in self.spec.objectives),

@@ -1,8 +1,7 @@
 """What ends a sweep before its time: an exception of the driver, of Ray or of the storage, as an error with a way on.
 
 Ray drops some exceptions that its callbacks raise and wraps others. `ray_driver.py` catches them where they arise and
-ends the sweep with what `as_fault` returns. Standard library only.
-"""
+ends the sweep with what `as_fault` returns."""
 
 import errno
 import os
@@ -12,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qa_core.errors import QaError, StorageError
+from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text
 
-FAULT_FILE = "sweep-error.txt"  # in the sweep's folder: tracebacks of faults that are not the user's
 # Storage that no trial can write to any more. One file that cannot be read (EIO, EBADMSG) fails its trial alone.
 LASTING_FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE)))
 LEAST_FREE_BYTES = 2**20
@@ -74,8 +73,8 @@ def _stored(text: str, folder: Path) -> str:
     """Append a traceback to the fault file and say where it is."""
     text = masked_text(text)
     try:
-        with (folder / FAULT_FILE).open("a", encoding="utf-8") as file:
+        with RunFolder(folder).fault.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
     except OSError:
         return f"its traceback could not be stored:\n{text}"
-    return f"its traceback is in {folder / FAULT_FILE}"
+    return f"its traceback is in {RunFolder(folder).fault}"

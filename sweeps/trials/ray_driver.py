@@ -27,17 +27,25 @@ from sweeps.front import comparability
 from sweeps.front.points import FrontResult, finished
 from sweeps.nodes import preflight
 from sweeps.nodes import survey as nodes
-from sweeps.nodes.preflight import PREFLIGHT_FILE, NodeRefused, least_gpu_bytes
+from sweeps.nodes.preflight import NodeRefused, least_gpu_bytes
 from sweeps.nodes.ray_environment import Place
 from sweeps.nodes.report import NodeReport
-from sweeps.progress.mlflow_mirror import ERROR_FILE
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal, records
-from sweeps.run_folder.journal import JOURNAL_FILE, LOCK_FILE, held
+from sweeps.run_folder.journal import held
+from sweeps.run_folder.layout import (
+    DRIVER_LOCK,
+    ERROR_FILE,
+    JOURNAL_FILE,
+    PREFLIGHT_FILE,
+    RAY_FOLDER,
+    SPEC_FILE,
+    RunFolder,
+)
 from sweeps.searchers.base import Searcher, make_searcher
 from sweeps.space.compile import compile_space
 from sweeps.space.space import Assignment, Space
-from sweeps.spec.load import SPEC_FILE, store_spec
+from sweeps.spec.load import store_spec
 from sweeps.spec.sections import AUTO, SweepSpec
 from sweeps.trials import ray_service, signals
 from sweeps.trials.driver import Driver
@@ -61,7 +69,6 @@ DECISIONS = (  # of Ray's schedulers: the methods that Ray calls
 Value = TypeVar("Value")
 ROOM_MINUTES = 20.0  # for a cluster to add its first node that can hold a trial: clouds take 3 to 10
 ROOM_LOOK_SECONDS = 5.0
-RAY_FOLDER = "ray"  # what Ray writes for itself; never read back
 
 
 @dataclass(frozen=True)
@@ -347,7 +354,7 @@ def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
         yield
     except ConfigError:
         if is_new and not journal.read(folder).trials:
-            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, ERROR_FILE, LOCK_FILE):
+            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, ERROR_FILE, DRIVER_LOCK):
                 (folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # somebody else's file is in it
                 folder.rmdir()
@@ -401,7 +408,7 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
                 watch.wait(work)
     finally:
         # Pickles, and errors word for word: nothing that should lie in a folder that is handed on.
-        files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)
+        files.remove_folder(RunFolder(driver.folder).ray, inside=driver.folder)
 
 
 def _check_terms(spec: SweepSpec, driver: Driver, place: Place) -> tuple[str, ...]:
@@ -453,7 +460,7 @@ def _fit(
 ) -> None:
     """Run Ray's loop until the sweep is over; what it raises ends the sweep, see `faults.py`."""
     try:
-        files.remove_folder(driver.folder / RAY_FOLDER, inside=driver.folder)  # of an earlier start
+        files.remove_folder(RunFolder(driver.folder).ray, inside=driver.folder)  # of an earlier start
         tuner = tune.Tuner(
             tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
             tune_config=tune.TuneConfig(

@@ -8,10 +8,9 @@ from typing import Any
 
 from qa_core import files
 from qa_core.errors import DataError
+from sweeps.run_folder.layout import TrialFolder
 
-OUTCOME_FILE = "outcome.json"  # in the trial's folder: why it ended without a result
 PAUSED = "paused"  # an outcome that is no end
-FINAL_FILE = "final.json"  # in the trial's folder: its final report
 ENDINGS = ("stopped", "failed", "oom", PAUSED)  # statuses in the outcome file
 
 
@@ -61,7 +60,7 @@ def unpacked(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """Return why a trial ended without a result, or None when it left no such note; a damaged one is a failure."""
-    path = folder / OUTCOME_FILE
+    path = TrialFolder(folder).outcome
     if not files.is_there(path):
         return None
     try:
@@ -83,13 +82,13 @@ def read_final(folder: Path) -> dict[str, Any] | None:
     Raises:
         DataError: the report is damaged; without it the trial would run again.
     """
-    path = folder / FINAL_FILE
-    if not files.is_there(path) or not files.is_folder(folder / "artifact"):
+    path = TrialFolder(folder).final
+    if not files.is_there(path) or not files.is_folder(TrialFolder(folder).artifact):
         return None
     final = _read(path)
     if not isinstance(final.get("result"), dict):
         raise DataError(f"{path}: found {sorted(final)}; allowed: a final report with its `result`")
-    final["result"]["artifact"] = str(folder / "artifact")  # the sweep's folder may have moved
+    final["result"]["artifact"] = str(TrialFolder(folder).artifact)  # the sweep's folder may have moved
     return final
 
 
@@ -99,4 +98,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def forget_outcome(folder: Path) -> None:
     """Remove the note of a trial that is to run again."""
-    (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    TrialFolder(folder).outcome.unlink(missing_ok=True)

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from qa_core import files, heartbeat
 from qa_core.errors import DataError, StorageError
+from sweeps.run_folder.layout import HANG_FILE, TrialFolder
 
-ALIVE_FILE = "alive"  # in the trial's folder: its time is that of the last sign of life
-HANG_FILE = "hang.txt"  # in the trial's folder: where its threads stood; empty or absent when it did not hang
 SET_BACK_SECONDS = 1.0  # at most so often: each time costs a thread
 SIGN_SECONDS = 10.0  # at most so often the file is touched, which may lie on slow storage
 FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$', re.MULTILINE)
@@ -44,7 +43,7 @@ def watched(folder: Path, minutes: float | None) -> Iterator[None]:
         StorageError: the folder cannot be written.
     """
     forget_hang(folder)
-    sign = _signs(folder / ALIVE_FILE)
+    sign = _signs(TrialFolder(folder).alive)
     if minutes is None:
         with heartbeat.heard_by(sign):
             yield
@@ -53,9 +52,9 @@ def watched(folder: Path, minutes: float | None) -> Iterator[None]:
     pause = min(SET_BACK_SECONDS, seconds / 4)
     set_back_at = float("-inf")
     try:
-        file = (folder / HANG_FILE).open("w")
+        file = TrialFolder(folder).hang.open("w")
     except OSError as error:
-        raise StorageError(f"{folder / HANG_FILE}: cannot be written: {error}") from error
+        raise StorageError(f"{TrialFolder(folder).hang}: cannot be written: {error}") from error
 
     def set_back() -> None:
         nonlocal set_back_at
@@ -77,7 +76,7 @@ def watched(folder: Path, minutes: float | None) -> Iterator[None]:
 def last_sign(folder: Path) -> float | None:
     """Return when the trial last gave a sign of life, by the clock of its storage; None when it has given none."""
     try:
-        return (folder / ALIVE_FILE).stat().st_mtime
+        return TrialFolder(folder).alive.stat().st_mtime
     except OSError:
         return None
 
@@ -99,7 +98,7 @@ def _signs(file: Path) -> Callable[[], None]:
 def read_hang(folder: Path) -> Hang | None:
     """Return where the trial stood when its worker was ended for hanging; None when it was not."""
     try:
-        stacks = files.read_bytes(folder / HANG_FILE, inside=folder).decode(errors="replace")
+        stacks = files.read_bytes(TrialFolder(folder).hang, inside=folder).decode(errors="replace")
     except files.MissingFile:
         return None
     except DataError as error:
@@ -115,4 +114,4 @@ def read_hang(folder: Path) -> Hang | None:
 
 def forget_hang(folder: Path) -> None:
     """Remove what an earlier worker of the trial left."""
-    (folder / HANG_FILE).unlink(missing_ok=True)
+    TrialFolder(folder).hang.unlink(missing_ok=True)

@@ -19,12 +19,12 @@ from qa_core.schema import Progress, as_json
 from sweeps.budget.gpu_cap import on_share
 from sweeps.nodes import preflight
 from sweeps.nodes.ray_environment import NODE_DIGITS
+from sweeps.run_folder.layout import TrialFolder
 from sweeps.run_folder.masking import masked_values
 from sweeps.schedulers.base import check_report
-from sweeps.trials.task import FINAL_FILE, OUTCOME_FILE, PAUSED, TrialTask, from_values, packed, read_final
+from sweeps.trials.task import PAUSED, TrialTask, from_values, packed, read_final
 from sweeps.trials.watchdog import watched
 
-LOCK_FILE = "worker.lock"
 LOCK_SECONDS = 120  # a worker of a killed driver lives on for a few seconds
 PAUSE_LOOK_SECONDS = 1.0
 CLEAN_START_BYTES = 1_000_000  # tensors of a former trial above this are reported as left over
@@ -58,13 +58,13 @@ def run_trial(task_values: dict[str, Any]) -> None:
             final = read_final(folder)
             if final is None:
                 # Of a run that was killed between its artifact and its final report.
-                files.remove_folder(folder / "artifact", inside=folder)
+                files.remove_folder(TrialFolder(folder).artifact, inside=folder)
                 with watched(folder, task.hang_minutes):
                     final = {**execute(task, report), "node": node, "gpus": used_gpus()}
                 check_report(final, task.objectives)
-                _write(folder / FINAL_FILE, final)
+                _write(TrialFolder(folder).final, final)
         except Paused as pause:
-            _write(folder / OUTCOME_FILE, {"status": PAUSED, "reason": str(pause), "traceback": None})
+            _write(TrialFolder(folder).outcome, {"status": PAUSED, "reason": str(pause), "traceback": None})
             raise  # Ray refuses a trial that returns without a report
         except Exception as error:
             outcome = {
@@ -74,7 +74,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
                 "node": node,
                 "gpus": used_gpus(),
             }
-            _write(folder / OUTCOME_FILE, outcome)
+            _write(TrialFolder(folder).outcome, outcome)
             raise
     tune.report(packed(final))
 
@@ -191,7 +191,7 @@ def _held(folder: Path) -> Iterator[None]:
         raise StorageError(f"{folder}: found a link; allowed: a folder of the sweep's own")
     files.make_folder(folder)
     try:
-        lock = FileLock(folder / LOCK_FILE, timeout=LOCK_SECONDS)
+        lock = FileLock(TrialFolder(folder).lock, timeout=LOCK_SECONDS)
         lock.acquire()
     except Timeout as error:
         raise StorageError(f"{folder}: another worker has held it for more than {LOCK_SECONDS} s") from error

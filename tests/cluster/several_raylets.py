@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from sweeps.run_folder import journal, records
+from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE
 from tests.sweeps.whole import Sweep
 
 STORE_BYTES = 80 * 2**20  # the least that Ray takes, so that a few puts spill
@@ -187,7 +187,7 @@ class Driver:
     def progress(self) -> int:
         """Return how many reports and records there are: what no kill may undo."""
         lines = 0
-        for name, wanted in ((journal.JOURNAL_FILE, b'"reported"'), (records.RECORDS_FILE, b"\n")):
+        for name, wanted in ((JOURNAL_FILE, b'"reported"'), (RECORDS_FILE, b"\n")):
             path = self.sweep.folder / name
             lines += path.read_bytes().count(wanted) if path.exists() else 0
         return lines

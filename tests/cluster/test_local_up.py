@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps.run_folder import journal, json_lines, records
+from sweeps.run_folder import json_lines, records
+from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE
 from tests.cluster.namespaces import PROJECT, SHARED, Host, Lab, address, lab, missing
 
 REASON = missing()
@@ -96,10 +97,10 @@ def places(caller: Host) -> str:
 
 def is_in_the_middle(folder: Path) -> bool:
     """Tell whether trials have ended on two nodes and two others have reported."""
-    if not (folder / records.RECORDS_FILE).exists():
+    if not (folder / RECORDS_FILE).exists():
         return False
-    done = records.load(folder / records.RECORDS_FILE).records
-    events = [event for _, event in json_lines.read(folder / journal.JOURNAL_FILE)[0]]
+    done = records.load(folder / RECORDS_FILE).records
+    events = [event for _, event in json_lines.read(folder / JOURNAL_FILE)[0]]
     reported = {event["trial_id"] for event in events if event["event"] == "reported"}
     is_on_both = len({record.provenance["node"] for record in done}) == 2
     return is_on_both and len(reported - {record.trial_id for record in done}) == 2
@@ -144,7 +145,7 @@ def test_a_sweep_on_two_hosts_outlives_the_loss_of_one(machines: Lab, small_squa
     wait_for(lambda: "rc=" in log.read_text(), "the end of the sweep", 1200)
     assert "rc=0" in log.read_text(), log.read_text()
 
-    found = records.load(shared / "run" / records.RECORDS_FILE).records
+    found = records.load(shared / "run" / RECORDS_FILE).records
     assert sorted(record.trial_id for record in found) == [f"t{index:04d}" for index in range(TRIALS)]
     assert {record.status for record in found} == {"ok"}
     on = {record.trial_id: record.provenance["node"] for record in found}
@@ -157,7 +158,7 @@ def test_a_sweep_on_two_hosts_outlives_the_loss_of_one(machines: Lab, small_squa
         points = [point["examples_seen"] for point in record.curve]
         assert points == sorted(set(points))
         assert points[-1] == 2400
-    events = [event["event"] for _, event in json_lines.read(shared / "run" / journal.JOURNAL_FILE)[0]]
+    events = [event["event"] for _, event in json_lines.read(shared / "run" / JOURNAL_FILE)[0]]
     assert events.count("started") == TRIALS + 1
     assert (shared / "mlflow/mlflow.db").stat().st_size > 0
 

@@ -9,8 +9,9 @@ import torch
 from qa_core.errors import CheckpointError, DataError
 from qa_core.training import checkpoint
 from qa_core.training.checkpoint import TrainState
+from sweeps.run_folder.layout import FINAL_FILE, OUTCOME_FILE
 from sweeps.trials import worker
-from sweeps.trials.task import FINAL_FILE, OUTCOME_FILE, TrialTask, as_values, read_final, read_outcome
+from sweeps.trials.task import TrialTask, as_values, read_final, read_outcome
 from tests.malformed.artifact_cases import MARKER
 from tests.malformed.checkpoint_cases import BAD, FINALS, OUTCOMES, Damage, network
 

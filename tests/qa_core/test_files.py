@@ -293,6 +293,29 @@ def test_a_folder_is_replaced_whole_and_a_failed_move_puts_the_former_one_back(t
     assert [item.name for item in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_former_folder_that_cannot_be_put_back_is_kept_and_named(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    _write_folder(folder, "a")
+    rename = Path.rename
+
+    def refused(self, target):
+        if target == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(
+            StorageError, match="folder: cannot be written: Input/output error; its former"
+        ) as refusal:
+            _write_folder(folder, "b")
+    (former,) = tmp_path.iterdir()
+    assert str(refusal.value).endswith(f"stands in {former}")
+    assert [item.name for item in former.iterdir()] == ["a"]
+    files.undo_interrupted_replacement(folder)
+    assert [item.name for item in folder.iterdir()] == ["a"]
+
+
 def test_a_replacement_that_a_kill_interrupted_is_undone_and_leftovers_go(tmp_path):
     folder = tmp_path / "folder"
     (tmp_path / ".folder.0123.old").mkdir()

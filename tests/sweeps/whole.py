@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.run_folder import journal, records
+from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE
 
 TIMED = ("started_at", "finished_at", "seconds", "starts", "provenance")
 TIMED_COSTS = (
@@ -54,7 +55,7 @@ def _other_towers(squad: Path) -> Path:
 def comparable(folder: Path) -> list[dict[str, Any]]:
     """Return the records by trial, without what a clock or the state of a process decides."""
     found = []
-    for record in records.load(folder / records.RECORDS_FILE).records:
+    for record in records.load(folder / RECORDS_FILE).records:
         values = {name: item for name, item in records.to_dict(record).items() if name not in TIMED}
         cost = values["cost"] or {}
         values["cost"] = {name: item for name, item in cost.items() if name not in TIMED_COSTS}
@@ -103,7 +104,7 @@ class Sweep:
         return process.returncode, self.output()
 
     def _lines(self) -> int:
-        path = self.folder / journal.JOURNAL_FILE
+        path = self.folder / JOURNAL_FILE
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
 

@@ -12,8 +12,9 @@ from sweeps.budget import references
 from sweeps.budget.memory import MemoryForecast
 from sweeps.budget.references import Reference, find, lines, resolved
 from sweeps.front.confirm import confirming_spec
+from sweeps.run_folder.layout import SPEC_FILE
 from sweeps.space.compile import compile_space
-from sweeps.spec.load import SPEC_FILE, load_spec, store_spec, stored_spec
+from sweeps.spec.load import load_spec, store_spec, stored_spec
 from sweeps.spec.objectives import Objective, why_a_number
 from sweeps.spec.sections import SweepSpec
 from tests.malformed.cases import TINY_SWEEP

@@ -8,7 +8,8 @@ import pytest
 from qa_core.errors import StorageError
 from sweeps import cli
 from sweeps.commands import upload
-from sweeps.run_folder.journal import LOCK_FILE, held
+from sweeps.run_folder.journal import held
+from sweeps.run_folder.layout import DRIVER_LOCK
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_everything_but_rays_own_files_and_the_lock_arrives(run_dir: Path, tmp_p
     target = tmp_path / "bucket" / "first"
     assert cli.main(["upload", str(run_dir), target.as_uri()]) == 0
     expected = {name: data for name, data in contents(run_dir).items() if name[:4] != "ray/"}
-    expected.pop(LOCK_FILE, None)
+    expected.pop(DRIVER_LOCK, None)
     assert contents(target) == expected
     assert len(expected) == 5
     assert f"{target.as_uri()}: 5 files, 1.0 MB" in capsys.readouterr().out

@@ -21,6 +21,7 @@ from sweeps.nodes.preflight import (
     store,
 )
 from sweeps.nodes.report import PROJECT_SOURCE, Gpu, NodeReport, look
+from sweeps.run_folder.layout import PREFLIGHT_FILE
 
 VERSIONS = {
     "python": "3.11.9",
@@ -224,14 +225,14 @@ def test_the_file_gives_back_what_was_stored(tmp_path: Path) -> None:
     store(kept, tmp_path)
     assert read(tmp_path) == kept
     assert [report.node for report in kept.nodes] == ["aa", "head"]
-    (tmp_path / preflight.PREFLIGHT_FILE).write_text('{"allow_mixed": 3')
+    (tmp_path / PREFLIGHT_FILE).write_text('{"allow_mixed": 3')
     with pytest.raises(DataError, match=r"preflight\.json: cannot be read"):
         read(tmp_path)
 
 
 def test_addresses_of_machines_are_not_stored(tmp_path: Path) -> None:
     store(replace(PLAN, allow_mixed=True).settle(MIXED), tmp_path)
-    assert "10.0.0." not in (tmp_path / preflight.PREFLIGHT_FILE).read_text()
+    assert "10.0.0." not in (tmp_path / PREFLIGHT_FILE).read_text()
     assert is_mixed(tmp_path)
     assert not is_mixed(tmp_path / "elsewhere")
 
@@ -286,12 +287,12 @@ def test_a_node_that_joins_later_is_looked_at_once(
 
 def test_a_node_that_joins_later_and_differs_is_refused_and_not_kept(run_folder: Path, data: Path) -> None:
     begun(run_folder, data, device="cpu: another")
-    before = (run_folder / preflight.PREFLIGHT_FILE).read_text()
+    before = (run_folder / PREFLIGHT_FILE).read_text()
     with pytest.raises(
         NodeRefused, match=r"(?s)node late \(10\.0\.0\.7\) joined this sweep .*device of trials: found cpu"
     ):
         admit(run_folder, "late", address="10.0.0.7")
-    assert (run_folder / preflight.PREFLIGHT_FILE).read_text() == before
+    assert (run_folder / PREFLIGHT_FILE).read_text() == before
 
 
 def test_a_node_that_joins_later_and_may_differ_marks_the_sweep(run_folder: Path, data: Path) -> None:
@@ -338,7 +339,7 @@ def test_a_node_that_held_no_trial_before_is_looked_at_when_it_takes_one(
 
 def test_the_stored_report_is_plain_json_that_says_what_was_found(run_folder: Path, data: Path) -> None:
     begun(run_folder, data)
-    (node,) = json.loads((run_folder / preflight.PREFLIGHT_FILE).read_text())["nodes"]
+    (node,) = json.loads((run_folder / PREFLIGHT_FILE).read_text())["nodes"]
     assert node["paths"][str(data)].startswith("12 bytes, ")
     assert node["versions"]["torch"]
     assert node["device"].startswith("cpu: ")

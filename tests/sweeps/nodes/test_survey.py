@@ -19,7 +19,7 @@ from sweeps.nodes import survey as nodes
 from sweeps.nodes.ray_environment import Place
 from sweeps.progress.console import SweepConsole
 from sweeps.run_folder import records
-from sweeps.run_folder.records import RECORDS_FILE
+from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.spec.load import load_spec
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.ray_driver import create_run_folder, run_sweep, survey

@@ -20,10 +20,11 @@ from sweeps.nodes.ray_environment import Place
 from sweeps.replay.curves import CurveTable, _curve
 from sweeps.replay.simulate import SimulatedTrial, recorded_space, replay
 from sweeps.run_folder import records
-from sweeps.run_folder.records import RECORDS_FILE, Record
+from sweeps.run_folder.layout import RECORDS_FILE, SPEC_FILE
+from sweeps.run_folder.records import Record
 from sweeps.schedulers.base import make_scheduler
 from sweeps.searchers.base import make_searcher
-from sweeps.spec.load import SPEC_FILE, store_spec
+from sweeps.spec.load import store_spec
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.driver import Driver
 from sweeps.trials.ray_driver import run_sweep

@@ -9,6 +9,7 @@ import pytest
 from qa_core.errors import DataError, StorageError
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import Journal
+from sweeps.run_folder.layout import JOURNAL_FILE
 from tests.sweeps.run_folder.test_records import record
 
 PROGRESS = {"examples_seen": 30, "selection_em_percent": 1.5}
@@ -50,7 +51,7 @@ def test_a_folder_whose_sweep_ended_before_its_first_trial_has_no_past(tmp_path:
 
 def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next(tmp_path: Path) -> None:
     log = _begun(tmp_path)
-    path = tmp_path / journal.JOURNAL_FILE
+    path = tmp_path / JOURNAL_FILE
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"event": "rep')
     past = journal.read(tmp_path)
@@ -82,7 +83,7 @@ def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next(tmp_path: Path) ->
 )
 def test_a_line_that_makes_no_sense_is_named(line: str, message: str, tmp_path: Path) -> None:
     _begun(tmp_path)
-    with (tmp_path / journal.JOURNAL_FILE).open("a") as file:
+    with (tmp_path / JOURNAL_FILE).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(DataError, match=r"journal\.jsonl:7: ") as refusal:
         journal.read(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from qa_core.errors import ConfigError, DataError
 from sweeps.nodes.ray_environment import Place
 from sweeps.run_folder import records
+from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.schedulers.pareto_asha import ParetoAsha
 from sweeps.spec.objectives import Objective
 from sweeps.trials import ray_driver
@@ -195,7 +196,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
         ],
     )
     outcome = ray_driver.run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
-    found = records.load(folder / records.RECORDS_FILE).records
+    found = records.load(folder / RECORDS_FILE).records
     front = {point.trial_id for point in outcome.front.front}
     return {
         record.config["train"]["learning_rate"]: (record.status, record.trial_id in front) for record in found

@@ -8,11 +8,10 @@ import pytest
 
 from sweeps.budget.gpu_shares import Placed
 from sweeps.run_folder import journal, records
+from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE, RECORDS_FILE
 from sweeps.searchers.base import make_searcher
 from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
-from sweeps.trials.task import OUTCOME_FILE
-from sweeps.trials.watchdog import HANG_FILE
 from tests.sweeps.toys import toy_space, toy_spec
 from tests.sweeps.trials.test_tuner import _Told
 
@@ -114,7 +113,7 @@ def test_a_verdict_that_was_reached_before_the_sweep_ended_is_recorded_when_it_g
 
     after = _driver(tmp_path / "run")
     after.settle()
-    (record,) = records.load(tmp_path / "run" / records.RECORDS_FILE).records
+    (record,) = records.load(tmp_path / "run" / RECORDS_FILE).records
     assert (record.status, record.examples_seen, record.starts) == ("stopped", 300, 1)
     assert record.reason == "stopped by scheduler 'pareto_asha' at 300 examples"
     assert after.propose().trial_id == "t0001"
@@ -135,7 +134,7 @@ def test_a_trial_that_the_end_of_the_sweep_cut_short_has_no_record_and_goes_on(
     before.reported("t0000", _report(100), is_stopped=False)
     before.ended("t0000", {}, ended_with)
     assert (before.unfinished(), before.counts()) == (1, {})
-    assert not (tmp_path / "run" / records.RECORDS_FILE).exists()
+    assert not (tmp_path / "run" / RECORDS_FILE).exists()
     assert _driver(tmp_path / "run").propose().trial_id == "t0000"
 
 

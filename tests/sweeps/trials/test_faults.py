@@ -15,9 +15,10 @@ import yaml
 from qa_core.errors import DataError, StorageError
 from sweeps import cli
 from sweeps.run_folder import records
+from sweeps.run_folder.layout import FAULT_FILE, RECORDS_FILE
 from sweeps.trials import faults
 from sweeps.trials.driver import Driver
-from sweeps.trials.faults import FAULT_FILE, SweepFault, as_fault
+from sweeps.trials.faults import SweepFault, as_fault
 from sweeps.trials.ray_driver import DECISIONS, _decisions_of, _Events, _Fault, _Proposals
 from tests.sweeps.whole import tiny_recipes
 
@@ -147,5 +148,5 @@ def test_a_sweep_whose_front_cannot_be_renewed_ends_at_once_and_goes_on_once_it_
     assert f"qa-sweep run --resume {run}" in shown.out
     assert "t0001" not in shown.out
     assert cli.main(["run", "--resume", str(run)]) == 0
-    found = records.load(run / records.RECORDS_FILE).records
+    found = records.load(run / RECORDS_FILE).records
     assert [(item.trial_id, item.status) for item in found] == [(f"t000{index}", "ok") for index in range(3)]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.run_folder.layout import OUTCOME_FILE
 from sweeps.searchers.base import Proposal
 from sweeps.spec.sections import Budget
 from sweeps.trials.running import Running, died_too_often, ending_of
-from sweeps.trials.task import OUTCOME_FILE, TrialTask
+from sweeps.trials.task import TrialTask
 from sweeps.trials.watchdog import Hang
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from sweeps.run_folder import journal
+from sweeps.run_folder.layout import JOURNAL_FILE
 from tests.sweeps.whole import tiny_recipes
 
 PATIENCE_SECONDS = 240.0  # for a start of Ray and a first report on a busy machine
@@ -70,7 +70,7 @@ class LongSweep:
             process.wait()
 
     def has_reported(self) -> bool:
-        path = self.folder / journal.JOURNAL_FILE
+        path = self.folder / JOURNAL_FILE
         return path.exists() and b'"reported"' in path.read_bytes()
 
     def worker(self) -> psutil.Process:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from sweeps.run_folder import records
+from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.trials.worker import CLEAN_START_BYTES
 from tests.sweeps.whole import Sweep, tiny_recipes
 
@@ -123,12 +124,12 @@ def test_a_thousand_trials_leave_the_driver_as_it_was_and_nothing_behind(
     sweep = Sweep(tmp_path / "soak", ["--config", str(config(tmp_path, small_squad))], cache_dir)
     began = time.monotonic()
     process = sweep.start()
-    with watched(process.pid, sweep.folder / records.RECORDS_FILE) as watch:
+    with watched(process.pid, sweep.folder / RECORDS_FILE) as watch:
         process.wait(timeout=2 * 3600)
     seconds = time.monotonic() - began
     assert process.returncode == 0, sweep.output()[-4000:]
 
-    found = records.load(sweep.folder / records.RECORDS_FILE).records
+    found = records.load(sweep.folder / RECORDS_FILE).records
     assert [item.trial_id for item in sorted(found, key=lambda item: item.trial_id)] == [
         f"t{index:04d}" for index in range(TRIALS)
     ]

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from sweeps.run_folder.layout import ALIVE_FILE
 from sweeps.trials import supervision
 from sweeps.trials.faults import SweepFault
 from sweeps.trials.signals import Requests
 from sweeps.trials.supervision import INTERRUPTED, SILENT_SECONDS, Silence, Supervisor
-from sweeps.trials.watchdog import ALIVE_FILE, last_sign, watched
+from sweeps.trials.watchdog import last_sign, watched
 
 
 class FakeDriver:

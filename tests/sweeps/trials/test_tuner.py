@@ -23,7 +23,7 @@ from sweeps.nodes.report import Gpu, NodeReport
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.run_folder import records
-from sweeps.run_folder.records import RECORDS_FILE
+from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.trials import ray_driver

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from qa_core.errors import StorageError
+from sweeps.run_folder.layout import HANG_FILE
 from sweeps.trials import watchdog
-from sweeps.trials.watchdog import HANG_FILE, forget_hang, read_hang, watched
+from sweeps.trials.watchdog import forget_hang, read_hang, watched
 
 
 def _run(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +21,7 @@ def _run(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
         import ctypes, time
         from pathlib import Path
         from qa_core import heartbeat
-        from sweeps.watchdog import watched
+        from sweeps.trials.watchdog import watched
 
         def forward():
             {body}
@@ -55,7 +56,7 @@ def test_the_watch_ends_with_its_block(tmp_path: Path) -> None:
     script = f"""
 import time
 from pathlib import Path
-from sweeps.watchdog import watched
+from sweeps.trials.watchdog import watched
 try:
     with watched(Path({str(tmp_path)!r}), 0.01):
         raise KeyError

@@ -13,17 +13,9 @@ from filelock import FileLock
 from qa_core.data import squad, trained_tokenizers, vectors, windows
 from qa_core.errors import Paused, StorageError
 from sweeps.nodes.preflight import NodeRefused
+from sweeps.run_folder.layout import FINAL_FILE, WORKER_LOCK
 from sweeps.trials import worker
-from sweeps.trials.task import (
-    FINAL_FILE,
-    TrialTask,
-    as_values,
-    from_values,
-    packed,
-    read_final,
-    read_outcome,
-    unpacked,
-)
+from sweeps.trials.task import TrialTask, as_values, from_values, packed, read_final, read_outcome, unpacked
 
 
 def _task(folder: Path, cache_dir: Path, small_squad: Path, **changes) -> TrialTask:
@@ -196,7 +188,7 @@ def test_a_folder_that_another_worker_holds_is_waited_for_and_then_refused(
     task = _task(tmp_path / "t", cache_dir, small_squad)
     (tmp_path / "t").mkdir()
     monkeypatch.setattr(worker, "LOCK_SECONDS", 0.2)
-    with FileLock(tmp_path / "t" / worker.LOCK_FILE), pytest.raises(StorageError, match="another worker"):
+    with FileLock(tmp_path / "t" / WORKER_LOCK), pytest.raises(StorageError, match="another worker"):
         worker.run_trial(as_values(task))
     assert read_outcome(tmp_path / "t") is None
 
