@@ -33,7 +33,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.schedulers.base import make_scheduler
 from sweeps.searchers.base import make_searcher
 
@@ -51,7 +51,7 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/overhead.json"),
 ) -> None:
     """Measure, print the table and write the JSON file."""
-    Place().set_environment()
+    RayTarget().set_environment()
     from qa_core.hardware import choose_device, describe_device
 
     results = {}
@@ -170,7 +170,7 @@ def measure(scratch: Path, cache: Path, *, examples: int, trials: int) -> dict[s
     watch, spent = Watch(), defaultdict[str, float](float)
     began, processor = time.perf_counter(), time.process_time()
     with timed(spent):
-        run_sweep(spec, folder=folder, place=Place(), console=watch, tracker=tracker)
+        run_sweep(spec, folder=folder, target=RayTarget(), console=watch, tracker=tracker)
     whole, processor = time.perf_counter() - began, time.process_time() - processor
     tracker.finish("finished")
     shutil.rmtree(folder)

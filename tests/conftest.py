@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 
-Place().set_environment()  # before any test imports Ray
+RayTarget().set_environment()  # before any test imports Ray
 # As in an activated environment: commands are then printed with the bare names of their programs.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -17,14 +17,14 @@ PROCESS_BYTES = 600_000_000  # of a process on a GPU beside its tensors: CUDA co
 
 
 @dataclass(frozen=True)
-class Placed:
+class GpuShare:
     """What a trial is given."""
 
     gpu_share: float  # of one device; above 1, so many devices
     predicted_bytes: int | None = None  # peak of its training; None: nobody asked, or it cannot be predicted
 
 
-class Placement:
+class GpuShares:
     """Gives each recipe its share.
 
     Args:
@@ -35,12 +35,12 @@ class Placement:
     def __init__(self, device_bytes: int, training_bytes: Callable[[RunConfig], int | None]) -> None:
         self.device_bytes, self._training_bytes = device_bytes, training_bytes
 
-    def __call__(self, recipe: RunConfig) -> Placed:
+    def __call__(self, recipe: RunConfig) -> GpuShare:
         """Return the share of a recipe; one for the CPU is given none."""
         if recipe.device == "cpu":
-            return Placed(0.0)
+            return GpuShare(0.0)
         predicted = self._training_bytes(recipe)
-        return Placed(share_of(predicted, self.device_bytes), predicted)
+        return GpuShare(share_of(predicted, self.device_bytes), predicted)
 
 
 def share_of(predicted_bytes: int | None, device_bytes: int) -> float:

@@ -45,13 +45,13 @@ def cluster(address: str, shared: Path | None) -> int:
     from rich.console import Console
 
     from sweeps.nodes.preflight import compare
-    from sweeps.nodes.ray_environment import Place
+    from sweeps.nodes.ray_environment import RayTarget
 
-    place = Place(address)
-    place.set_environment()  # before Ray is imported
+    target = RayTarget(address)
+    target.set_environment()  # before Ray is imported
     from sweeps.trials.ray_driver import survey
 
-    reports = survey(place, shared=shared)
+    reports = survey(target, shared=shared)
     wants_gpus = any(report.gpus for report in reports)
     Console().print(node_table(reports))
     findings = compare(reports, wants_gpus=wants_gpus)

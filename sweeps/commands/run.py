@@ -18,7 +18,7 @@ from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
 from sweeps.commands.validate import print_lines, remarks, show_data
 from sweeps.front.choosing import limit_to_type
-from sweeps.nodes.ray_environment import LOOPBACK, Place
+from sweeps.nodes.ray_environment import LOOPBACK, RayTarget
 from sweeps.nodes.report import machine_here
 from sweeps.progress.console import SweepConsole, may_be_lost
 from sweeps.progress.shell_command import shell_command
@@ -82,8 +82,8 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
     found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
     reference_lines = references.lines(spec, found)
     spec = references.resolved(spec, found)
-    place = Place(target.address, target.dashboard, target.allow_mixed)
-    place.set_environment()  # before Ray is imported
+    ray_target = RayTarget(target.address, target.dashboard, target.allow_mixed)
+    ray_target.set_environment()  # before Ray is imported
     from sweeps.progress.mlflow_mirror import Tracker
     from sweeps.trials.ray_driver import create_run_folder, run_sweep
     from sweeps.trials.supervision import INTERRUPTED
@@ -106,7 +106,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
         outcome = run_sweep(
             spec,
             folder=target.folder,
-            place=place,
+            target=ray_target,
             console=console,
             tracker=tracker,
             resume=resume,

@@ -1,6 +1,6 @@
 """Where a sweep runs, and the environment that Ray reads: some of it once, when it is imported.
 
-Ray itself is not imported here. Who wants an embedded Ray calls `Place.set_environment` before
+Ray itself is not imported here. Who wants an embedded Ray calls `RayTarget.set_environment` before
 `sweeps.trials.ray_driver` is imported; `ray_service.start_ray` calls it again for what Ray reads later.
 """
 
@@ -29,7 +29,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @dataclass(frozen=True)
-class Place:
+class RayTarget:
     """An embedded Ray on this machine, or a cluster's address."""
 
     address: str | None = None

@@ -6,7 +6,7 @@ What a node says is in `report.py`, what is made of it in `preflight.py`.
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from sweeps.front.comparability import depends_on_machine
 from sweeps.nodes import preflight, shared_folder
 from sweeps.nodes.named_paths import named_paths
 from sweeps.nodes.preflight import Preflight
-from sweeps.nodes.ray_environment import NODE_DIGITS, Place
+from sweeps.nodes.ray_environment import NODE_DIGITS, RayTarget
 from sweeps.nodes.report import NodeReport, Request, look
 from sweeps.nodes.shared_folder import DRIVER, Exchange, Words
 from sweeps.spec.sections import Resources, SweepSpec
@@ -35,18 +35,18 @@ RUN_FOLDER, CACHE_FOLDER, SHARED_FOLDER = "run folder", "cache folder", "shared 
 Node = Mapping[str, Any]  # of `ray.nodes()`
 
 
-def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
+def check(spec: SweepSpec, folder: Path, *, target: RayTarget, note: Callable[[str], None]) -> None:
     """Look at every node before the first trial and store what was found in the sweep's folder.
 
     On one machine there is nothing to compare with: its disk and the recipes' files are looked at, in this process.
 
     Raises:
-        ConfigError: names each node that cannot run trials, or that differs where `place` does not allow it.
+        ConfigError: names each node that cannot run trials, or that differs where `target` does not allow it.
         StorageError: the folder cannot be written.
     """
     started = time.perf_counter()
     plan = Preflight(
-        allow_mixed=place.allow_mixed,
+        allow_mixed=target.allow_mixed,
         wants_gpus=spec.resources.wants_gpus,
         device=str(spec.recipe.get("device", RunConfig.device)),
         by_machine=depends_on_machine(spec.objectives),
@@ -54,12 +54,12 @@ def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
         folders={RUN_FOLDER: str(folder), CACHE_FOLDER: str(default_cache_dir())},
     )
     wanted = wanted_by(spec.resources)
-    if place.address is None and spec.resources.is_auto and spec.resources.gpu_memory_gb is None:
+    if target.address is None and spec.resources.is_auto and spec.resources.gpu_memory_gb is None:
         # In a process of its own, which the task is: this one is to hold no context on the GPU.
         reports = ask_nodes(plan.request(looks_at_device=True), wanted=wanted)
         preflight.store(plan.settle(reports), folder)
         return
-    if place.address is None:
+    if target.address is None:
         asked = NodeReport(ray.get_runtime_context().get_node_id()[:NODE_DIGITS], holds_trials=True)
         answer = look(asdict(plan.request(looks_at_device=False)))
         preflight.store(plan.settle([preflight.as_report(answer, asked)]), folder)
@@ -69,10 +69,10 @@ def check(spec: SweepSpec, folder: Path, *, place: Place, console: Any) -> None:
         reports = ask_nodes(plan.request(looks_at_device=True), wanted=wanted, exchange=exchange)
     preflight.store(plan.settle([own, *reports]), folder)
     for difference in plan.findings([own, *reports]):
-        console.note(f"warning: --allow-mixed: {difference.text}")
+        note(f"warning: --allow-mixed: {difference.text}")
     able = sum(report.holds_trials for report in reports)
     seconds = time.perf_counter() - started
-    console.note(f"pre-flight: {len(reports)} nodes, {able} of them can hold a trial, in {seconds:.1f} s")
+    note(f"pre-flight: {len(reports)} nodes, {able} of them can hold a trial, in {seconds:.1f} s")
 
 
 def survey(shared: Path | None) -> list[NodeReport]:

@@ -97,12 +97,15 @@ class SweepConsole:
         self._line(WORDS.get(status, status), f"{text}  [{label}]" if label else text, trial_id)
         self._advance()
 
-    def front_changed(self, points: Sequence[Mapping[str, Any]], hypervolume: float) -> None:
+    def front_changed(
+        self, points: Sequence[Mapping[str, Any]], hypervolume: float, *, spent_examples: int = 0
+    ) -> None:
         """Show the front, best EM at rising memory, unless it reads as before.
 
         Args:
             points: with at least `em_percent` and `memory_mb`; those whose `on_front` is False are left out.
             hypervolume: of the front, in the sweep's own units.
+            spent_examples: not shown.
         """
         text = _front_text(points)
         if text and text != self._front_text:

@@ -165,19 +165,25 @@ class Tracker:
         # Without the type, it opens on pages for chats.
         return f"#/experiments/{self._runs.experiment_id}/runs?workflowType=machine_learning"
 
-    def trial_started(self, trial_id: str) -> None:
+    def trial_started(self, trial_id: str, label: str = "") -> None:
         """Open the run of a trial that a worker has taken up."""
         self._guard("trial_started", lambda runs: runs.open_child(trial_id))
 
-    def log_progress(self, trial_id: str, progress: Mapping[str, Any]) -> None:
+    def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
         """Log one report of a running trial."""
-        self._guard("log_progress", lambda runs: runs.log_curve(trial_id, [progress]))
+        self._guard("trial_reported", lambda runs: runs.log_curve(trial_id, [progress]))
 
-    def log_metric(self, name: str, value: float, *, step: int = 0) -> None:
-        """Log one number of the whole sweep on the parent run."""
-        self._guard("log_metric", lambda runs: runs.log_numbers(runs.parent, {name: value}, step=step))
+    def front_changed(
+        self, points: Sequence[Mapping[str, Any]], hypervolume: float, *, spent_examples: int
+    ) -> None:
+        """Log the hypervolume on the parent run; its step is `spent_examples`."""
+        numbers = {"hypervolume": hypervolume}
+        self._guard("front_changed", lambda runs: runs.log_numbers(runs.parent, numbers, step=spent_examples))
 
-    def log_trial(self, record: Mapping[str, Any]) -> None:
+    def note(self, text: str) -> None:
+        """Nothing: MLflow has no place for a line that belongs to no trial."""
+
+    def trial_ended(self, record: Mapping[str, Any]) -> None:
         """Write the run of an ended trial: parameters, curve, final numbers, status.
 
         A second call with the same `trial_id` updates that run and doubles nothing. A record that MLflow does
@@ -185,7 +191,7 @@ class Tracker:
         """
         trial_id = str(record["trial_id"])
         self._missed[trial_id] = record
-        if self._guard("log_trial", lambda runs: runs.log_record(trial_id, record)):
+        if self._guard("trial_ended", lambda runs: runs.log_record(trial_id, record)):
             del self._missed[trial_id]
 
     def catch_up(self, past: Iterable[Mapping[str, Any]]) -> None:

@@ -17,10 +17,11 @@ from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, QaError, StorageError
 from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
-from sweeps.budget.gpu_shares import Placed
+from sweeps.budget.gpu_shares import GpuShare
 from sweeps.front.comparability import MIXED_WITH_PAST
 from sweeps.front.front import choosable, compute_front
 from sweeps.progress.console import error_signature
+from sweeps.progress.observer import Observer
 from sweeps.run_folder import provenance, records
 from sweeps.run_folder.journal import Journal, Past, PastTrial
 from sweeps.run_folder.layout import RunFolder
@@ -49,20 +50,19 @@ class Driver:
         space: Space,
         searcher: Searcher,
         folder: Path,
-        console: Any,
-        tracker: Any,
+        observers: Sequence[Observer],
         past: Past | None = None,
     ) -> None:
         """Take in what happened before.
 
         Args:
-            folder: of the sweep; there. console, tracker: told of each event; see `sweeps/progress/console.py` and
-            `sweeps/progress/mlflow_mirror.py`. past: of a sweep that is resumed; trials that have not ended are
-            proposed again, first.
+            folder: of the sweep; there.
+            observers: told of each event, in this order.
+            past: of a sweep that is resumed; trials that have not ended are proposed again, first.
         """
         self.spec, self.space, self.searcher = spec, space, searcher
         # Absolute: a worker's current folder is not the driver's.
-        self.folder, self.console, self.tracker = folder.resolve(), console, tracker
+        self.folder, self.observers = folder.resolve(), tuple(observers)
         self.scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
         self.rungs = self.scheduler.rungs(spec.budget.examples)
         self.journal = Journal(self.folder)
@@ -77,8 +77,8 @@ class Driver:
         self.is_closed = False  # nothing more is taken in
         self.refused: ConfigError | None = None  # a node that joined later cannot run its trials
         least = spec.resources.least_gpus
-        # Of a recipe: what it is given of a GPU. For `auto`, `tuner` sets another.
-        self.place: Callable[[RunConfig], Placed] = lambda recipe: Placed(least)
+        # Of a recipe: what it is given of a GPU. For `auto`, `ray_driver.py` sets another.
+        self.gpu_share_of: Callable[[RunConfig], GpuShare] = lambda recipe: GpuShare(least)
         self._alike: list[str] = []  # trials that failed alike, in a row
         self._signature: str | None = None  # of their error
         self._proposed = 0
@@ -95,6 +95,11 @@ class Driver:
         """Trials that the budget still allows, those that go on included."""
         return max(0, self.spec.budget.trials - self._proposed) + len(self._again)
 
+    def note(self, text: str) -> None:
+        """Tell the observers of something that belongs to no trial."""
+        for observer in self.observers:
+            observer.note(text)
+
     def history(self) -> Curves:
         """Return the reports of all former trials, ended or not, from which the scheduler is rebuilt."""
         curves = {record.trial_id: record.curve for record in self.records}
@@ -106,7 +111,7 @@ class Driver:
             return None
         if self._again:
             running = self._again.popleft()
-            running.task = self._placed(running.task)
+            running.task = self._with_share(running.task)
             self.running[running.task.trial_id] = running
             return running.task
         if self._proposed >= self.spec.budget.trials:
@@ -119,7 +124,7 @@ class Driver:
         recipe = self.space.to_run_config(
             proposal.assignment, seed=derive_seed(self.spec.seed, trial_id) % 2**31, rungs=self.rungs
         )
-        task = self._placed(self._task(trial_id, to_dict(recipe)))
+        task = self._with_share(self._task(trial_id, to_dict(recipe)))
         self.journal.proposed(
             trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
         )
@@ -133,8 +138,9 @@ class Driver:
         running.started = time.time()
         running.starts += 1
         running.is_on_worker = True
-        self.tracker.trial_started(trial_id)
-        self.console.trial_started(trial_id, self.space.label(running.proposal.assignment))
+        label = self.space.label(running.proposal.assignment)
+        for observer in self.observers:
+            observer.trial_started(trial_id, label)
 
     def reported(self, trial_id: str, metrics: Mapping[str, Any], *, is_stopped: bool) -> None:
         """Note a rung and the scheduler's verdict; the final report is left to `ended`.
@@ -152,8 +158,8 @@ class Driver:
         running.curve.append(progress)
         running.is_stopped = is_stopped
         self.spent_examples += progress["examples_seen"] - seen
-        self.tracker.log_progress(trial_id, progress)
-        self.console.trial_reported(trial_id, progress)
+        for observer in self.observers:
+            observer.trial_reported(trial_id, progress)
         self._watch_disk()  # its checkpoint was written before
 
     def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
@@ -183,7 +189,7 @@ class Driver:
             self._again.append(running)
             what = "its worker died" if hang is None else hung(hang, self.spec.budget)
             often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
-            self.console.note(f"{trial_id}: {often}; it goes on")
+            self.note(f"{trial_id}: {often}; it goes on")
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
         """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
@@ -216,8 +222,8 @@ class Driver:
         seen = running.curve[-1]["examples_seen"] if running.curve else 0
         self.spent_examples += max(0, record.examples_seen - seen)
         self.searcher.tell(running.proposal.id, record.status, self._values(record))
-        self.console.trial_ended(records.to_dict(record))
-        self.tracker.log_trial(records.to_dict(record))
+        for observer in self.observers:
+            observer.trial_ended(records.to_dict(record))
         self._renew_front(is_new_point=record.status == "ok")
         self._free([trial_id])
         self._watch_failures(record)
@@ -226,7 +232,7 @@ class Driver:
         """Let the sweep end: nothing more is proposed, and running trials checkpoint and go on when it is resumed."""
         if self.ended_by is None:
             self.ended_by = why
-            self.console.note(f"{why}; running trials write checkpoints")
+            self.note(f"{why}; running trials write checkpoints")
             try:
                 self.pause_file.touch()
             except OSError as error:
@@ -332,10 +338,10 @@ class Driver:
             hang_minutes=self.spec.budget.hang_minutes,
         )
 
-    def _placed(self, task: TrialTask) -> TrialTask:
+    def _with_share(self, task: TrialTask) -> TrialTask:
         """Return the task with what it is given of a GPU; known only once the nodes have been looked at."""
-        placed = self.place(from_dict(RunConfig, task.recipe))
-        return replace(task, gpu_share=placed.gpu_share, predicted_bytes=placed.predicted_bytes)
+        share = self.gpu_share_of(from_dict(RunConfig, task.recipe))
+        return replace(task, gpu_share=share.gpu_share, predicted_bytes=share.predicted_bytes)
 
     def _values(self, record: Record) -> list[float] | None:
         if record.status != "ok" or record.objectives is None:
@@ -344,12 +350,9 @@ class Driver:
 
     def _renew_front(self, *, is_new_point: bool) -> None:
         """Draw the front again, so that it counts every trial that ended; say so where it may have changed."""
-        before = {point.trial_id for point in self.front.front}
         self.front = compute_front(self.records, self.spec.objectives)
         if not is_new_point:
             return
-        now = {point.trial_id for point in self.front.front}
-        self.tracker.log_metric("hypervolume", self.front.hypervolume, step=self.spent_examples)
-        if now != before:
-            rows = [row for row in self.front.rows() if row["on_front"]]
-            self.console.front_changed(rows, self.front.hypervolume)
+        rows = [row for row in self.front.rows() if row["on_front"]]
+        for observer in self.observers:
+            observer.front_changed(rows, self.front.hypervolume, spent_examples=self.spent_examples)

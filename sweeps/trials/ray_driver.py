@@ -21,15 +21,17 @@ from ray.tune.search import Searcher as RaySearcher
 from qa_core import files
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError
-from sweeps.budget.gpu_shares import Placement
+from sweeps.budget.gpu_shares import GpuShares
 from sweeps.budget.memory import MemoryForecast
 from sweeps.front import comparability
 from sweeps.front.points import FrontResult, finished
 from sweeps.nodes import preflight
 from sweeps.nodes import survey as nodes
 from sweeps.nodes.preflight import NodeRefused, least_gpu_bytes
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import NodeReport
+from sweeps.progress.console import SweepConsole
+from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import held
@@ -220,7 +222,7 @@ class Room:
         self._since = self._looked = time.monotonic()
         self._is_there = self._can_be_held()
         if not self._is_there:
-            driver.console.note(
+            driver.note(
                 f"no node of the cluster can hold a trial ({self._words()}); waiting for it to add one, at most "
                 f"{ROOM_MINUTES:g} min"
             )
@@ -292,9 +294,9 @@ def run_sweep(
     spec: SweepSpec,
     *,
     folder: Path,
-    place: Place,
-    console: Any,
-    tracker: Any,
+    target: RayTarget,
+    console: SweepConsole,
+    tracker: Tracker,
     resume: bool = False,
     differs: Sequence[str] = (),
 ) -> SweepOutcome:
@@ -325,7 +327,7 @@ def run_sweep(
         tracker.open()  # not before: another process may run this sweep, and be mirrored there
         searcher = make_searcher(spec, space, admits=_admission(spec, space))
         driver = Driver(
-            spec, space=space, searcher=searcher, folder=folder, console=console, tracker=tracker, past=past
+            spec, space=space, searcher=searcher, folder=folder, observers=(tracker, console), past=past
         )
         driver.mark_mixed(differs)
         if tracker.parent_run_id is not None:
@@ -335,7 +337,7 @@ def run_sweep(
         console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
         driver.settle()
         if driver.trials_left:
-            _run_trials(spec, driver, place)
+            _run_trials(spec, driver, target)
         _tell_refused(searcher, driver)
     ended_by_fault = driver.fault or driver.refused
     if ended_by_fault is not None:
@@ -380,21 +382,21 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
             f"{searcher.refused} that came up are predicted to need more; {shell_command('qa-sweep', 'plan')} "
             "with the sweep's options shows how much"
         )
-    driver.console.note(
+    driver.note(
         f"{searcher.refused} recipes came up that are predicted to need more than {limit:g} MB; none was started"
     )
 
 
-def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
+def _run_trials(spec: SweepSpec, driver: Driver, target: RayTarget) -> None:
     try:
-        with ray_service.running(place, cpus=spec.resources.cpus_per_trial) as service:
-            concurrent = concurrent_trials(spec, is_cluster=place.address is not None)
-            nodes.check(spec, driver.folder, place=place, console=driver.console)
-            if place.address is not None:
-                driver.mark_mixed(_check_terms(spec, driver, place))
+        with ray_service.running(target, cpus=spec.resources.cpus_per_trial) as service:
+            concurrent = concurrent_trials(spec, is_cluster=target.address is not None)
+            nodes.check(spec, driver.folder, target=target, note=driver.note)
+            if target.address is not None:
+                driver.mark_mixed(_check_terms(spec, driver, target))
             if spec.resources.is_auto:
-                driver.place = _placement(spec, driver.folder)
-            room = None if place.address is None else Room(driver, nodes.wanted_by(spec.resources))
+                driver.gpu_share_of = _gpu_shares(spec, driver.folder)
+            room = None if target.address is None else Room(driver, nodes.wanted_by(spec.resources))
             with signals.noted() as requests:
                 watch = Supervisor(driver, service, requests, minutes=spec.budget.time_minutes)
                 work = threading.Thread(
@@ -411,7 +413,7 @@ def _run_trials(spec: SweepSpec, driver: Driver, place: Place) -> None:
         files.remove_folder(RunFolder(driver.folder).ray, inside=driver.folder)
 
 
-def _check_terms(spec: SweepSpec, driver: Driver, place: Place) -> tuple[str, ...]:
+def _check_terms(spec: SweepSpec, driver: Driver, target: RayTarget) -> tuple[str, ...]:
     """Refuse trials that would not compare with those that have finished, on the nodes that are there."""
     done = finished(driver.records, spec.objectives)
     reports = [report for report in preflight.read(driver.folder).nodes if report.holds_trials]
@@ -422,12 +424,12 @@ def _check_terms(spec: SweepSpec, driver: Driver, place: Place) -> tuple[str, ..
         spec.objectives,
         machines=(lambda device: sorted(machines, key=str)) if machines else comparability.recorded(done),
         cache_dir=default_cache_dir(),
-        allow_mixed=place.allow_mixed,
-        note=driver.console.note,
+        allow_mixed=target.allow_mixed,
+        note=driver.note,
     )
 
 
-def _placement(spec: SweepSpec, folder: Path) -> Placement:
+def _gpu_shares(spec: SweepSpec, folder: Path) -> GpuShares:
     """Return what gives each trial its share of a GPU.
 
     Raises:
@@ -440,7 +442,7 @@ def _placement(spec: SweepSpec, folder: Path) -> Placement:
             "resources.gpu_memory_gb: found none, and no node that holds trials reports a GPU; allowed: the memory of "
             f"the smallest GPU in 10^9 bytes, with gpus_per_trial {AUTO}"
         )
-    return Placement(size, MemoryForecast.of(spec).training_bytes)
+    return GpuShares(size, MemoryForecast.of(spec).training_bytes)
 
 
 def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGroupFactory]:
@@ -485,9 +487,9 @@ def _fit(
                 driver.fail(as_fault(error, driver.folder))
 
 
-def survey(place: Place, *, shared: Path | None) -> list[NodeReport]:
+def survey(target: RayTarget, *, shared: Path | None) -> list[NodeReport]:
     """Join a cluster, ask all of its nodes and leave it again; see `nodes.survey`."""
-    with ray_service.running(place, cpus=0):
+    with ray_service.running(target, cpus=0):
         return nodes.survey(shared)
 
 

@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 
 from qa_core.errors import ConfigError
 from sweeps.nodes import survey
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.trials import signals
 from sweeps.trials.guardian import Guardian
 
@@ -57,16 +57,16 @@ class RayService:
 
 
 @contextmanager
-def running(place: Place, *, cpus: float) -> Iterator[RayService]:
+def running(target: RayTarget, *, cpus: float) -> Iterator[RayService]:
     """Join the cluster at the address, or start a Ray on the loopback of this machine; leave or end it afterwards.
 
     Raises:
         ConfigError: no cluster answers at the address.
     """
-    guardian = None if place.address else Guardian()
+    guardian = None if target.address else Guardian()
     with signals.raised():  # Ray sets a handler of its own, which is taken back with it
         try:
-            service = start_ray(place, cpus=cpus, guardian=guardian)
+            service = start_ray(target, cpus=cpus, guardian=guardian)
             with signals.raised():
                 yield service
         finally:
@@ -80,34 +80,34 @@ def running(place: Place, *, cpus: float) -> Iterator[RayService]:
                     guardian.end()
 
 
-def start_ray(place: Place, *, cpus: float, guardian: Guardian | None = None) -> RayService:
+def start_ray(target: RayTarget, *, cpus: float, guardian: Guardian | None = None) -> RayService:
     """Join the cluster at the address, or start a Ray on the loopback of this machine without a dashboard.
 
     Args:
-        place: an address, or none.
+        target: an address, or none.
         cpus: of one trial.
         guardian: ends what is left of a Ray on this machine; without one, Ray's own means must do.
 
     Raises:
         ConfigError: no cluster answers at the address.
     """
-    place.set_environment()
+    target.set_environment()
     # It logs the traceback of each failed trial, which stands in the record and which the console groups.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if place.address:
-        survey.check_reachable(place.address)
+    if target.address:
+        survey.check_reachable(target.address)
         try:
-            ray.init(address=place.address, **options)
+            ray.init(address=target.address, **options)
         except (ConnectionError, AuthenticationError) as error:
-            found = f"found {place.address!r}, where no Ray cluster answers: {error}"
+            found = f"found {target.address!r}, where no Ray cluster answers: {error}"
             raise ConfigError(f"--address: {found}") from error
         return RayService({}, ray.get_runtime_context().gcs_address)
     with _own_sessions(guardian) as daemons:
         ray.init(
             address="local",  # a cluster that somebody else has started on this machine is not ours to join
             num_cpus=max(os.cpu_count() or 1, int(cpus)),
-            include_dashboard=place.dashboard,
+            include_dashboard=target.dashboard,
             _node_ip_address="127.0.0.1",
             object_store_memory=OBJECT_STORE_BYTES,
             **options,

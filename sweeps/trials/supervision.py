@@ -52,7 +52,7 @@ class Supervisor:
         self._driver, self._service, self._requests = driver, service, requests
         self._minutes = minutes
         self._started = time.monotonic()
-        self._silence = Silence(driver.console.note)
+        self._silence = Silence(driver.note)
         self._looked = self._started
 
     def look(self) -> None:
@@ -96,7 +96,7 @@ class Supervisor:
     def _give_up(self, work: threading.Thread) -> None:
         late = sorted(trial_id for trial_id, item in self._driver.running.items() if item.is_on_worker)
         self._close()
-        self._driver.console.note(
+        self._driver.note(
             f"no checkpoint within {self._patience():g} s from {', '.join(late) or 'any trial'}; resumed, these trials "
             "start from earlier ones"
         )

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from qa_core.config import ModelConfig, RunConfig
-from sweeps.budget.gpu_shares import HEADROOM, PROCESS_BYTES, Placed, Placement, memory_fraction, share_of
+from sweeps.budget.gpu_shares import HEADROOM, PROCESS_BYTES, GpuShare, GpuShares, memory_fraction, share_of
 from sweeps.spec.sections import SHARES
 
 DEVICE_BYTES = 80_000_000_000
@@ -43,10 +43,10 @@ def test_freed_shares_add_up_to_larger_ones():
 
 def test_a_recipe_for_the_cpu_takes_no_gpu_and_is_not_predicted():
     asked = []
-    placement = Placement(DEVICE_BYTES, lambda recipe: asked.append(recipe) or 10**9)
+    placement = GpuShares(DEVICE_BYTES, lambda recipe: asked.append(recipe) or 10**9)
     model = ModelConfig("bert")
-    assert placement(RunConfig(model)) == Placed(0.125, 10**9)
-    assert placement(RunConfig(model, device="cpu")) == Placed(0.0, None)
+    assert placement(RunConfig(model)) == GpuShare(0.125, 10**9)
+    assert placement(RunConfig(model, device="cpu")) == GpuShare(0.0, None)
     assert len(asked) == 1
 
 

@@ -18,7 +18,7 @@ from sweeps.checks.data import DataReport
 from sweeps.commands import options, run
 from sweeps.front.comparability import Machine
 from sweeps.front.front import compute_front
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import machine_here
 from sweeps.progress.mlflow_mirror import default_tracking_uri
 from sweeps.run_folder.journal import Journal, held
@@ -46,8 +46,8 @@ class FakeTuner(types.ModuleType):
             raise StorageError(f"{folder}: exists already; choose another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run_sweep(self, spec: SweepSpec, *, folder: Path, place: Any, resume: bool, **told: Any) -> Any:
-        call = {"spec": spec, "folder": folder, "place": place, "resume": resume}
+    def run_sweep(self, spec: SweepSpec, *, folder: Path, target: Any, resume: bool, **told: Any) -> Any:
+        call = {"spec": spec, "folder": folder, "target": target, "resume": resume}
         self.calls.append(call | {"differs": told["differs"]})
         if isinstance(self.ends, BaseException):
             raise self.ends
@@ -113,7 +113,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     code, tuner, tracker = run_with(monkeypatch, Counter(ok=3, stopped=2), *arguments)
     assert code == 0
     assert tuner.calls[0]["folder"] == folder
-    assert tuner.calls[0]["place"] == Place("auto", True)
+    assert tuner.calls[0]["target"] == RayTarget("auto", True)
     assert [item.reference for item in tuner.calls[0]["spec"].objectives] == [9.5, 9.5]
     assert tracker.settings["objectives"][1]["reference"] == 9.5
     names = ["front.png", "front.html", "front.csv", "front.parquet"]

@@ -16,7 +16,7 @@ from qa_core.errors import ConfigError
 from sweeps import cli
 from sweeps.nodes import preflight, shared_folder
 from sweeps.nodes import survey as nodes
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.progress.console import SweepConsole
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
@@ -53,7 +53,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def joined(cluster: Any) -> Iterator[Any]:
-    start_ray(Place(cluster.address), cpus=1)
+    start_ray(RayTarget(cluster.address), cpus=1)
     yield cluster
     ray.shutdown()
 
@@ -175,7 +175,7 @@ def test_a_sweep_whose_data_one_node_does_not_see_is_refused_and_leaves_its_fold
         run_sweep(
             sweep_of(tmp_path, relative),
             folder=folder,
-            place=Place(cluster.address, allow_mixed=True),  # which does not make up for it
+            target=RayTarget(cluster.address, allow_mixed=True),  # which does not make up for it
             console=console,
             tracker=_Told(),
         )
@@ -203,7 +203,7 @@ def test_a_mixed_cluster_runs_where_it_is_allowed_and_every_record_says_so(
     outcome = run_sweep(
         spec,
         folder=tmp_path / "run",
-        place=Place(cluster.address, allow_mixed=True),
+        target=RayTarget(cluster.address, allow_mixed=True),
         console=SweepConsole(output),
         tracker=_Told(),
     )
@@ -242,7 +242,7 @@ def ray_nodes(cluster: Any) -> list[str]:
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
 def test_an_address_at_which_nobody_listens_is_refused_at_once(address: str) -> None:
     with pytest.raises(ConfigError, match=f"--address: found '{address}', where no Ray cluster answers: "):
-        survey(Place(address), shared=None)
+        survey(RayTarget(address), shared=None)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_what_listens_and_wants_another_token_or_is_no_ray_is_named(
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"--address: found '{address}', .*{message}"):
-            survey(Place(address), shared=None)
+            survey(RayTarget(address), shared=None)
         assert asked == [address]
         nodes.check_reachable(f"ray://{address}")  # speaks otherwise: Ray's to judge
     assert asked == [address]
@@ -281,4 +281,4 @@ def test_ray_that_finds_no_cluster_by_itself_is_heard(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConfigError, match="--address: found 'auto', where no Ray cluster answers: Could not"):
-        start_ray(Place("auto"), cpus=1)
+        start_ray(RayTarget("auto"), cpus=1)

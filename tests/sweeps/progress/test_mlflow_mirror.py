@@ -95,7 +95,7 @@ def test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_n
 ) -> None:
     tracker = start(run_folder)
     abroad = {"../a/./x.json": {"data_hash": "abc", "quality": {"em_percent": 30.0}}}
-    tracker.log_trial(record("t0", cross_domain=abroad))
+    tracker.trial_ended(record("t0", cross_domain=abroad))
     run = children(client, tracker)["t0"]
     assert run.info.status == "FINISHED"
     assert points(client, run, "cross_domain..._a_._x.json.quality.em_percent") == [(400, 30.0)]
@@ -119,7 +119,7 @@ def test_each_status_of_a_record_has_its_run_status_and_its_tags(
     run_folder: Path, client: Any, status: str, ended: str
 ) -> None:
     tracker = start(run_folder)
-    tracker.log_trial(record("t0", status))
+    tracker.trial_ended(record("t0", status))
     run = children(client, tracker)["t0"]
     assert (run.info.status, run.data.tags["status"]) == (ended, status)
     assert run.data.tags.get("reason") == (None if status == "ok" else f"why it was {status}")
@@ -127,10 +127,10 @@ def test_each_status_of_a_record_has_its_run_status_and_its_tags(
 
 def test_live_reports_and_a_repeated_record_double_nothing(run_folder: Path, client: Any) -> None:
     tracker = start(run_folder)
-    tracker.log_progress("t0", progress(100, 20.0))
+    tracker.trial_reported("t0", progress(100, 20.0))
     assert children(client, tracker)["t0"].info.status == "RUNNING"
-    tracker.log_trial(record("t0"))
-    tracker.log_trial(record("t0"))
+    tracker.trial_ended(record("t0"))
+    tracker.trial_ended(record("t0"))
     run = children(client, tracker)["t0"]
     assert points(client, run, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
     assert points(client, run, "em_percent") == [(400, 40.0)]
@@ -150,15 +150,15 @@ def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
     run_folder: Path, client: Any
 ) -> None:
     first = start(run_folder)
-    first.log_trial(record("t0"))
+    first.trial_ended(record("t0"))
     first.log_front([], 0.5, ["t0"], spent_examples=300)
     first.finish("interrupted")
     assert client.get_run(first.parent_run_id).info.status == "KILLED"
     second = start(run_folder, parent_run_id=first.parent_run_id)
     assert second.parent_run_id == first.parent_run_id
     assert client.get_run(first.parent_run_id).info.status == "RUNNING"
-    second.log_trial(record("t0"))
-    second.log_trial(record("t1"))
+    second.trial_ended(record("t0"))
+    second.trial_ended(record("t1"))
     second.log_front([], 0.6, ["t1"], spent_examples=300)
     runs = children(client, second)
     assert sorted(runs) == ["t0", "t1"]
@@ -169,12 +169,12 @@ def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
 def test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials(run_folder: Path, client: Any) -> None:
     tracker = start(run_folder)
     for trial_id in ("t0", "t1", "t2"):
-        tracker.log_trial(record(trial_id))
+        tracker.trial_ended(record(trial_id))
     plot = run_folder / "front.html"
     plot.write_text("<html>plot</html>")
     tracker.log_front([plot], 0.25, ["t0", "t1"], spent_examples=300)
     tracker.log_front([plot], 0.5, ["t1", "late"], spent_examples=300)
-    tracker.log_trial(record("late"))
+    tracker.trial_ended(record("late"))
     tags = {name: run.data.tags.get(FRONT_TAG) for name, run in children(client, tracker).items()}
     assert tags == {"t0": None, "t1": "true", "t2": None, "late": "true"}
     parent = client.get_run(tracker.parent_run_id)
@@ -186,14 +186,14 @@ def test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials(run_folder
 
 def test_the_parent_carries_the_settings_and_the_end_of_the_sweep(run_folder: Path, client: Any) -> None:
     tracker = start(run_folder)
-    tracker.log_metric("trials_done", 2.0, step=7)
-    tracker.log_progress("t0", progress(100, 20.0))
+    tracker.front_changed([], 2.0, spent_examples=7)
+    tracker.trial_reported("t0", progress(100, 20.0))
     tracker.finish("finished")
     parent = client.get_run(tracker.parent_run_id)
     assert parent.data.params == {"name": "quick", "budget.trials": "3", "seed": "4"}
     assert (parent.data.tags["sweep"], parent.data.tags["status"]) == ("quick", "finished")
     assert parent.info.status == "FINISHED"
-    assert points(client, parent, "trials_done") == [(7, 2.0)]
+    assert points(client, parent, "hypervolume") == [(7, 2.0)]
     left = children(client, tracker)["t0"]
     assert (left.info.status, left.data.tags["status"]) == ("KILLED", "interrupted")
 
@@ -216,7 +216,7 @@ def test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept(run_folde
     tracker = start(run_folder)
     config = {f"option_{index}": index for index in range(250)}
     cost = {f"number_{index}": float(index) for index in range(1100)}
-    tracker.log_trial(record("t0", config=config, cost=cost))
+    tracker.trial_ended(record("t0", config=config, cost=cost))
     run = children(client, tracker)["t0"]
     assert run.data.params == {name: str(value) for name, value in config.items()}
     assert {name: value for name, value in run.data.metrics.items() if name in cost} == cost
@@ -257,7 +257,7 @@ def test_a_transient_error_is_retried_with_growing_pauses_and_goes_unnoticed(
     tracker = start(run_folder)
     log_record, calls = failing(mlflow_error(TEMPORARILY_UNAVAILABLE), times=2)
     monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
-    tracker.log_trial(record("t0"))
+    tracker.trial_ended(record("t0"))
     assert (calls, tracker.failures) == ([3], 0)
     assert 0.1 <= no_sleep[0] <= 0.3
     assert 0.2 <= no_sleep[1] <= 0.6
@@ -273,11 +273,11 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     tracker = start(run_folder, notify=notes.append)
     log_record, calls = failing(mlflow_error(INVALID_PARAMETER_VALUE), times=1)
     monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
-    tracker.log_trial(record("t0"))
-    tracker.log_trial(record("t1"))  # during the pause: not even tried
+    tracker.trial_ended(record("t0"))
+    tracker.trial_ended(record("t1"))  # during the pause: not even tried
     tracker.log_front([], 0.5, ["t0"], spent_examples=300)
     assert (calls, no_sleep, tracker.failures) == ([1], [], 1)
-    assert notes == ["MLflow: log_trial failed, the sweep goes on without it: database is locked"]
+    assert notes == ["MLflow: trial_ended failed, the sweep goes on without it: database is locked"]
     tracker.finish("finished")
     runs = children(client, tracker)
     assert {name: run.info.status for name, run in runs.items()} == {"t0": "FINISHED", "t1": "FINISHED"}
@@ -285,7 +285,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     assert len(notes) == 2
     assert "1 calls failed; no trial is missing there" in notes[1]
     written = (run_folder / mlflow_mirror.ERROR_FILE).read_text()
-    assert written.startswith("log_trial\nTraceback")
+    assert written.startswith("trial_ended\nTraceback")
     assert "MlflowException: database is locked" in written
 
 
@@ -293,10 +293,10 @@ def test_a_broken_embedded_store_leaves_a_tracker_that_only_counts(run_folder: P
     (run_folder.parent / "mlflow.db").write_bytes(b"this is no database" * 100)
     notes: list[str] = []
     tracker = start(run_folder, notify=notes.append)
-    tracker.log_progress("t0", progress(100, 20.0))
-    tracker.log_trial(record("t0"))
+    tracker.trial_reported("t0", progress(100, 20.0))
+    tracker.trial_ended(record("t0"))
     tracker.log_front([], 0.5, ["t0"], spent_examples=300)
-    tracker.log_metric("x", 1.0)
+    tracker.front_changed([], 1.0, spent_examples=0)
     tracker.finish("finished")
     assert (tracker.parent_run_id, tracker.failures) == (None, 1)
     assert len(notes) == 2
@@ -332,7 +332,7 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
     first = start(run_folder)
     for name in ("t0", "t1", "t2"):
         first.trial_started(name)
-    first.log_trial(record("t0"))
+    first.trial_ended(record("t0"))
     first.finish("interrupted")  # closes the runs of t1 and t2, whose trials go on
 
     notes: list[str] = []
@@ -341,7 +341,7 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
         down.setattr(mlflow_mirror, "ATTEMPTS", 1)
         second = start(run_folder, parent_run_id=first.parent_run_id, notify=notes.append)
         second.catch_up([record("t0")])
-        second.log_trial(record("t1"))
+        second.trial_ended(record("t1"))
         assert (second.parent_run_id, len(notes)) == (None, 1)
     second.finish("finished")
     statuses = {name: run.info.status for name, run in children(client, second).items()}
@@ -422,8 +422,8 @@ def test_a_store_that_is_deleted_in_mid_sweep_is_told_in_one_short_line(run_fold
     tracker = start(run_folder, notify=notes.append)
     base = run_folder.parent / "mlflow.db"
     base.unlink()
-    tracker.log_trial(record("t0"))
-    assert notes == [f"MLflow: log_trial failed, the sweep goes on without it: its database {base} is gone"]
+    tracker.trial_ended(record("t0"))
+    assert notes == [f"MLflow: trial_ended failed, the sweep goes on without it: its database {base} is gone"]
     tracker.finish("finished")
     assert notes[1].startswith("MLflow: ")
     assert (

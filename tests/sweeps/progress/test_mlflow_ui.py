@@ -83,7 +83,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
         notify=pytest.fail,
     )
     for item in records:
-        tracker.log_trial(vars(item))
+        tracker.trial_ended(vars(item))
     files = [folder / "front.png", folder / "front.html"]
     tracker.log_front(files, front.hypervolume, [point.trial_id for point in front.front], spent_examples=900)
     tracker.finish("finished")

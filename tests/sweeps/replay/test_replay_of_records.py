@@ -16,7 +16,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from sweeps import registry
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.replay.curves import CurveTable, _curve
 from sweeps.replay.simulate import SimulatedTrial, recorded_space, replay
 from sweeps.run_folder import records
@@ -99,7 +99,7 @@ def play(folder: Path, scheduler: dict[str, Any]) -> SweepSpec:
     spec, space = toy_spec(**toy_sweep(scheduler)), toy_space(**toy_sweep(scheduler))
     store_spec(spec, folder)
     searcher = make_searcher(spec, space)
-    driver = Driver(spec, space=space, searcher=searcher, folder=folder, console=_Told(), tracker=_Told())
+    driver = Driver(spec, space=space, searcher=searcher, folder=folder, observers=(_Told(),))
     judge = driver.scheduler.ray_scheduler(spec.objectives, BUDGET)
     while (task := driver.propose()) is not None:
         driver.started(task.trial_id)
@@ -208,7 +208,7 @@ def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
         }
         folder = tmp_path / scheduler["name"]
         spec = specs[scheduler["name"]] = SweepSpec.model_validate(values)
-        run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
+        run_sweep(spec, folder=folder, target=RayTarget(), observers=(_Told(),))
         assert len(verdicts(folder)) == 12
         assert replayed(table_of(folder, spec), scheduler) == verdicts(folder)
     statuses = [status for _, status, _ in verdicts(tmp_path / "pareto_asha")]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qa_core.errors import ConfigError, DataError
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.schedulers.pareto_asha import ParetoAsha
@@ -195,7 +195,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
             {"set": "train.learning_rate", "choice": list(models)},
         ],
     )
-    outcome = ray_driver.run_sweep(spec, folder=folder, place=Place(), console=_Told(), tracker=_Told())
+    outcome = ray_driver.run_sweep(spec, folder=folder, target=RayTarget(), console=_Told(), tracker=_Told())
     found = records.load(folder / RECORDS_FILE).records
     front = {point.trial_id for point in outcome.front.front}
     return {

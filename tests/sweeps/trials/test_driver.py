@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.budget.gpu_shares import Placed
+from sweeps.budget.gpu_shares import GpuShare
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE, RECORDS_FILE
 from sweeps.searchers.base import make_searcher
@@ -28,8 +28,7 @@ def _driver(folder: Path, **changes: Any) -> Driver:
         space=space,
         searcher=make_searcher(spec, space),
         folder=folder,
-        console=_Told(),
-        tracker=_Told(),
+        observers=(_Told(),),
         past=past,
     )
 
@@ -296,7 +295,7 @@ def test_a_worker_that_was_ended_for_hanging_is_named_so_and_in_the_end_the_reco
         driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
         driver.propose()
     where = "it did nothing for more than 2.5 min (budget.hang_minutes) at train.py:9, in train"
-    assert driver.console.named("note") == [(f"t0000: {where} (1 of 1 times); it goes on",)]
+    assert driver.observers[0].named("note") == [(f"t0000: {where} (1 of 1 times); it goes on",)]
     (record,) = driver.records
     assert (record.status, record.starts) == ("failed", 2)
     assert record.reason == f"{where}, after 1 (budget.max_lost_workers) before"
@@ -414,7 +413,7 @@ def test_each_proposal_and_each_resumed_trial_gets_its_share_and_the_record_keep
     before = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
     assert before.propose().gpu_share == SHARES[0]  # until the nodes have been looked at
     after = _driver(tmp_path / "run", resources={"gpus_per_trial": "auto"})
-    after.place = lambda recipe: Placed(0.25, 10**9 + recipe.seed)
+    after.gpu_share_of = lambda recipe: GpuShare(0.25, 10**9 + recipe.seed)
     task, other = after.propose(), after.propose()
     assert (task.trial_id, task.gpu_share, other.gpu_share) == ("t0000", 0.25, 0.25)
     assert task.predicted_bytes == 10**9 + task.recipe["seed"] != other.predicted_bytes

@@ -26,7 +26,7 @@ class FakeDriver:
         self.ended_by: str | None = None
         self.fault: Any = None
         self.notes: list[str] = []
-        self.console = SimpleNamespace(note=self.notes.append)
+        self.note = self.notes.append
 
     def end(self, why: str) -> None:
         self.ended_by = self.ended_by or why
@@ -141,7 +141,7 @@ def test_the_loss_of_ray_ends_the_sweep_by_its_cause_unless_the_same_signal_ende
 
 def test_silence_is_told_once_and_again_only_after_a_sign(tmp_path: Path) -> None:
     driver = FakeDriver()
-    silence = Silence(driver.console.note)
+    silence = Silence(driver.note)
     item = driver.take_up("t0", tmp_path)
     silence.look(driver, 0.0)
     silence.look(driver, SILENT_SECONDS - 1)
@@ -163,7 +163,7 @@ def test_silence_is_told_once_and_again_only_after_a_sign(tmp_path: Path) -> Non
 
 def test_trials_that_no_worker_takes_up_are_told_where_none_runs(tmp_path: Path) -> None:
     driver = FakeDriver()
-    silence = Silence(driver.console.note)
+    silence = Silence(driver.note)
     driver.take_up("t0", tmp_path, is_on_worker=False)
     runs = driver.take_up("t1", tmp_path)
     silence.look(driver, 0.0)

@@ -18,7 +18,7 @@ from sweeps.budget.memory import MemoryForecast
 from sweeps.commands.run import write_front
 from sweeps.front.front import choosable
 from sweeps.nodes import preflight, survey
-from sweeps.nodes.ray_environment import Place
+from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import Gpu, NodeReport
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker
@@ -112,7 +112,7 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     monkeypatch.chdir(small_squad.parent)  # relative paths must mean the same in a worker
     spec = _spec(tmp_path, Path(small_squad.name))
     console, tracker = _Told(), _Told()
-    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=tracker)
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=tracker)
 
     found = records.load(outcome.folder / RECORDS_FILE).records
     assert sorted(record.trial_id for record in found) == [f"t{index:04d}" for index in range(8)]
@@ -140,7 +140,7 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     assert {point.trial_id for point in outcome.front.points} == {
         record.trial_id for record in found if record.status == "ok"
     }
-    assert len(tracker.named("log_trial")) == len(console.named("trial_ended")) == 8
+    assert len(tracker.named("trial_ended")) == len(console.named("trial_ended")) == 8
     assert json.loads((outcome.folder / "spec.json").read_text())["name"] == "small"
     (node,) = preflight.read(outcome.folder).nodes
     assert {record.provenance["node"] for record in found} == {node.node}
@@ -204,7 +204,7 @@ def test_a_prompted_recipe_stands_on_the_front_of_the_trained_ones(
     tracker = Tracker.start(
         spec.as_dict(), run_folder=folder, tracking_uri=None, experiment="t", notify=pytest.fail
     )
-    outcome = run_sweep(spec, folder=folder, place=Place(), console=console, tracker=tracker)
+    outcome = run_sweep(spec, folder=folder, target=RayTarget(), console=console, tracker=tracker)
     console.finish(outcome.counts)
     write_front(outcome.front, folder)
     tracker.finish("finished")
@@ -262,7 +262,7 @@ def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_and_one_that_
         ],
     )
     console = _Killer(kills=2)
-    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=_Told())
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=_Told())
     found = {item.trial_id: item for item in records.load(outcome.folder / RECORDS_FILE).records}
     assert {name: (item.status, item.starts) for name, item in found.items()} == {
         "t0000": ("ok", 3),
@@ -289,7 +289,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
         space=[{"set": "model.family", "choice": ["bert"]}],
     )
     console = _Told()
-    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=_Told())
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=_Told())
     (record,) = records.load(outcome.folder / RECORDS_FILE).records
     assert (record.status, record.starts, record.examples_seen) == ("ok", 2, 120)
     points = [args[1]["examples_seen"] for args in console.named("trial_reported")]
@@ -303,7 +303,7 @@ def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_p
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": 64})
     with pytest.raises(ConfigError, match=r"resources\.gpus_per_trial: found 64"):
-        run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
+        run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=_Told(), tracker=_Told())
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):
@@ -338,7 +338,7 @@ def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
     limit = (needed["lstm"] + needed["bert"]) / 2
     console = _Told()
     spec = _memory_spec(tmp_path, small_squad, limit)
-    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=console, tracker=_Told())
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=_Told())
     found = records.load(outcome.folder / RECORDS_FILE).records
     assert [(item.config["model"]["family"], item.status) for item in found] == [("lstm", "ok")] * 2
     assert len(console.named("trial_started")) == 2
@@ -352,7 +352,7 @@ def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
         run_sweep(
             _memory_spec(tmp_path, small_squad, 0.5),
             folder=tmp_path / "none",
-            place=Place(),
+            target=RayTarget(),
             console=_Told(),
             tracker=_Told(),
         )
@@ -415,14 +415,14 @@ def test_a_new_sweep_that_is_refused_before_its_first_trial_leaves_its_folder_fr
     console, run = _Told(), tmp_path / "run"
     monkeypatch.setattr("sweeps.nodes.preflight.LEAST_FREE_BYTES", 10**18)
     with pytest.raises(ConfigError) as caught:
-        run_sweep(spec, folder=run, place=Place(), console=console, tracker=_Told())
+        run_sweep(spec, folder=run, target=RayTarget(), console=console, tracker=_Told())
     assert str(caught.value).count("GB of free disk; allowed: 1e+09 GB or more") == 2
     assert (console.named("trial_started"), run.exists()) == ([], False)
 
     (run / "trials").mkdir(parents=True)
     (run / "trials" / "notes.txt").write_text("mine")
     with pytest.raises(StorageError, match="exists already"):
-        run_sweep(spec, folder=run, place=Place(), console=console, tracker=_Told())
+        run_sweep(spec, folder=run, target=RayTarget(), console=console, tracker=_Told())
     assert (run / "trials" / "notes.txt").read_text() == "mine"
 
 
@@ -465,7 +465,7 @@ def test_trials_share_a_gpu_by_what_their_training_is_predicted_to_need(
     share_bytes = PROCESS_BYTES + HEADROOM * (needed[smaller, "full"] + needed[larger, "full"]) / 2
     wanted["gpu_memory_gb"] = 8 * share_bytes / 1e9
     spec = _spec(tmp_path, small_squad, space=space, resources=wanted)
-    outcome = run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=_Told(), tracker=_Told())
     found = records.load(outcome.folder / RECORDS_FILE).records
     assert len(found) == 4
     for record in found:
@@ -514,7 +514,7 @@ def test_one_machine_is_asked_for_its_gpus_where_shares_are_found(
     monkeypatch.setattr("ray.init", lambda **options: real_init(**options, num_gpus=1))
     spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto"})
     with pytest.raises(ConfigError, match=r"Ray offers GPUs there and torch .* sees none"):
-        run_sweep(spec, folder=tmp_path / "run", place=Place(), console=_Told(), tracker=_Told())
+        run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=_Told(), tracker=_Told())
 
 
 class _Nodes:
@@ -530,9 +530,9 @@ class _Nodes:
 def test_a_cluster_that_never_offers_what_a_trial_asks_for_is_waited_for_with_a_word_and_for_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster, driver = _Nodes(monkeypatch), SimpleNamespace(console=_Told())
+    cluster, driver = _Nodes(monkeypatch), _Told()
     room = Room(driver, {"CPU": 1.0, "GPU": 1.0})
-    (note,) = driver.console.named("note")
+    (note,) = driver.named("note")
     assert note[0].startswith(
         "no node of the cluster can hold a trial (1 CPU, 1 GPU); waiting for it to add one"
     )
@@ -546,12 +546,12 @@ def test_a_cluster_that_never_offers_what_a_trial_asks_for_is_waited_for_with_a_
 
 
 def test_a_cluster_that_grows_or_has_room_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster, driver = _Nodes(monkeypatch), SimpleNamespace(console=_Told())
+    cluster, driver = _Nodes(monkeypatch), _Told()
     room = Room(driver, {"CPU": 1.0, "GPU": 1.0})
     cluster.resources["GPU"], cluster.now = 1.0, 600.0
     room.look()
     cluster.resources, cluster.now = {}, 60 * ray_driver.ROOM_MINUTES + 600  # between two nodes
     room.look()
-    driver = SimpleNamespace(console=_Told())
+    driver = _Told()
     Room(driver, {"CPU": 0.0, "GPU": 0.0})
-    assert driver.console.named("note") == []
+    assert driver.named("note") == []

@@ -1,0 +1,34 @@
+"""Who is told what happens to a sweep: the terminal (`console.py`), MLflow (`mlflow_mirror.py`), or a test.
+
+The driver tells every observer of every event, in the order in which it takes events in.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Observer(Protocol):
+    """Is told of each event; what it raises ends the sweep."""
+
+    def trial_started(self, trial_id: str, label: str) -> None:
+        """A worker took the trial up; `label` says in a few words what it is."""
+
+    def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
+        """A trial reached a rung: a `Progress` as plain values."""
+
+    def trial_ended(self, record: Mapping[str, Any]) -> None:
+        """A trial has its record."""
+
+    def front_changed(
+        self, points: Sequence[Mapping[str, Any]], hypervolume: float, *, spent_examples: int
+    ) -> None:
+        """There is a new point, on the front or behind it.
+
+        Args:
+            points: of the front, with at least `em_percent` and `memory_mb`.
+            hypervolume: of the front, in the sweep's own units.
+            spent_examples: training windows that all trials have consumed.
+        """
+
+    def note(self, text: str) -> None:
+        """Something that belongs to no trial."""
