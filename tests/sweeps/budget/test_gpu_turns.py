@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 BEGINNING = f"""
 import os, sys, time
 from pathlib import Path
-from sweeps.device_turns import DeviceTurns
+from sweeps.budget.gpu_turns import DeviceTurns
 
 me, turns = sys.argv[1], DeviceTurns(Path(sys.argv[2]) / "device")
 log = os.open(Path(sys.argv[2]) / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -14,6 +14,7 @@ import pytest
 from qa_core.errors import ConfigError
 from sweeps.progress import mlflow_mirror
 from sweeps.progress.mlflow_mirror import FRONT_TAG, TRIAL_TAG, Tracker, default_tracking_uri, sqlite_file
+from sweeps.run_folder.layout import ERROR_FILE
 
 SPEC = {"name": "quick", "budget": {"trials": 3}, "seed": 4}
 
@@ -284,7 +285,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     assert runs["t0"].data.tags[FRONT_TAG] == "true"
     assert len(notes) == 2
     assert "1 calls failed; no trial is missing there" in notes[1]
-    written = (run_folder / mlflow_mirror.ERROR_FILE).read_text()
+    written = (run_folder / ERROR_FILE).read_text()
     assert written.startswith("trial_ended\nTraceback")
     assert "MlflowException: database is locked" in written
 
