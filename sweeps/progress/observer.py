@@ -1,7 +1,7 @@
 """Who is told what happens to a sweep: the terminal, MLflow, or a test.
 
-The first is `sweeps/progress/console.py`, the second `sweeps/progress/mlflow_mirror.py`. The driver tells every observer of
-every event, in the order in which it takes events in.
+The first is `sweeps/progress/console.py`, the second `sweeps/progress/mlflow_mirror.py`. The driver tells every
+observer of every event, in the order in which it takes events in.
 """
 
 from collections.abc import Mapping, Sequence
