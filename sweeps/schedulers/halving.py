@@ -1,12 +1,12 @@
 """Asynchronous successive halving on several objectives: who goes on at a rung. Knows nothing of Ray.
 
 A trial that reports at a rung is placed among all results that the rung has seen, its own included: by non-dominated
-rank (`sweeps/schedulers/layers.py`), within a rank by an epsilon net (`sweeps/schedulers/nets.py`). It goes on when it
-is within the best `1 / eta` of them, and always when it is on their front. Halving is that of Li et al. 2018 (arXiv
-1810.05934) in its stopping form, the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee
-for the front is ours. It has a price: where everything lies on the front, nothing is stopped. And it is one of this
-rung's front, not of the sweep's: at a rung where nobody has learnt anything yet, results differ in memory alone, and
-trials of larger models are stopped for it, whatever they would have come to.
+rank, within a rank by an epsilon net (both in `sweeps/schedulers/ranks.py`). It goes on when it is within the best
+`1 / eta` of them, and always when it is on their front. Halving is that of Li et al. 2018 (arXiv 1810.05934) in its
+stopping form, the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee for the front is
+ours. It has a price: where everything lies on the front, nothing is stopped. And it is one of this rung's front, not of
+the sweep's: at a rung where nobody has learnt anything yet, results differ in memory alone, and trials of larger models
+are stopped for it, whatever they would have come to.
 
 All state is a function of the set of results, so that a sweep which is resumed and told its old results goes on as if
 it had not stopped. A verdict is one on the results until then: who comes early is compared with few, and the first to
@@ -17,12 +17,16 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Self
 
-from sweeps.schedulers.layers import Layers, Point
-from sweeps.schedulers.nets import is_among_first
+import numpy as np
+from numpy.typing import NDArray
 
-STEPS_IN_AN_OCTAVE = 4  # the range of memory grows in steps of 2^(1/4): bands seldom have to be made anew
+from sweeps.schedulers.ranks import Rows, dominates, is_among_first, layers
+
+STEPS_IN_AN_OCTAVE = 4  # the range of memory grows in steps of 2^(1/4): bands seldom change
+ALMOST_NOTHING = 1e-300  # on the logarithmic scale of bands, for what is not positive
 SOFT_RANKS = 2  # ranking: who is on the front of one rung is in the first two layers of its neighbour
 
 
@@ -52,75 +56,61 @@ class Rung:
 
     def __init__(self, settings: HalvingSettings) -> None:
         self._settings = settings
-        self.losses: dict[str, Point] = {}  # by trial, columns in the order that they were given
-        self._points: dict[str, Point] = {}  # lead column first, two columns at least
-        self._trials: dict[Point, list[str]] = {}
-        self._lows: Point = ()
-        self._highs: Point = ()
-        self._range: tuple[int, int] = (0, 0)
-        self._bands: dict[int, Layers] = {}
+        self.losses: dict[str, tuple[float, ...]] = {}  # by trial, columns in the order that they were given
 
     def add(self, trial_id: str, losses: Sequence[float]) -> None:
         """Take in a trial's result; the first one stays when a trial reports twice."""
-        if trial_id in self.losses:
-            return
-        lead = self._settings.lead
-        point = (losses[lead], *losses[:lead], *losses[lead + 1 :])
-        point = point if len(point) > 1 else (*point, 0.0)
-        self.losses[trial_id] = tuple(losses)
-        self._points[trial_id] = point
-        self._trials.setdefault(point, []).append(trial_id)
-        self._lows = tuple(map(min, self._lows or point, point))
-        self._highs = tuple(map(max, self._highs or point, point))
-        if self._settings.memory_bins > 1 and self._grown_range() != self._range:
-            self._range = self._grown_range()
-            self._bands = {}
-            for item in self._points.values():
-                self._insert(item)
-        else:
-            self._insert(point)
+        self.losses.setdefault(trial_id, tuple(losses))
 
     def goes_on(self, trial_id: str, *, front_only: bool = False) -> bool:
-        """Return whether the trial, whose result is here, is on the front or within the best `1 / eta`."""
-        point = self._points[trial_id]
-        layers = self._bands[self._band(point)]
-        rank = layers.rank(point)
-        if rank == 0:
+        """Return whether the trial, whose result is here, is on the front or within the best `1 / eta` of its band."""
+        rows = self._rows()
+        index = list(self.losses).index(trial_id)
+        bands = self._bands(rows)
+        own, band = rows[index], rows[bands == bands[index]]
+        room = math.floor(len(band) / self._settings.eta)
+        better = int(dominates(-own, -band).sum())
+        if better == 0:
             return True
-        if front_only or rank > layers.cut:
+        if front_only or better >= room:
             return False
-        if rank < layers.cut:
-            return True
-        spans = tuple(high - low or 1.0 for low, high in zip(self._lows, self._highs, strict=True))
-        return is_among_first(layers[rank], point, spans=spans, room=layers.room)
+        for layer in layers(band):
+            members = band[layer]
+            if (members == own).all(axis=1).any():
+                return len(layer) <= room or is_among_first(members, own, spans=_spans(rows), room=room)
+            room -= len(layer)
+            if room <= 0:
+                return False
+        raise AssertionError("every result lies in a layer")
 
-    def rank(self, trial_id: str) -> int:
-        """Return the rank of a trial's result within its band."""
-        point = self._points[trial_id]
-        return self._bands[self._band(point)].rank(point)
+    def ranks(self, depth: int) -> dict[str, int]:
+        """Return the ranks below `depth`, by trial: each within its band."""
+        trials = list(self.losses)
+        if not trials:
+            return {}
+        rows = self._rows()
+        bands = self._bands(rows)
+        members = [np.flatnonzero(bands == band) for band in np.unique(bands)]
+        return {
+            trials[index]: rank
+            for band in members
+            for rank, layer in enumerate(islice(layers(rows[band]), depth))
+            for index in band[layer]
+        }
 
-    def front(self) -> list[str]:
-        """Return the trials on the front of their band."""
-        fronts = (layers[0].points() for layers in self._bands.values())
-        return [trial for front in fronts for point in front for trial in self._trials[point]]
+    def _rows(self) -> Rows:
+        """Return [results, losses] in the order they came, the lead column first."""
+        rows = np.array(list(self.losses.values()))
+        lead = self._settings.lead
+        return np.concatenate([rows[:, [lead]], rows[:, :lead], rows[:, lead + 1 :]], axis=1)
 
-    def _insert(self, point: Point) -> None:
-        band = self._band(point)
-        if band not in self._bands:
-            self._bands[band] = Layers(len(point), self._settings.eta)
-        self._bands[band].insert(point)
-
-    def _band(self, point: Point) -> int:
-        """Return which of the equal parts of the range, on the logarithmic scale, holds the lead column."""
+    def _bands(self, rows: Rows) -> NDArray[np.int64]:
+        """Return [results]: which of the equal parts of the range, on the logarithmic scale, holds the lead column."""
         bins = self._settings.memory_bins
-        if bins == 1:
-            return 0
-        low, high = self._range
-        return min(bins - 1, int((_steps(point[0]) - low) / (high - low) * bins))
-
-    def _grown_range(self) -> tuple[int, int]:
-        low, high = math.floor(_steps(self._lows[0])), math.ceil(_steps(self._highs[0]))
-        return low, max(high, low + 1)
+        steps = STEPS_IN_AN_OCTAVE * np.log2(np.maximum(rows[:, 0], ALMOST_NOTHING))
+        low = np.floor(steps.min())
+        width = max(np.ceil(steps.max()) - low, 1.0)
+        return np.minimum(((steps - low) / width * bins).astype(np.int64), bins - 1)
 
 
 class Halving:
@@ -211,14 +201,17 @@ class Halving:
 
 
 def _fronts_agree(lower: Rung, upper: Rung) -> bool:
+    ranks = (lower.ranks(SOFT_RANKS), upper.ranks(SOFT_RANKS))
     return all(
-        other.rank(trial) < SOFT_RANKS
-        for rung, other in ((upper, lower), (lower, upper))
-        for trial in rung.front()
-        if trial in other.losses
+        trial in there
+        for here, there, other in ((*ranks, upper), (*ranks[::-1], lower))
+        for trial, rank in here.items()
+        if rank == 0 and trial in other.losses
     )
 
 
-def _steps(value: float) -> float:
-    """Return the logarithm in which bands are counted; what is not positive counts as almost nothing."""
-    return STEPS_IN_AN_OCTAVE * math.log2(max(value, 1e-300))
+def _spans(rows: Rows) -> Rows:
+    """Return [losses]: the length of each column's range, 1 where it is 0 and infinity where it is too long."""
+    with np.errstate(over="ignore"):
+        spans = np.ptp(rows, axis=0)
+    return np.where(spans > 0, spans, 1.0)
