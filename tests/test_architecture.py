@@ -53,8 +53,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "qa_core.registry",
     "qa_core.schema",
     "sweeps.front.pareto",
-    "sweeps.schedulers.layers",
-    "sweeps.schedulers.nets",
+    "sweeps.schedulers.ranks",
     "sweeps.schedulers.halving",
     "sweeps.run_folder.records",
     "sweeps.registry",
@@ -105,8 +104,6 @@ NOT_REGISTERED = (
     "__init__",
     "base",
     "halving",
-    "layers",
-    "nets",
     "ranks",
     "nsga2",
 )  # what others are made with

@@ -41,18 +41,6 @@ def front_mask(losses: ArrayLike) -> NDArray[np.bool_]:
     return _front_mask_many(array)
 
 
-def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int64]:
-    """Return [n]: 0 on the front, 1 on the front of the rest, and so on (Deb et al. 2002, section III.A)."""
-    array = _finite(losses)
-    ranks = np.full(len(array), -1, dtype=np.int64)
-    rank = 0
-    while (ranks < 0).any():
-        remaining = np.flatnonzero(ranks < 0)
-        ranks[remaining[front_mask(array[remaining])]] = rank
-        rank += 1
-    return ranks
-
-
 def reached_mask(losses: ArrayLike, by: ArrayLike) -> NDArray[np.bool_]:
     """Return [n], True where some point of `by` is at least as good in every column (equal points too).
 

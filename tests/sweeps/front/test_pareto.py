@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sweeps.front import pareto
-from sweeps.front.pareto import front_mask, hypervolume, knee, non_dominated_ranks, reached_mask, to_losses
+from sweeps.front.pareto import front_mask, hypervolume, knee, reached_mask, to_losses
 
 CASES = [(columns, seed) for columns in (1, 2, 3, 4) for seed in range(12)]
 
@@ -38,11 +38,6 @@ def test_only_max_columns_change_sign() -> None:
 def test_the_front_of_a_hand_drawn_set() -> None:
     losses = [[1, 5], [2, 3], [4, 1], [2, 4], [5, 5], [2, 3], [1, 6], [4, 1.5]]
     assert front_mask(losses).tolist() == [True, True, True, False, False, True, False, False]
-
-
-def test_ranks_of_a_hand_drawn_set() -> None:
-    losses = [[3, 3], [1, 2], [2, 1], [2, 2], [4, 4], [2, 2]]
-    assert non_dominated_ranks(losses).tolist() == [2, 0, 0, 1, 3, 1]
 
 
 @pytest.mark.parametrize(("columns", "seed"), CASES)
@@ -77,7 +72,6 @@ def test_order_and_duplicates_change_nothing(columns: int, seed: int) -> None:
     doubled = np.vstack([losses, losses[::-1]])
     assert front_mask(losses[order]).tolist() == front_mask(losses)[order].tolist()
     assert front_mask(doubled).tolist() == [*front_mask(losses), *front_mask(losses)[::-1]]
-    assert non_dominated_ranks(losses[order]).tolist() == non_dominated_ranks(losses)[order].tolist()
     reference = [6.0] * columns
     shuffled = doubled[np.random.default_rng(seed).permutation(len(doubled))]
     assert hypervolume(shuffled, reference) == hypervolume(losses, reference)
@@ -125,7 +119,7 @@ def test_points_on_or_beyond_the_reference_contribute_nothing() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_raise_and_say_where(bad: float) -> None:
     losses = [[1.0, 2.0], [3.0, bad]]
-    for function in (front_mask, non_dominated_ranks, knee, lambda item: to_losses(item, ["min", "min"])):
+    for function in (front_mask, knee, lambda item: to_losses(item, ["min", "min"])):
         with pytest.raises(ValueError, match="point 1, column 1"):
             function(losses)
     with pytest.raises(ValueError, match="point 1, column 1"):
