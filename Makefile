@@ -1,9 +1,4 @@
-# Two commands do everything on a fresh machine:
-#   make sweep   install into .venv, then run the quickstart sweep
-#   make test    install with the development tools, then lint, types and tests
-# Beside them:
-#   make numeric the tests marked numeric again, with the kernels of older CPUs
-#   make audit   compare what is installed with the public lists of vulnerabilities; needs the network
+# `make help` lists what there is. Two commands do everything on a fresh machine: `make sweep` and `make test`.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,32 +7,49 @@ PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
 SOURCES := qa_core sweeps tests benchmarks
 
-.PHONY: sweep test numeric lint audit clean
+# What a change is checked with while it is written: the structure, and units that start neither Ray nor a training.
+UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tests/test_configs.py \
+	tests/sweeps/spec tests/sweeps/space tests/sweeps/front tests/sweeps/run_folder tests/sweeps/searchers \
+	tests/qa_core/scoring tests/qa_core/artifact/test_manifest.py tests/qa_core/test_config.py tests/qa_core/test_files.py
 
-sweep: $(VENV)/.installed
+.PHONY: help sweep check test test-all numeric lint audit clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1 /' | awk '{name = $$1; $$1 = ""; printf "  make %-10s%s\n", name, $$0}'
+
+sweep: $(VENV)/.installed ## install into .venv, then run the quickstart sweep
 	$(BIN)/python sweeps/run.py
 
 # One compute thread for each test process: more threads than free cores slow the tests 20-100x.
 test: export OMP_NUM_THREADS = 1
-test: lint
+test: lint ## install with the development tools, then lint, types and the default tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: export OMP_NUM_THREADS = 1
+check: lint ## lint, types, structure and unit tests: while a change is written
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(UNITS)
+
+test-all: export OMP_NUM_THREADS = 1
+test-all: lint ## the default tests and the slow ones
+	$(BIN)/python -m pytest -m 'not gpu and not chaos' $(PYTEST_ARGS)
 
 # Which kernels torch, oneDNN and MKL take depends on the CPU: once those that every x86 CPU has, once those of AVX2.
 # MKL takes a choice of instructions on Intel's CPUs alone; MKL_CBWR=COMPATIBLE changes its kernels on others too.
 NUMERIC := $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'numeric and not slow and not gpu and not chaos'
 numeric: export OMP_NUM_THREADS = 1
-numeric: $(VENV)/.installed-dev
+numeric: $(VENV)/.installed-dev ## the tests marked numeric again, with the kernels of older CPUs
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NUMERIC)
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
 # In an environment of its own, so that what is audited stays what it is. --strict: a package that could not be looked up
 # is a failure; without it, "no known vulnerabilities found" is also said of packages that nobody looked at.
-audit: $(VENV)/.installed $(VENV)/audit/.created
+audit: $(VENV)/.installed $(VENV)/audit/.created ## compare what is installed with public lists of vulnerabilities; needs the network
 	$(VENV)/audit/bin/pip-audit --strict --skip-editable --path $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')
 
 $(VENV)/audit/.created: | $(VENV)/.created
@@ -58,5 +70,5 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-clean:
+clean: ## remove .venv
 	rm -rf $(VENV)

@@ -629,12 +629,14 @@ def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
     files = [file.as_posix() for file in python_files(PROJECT, "qa_core", "sweeps")]
     for expected in (*RAY_FILES, *MLFLOW_FILES, "qa_core/training/train.py", "sweeps/searchers/optuna.py"):
         assert expected in files
-    assert {name: len(registered_files(PROJECT, name)) for name in REGISTRIES} == {
+    least = {
         "qa_core/families": 5,
         "qa_core/methods": 8,
         "sweeps/schedulers": 3,
         "sweeps/searchers": 3,
     }
+    for name in REGISTRIES:
+        assert len(registered_files(PROJECT, name)) >= least[name], name
 
 
 def test_the_loader_of_sweep_files_is_a_safe_one() -> None:
