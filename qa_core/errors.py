@@ -66,4 +66,4 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
 
 
 class Paused(Exception):
-    """A trial was asked to stop for now: no fault, and no end. It goes on from its checkpoint."""
+    """A trial was asked to pause, which is no fault. It resumes from its checkpoint."""

@@ -1,7 +1,7 @@
-"""Signs of life of a trial, for whoever watches that it does not hang: `sweeps/trials/watchdog.py`.
+"""Signs of life of a trial, for the watchdog that ends a trial that hangs: `sweeps/trials/watchdog.py`.
 
-What takes long calls `beat` now and then: each micro-batch of training, each batch of inference, each look at a lock
-that another trial holds. Without a listener that costs nothing.
+Long work calls `beat` regularly: for each micro-batch of training, each batch of inference, each poll of a lock that
+another trial holds. Without a listener this costs nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def heard_by(listener: Callable[[], None]) -> Iterator[None]:
 def acquire(lock: FileLock) -> AbstractContextManager[FileLock]:
     """Wait for a lock as long as it takes, and beat meanwhile: its holder has a watchdog of its own.
 
-    Returns what lets go of it at the end of a `with` block.
+    Returns a context manager that releases it.
     """
     while True:
         try:

@@ -1,11 +1,11 @@
 """Recipes that must be trained before another one, such as its teacher: once on a machine, for all its trials.
 
     CACHE/teachers/KEY/       artifact/ and, written last, result.json: its presence means that all is there
-                              checkpoint/ while it is trained; a killed training goes on from it
+                              checkpoint/ while it is trained; a killed training resumes from it
                               failure.json if it diverged, as the same recipe would do again
     CACHE/teachers/KEY.lock   held by the one process that trains it; the others wait
 
-What is needed is trained by `run` itself, which hands itself in. Who needs what is said by the methods.
+`run` passes itself in and trains what is needed. The methods say which recipe they need.
 """
 
 import hashlib

@@ -1,31 +1,31 @@
-"""When a trial may use its device: the hooks by which trials that share one keep out of each other's measurements.
+"""When a trial may use its device: hooks that keep trials on one device from disturbing each other's measurements.
 
-`Turns` itself is for a trial that has its device to itself, or runs on a CPU, where it changes nothing. Trials that
-share a GPU take turns by `sweeps/budget/gpu_turns.py`.
+`Turns` itself does nothing: it is for a trial alone on its device, or on a CPU. Trials that share a GPU use
+`sweeps/budget/gpu_turns.py`.
 """
 
 from contextlib import AbstractContextManager, nullcontext
 
 
 class Turns:
-    """A device that nobody else uses."""
+    """The turns of a trial that is alone on its device."""
 
     def working(self) -> AbstractContextManager[None]:
-        """Return what stands around all that computes on the device."""
+        """Context manager: hold the device while computing."""
         return nullcontext()
 
     def resting(self) -> AbstractContextManager[None]:
-        """Return what stands, inside `working`, around a wait for another trial: others may measure meanwhile.
+        """Context manager inside `working`: release the device while waiting for another trial.
 
-        What computes in there says so by a `working` of its own.
+        Others can measure meanwhile. Code that computes inside needs a `working` of its own.
         """
         return nullcontext()
 
     def between_steps(self) -> None:
-        """Let those measure who wait for it; called after each step of training."""
+        """Let waiting trials measure; called after each training step."""
 
     def measuring(self) -> AbstractContextManager[None]:
-        """Return what stands, inside `working`, around a measurement: nobody else computes on the device meanwhile."""
+        """Context manager inside `working`: hold the device alone for a measurement."""
         return nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""The command line: `qa-sweep`, with one command for each thing that is done to sweeps and artifacts.
+"""The command line: `qa-sweep`, with one command for each operation on sweeps and artifacts.
 
 Names, options and exit codes only; what a command does is in `sweeps/commands/`, imported when it is called,
 so that `--help` needs neither Ray nor torch. Exit codes: 0 done; 2 bad input; 3 finished, but some trials
@@ -22,27 +22,26 @@ from sweeps.spec.sections import SweepSpec
 DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 
 app = typer.Typer(
-    help="Find the question-answering models that nothing beats at their memory.",
+    help="Search for the Pareto front of exact match against memory, and export its points as ready-to-run models.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 Calibrate = Annotated[
-    bool, typer.Option("--calibrate", help="Time a few training steps of each kind of recipe, to say hours.")
+    bool,
+    typer.Option("--calibrate", help="Time a few training steps of each kind of recipe, to estimate hours."),
 ]
 AllowMixed = Annotated[
     bool,
     typer.Option(
         "--allow-mixed",
-        help="Run although the cluster's nodes differ in versions or devices, or trials do not compare with those "
-        "that have finished; records say so. Not stored: give it again with --resume.",
+        help="Run although the cluster's nodes differ in versions or devices, or new trials do not compare with "
+        "finished ones; the records are marked. Not stored: give it again with --resume.",
     ),
 ]
 SkipBadExamples = Annotated[
     bool,
-    typer.Option(
-        "--skip-bad-examples", help="Leave out malformed questions, as data.skip_bad_examples does."
-    ),
+    typer.Option("--skip-bad-examples", help="Skip malformed questions, as data.skip_bad_examples does."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a sweep.")]
 Artifact = Annotated[
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except usage_error as error:
         _complain(error.format_message())
         return BAD_INPUT
-    except BrokenPipeError:  # who reads the output has heard enough
+    except BrokenPipeError:  # the reader of the output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # of a file or folder that no command has looked at for itself
@@ -99,7 +98,7 @@ def run(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN_DIR", help="Go on with the sweep in this folder, where it was."),
+        typer.Option(metavar="RUN_DIR", help="Resume the sweep in this folder."),
     ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: a Ray on this machine.")] = None,
     tracking_uri: Annotated[
@@ -130,7 +129,7 @@ def run(
 @app.command()
 @takes_spec
 def validate(spec: SweepSpec) -> int:
-    """Check a configuration and its data without training: what is legal, what is dropped and why."""
+    """Check a configuration and its data without training; list dropped combinations with the reason."""
     from sweeps.commands import validate as planning
 
     return planning.validate(spec)
@@ -139,7 +138,7 @@ def validate(spec: SweepSpec) -> int:
 @app.command()
 @takes_spec
 def plan(spec: SweepSpec, calibrate: Calibrate = False) -> int:
-    """Show what a sweep would do and need: legal recipes, rungs, predicted memory, hours and money."""
+    """Show the plan of a sweep: legal recipes, rungs, predicted memory, hours and money."""
     from sweeps.commands import plan
 
     return plan.plan(spec, calibrate=calibrate)
@@ -155,7 +154,7 @@ def confirm(
     ] = None,
     allow_mixed: AllowMixed = False,
 ) -> int:
-    """Run the recipes of a front again with new seeds and show which of its points hold."""
+    """Run the recipes of a front again with new seeds and show which of its points are confirmed."""
     from sweeps.commands import confirm as confirmation
     from sweeps.commands import run as sweep
 
@@ -184,11 +183,11 @@ def export(
     ] = None,
     max_: Annotated[
         list[str] | None,
-        typer.Option("--max", metavar="FIELD=VALUE", help="Limit on any cost; several are met together."),
+        typer.Option("--max", metavar="FIELD=VALUE", help="Upper limit on a cost; all given limits apply."),
     ] = None,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="The trial to copy instead.")] = None,
 ) -> int:
-    """Copy the best model within limits on what it costs."""
+    """Copy the best model within the given limits on cost."""
     from sweeps.commands import results
     from sweeps.front.choosing import read_limits
 
@@ -203,7 +202,7 @@ def upload(
         str, typer.Argument(metavar="URL", help="s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH.")
     ],
 ) -> int:
-    """Copy a sweep's folder to where it outlives the cluster, and check that all of it arrived."""
+    """Copy a sweep's folder to storage outside of the cluster, and check that all of it arrived."""
     from sweeps.commands import upload as copying
 
     return copying.upload(run_dir, url)
@@ -220,7 +219,7 @@ def evaluate(
         Path | None, typer.Option(help="Another artifact, compared on the same questions.")
     ] = None,
     semantic: Annotated[
-        str | None, typer.Option(help="Sentence encoder (folder or hub name) for a score of meaning.")
+        str | None, typer.Option(help="Sentence encoder (folder or hub name) for semantic similarity.")
     ] = None,
     probes: Annotated[bool, typer.Option("--probes", help="Also answer the built-in probes.")] = False,
     output: Annotated[
@@ -245,7 +244,7 @@ def predict(
     input_: Annotated[
         str | None, typer.Option("--input", help="Questions as a SQuAD or Parquet file.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the answers to --input go, as JSON.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the answers to --input.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
 ) -> int:
     """Answer one question, or all questions of a file."""
@@ -265,9 +264,11 @@ def score(
     na_prob: Annotated[
         Path | None, typer.Option(help="JSON object: question id to no-answer probability.")
     ] = None,
-    na_prob_thresh: Annotated[float, typer.Option(help="Above it, the answer counts as none.")] = 1.0,
+    na_prob_thresh: Annotated[
+        float, typer.Option(help="Above this probability, the answer counts as none.")
+    ] = 1.0,
     official: Annotated[
-        Literal["v1.1", "v2.0"] | None, typer.Option(help="Keys and rules of that official script.")
+        Literal["v1.1", "v2.0"] | None, typer.Option(help="Keys and rules of this official script.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A missing prediction is an error.")] = False,
     skip_bad_examples: SkipBadExamples = False,
@@ -315,7 +316,7 @@ def replay(
         Path | None, typer.Option(help="Also write the curves here, as one Parquet file.")
     ] = None,
 ) -> int:
-    """Replay a recorded sweep: what another scheduler or searcher would have spent to find its front."""
+    """Replay a recorded sweep with another scheduler or searcher; show the budget it needs to find the front."""
     from sweeps.commands.replay import Choices, show
 
     choices = Choices(scheduler, option or (), searcher, searcher_option or (), workers=workers, seeds=seeds)
@@ -327,7 +328,7 @@ def doctor(
     cluster: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Report all nodes of this Ray cluster instead, and how they differ."
+            metavar="ADDRESS", help="Report all nodes of this Ray cluster instead, and their differences."
         ),
     ] = None,
     shared: Annotated[

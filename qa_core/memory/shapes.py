@@ -5,10 +5,10 @@ there; the arithmetic is left to torch's kernels for the meta device, which comp
 their time are needed, and no formula for a family: under the storage tracker of `protocol.py` the prediction is equal
 to the measurement as long as the network's memory depends on shapes.
 
-Three kinds of values are not shapes, and networks look at them. Integers and Booleans that follow from the known
-inputs (is the mask all ones, how long is the longest question) are computed for real beside the shapes. What a network
-writes is made up: the protocol writes a fixed number of tokens whatever they are. Scores of what was written decide
-nothing and read as 0. A look at anything else ends the prediction.
+Networks also read three kinds of values. Integers and Booleans that follow from the known inputs (is the mask all ones,
+how long is the longest question) are computed for real beside the shapes. Generated tokens are made up: the protocol
+writes a fixed number of tokens, whatever they are. Scores of generated tokens decide nothing and read as 0. Reading any
+other value ends the prediction.
 
 Kernels are those of a CPU for every trial; on a GPU the CUDA allocator and its kernels need other amounts, which no
 machine has been at hand to compare.

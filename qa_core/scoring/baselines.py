@@ -1,4 +1,4 @@
-"""Answers that cost nothing: what every score is to be read against.
+"""Baselines that need no model: every score is read beside them.
 
 None looks at the question. `evaluate.quality` scores them beside the model on the same questions. Standard
 library only.

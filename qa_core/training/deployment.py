@@ -2,8 +2,8 @@
 
 Both ways run the same hooks of the methods in the same order. `exported` consumes the network; the result is what an
 artifact holds. `deployed_copy` is what a rung scores, so that exact match and memory of a report are of one form: its
-matrices are made one by one, what stays as it is in the deployed form is shared with the network, and neither that
-network nor any generator is touched.
+matrices are made one by one. Tensors that the deployed form leaves unchanged are shared with the network. Neither the
+network nor any generator is changed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,17 +1,18 @@
-"""Trials that share a GPU take turns: many train at a time, and who measures has the device to itself.
+"""Trials that share a GPU take turns: any number train at a time, and one measures alone.
 
-Files in a folder of the machine, one folder for each device, locked by the kernel: a lock ends with its process,
-however that ends, and so nobody waits for the dead.
+The locks are files in a folder of the machine, one folder for each device. The kernel releases a lock when its process
+dies.
 
-    device.lock      shared: I compute; alone: I measure
-    turnstile.lock   alone: I wait to measure, or I do; everybody passes it before taking the other one
+    device.lock      shared: this trial computes; exclusive: it measures
+    turnstile.lock   exclusive: this trial measures or waits to; every trial passes it before it takes device.lock
 
-Who measures lets go of its own share first, or two of them would wait for each other. Those who train look at the
-turnstile after each step, let go when somebody stands in it, and wait behind it. Whoever waits for another trial for
-something else than this must not hold its share meanwhile: `resting` (`qa_core/run.py`, around a teacher's training).
+A trial releases its shared lock before it measures; otherwise two such trials would wait for each other. A trial that
+trains checks the turnstile after each step. If another trial holds it, the first releases its lock and waits. A trial
+that waits for another trial for a different reason must not hold its lock: `resting` (`qa_core/run.py`, around a
+teacher's training).
 
-Tensors of the others stay where they are while one measures: they take room, but no time, and the CUDA allocator counts
-the peak of each process by itself.
+Tensors of the other trials stay in memory while one measures. They take room but no time, and the CUDA allocator counts
+the peak of each process separately.
 """
 
 import fcntl
@@ -30,12 +31,12 @@ LOOK_SECONDS = 0.02
 
 
 class DeviceTurns(Turns):
-    """The part of one trial in the turns of a device. Keeps two files open; not for use by several threads.
+    """The turns of one trial on a shared device. Keeps two files open; not for use by several threads.
 
     Args:
         folder: of the device, on this machine; made if it is not there.
-        settle: waits until the device has done what this process gave it.
-        unbound: stands around a measurement: lifts what holds this process back.
+        settle: waits until the device has finished the work of this process.
+        unbound: context manager around a measurement that lifts the limits on this process.
 
     Raises:
         StorageError: the folder cannot be written to, or is not this user's own.
@@ -57,7 +58,7 @@ class DeviceTurns(Turns):
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Hold a share of the device."""
+        """Hold the device together with other trials that compute."""
         self._join()
         try:
             yield
@@ -66,7 +67,7 @@ class DeviceTurns(Turns):
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Let go of the share for a while."""
+        """Release the device inside the block."""
         self._leave()
         try:
             yield
@@ -74,7 +75,7 @@ class DeviceTurns(Turns):
             self._join()
 
     def between_steps(self) -> None:
-        """Let go of the share and wait, if somebody wants to measure."""
+        """Release the device and wait if another trial wants to measure."""
         if self._turnstile.is_free_to_share():
             return
         self._leave()
@@ -82,7 +83,7 @@ class DeviceTurns(Turns):
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Have the device alone."""
+        """Hold the device alone."""
         self._leave()
         self._turnstile.take_alone()
         try:
@@ -96,7 +97,7 @@ class DeviceTurns(Turns):
             self._turnstile.let_go()
 
     def close(self) -> None:
-        """Let go of everything and close the files."""
+        """Release both locks and close the files."""
         self._device.close()
         self._turnstile.close()
 
@@ -132,7 +133,7 @@ class _Lock:
         return is_free
 
     def _wait_for(self, kind: int) -> None:
-        """Look again and again: who waits for a neighbour is alive, and the neighbour has a watchdog of its own."""
+        """Poll, and beat meanwhile: a trial that waits is alive, and the holder has a watchdog of its own."""
         while not self._takes(kind):
             heartbeat.beat()
             time.sleep(LOOK_SECONDS)

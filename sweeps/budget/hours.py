@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Hours:
-    """What a sweep spends on this machine, with so many trials at a time."""
+    """What a sweep spends on this machine, with this number of trials at a time."""
 
     at_most: float  # every trial trains to the full budget
     at_least: float | None  # halving stops all that it can; None: the scheduler stops nothing
@@ -59,7 +59,7 @@ def cell_shares(space: Space, rng: np.random.Generator) -> dict[Cell, float]:
 
 
 def halving_share(rungs: Sequence[int], eta: float, max_examples: int) -> float:
-    """Return the share of the whole budget that is spent when one of eta trials goes on at each rung, 0 to 1.
+    """Return the share of the whole budget that is spent when one of eta trials continues at each rung, 0 to 1.
 
     The sum of (r_{k+1} - r_k) / eta^k over the stretches between rungs r_k, from 0 to the full budget R, over R.
     """

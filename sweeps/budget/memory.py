@@ -263,7 +263,7 @@ class MemoryForecast:
 
 
 def _largest(forecasts: Iterable[_Forecast]) -> _Forecast:
-    """Return the largest of several, of which one alone will come true; the first without a number, if there is one."""
+    """Return the largest forecast, or the first unpredictable one if there is any."""
     known = list(forecasts)
     missing = [forecast for forecast in known if forecast.size_bytes is None]
     return missing[0] if missing else max(known, key=lambda forecast: forecast.size_bytes or 0)

@@ -2,15 +2,15 @@
 
 The hypervolume of a front is what its points dominate up to a reference point: a trial that is not better than the
 reference in every objective gains nothing. A reference that is too generous makes the volume say little: above an EM of
-0 and below a memory that no recipe needs, whatever has learnt nothing owns most of it. So `auto` is
+0 and below a memory that no recipe needs, a model that has learnt nothing dominates most of it. So `auto` is
 
 - for a quality, the best trivial baseline of the evaluation questions (`qa_core/scoring/baselines.py`): a model that
   is no better than an answer which needs no model has found nothing;
 - for a cost that the recipe fixes (`PREDICTED` in `sweeps/budget/memory.py`, and the peak of training), `MARGIN` times
   the largest value among recipes that the sweep admits, so that the largest of them counts too.
 
-What is only measured, such as latency, needs a number. Numbers are stored with the sweep's settings: whatever goes on
-from there keeps them.
+A measure that cannot be predicted, such as latency, needs a number. Numbers are stored with the sweep's settings, and a
+resumed, extended or confirming sweep keeps them.
 """
 
 import itertools

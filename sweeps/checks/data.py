@@ -1,7 +1,7 @@
-"""What is looked at in the data of a sweep before anything is trained: refusals, counts, ceilings and warnings.
+"""Checks of a sweep's data before anything is trained: refusals, counts, ceilings and warnings.
 
-`look_at_data` reads every source that a trial could ask for. It refuses what cannot be trained on and what would score
-a model on what it was trained on; what should be known comes back as lines, which `validate`, `plan` and `run` print.
+`look_at_data` reads every source that a trial could use. It refuses data that cannot be trained on, and evaluation on
+training data. Everything else that the user should know is returned as lines, which `validate`, `plan` and `run` print.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a sweep's recipes need to be there, looked at before anything starts: a device, checkpoints, enough memory.
+"""Checks, before anything starts, that the recipes of a sweep have a device, checkpoints and enough memory.
 
 A recipe that cannot succeed would fail in each of its trials. `check` reads names, configurations and headers of
 files, never weights; of the hub it asks at most one question for each name. Data are looked at by

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def confirm(run_dir: Path, *, seeds: int, target: run.Target) -> int:
-    """Run every recipe of the front with so many new seeds and show what holds; what has run before stays.
+    """Run every recipe of the front with new seeds and show which points are confirmed; earlier results stay.
 
     Args:
         run_dir: of the sweep; the confirming one goes into its folder `confirm`.

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine, or each node of a cluster, offers a sweep, and what would spoil one."""
+"""`doctor`: what this machine, or each node of a cluster, offers a sweep, and what would disturb it."""
 
 import importlib.util
 import ipaddress
@@ -168,7 +168,7 @@ def _listeners() -> Iterator[str]:
     else:
         yield "listeners: no server of Ray or MLflow can be reached from other machines"
     if os.environ.get("RAY_AUTH_MODE") == "disabled":
-        yield "warning: RAY_AUTH_MODE=disabled: whoever reaches Ray's ports can run code here"
+        yield "warning: RAY_AUTH_MODE=disabled: anybody who reaches Ray's ports can run code here"
 
 
 def is_loopback(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Options that several commands share, under the names that the YAML uses, and how they become a spec.
+"""Options that several commands share, named as in the YAML file, and how they become a spec.
 
 Each option is an override of one setting, so that the command line and YAML can never mean different things.
 """
@@ -37,7 +37,7 @@ SETTINGS = {
 
 def read_spec(
     config: Annotated[
-        str, typer.Option(help="YAML file, or the name of one that comes along.")
+        str, typer.Option(help="YAML file, or the name of one in sweeps/configs.")
     ] = DEFAULT_CONFIG,
     set_: Annotated[
         list[str] | None,
@@ -45,7 +45,9 @@ def read_spec(
     ] = None,
     scale: Annotated[
         list[str] | None,
-        typer.Option(help="Another size of the same sweep, as the file names it; may be given many times."),
+        typer.Option(
+            help="A named scale of the file: the same sweep at another size; may be given many times."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Training data: sample, a SQuAD or Parquet file, or a hub name.")
@@ -53,18 +55,20 @@ def read_spec(
     eval_data: Annotated[str | None, typer.Option(help="Evaluation data, named as --data.")] = None,
     trials: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Number of trials; with --resume also +N: so many more than now."),
+        typer.Option(metavar="N", help="Number of trials; with --resume also +N: N more trials."),
     ] = None,
     max_memory_mb: Annotated[
-        float | None, typer.Option(help="Recipes whose memory_mb (one window) is more are refused.")
+        float | None, typer.Option(help="Refuse recipes with a larger memory_mb (one window).")
     ] = None,
     price_per_hour: Annotated[
         float | None,
-        typer.Option(help="Price of one worker machine; `plan --calibrate` then says what it costs."),
+        typer.Option(
+            help="Price of one worker machine; `plan --calibrate` then prints the cost of the sweep."
+        ),
     ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
     max_disk_gb: Annotated[
-        float | None, typer.Option(help="The sweep ends, and can be resumed, when its trials hold more.")
+        float | None, typer.Option(help="End the sweep (resumable) when the files of its trials exceed this.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
 ) -> SweepSpec:
@@ -128,7 +132,7 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
         if value != defaults[name] and name not in RESUMABLE:
             allowed = ", ".join(f"--{item}" for item in RESUMABLE)
             raise ConfigError(
-                f"--{name.strip('_').replace('_', '-')}: not with --resume: a sweep goes on as it was begun; "
+                f"--{name.strip('_').replace('_', '-')}: not with --resume: a resumed sweep keeps its settings; "
                 f"allowed: {allowed}"
             )
     spec = stored_spec(folder)

@@ -135,7 +135,7 @@ def _load(run_dir: Path) -> "Loaded":
     if files.is_folder(run_dir) and files.is_there(RunFolder(run_dir).spec) and not files.is_there(path):
         raise DataError(
             f"{path}: cannot be read: there is none, as before the first trial of a sweep has ended; allowed: `front` "
-            "and `export` after that (a sweep that has ended goes on with `run --resume`)"
+            "and `export` after that (`run --resume` resumes a sweep that has ended)"
         )
     return load(path)
 

@@ -59,7 +59,7 @@ def default_folder(name: str) -> Path:
 
 
 def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
-    """Run the sweep, or go on with the one in the folder, and show what came out.
+    """Run the sweep, or resume the one in the folder, and show the result.
 
     Returns 3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints.
 
@@ -126,7 +126,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
         console.close()
         is_ours = not isinstance(error, journal.SweepIsRunning)
         if is_ours and files.is_there(RunFolder(target.folder).journal):
-            console.note(f"trials that ended are kept, others go on with: {_resume_command(target)}")
+            console.note(f"trials that ended are kept, others resume with: {_resume_command(target)}")
         raise
     finally:
         console.close()
@@ -143,7 +143,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
 
 
 def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> None:
-    """Say why the sweep ended early, what has not run, and how it goes on; nothing, where there is nothing left."""
+    """Say why the sweep ended early, what has not run, and how to resume; nothing if all trials have ended."""
     if outcome.ended_by is not None:
         print(f"the sweep ended early: {outcome.ended_by}")
     not_begun = trials - sum(outcome.counts.values()) - outcome.unfinished if outcome.ended_by else 0
@@ -152,7 +152,7 @@ def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> 
         named = " and ".join(f"{count} trials are {what}" for what, count in left.items() if count)
         failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
         after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
-        print(f"{named}; go on{after} with: {_resume_command(target)}")
+        print(f"{named}; resume{after} with: {_resume_command(target)}")
 
 
 def _resume_command(target: Target) -> str:
@@ -278,7 +278,7 @@ def open_doors(target: Target) -> list[str]:
     warnings = []
     if target.address is not None:
         warnings.append(
-            f"--address {target.address}: whoever reaches the ports of that Ray cluster can run code on its machines; "
+            f"--address {target.address}: anybody who reaches that Ray cluster's ports can run code on its machines; "
             "keep its token authentication on and its ports closed to others"
         )
     elif os.environ.get(LOOPBACK_NAME, LOOPBACK[LOOPBACK_NAME]) != LOOPBACK[LOOPBACK_NAME]:

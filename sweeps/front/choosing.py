@@ -1,4 +1,4 @@
-"""Which finished trial is handed over: the best by quality that stays within limits on what it costs.
+"""Which finished trial is exported: the one with the best quality within limits on cost.
 
 Limits are upper bounds on objectives of cost, by name and in their units (`LIMITABLE`). Knows nothing of folders: which
 artifacts are still there is looked at in `sweeps/commands/results.py`.

@@ -1,8 +1,8 @@
 """Which trials compare with each other: the terms on which each was measured, and what differs between two.
 
-A front is drawn of trials on equal terms (`front.py`). Before a sweep goes on, the terms of its next trials are held
-against those of the trials that have finished: what would not compare is refused before anything is trained. Another
-commit of the project is worth a note and no more.
+A front shows trials on equal terms (`front.py`). Before a sweep is resumed, the terms of its next trials are compared
+with those of finished trials; a difference is refused before anything is trained. Another commit of the project gives a
+note only.
 """
 
 import json

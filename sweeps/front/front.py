@@ -1,4 +1,4 @@
-"""The front of a sweep: which of its points nothing beats.
+"""The front of a sweep: the points that no other point dominates.
 
 The geometry is in `pareto.py`, tables are in `sweeps/front/tables.py`.
 """

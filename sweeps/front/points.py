@@ -1,8 +1,7 @@
-"""From records to points: which trials stand on a front or beside it, and what is shown of each.
+"""From records to points: which trials are on a front or beside it, and what is shown of each.
 
 Only finished, full-budget trials are points; what is left out is counted by reason. Of trials that do not compare
-(`comparability.py`) the largest group is shown, and the others are named. Which points nothing beats is found in
-`front.py`.
+(`comparability.py`) the largest group is shown, and the others are named. `front.py` finds the non-dominated ones.
 """
 
 from collections import Counter

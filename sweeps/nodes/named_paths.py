@@ -1,7 +1,7 @@
 """The files and folders that the recipes of a sweep name, and a cheap fingerprint to tell whether two are the same.
 
 Names of the hub, presets and the built-in corpus are no paths. What a path means is decided where a trial runs: it is
-kept as it is written, and a relative one starts from the working folder of whoever looks.
+kept as it is written, and a relative path starts from the working folder of the process that reads it.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Where a sweep runs, and the environment that Ray reads: some of it once, when it is imported.
 
-Ray itself is not imported here. Who wants an embedded Ray calls `RayTarget.set_environment` before
+Ray itself is not imported here. For an embedded Ray, call `RayTarget.set_environment` before
 `sweeps.trials.ray_driver` is imported; `ray_service.start_ray` calls it again for what Ray reads later.
 """
 

@@ -1,1 +1,1 @@
-"""Who is told what happens: the terminal and MLflow."""
+"""Progress of a sweep, shown on the terminal and mirrored to MLflow."""

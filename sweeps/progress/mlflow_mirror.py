@@ -90,7 +90,7 @@ class Tracker:
             run_folder: the sweep's folder; its parent holds the embedded store and the artifacts.
             tracking_uri: an MLflow server or database; None for the embedded SQLite store.
             experiment: the name under which MLflow shows the sweep.
-            parent_run_id: the run to go on with when a sweep is resumed; its children are found by trial id.
+            parent_run_id: the run that a resumed sweep continues; its children are found by trial id.
             notify: called with one line when tracking fails first, and by `finish` if it ever failed.
         """
         self.tracking_uri = tracking_uri or default_tracking_uri(run_folder)
@@ -271,7 +271,9 @@ class Tracker:
         self.failures += 1
         self._silent_until = time.monotonic() + PAUSE_SECONDS
         if self.failures == 1:
-            self._notify(f"MLflow: {operation} failed, the sweep goes on without it: {self._in_short(error)}")
+            self._notify(
+                f"MLflow: {operation} failed, the sweep continues without it: {self._in_short(error)}"
+            )
         text = "".join(traceback.format_exception(error))
         self._tracebacks.append(masked_text(f"{operation}\n{text}\n"))
         self._write_tracebacks()

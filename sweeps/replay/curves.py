@@ -1,4 +1,4 @@
-"""Recorded learning curves: what a sweep that stopped nobody knows of each of its recipes.
+"""Recorded learning curves: what a sweep without early stopping recorded of each of its recipes.
 
 A `CurveTable` is made from a run's folder or read from a Parquet file (`sweeps/replay/curve_files.py`). Which recorded
 recipe answers a proposal is in `sweeps/replay/recorded.py`; what the curves are for, in `sweeps/replay/simulate.py`.

@@ -109,8 +109,8 @@ def replay(
         searcher: a fresh one over `recorded_space(table)`, seeded; nothing else is random.
         scheduler: with options that fit the table's objectives and budget.
         workers: trials at a time.
-        trials: so many are started at most; None: as many as there are curves.
-        examples: no trial is started when so many are spent; None: no such limit.
+        trials: most trials to start; None: as many as there are curves.
+        examples: no trial is started after this number of examples; None: no such limit.
 
     Raises:
         ConfigError: the scheduler does not fit the table.

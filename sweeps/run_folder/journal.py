@@ -1,9 +1,8 @@
-"""`journal.jsonl`: what must be known of trials that have not ended, so that a killed sweep goes on where it was.
+"""`journal.jsonl`: what a resume needs to know of trials that have not ended.
 
 The driver appends a line before a trial starts, at each start on a worker and at each report, with the scheduler's
-verdict. Together with `records.jsonl`, which has the trials that ended, that is all that a resumed sweep is rebuilt
-from: nothing of Ray's own state is read back, and where a trial stands is in its own checkpoint. See
-`sweeps/trials/driver.py`.
+verdict. A resumed sweep is rebuilt from this file and from `records.jsonl`, which has the trials that ended. Ray's own
+state is not read back; the progress of a trial is in its own checkpoint. See `sweeps/trials/driver.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -130,7 +129,7 @@ class SweepIsRunning(StorageError):
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder against a second driver; the system lets go of it when this process ends, however.
+    """Lock a sweep's folder against a second driver; the kernel releases the lock when this process dies.
 
     Raises:
         SweepIsRunning: another process runs this sweep.

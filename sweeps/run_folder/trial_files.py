@@ -1,8 +1,8 @@
 """What a sweep keeps of its trials on the disk: checkpoints of those that run, artifacts that can still be chosen.
 
-A trial that ended needs no checkpoint, and an artifact that others beat is never exported: both are removed, the record
-and the answers to single questions stay. A point that is beaten once is beaten for ever, so nothing is removed that
-would be wanted later. What was removed can be trained again from the recipe in the record.
+A trial that ended needs no checkpoint, and a dominated artifact is never exported: both are removed. The record and the
+answers to single questions stay. A dominated point stays dominated, so nothing is removed that would be needed later. A
+removed artifact can be trained again from the recipe in the record.
 """
 
 import os

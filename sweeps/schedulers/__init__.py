@@ -1,1 +1,1 @@
-"""Which trials go on at a rung: one scheduler per file, named in `sweeps/registry.py`."""
+"""Which trials continue at a rung: one scheduler per file, named in `sweeps/registry.py`."""

@@ -58,13 +58,13 @@ class Budget(Section):
     max_memory_mb: Annotated[float, Field(gt=0)] | None = (
         None  # of the objective `memory_mb`: one window at a time
     )
-    max_same_failures: PositiveInt = 5  # so many trials in a row that fail alike end the sweep
+    max_same_failures: PositiveInt = 5  # consecutive trials that fail alike, after which the sweep ends
     price_per_hour: Annotated[float, Field(gt=0)] | None = (
         None  # of one worker machine, in any currency; for `plan`
     )
-    # So often a trial goes on from its checkpoint after its worker's process died; lost nodes do not count.
+    # How often a trial may resume after its worker process dies; lost nodes do not count.
     max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
-    # A trial that trains and evaluates nothing for so long hangs: its worker is ended. At most a year.
+    # A trial without training or evaluation for this time hangs: its worker is ended. At most a year.
     hang_minutes: Annotated[float, Field(gt=0, le=525_600)] = 30.0
     max_disk_gb: Annotated[float, Field(gt=0)] | None = None  # 10^9 bytes, of all trials' files
     keep_artifacts: Kept = "front"  # see `trial_files.py`

@@ -1,7 +1,7 @@
 """The state of one sweep: what was proposed, what was reported, the records and the front. Knows nothing of Ray.
 
 `ray_driver.py` asks `Driver.propose` for trials and tells it what happens to them. Every event goes to the journal or
-to `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` goes on from there.
+to `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` resumes from it.
 """
 
 import threading
@@ -163,7 +163,7 @@ class Driver:
         self._watch_disk()  # its checkpoint was written before
 
     def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
-        """Take a trial whose worker is lost up again, from its checkpoint.
+        """Resume a trial whose worker is lost, from its checkpoint.
 
         Args:
             trial_id: of the trial; one that noted its own exception before has failed by that.
@@ -189,13 +189,13 @@ class Driver:
             self._again.append(running)
             what = "its worker died" if hang is None else hung(hang, self.spec.budget)
             often = f"{what} ({running.lost_workers} of {limit} times)" if is_own else "its node was lost"
-            self.note(f"{trial_id}: {often}; it goes on")
+            self.note(f"{trial_id}: {often}; it resumes")
 
     def ended(self, trial_id: str, metrics: Mapping[str, Any], error: str | None) -> None:
         """Turn a trial's end into its record, tell the searcher the truth, and renew the front.
 
         A trial that Ray ends without a result, an error or a verdict was cut short by the sweep's own end, such as
-        its time limit: it has no record and goes on when the sweep is resumed.
+        its time limit: it has no record and resumes with the sweep.
         """
         running = self.running.get(trial_id)
         if running is None:
@@ -229,7 +229,7 @@ class Driver:
         self._watch_failures(record)
 
     def end(self, why: str) -> None:
-        """Let the sweep end: nothing more is proposed, and running trials checkpoint and go on when it is resumed."""
+        """Let the sweep end: nothing more is proposed, and running trials write checkpoints for a resume."""
         if self.ended_by is None:
             self.ended_by = why
             self.note(f"{why}; running trials write checkpoints")
@@ -245,12 +245,12 @@ class Driver:
         self.ended_by = self.ended_by or str(fault)
 
     def refuse(self, why: str) -> None:
-        """Let the sweep end, because a node refused the trial that it took; that trial goes on when it is resumed.
+        """Let the sweep end, because a node refused the trial that it took; a resume continues that trial.
 
         Such a node ends a trial within seconds and is given the next one: it would spend all that are left.
         """
         self.refused = self.refused or ConfigError(
-            f"{why}; trials that ended are kept, others go on with --resume"
+            f"{why}; trials that ended are kept, others resume with --resume"
         )
         self.end(why)
 

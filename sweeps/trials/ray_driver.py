@@ -240,7 +240,7 @@ class Room:
         if not self._is_there and now - self._since > 60 * ROOM_MINUTES:
             raise ConfigError(
                 f"resources: found {self._words()} for each trial, which no node of the cluster has offered for "
-                f"{ROOM_MINUTES:g} min; allowed: what one of its nodes has. Trials that ended are kept, others go on "
+                f"{ROOM_MINUTES:g} min; allowed: what one of its nodes has. Trials that ended are kept, others resume "
                 "with --resume"
             )
 
@@ -306,7 +306,7 @@ def run_sweep(
         folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
         console, tracker: told of each event; see `sweeps/progress/console.py` and `sweeps/progress/mlflow_mirror.py`.
             The tracker is opened here.
-        resume: go on with the sweep in the folder.
+        resume: continue the sweep in the folder.
         differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
 
     Raises:

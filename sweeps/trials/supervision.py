@@ -1,4 +1,4 @@
-"""Ends a sweep that is asked to end or cannot go on, within a bounded time, and says so when nothing is heard of it.
+"""Ends a sweep that is asked to end or cannot continue, within a bounded time, and reports silence of its trials.
 
 Ray's loop runs in a thread. `Supervisor.wait` is the main thread meanwhile, which nothing that Ray or a trial does can
 block; `Supervisor.look` is called by Ray's loop, between two of its steps, and may use the driver.

@@ -1,9 +1,9 @@
-"""Ends a worker whose trial hangs, so that the trial goes on from its checkpoint in another.
+"""Ends a worker whose trial hangs, so that the trial resumes from its checkpoint in another worker.
 
-The watch is Python's `faulthandler`: a thread outside of the interpreter, which also works while a kernel, a driver or
-a network call holds the interpreter's lock. Each sign of life (`qa_core/heartbeat.py`) sets it back. When it runs out
-it writes where every thread stands into the trial's folder and ends the process; the driver hears of a worker that
-died (`Driver.lost`) and reads here why. A process that the system itself has stopped or cannot end is not found.
+The timer is Python's `faulthandler`: a thread outside of the interpreter, which also works while a kernel, a driver or
+a network call holds the interpreter's lock. Each sign of life (`qa_core/heartbeat.py`) resets it. When it expires, it
+writes the stack of every thread into the trial's folder and ends the process. The driver is told of a dead worker
+(`Driver.lost`) and reads the reason here. A process that the system has stopped, or cannot end, is not found.
 """
 
 import faulthandler

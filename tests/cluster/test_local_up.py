@@ -151,7 +151,7 @@ def test_a_sweep_on_two_hosts_outlives_the_loss_of_one(machines: Lab, small_squa
     on = {record.trial_id: record.provenance["node"] for record in found}
     again = [record for record in found if record.starts > 1]
     assert len(again) == 1
-    assert f"{again[0].trial_id}: its node was lost; it goes on" in log.read_text()
+    assert f"{again[0].trial_id}: its node was lost; it resumes" in log.read_text()
     assert len(set(on.values())) == 2
     print("trials by node:", {node: sum(value == node for value in on.values()) for node in set(on.values())})
     for record in found:

@@ -1,4 +1,4 @@
-"""A matrix in float32, as it is: the kept values of a sparse matrix that nothing has quantised."""
+"""A matrix in float32, unchanged: the kept values of a sparse matrix that nothing has quantised."""
 
 from collections.abc import Mapping
 from typing import Any, Self

@@ -193,7 +193,7 @@ def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
     assert (ended, tracker.calls[-1]) == (code, ("finish", "interrupted"))
     shown = capsys.readouterr().out
     assert f"the sweep ended early: {why}" in shown
-    assert f"go on with: qa-sweep run --resume {tmp_path / 'a'}" in shown
+    assert f"resume with: qa-sweep run --resume {tmp_path / 'a'}" in shown
     assert "Front: 2 of" in shown
 
 
@@ -203,12 +203,12 @@ def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
         (
             Counter(failed=5),
             0,
-            "19 trials are of the budget not begun; go on once the cause is mended with: ",
+            "19 trials are of the budget not begun; resume once the cause is mended with: ",
         ),
         (
             Counter(ok=3, failed=5),
             2,
-            "2 trials are unfinished and 14 trials are of the budget not begun; go on with: ",
+            "2 trials are unfinished and 14 trials are of the budget not begun; resume with: ",
         ),
         (Counter(failed=24), 0, None),
     ],
@@ -263,7 +263,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     assert [item.reference for item in call["spec"].objectives] == [25.0, 3.5]
     assert tracker.calls[0] == ("start", None, "parent7")
     shown = capsys.readouterr().out
-    assert f"2 trials are unfinished; go on with: qa-sweep run --resume {folder}" in shown
+    assert f"2 trials are unfinished; resume with: qa-sweep run --resume {folder}" in shown
     assert "ended early" not in shown
     elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
     assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
@@ -324,7 +324,7 @@ def test_a_sweep_that_another_process_runs_is_refused_without_a_trace_in_mlflow(
         assert cli.main(["run", "--resume", str(folder)]) == 2
     shown = capsys.readouterr()
     assert (opened, shown.err) == ([], f"error: {folder}: another process is running this sweep\n")
-    assert "go on with" not in shown.out
+    assert "resume with" not in shown.out
 
 
 def test_a_folder_in_which_nothing_had_begun_says_how_to_begin(

@@ -278,7 +278,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     tracker.trial_ended(record("t1"))  # during the pause: not even tried
     tracker.log_front([], 0.5, ["t0"], spent_examples=300)
     assert (calls, no_sleep, tracker.failures) == ([1], [], 1)
-    assert notes == ["MLflow: trial_ended failed, the sweep goes on without it: database is locked"]
+    assert notes == ["MLflow: trial_ended failed, the sweep continues without it: database is locked"]
     tracker.finish("finished")
     runs = children(client, tracker)
     assert {name: run.info.status for name, run in runs.items()} == {"t0": "FINISHED", "t1": "FINISHED"}
@@ -399,7 +399,7 @@ def test_a_damaged_embedded_store_is_given_up_soon_and_said_in_one_line(tmp_path
     assert time.monotonic() - began < 60  # 100 seconds of pauses alone, by MLflow's default
     assert tracker.parent_run_id is None
     assert [note for note in notes if "waiting for" not in note] == [
-        "MLflow: start failed, the sweep goes on without it: file is not a database"
+        "MLflow: start failed, the sweep continues without it: file is not a database"
     ]
     assert (tmp_path / "mlflow.db").read_bytes() == b"garbage " * 1000
 
@@ -424,7 +424,9 @@ def test_a_store_that_is_deleted_in_mid_sweep_is_told_in_one_short_line(run_fold
     base = run_folder.parent / "mlflow.db"
     base.unlink()
     tracker.trial_ended(record("t0"))
-    assert notes == [f"MLflow: trial_ended failed, the sweep goes on without it: its database {base} is gone"]
+    assert notes == [
+        f"MLflow: trial_ended failed, the sweep continues without it: its database {base} is gone"
+    ]
     tracker.finish("finished")
     assert notes[1].startswith("MLflow: ")
     assert (

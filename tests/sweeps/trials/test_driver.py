@@ -295,7 +295,7 @@ def test_a_worker_that_was_ended_for_hanging_is_named_so_and_in_the_end_the_reco
         driver.lost("t0000", "The actor is dead because its worker process has died", is_own=True)
         driver.propose()
     where = "it did nothing for more than 2.5 min (budget.hang_minutes) at train.py:9, in train"
-    assert driver.observers[0].named("note") == [(f"t0000: {where} (1 of 1 times); it goes on",)]
+    assert driver.observers[0].named("note") == [(f"t0000: {where} (1 of 1 times); it resumes",)]
     (record,) = driver.records
     assert (record.status, record.starts) == ("failed", 2)
     assert record.reason == f"{where}, after 1 (budget.max_lost_workers) before"

@@ -49,7 +49,7 @@ def test_a_killed_sweep_goes_on_and_can_be_extended(small_squad, cache_dir, tmp_
     assert code == -signal.SIGKILL
     code, output = disturbed.end_by(signal.SIGINT, after_lines=5, then_seconds=0.2)
     assert code == 130, output
-    assert f"go on with: qa-sweep run --resume {tmp_path / 'disturbed'}" in output
+    assert f"resume with: qa-sweep run --resume {tmp_path / 'disturbed'}" in output
     output = disturbed.finish()
     assert "ended before" in output
     check_nothing_lost_or_doubled(tmp_path / "disturbed", tmp_path / "undisturbed", 6)

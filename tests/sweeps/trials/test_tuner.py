@@ -296,7 +296,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
     assert points == [point["examples_seen"] for point in record.curve[:-1]]
     (note,) = [args[0] for args in console.named("note") if "hang_minutes" in args[0]]
     assert note.startswith("t0000: it did nothing for more than 0.25 min (budget.hang_minutes) at ")
-    assert note.endswith("(1 of 3 times); it goes on")
+    assert note.endswith("(1 of 3 times); it resumes")
 
 
 def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):
