@@ -67,3 +67,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
 
 class Paused(Exception):
     """A trial was asked to pause, which is no fault. It resumes from its checkpoint."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 trial" or "2 trials": a count with its noun, whose plural ends in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -404,6 +404,33 @@ def undo_interrupted_replacement(folder: Path) -> None:
         return
 
 
+@contextmanager
+def locked(path: Path, *, seconds: float, busy: StorageError) -> Iterator[None]:
+    """Hold a lock on a file; the kernel releases it when this process dies.
+
+    Args:
+        path: of the lock's own file, which stays.
+        seconds: to wait for another process that holds it.
+        busy: raised when that was too short.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise busy from error
+    except OSError as error:
+        raise StorageError(f"{path.parent}: cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what killed processes left of a file or folder half written; only while nobody else writes it."""
     former = _asides(path, "old") if is_there(path) else []

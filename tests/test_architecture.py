@@ -79,6 +79,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
 )
 RAY_FILES = (
     "sweeps/trials/worker.py",
+    "sweeps/trials/ray_adapters.py",
     "sweeps/trials/ray_driver.py",
     "sweeps/nodes/survey.py",
     "sweeps/trials/ray_service.py",

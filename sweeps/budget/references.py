@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core.config import RunConfig
-from qa_core.errors import ConfigError, QaError
+from qa_core.errors import ConfigError, QaError, counted
 from sweeps.budget.memory import DECIDING, OF_A_STEP, MemoryForecast
+from sweeps.space.extremes import recipe_of, start_of
 from sweeps.space.space import Assignment, Parameter, Space
 from sweeps.spec.objectives import TRAINING, measure
 
@@ -144,10 +145,10 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
     why: str | None = None
     count = 0
     for combination in space.legal:
-        assignment, free = _start(space, combination, paths)
+        assignment, free = start_of(space, combination, paths)
         here = None
         for changed in _ends(assignment, free):
-            config = _config(space, changed)
+            config = recipe_of(space, changed)
             value = None if config is None else _forecast(forecast, config, name)
             if config is None or value is None:
                 why = why or (None if config is None else _why(forecast, config, name))
@@ -163,7 +164,8 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
         unit = measure(name).unit
         limit = "" if forecast.max_memory_mb is None else f" within {forecast.max_memory_mb:g} MB"
         return Reference(
-            MARGIN * largest, f"{MARGIN:g} x {largest:.4g} {unit}, the largest of {count} recipes{limit}"
+            MARGIN * largest,
+            f"{MARGIN:g} x {largest:.4g} {unit}, the largest of {counted(count, 'recipe')}{limit}",
         )
     if count:
         return Reference(None, f"no recipe is predicted to need at most {forecast.max_memory_mb:g} MB")
@@ -181,29 +183,11 @@ def _why(forecast: MemoryForecast, config: RunConfig, name: str) -> str | None:
 def _recipes(space: Space, paths: Sequence[str]) -> Iterator[RunConfig]:
     """Yield recipes of each combination, the settings below the paths at their ends."""
     for combination in space.legal:
-        assignment, free = _start(space, combination, paths)
+        assignment, free = start_of(space, combination, paths)
         for changed in _ends(assignment, free):
-            config = _config(space, changed)
+            config = recipe_of(space, changed)
             if config is not None:
                 yield config
-
-
-def _start(
-    space: Space, combination: Mapping[str, object], paths: Sequence[str]
-) -> tuple[Assignment, list[Parameter]]:
-    """Return a recipe of a combination, and the other active settings that lie below one of the paths."""
-    assignment: Assignment = {}
-    free = []
-    for parameter in space.parameters:
-        if not parameter.is_active(assignment):
-            continue
-        if parameter.id in combination:
-            assignment[parameter.id] = combination[parameter.id]
-            continue
-        assignment[parameter.id] = parameter.domain.extremes()[0]
-        if any(parameter.path == path or parameter.path.startswith(f"{path}.") for path in paths):
-            free.append(parameter)
-    return assignment, free
 
 
 def _ends(assignment: Assignment, free: list[Parameter]) -> Iterator[Assignment]:
@@ -221,11 +205,3 @@ def _ends(assignment: Assignment, free: list[Parameter]) -> Iterator[Assignment]
     for parameter, values in zip(free, ends, strict=True):
         for value in values[1:]:
             yield {**assignment, parameter.id: value}
-
-
-def _config(space: Space, assignment: Assignment) -> RunConfig | None:
-    """Return the recipe of an assignment; None where the values do not go together."""
-    try:
-        return space.to_run_config(assignment, seed=0)
-    except ConfigError:
-        return None

@@ -15,9 +15,10 @@ from qa_core.errors import ArtifactError, ConfigError
 from sweeps.budget.hours import cells_of
 from sweeps.budget.memory import DECIDING, MemoryForecast
 from sweeps.front.choosing import at_least
+from sweeps.space.extremes import recipe_of, start_of
 
 if TYPE_CHECKING:
-    from sweeps.space.space import Assignment, Space
+    from sweeps.space.space import Space
     from sweeps.spec.sections import SweepSpec
 
 HUB_SECONDS = 5.0  # for the one question to the hub
@@ -73,7 +74,8 @@ def _check_devices(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
                 choose_device(device)
         except ConfigError as error:
             raise ConfigError(
-                f"{spec.where('recipe', 'device')}: {error}; a cluster's GPUs are asked with run --address"
+                f"{spec.where('recipe', 'device')}: {str(error).removeprefix('device: ')}; a cluster's GPUs are asked "
+                "with run --address"
             ) from error
 
 
@@ -96,8 +98,8 @@ def _check_checkpoint(
     family = registry.make_family(recipe)
     if family.is_preset and recipe.model.tokenizer is None:
         return
-    place = spec.where("recipe", "model", "checkpoint")
     for setting in ("checkpoint", "tokenizer"):
+        place = spec.where("recipe", "model", setting)
         name = getattr(recipe.model, setting)
         if name is None or (setting == "checkpoint" and family.is_preset):
             continue
@@ -112,10 +114,11 @@ def _check_checkpoint(
         else:
             if is_cluster:
                 return  # the nodes download it
-            _check_hub(f"{place}: model.{setting}", name)
+            _check_hub(place, name)
     why = forecast.why(recipe)
     if why is not None and why.startswith(OF_A_CHECKPOINT):
-        raise ConfigError(f"{place}: {why}")
+        setting, _, reason = why.partition(": ")
+        raise ConfigError(f"{spec.where('recipe', *setting.split('.'))}: {reason}")
 
 
 def _looks_local(name: str) -> bool:
@@ -125,7 +128,7 @@ def _looks_local(name: str) -> bool:
 def _check_tokenizer(place: str, folder: Path) -> None:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ConfigError(
-            f"{place}: model.checkpoint: found {str(folder)!r}, which has none of the files of a tokenizer; allowed: a "
+            f"{place}: found {str(folder)!r}, which has none of the files of a tokenizer; allowed: a "
             f"folder with one of {', '.join(TOKENIZER_FILES)}, or another model.tokenizer"
         )
 
@@ -140,7 +143,7 @@ def _check_weights(place: str, folder: Path) -> None:
 
     if is_artifact(folder):
         return
-    found = f"{place}: model.checkpoint: found {str(folder)!r}"
+    found = f"{place}: found {str(folder)!r}"
     names = [WEIGHTS]
     try:
         if (folder / SHARDED_WEIGHTS).is_file():
@@ -215,26 +218,15 @@ def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -
 
 def _towards_less(space: "Space", combination: Any, forecast: MemoryForecast) -> Iterator[RunConfig]:
     """Yield recipes of a combination: one setting after the other moved to the end of its domain that needs least."""
-    assignment: Assignment = {}
-    free = []
-    for parameter in space.parameters:
-        if not parameter.is_active(assignment):
-            continue
-        if parameter.id in combination:
-            assignment[parameter.id] = combination[parameter.id]
-            continue
-        choices = parameter.domain.extremes()
-        assignment[parameter.id] = choices[0]
-        if parameter.path.split(".")[0] in DECIDING:
-            free.append((parameter.id, list(choices[1:])))
+    assignment, parameters = start_of(space, combination, DECIDING)
+    changes = [(item.id, value) for item in parameters for value in item.domain.extremes()[1:]]
     least = None
-    for identity, value in [(None, None), *((name, value) for name, values in free for value in values)]:
-        changed = assignment if identity is None else {**assignment, identity: value}
-        try:
-            recipe = space.to_run_config(changed, seed=0)
-        except ConfigError:  # values that do not go together
+    for change in [None, *changes]:
+        tried = assignment if change is None else {**assignment, change[0]: change[1]}
+        recipe = recipe_of(space, tried)
+        if recipe is None:
             continue
         yield recipe
         need = forecast.predict(recipe)
         if need is not None and (least is None or need < least):
-            least, assignment = need, changed
+            least, assignment = need, tried

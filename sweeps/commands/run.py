@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from qa_core import files
 from qa_core.config import RunConfig, from_dict
 from qa_core.data.cache import default_cache_dir
-from qa_core.errors import ConfigError, DataError
+from qa_core.errors import ConfigError, DataError, counted
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
@@ -149,7 +149,7 @@ def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> 
     not_begun = trials - sum(outcome.counts.values()) - outcome.unfinished if outcome.ended_by else 0
     left = {"unfinished": outcome.unfinished, "of the budget not begun": max(0, not_begun)}
     if any(left.values()):
-        named = " and ".join(f"{count} trials are {what}" for what, count in left.items() if count)
+        named = " and ".join(f"{counted(count, 'trial')} {what}" for what, count in left.items() if count)
         failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
         after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
         print(f"{named}; resume{after} with: {_resume_command(target)}")

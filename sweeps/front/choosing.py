@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from qa_core.errors import ConfigError, unknown
+from qa_core.errors import ConfigError, counted, unknown
 from sweeps.front.points import LIMITABLE, FrontResult, Point
 from sweeps.spec.objectives import MEASURES, measure
 
@@ -78,9 +78,8 @@ def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
     ]
     each = all(found is not None and found[0] <= limits[name] for name, found in least.items())
     more = "; each limit is met by some trial, all of them by none" if each else ""
-    return (
-        f"{LIMIT}: found {given}; none of {len(result.points)} finished trials fits: {', '.join(needs)}{more}"
-    )
+    finished = counted(len(result.points), "finished trial")
+    return f"{LIMIT}: found {given}; none of {finished} fits: {', '.join(needs)}{more}"
 
 
 def at_least(value: float) -> str:

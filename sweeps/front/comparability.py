@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core.config import RunConfig, from_dict, to_dict
-from qa_core.errors import ConfigError, DataError
+from qa_core.errors import ConfigError, DataError, counted
 from sweeps.run_folder.records import Record, read_inside, text_at
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def differences(
     first, *others = now or (None,)
     found = [_two("some of the next trials", other, "others", first) for other in others if first]
     for main in groups(finished, objectives)[:1]:
-        trials = f"{len(main.records)} finished trials ({_listed([item.trial_id for item in main.records])})"
+        trials = f"{counted(len(main.records), 'finished trial')} ({_listed([item.trial_id for item in main.records])})"
         allowed = main.terms.device == ALLOWED
         for terms in now:
             same = replace(terms, device=ALLOWED, precision=ALLOWED) if allowed else terms

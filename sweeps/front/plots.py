@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_core import files
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, counted
 from sweeps.front.points import FrontResult, Point
 from sweeps.front.tables import format_value, summary
 
@@ -49,7 +49,7 @@ def write_html(result: FrontResult, path: Path) -> None:
         label = f"baseline: {escape(name)}"
         figure.add_hline(y=value, line_dash="dot", line_color="#888888", annotation_text=label)
     x_title, y_title = _axis_titles(result)
-    counts = f"{len(result.front)} of {len(result.points)} finished trials on the front"
+    counts = f"{len(result.front)} of {counted(len(result.points), 'finished trial')} on the front"
     figure.update_layout(
         title=f"{counts}; {escape(summary(result))}",
         xaxis_title=x_title,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import files
+from qa_core.errors import counted
 from sweeps.run_folder.masking import printable
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def table(result: FrontResult) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    front_table = Table(title=f"Front: {len(result.front)} of {len(result.points)} finished trials")
+    front_table = Table(
+        title=f"Front: {len(result.front)} of {counted(len(result.points), 'finished trial')}"
+    )
     for objective in result.objectives:
         heading = escape(f"{objective.name} [{objective.measured_unit}]")
         front_table.add_column(heading, justify="right")

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qa_core.config import RunConfig
 from qa_core.data.cache import default_cache_dir
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, counted
 from sweeps.front.comparability import depends_on_machine
 from sweeps.nodes import preflight, shared_folder
 from sweeps.nodes.named_paths import named_paths
@@ -72,7 +72,7 @@ def check(spec: SweepSpec, folder: Path, *, target: RayTarget, note: Callable[[s
         note(f"warning: --allow-mixed: {difference.text}")
     able = sum(report.holds_trials for report in reports)
     seconds = time.perf_counter() - started
-    note(f"pre-flight: {len(reports)} nodes, {able} of them can hold a trial, in {seconds:.1f} s")
+    note(f"pre-flight: {counted(len(reports), 'node')}, {able} of them can hold a trial, in {seconds:.1f} s")
 
 
 def survey(shared: Path | None) -> list[NodeReport]:

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, counted
 from sweeps.progress.flatten import distinct_names, numbers, texts
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, masked_values
@@ -231,12 +231,12 @@ class Tracker:
         if self.failures:
             self._write_tracebacks()
             missed = (
-                f"{len(self._missed)} trials are missing there"
+                f"{counted(len(self._missed), 'trial')} missing there"
                 if self._missed
-                else "no trial is missing there"
+                else "no trial missing there"
             )
             self._notify(
-                f"MLflow: {self.failures} calls failed; {missed}, and records.jsonl has every trial; "
+                f"MLflow: {counted(self.failures, 'call')} failed; {missed}, and records.jsonl has every trial; "
                 f"tracebacks: {RunFolder(self._folder).tracking_errors}"
             )
 

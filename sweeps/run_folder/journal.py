@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from qa_core import files
 from qa_core.errors import DataError, StorageError, unknown
 from sweeps.run_folder import json_lines, records
@@ -135,17 +133,9 @@ def held(folder: Path) -> Iterator[None]:
         SweepIsRunning: another process runs this sweep.
         StorageError: the folder cannot be written.
     """
-    try:
-        lock = FileLock(RunFolder(folder).driver_lock, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise SweepIsRunning(f"{folder}: another process is running this sweep") from error
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written: {error}") from error
-    try:
+    busy = SweepIsRunning(f"{folder}: another process is running this sweep")
+    with files.locked(RunFolder(folder).driver_lock, seconds=0, busy=busy):
         yield
-    finally:
-        lock.release()
 
 
 def _take_in(values: Mapping[str, Any], trials: dict[str, PastTrial], tracking: dict[str, Any]) -> None:

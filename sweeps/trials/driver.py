@@ -14,7 +14,7 @@ from typing import Any
 
 from qa_core.config import RunConfig, from_dict, to_dict
 from qa_core.data.cache import default_cache_dir
-from qa_core.errors import ConfigError, QaError, StorageError
+from qa_core.errors import ConfigError, QaError, StorageError, counted
 from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
 from sweeps.budget.gpu_shares import GpuShare
@@ -302,7 +302,8 @@ class Driver:
             self._alike.append(record.trial_id)
         if len(self._alike) >= self.spec.budget.max_same_failures:
             self.end(
-                f"{len(self._alike)} trials in a row failed alike (budget.max_same_failures): {record.reason}"
+                f"{counted(len(self._alike), 'trial')} in a row failed alike (budget.max_same_failures): "
+                f"{record.reason}"
             )
 
     def _remember(self, trial: PastTrial) -> None:

@@ -1,7 +1,7 @@
 """Ray glue: places the trials of a sweep on workers and passes on what happens to them.
 
-`run_sweep` reads top to bottom. The state of a sweep is the driver's (`driver.py`); `_Proposals` and `_Events` are the
-two thin objects through which Ray Tune talks to it. What a trial does on its worker is in `worker.py`.
+`run_sweep` reads top to bottom. The state of a sweep is the driver's (`driver.py`); the objects through which Ray Tune
+talks to it are in `ray_adapters.py`. What a trial does on its worker is in `worker.py`.
 """
 
 import threading
@@ -10,13 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher as RaySearcher
 
 from qa_core import files
 from qa_core.data.cache import default_cache_dir
@@ -27,7 +24,7 @@ from sweeps.front import comparability
 from sweeps.front.points import FrontResult, finished
 from sweeps.nodes import preflight
 from sweeps.nodes import survey as nodes
-from sweeps.nodes.preflight import NodeRefused, least_gpu_bytes
+from sweeps.nodes.preflight import least_gpu_bytes
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import NodeReport
 from sweeps.progress.console import SweepConsole
@@ -52,25 +49,9 @@ from sweeps.spec.sections import AUTO, SweepSpec
 from sweeps.trials import ray_service, signals
 from sweeps.trials.driver import Driver
 from sweeps.trials.faults import as_fault
+from sweeps.trials.ray_adapters import Ending, Events, Proposals, Room, decisions_of
 from sweeps.trials.supervision import Supervisor
-from sweeps.trials.task import as_values, unpacked
 from sweeps.trials.worker import run_trial
-
-PROCESS_DIED = (
-    "its worker process has died"  # of Ray's note where neither the node nor the network is to blame
-)
-RAISED = '\n  File "'  # of a traceback: in Ray's note of an exception; a worker that died has none
-DECISIONS = (  # of Ray's schedulers: the methods that Ray calls
-    "on_trial_add",
-    "on_trial_result",
-    "on_trial_complete",
-    "on_trial_error",
-    "on_trial_remove",
-    "choose_trial_to_run",
-)
-Value = TypeVar("Value")
-ROOM_MINUTES = 20.0  # for a cluster to add its first node that can hold a trial: clouds take 3 to 10
-ROOM_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -84,210 +65,6 @@ class SweepOutcome:
     front: FrontResult
     spent_examples: int
     seconds: float
-
-
-class _Proposals(RaySearcher):
-    """Ray asks here for the next trial."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__()
-        self.driver = driver
-
-    def suggest(self, trial_id: str) -> Any:
-        task = _told(self.driver, self.driver.propose)
-        if task is not None:
-            return as_values(task)
-        # Ray asks again after None: a running trial may lose its worker, and is then proposed once more.
-        is_over = self.driver.ended_by is not None or not self.driver.running
-        return RaySearcher.FINISHED if is_over else None
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Ignored: `_Events` tells the searcher, with the true status."""
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
-        return True
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the state is rebuilt from `records.jsonl`."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the state is rebuilt from `records.jsonl`."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray pickles its tuner into the run folder; nothing of ours is read back from there
-
-
-class _Events(tune.Callback):
-    """Ray tells here what happens to trials; between two of its steps it lets the supervisor look."""
-
-    def __init__(self, driver: Driver, look: Callable[[], None] = lambda: None) -> None:
-        self.driver, self.look = driver, look
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        _told(self.driver, self.look)
-        if self.driver.ended_by is not None and not any(trial.status == Trial.RUNNING for trial in trials):
-            self.driver.is_closed = True  # what Ray has not started would keep its loop waiting
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _told(self.driver, self.driver.started, trial.config["trial_id"])
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        # Ray asks the scheduler first and marks a result that stops its trial.
-        is_stopped = bool(result.get("done"))
-        _told(self.driver, self.driver.reported, trial.config["trial_id"], result, is_stopped=is_stopped)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _told(self.driver, self._ended, trial, None)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _told(self.driver, self._failed, trial)
-
-    def _failed(self, trial: Any) -> None:
-        error = _error_of(trial)
-        if (why := _refusal_in(error)) is not None:
-            self.driver.refuse(why)
-        elif RAISED in error:
-            self._ended(trial, error)
-        else:
-            self.driver.lost(trial.config["trial_id"], error, is_own=PROCESS_DIED in error)
-            _shrink(trial)
-
-    def _ended(self, trial: Any, error: str | None) -> None:
-        self.driver.ended(trial.config["trial_id"], unpacked(trial.last_result or {}), error)
-        _shrink(trial)
-
-
-def _shrink(trial: Any) -> None:
-    """Drop what Ray keeps of an ended trial for ever: its result, and statistics of every number it reported.
-
-    Ray only writes them into its own state, which is never read back; without this the driver grows by 0.1 MB a trial.
-    The statistics have no public name: a Ray that keeps none, or elsewhere, is left as it is.
-    """
-    (trial.last_result or {}).pop("result", None)
-    metadata: Any = getattr(trial, "run_metadata", None)
-    for name in ("metric_analysis", "metric_n_steps"):
-        if isinstance(kept := getattr(metadata, name, None), dict):
-            kept.clear()
-    if hasattr(metadata, "invalidate_cache"):
-        metadata.invalidate_cache()
-
-
-def _refusal_in(error: str) -> str | None:
-    """Return why a node refused a trial, or None: nothing else of it may have reached the driver's disk."""
-    _, name, why = error.rpartition(f"{NodeRefused.__name__}: ")
-    return why.strip() if name else None
-
-
-def _error_of(trial: Any) -> str:
-    """Return Ray's note of a trial's error, where it stands before Ray has copied it into the run folder."""
-    note = Path(trial.error_file or "")
-    return note.read_text() if note.is_file() else ""
-
-
-class _Fault(tune.Stopper):
-    """Ray asks here whether everything must end at once."""
-
-    def __init__(self, driver: Driver, room: "Room | None" = None) -> None:
-        self.driver, self.room = driver, room
-
-    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        if self.room is not None:
-            _told(self.driver, self.room.look)
-        return self.driver.is_closed
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class Room:
-    """Waits for the first node of a cluster that can hold a trial: one without any may be about to grow, or never will.
-
-    Args:
-        driver: told when the wait is over in vain.
-        wanted: resource -> how much of it a trial occupies.
-    """
-
-    def __init__(self, driver: Driver, wanted: Mapping[str, float]) -> None:
-        self._driver, self._wanted = driver, wanted
-        self._since = self._looked = time.monotonic()
-        self._is_there = self._can_be_held()
-        if not self._is_there:
-            driver.note(
-                f"no node of the cluster can hold a trial ({self._words()}); waiting for it to add one, at most "
-                f"{ROOM_MINUTES:g} min"
-            )
-
-    def look(self) -> None:
-        """Look at the nodes, every few seconds while there is no room.
-
-        Raises:
-            ConfigError: there has been none for too long.
-        """
-        now = time.monotonic()
-        if self._is_there or now - self._looked < ROOM_LOOK_SECONDS:
-            return
-        self._looked, self._is_there = now, self._can_be_held()
-        if not self._is_there and now - self._since > 60 * ROOM_MINUTES:
-            raise ConfigError(
-                f"resources: found {self._words()} for each trial, which no node of the cluster has offered for "
-                f"{ROOM_MINUTES:g} min; allowed: what one of its nodes has. Trials that ended are kept, others resume "
-                "with --resume"
-            )
-
-    def _can_be_held(self) -> bool:
-        return any(nodes.can_hold(node, self._wanted) for node in nodes.live_nodes())
-
-    def _words(self) -> str:
-        return ", ".join(f"{amount:g} {name}" for name, amount in self._wanted.items() if amount)
-
-
-def _told(driver: Driver, event: Callable[..., Value], *args: Any, **named: Any) -> Value | None:
-    """Tell the driver of an event; None once it takes nothing in, to which the event may lead by a fault.
-
-    Ray loses what its callbacks raise, or fails a trial by it: the driver ends the sweep instead.
-    """
-    with driver.lock:
-        if driver.is_closed:
-            return None
-        try:
-            return event(*args, **named)
-        except Exception as error:
-            driver.fail(as_fault(error, driver.folder))
-            return None
-
-
-def _decisions_of(driver: Driver) -> TrialScheduler:
-    """Return the sweep's scheduler; what its decisions raise ends the sweep."""
-    spec = driver.spec
-    scheduler = driver.scheduler.ray_scheduler(
-        spec.objectives, spec.budget.examples, history=driver.history()
-    )
-    for name in DECISIONS:
-        setattr(scheduler, name, _Decision(driver, getattr(scheduler, name)))
-    return scheduler
-
-
-class _Decision:
-    """One method of a Ray scheduler."""
-
-    def __init__(self, driver: Driver, decide: Callable[..., Any]) -> None:
-        self.driver, self.decide = driver, decide
-
-    def __call__(self, *args: Any) -> Any:
-        return _told(self.driver, self.decide, *args)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 def run_sweep(
@@ -466,8 +243,8 @@ def _fit(
         tuner = tune.Tuner(
             tune.with_resources(run_trial, resources_of(spec.resources.cpus_per_trial)),
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(driver),
-                scheduler=_decisions_of(driver),
+                search_alg=Proposals(driver),
+                scheduler=decisions_of(driver),
                 num_samples=-1,  # the driver says when there are no more
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
@@ -475,8 +252,8 @@ def _fit(
             run_config=tune.RunConfig(
                 name=RAY_FOLDER,
                 storage_path=str(driver.folder),
-                callbacks=[_Events(driver, look)],
-                stop=_Fault(driver, room),
+                callbacks=[Events(driver, look)],
+                stop=Ending(driver, room),
                 verbose=0,
             ),
         )

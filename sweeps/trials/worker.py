@@ -185,22 +185,12 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold the trial's folder against the worker of a killed driver, which may not have ended yet."""
-    from filelock import FileLock, Timeout
-
     if folder.is_symlink() or folder.parent.is_symlink():
         raise StorageError(f"{folder}: found a link; allowed: a folder of the sweep's own")
     files.make_folder(folder)
-    try:
-        lock = FileLock(TrialFolder(folder).lock, timeout=LOCK_SECONDS)
-        lock.acquire()
-    except Timeout as error:
-        raise StorageError(f"{folder}: another worker has held it for more than {LOCK_SECONDS} s") from error
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written: {error}") from error
-    try:
+    busy = StorageError(f"{folder}: another worker has held it for more than {LOCK_SECONDS} s")
+    with files.locked(TrialFolder(folder).lock, seconds=LOCK_SECONDS, busy=busy):
         yield
-    finally:
-        lock.release()
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@
 
 import csv
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -23,13 +24,14 @@ from sweeps.commands.results import read_front
 from sweeps.front import confirm as confirmation
 from sweeps.run_folder import journal, records
 from sweeps.spec.load import stored_spec
-from tests.compatibility.make import ARCHIVE, EVALUATION, EXPECTED, asked_questions
+from tests.compatibility.make import ARCHIVE, EVALUATION, EXPECTED, FOLDER, asked_questions
 from tests.sweeps.whole import Sweep
 
 SAVED: dict[str, Any] = json.loads(EXPECTED.read_text())
 # Nats. Sums in float32 differ between processors by about 1e-5 of a score; where inputs are rounded to 8 bits, as in
 # int8-dynamic, all rounding together moves the scores of these networks by 0.005.
 TOLERANCE = 0.005
+ABSOLUTE_PATH = re.compile(r"(?<=[\"\s:=('])/[A-Za-z][\w.-]*(?:/[\w.-]+)+")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ def test_the_archive_holds_what_is_expected_and_nothing_of_the_machine(saved: Pa
     suffixes = {item.suffix for item in saved.rglob("*") if item.is_file()}
     assert suffixes <= {".json", ".jsonl", ".safetensors", ".parquet", ".csv", ".txt", ".lock", ""}
     texts = [item.read_text() for pattern in ("*.json", "*.jsonl") for item in saved.rglob(pattern)]
-    assert not [text for text in texts if "/home/" in text or "/tmp/" in text or "/work/" in text]
+    paths = {path for text in texts for path in ABSOLUTE_PATH.findall(text)}
+    assert {path for path in paths if path != FOLDER and not path.startswith(f"{FOLDER}/")} == set()
 
 
 @pytest.mark.parametrize("name", sorted(SAVED["answers"]))

@@ -38,12 +38,12 @@ class DerivedMatrix(StoredMatrix):
     @classmethod
     def encode(cls, matrix: Tensor, settings: Mapping[str, Any]) -> Self:
         """Refuse: a matrix that exists is no derived one."""
-        raise NotImplementedError("a derived matrix is made of sources")
+        raise TypeError("a derived matrix is computed from other tensors: it is never encoded")
 
     @classmethod
     def empty(cls, shape: tuple[int, int], settings: Mapping[str, Any]) -> Self:
         """Refuse: it is in no file that could be read."""
-        raise NotImplementedError("a derived matrix is made of sources")
+        raise TypeError("a derived matrix is computed from other tensors: it is in no file")
 
     @property
     def settings(self) -> dict[str, Any]:

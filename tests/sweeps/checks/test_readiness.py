@@ -107,7 +107,7 @@ def test_a_device_that_is_not_here_is_refused_by_every_command(
     monkeypatch.chdir(tmp_path)
     assert cli.main([command, "--set", "recipe.device=cuda"]) == 2
     shown = capsys.readouterr()
-    assert "recipe.device: device: found 'cuda', but torch sees no CUDA device here" in shown.err
+    assert "recipe.device: found 'cuda', but torch sees no CUDA device here" in shown.err
     assert "valid" not in shown.out
     assert list(tmp_path.iterdir()) == []
 

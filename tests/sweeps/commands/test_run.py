@@ -203,12 +203,12 @@ def test_a_sweep_that_ends_early_shows_its_front_and_how_to_go_on(
         (
             Counter(failed=5),
             0,
-            "19 trials are of the budget not begun; resume once the cause is mended with: ",
+            "19 trials of the budget not begun; resume once the cause is mended with: ",
         ),
         (
             Counter(ok=3, failed=5),
             2,
-            "2 trials are unfinished and 14 trials are of the budget not begun; resume with: ",
+            "2 trials unfinished and 14 trials of the budget not begun; resume with: ",
         ),
         (Counter(failed=24), 0, None),
     ],
@@ -263,7 +263,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     assert [item.reference for item in call["spec"].objectives] == [25.0, 3.5]
     assert tracker.calls[0] == ("start", None, "parent7")
     shown = capsys.readouterr().out
-    assert f"2 trials are unfinished; resume with: qa-sweep run --resume {folder}" in shown
+    assert f"2 trials unfinished; resume with: qa-sweep run --resume {folder}" in shown
     assert "ended early" not in shown
     elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
     assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
@@ -409,7 +409,7 @@ def test_a_sweep_whose_evaluation_file_was_edited_is_refused_before_ray_starts_a
     assert (code, tuner.calls, tracker.calls) == (2, [], [])
     shown = capsys.readouterr().err
     assert "evaluation data: found " in shown
-    assert "for 1 finished trials (t0000)" in shown
+    assert "for 1 finished trial (t0000)" in shown
     assert "--allow-mixed" in shown
     code, tuner, _ = run_with(monkeypatch, Counter(ok=1), *more, "--allow-mixed")
     assert code == 0

@@ -25,7 +25,7 @@ from sweeps.spec.sections import SweepSpec
 from sweeps.trials.ray_driver import create_run_folder, run_sweep, survey
 from sweeps.trials.ray_service import start_ray
 from tests.sweeps import strange_nodes
-from tests.sweeps.trials.test_tuner import _Told
+from tests.sweeps.trials.test_ray_driver import _Told
 
 ray = pytest.importorskip("ray")
 NODES = {"CPU": 1.0}

@@ -284,7 +284,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     assert {name: run.info.status for name, run in runs.items()} == {"t0": "FINISHED", "t1": "FINISHED"}
     assert runs["t0"].data.tags[FRONT_TAG] == "true"
     assert len(notes) == 2
-    assert "1 calls failed; no trial is missing there" in notes[1]
+    assert "1 call failed; no trial missing there" in notes[1]
     written = (run_folder / ERROR_FILE).read_text()
     assert written.startswith("trial_ended\nTraceback")
     assert "MlflowException: database is locked" in written
@@ -302,7 +302,7 @@ def test_a_broken_embedded_store_leaves_a_tracker_that_only_counts(run_folder: P
     assert (tracker.parent_run_id, tracker.failures) == (None, 1)
     assert len(notes) == 2
     assert "file is not a database" in notes[0]
-    assert "1 trials are missing there" in notes[1]
+    assert "1 trial missing there" in notes[1]
 
 
 @pytest.mark.parametrize(
@@ -429,10 +429,7 @@ def test_a_store_that_is_deleted_in_mid_sweep_is_told_in_one_short_line(run_fold
     ]
     tracker.finish("finished")
     assert notes[1].startswith("MLflow: ")
-    assert (
-        "calls failed; 1 trials are missing there, and records.jsonl has every trial; tracebacks: "
-        in notes[1]
-    )
+    assert "calls failed; 1 trial missing there, and records.jsonl has every trial; tracebacks: " in notes[1]
 
 
 @pytest.mark.parametrize("former", ["0" * 32, "no id"])

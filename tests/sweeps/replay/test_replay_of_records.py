@@ -32,7 +32,7 @@ from sweeps.trials.task import TrialTask
 from tests.sweeps.curves import curve, spec_of
 from tests.sweeps.schedulers.test_halving import goes_on_slowly
 from tests.sweeps.toys import toy_space, toy_spec
-from tests.sweeps.trials.test_tuner import _Told
+from tests.sweeps.trials.test_ray_driver import _Told
 from tests.sweeps.whole import tiny_recipes
 
 BUDGET = 900

@@ -13,7 +13,7 @@ from sweeps.schedulers.pareto_asha import ParetoAsha
 from sweeps.spec.objectives import Objective
 from sweeps.trials import ray_driver
 from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
-from tests.sweeps.trials.test_tuner import _spec, _Told
+from tests.sweeps.trials.test_ray_driver import _spec, _Told
 
 F1 = Objective(name="f1_percent", goal="max", reference=0)
 

@@ -13,7 +13,7 @@ from sweeps.searchers.base import make_searcher
 from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
 from tests.sweeps.toys import toy_space, toy_spec
-from tests.sweeps.trials.test_tuner import _Told
+from tests.sweeps.trials.test_ray_driver import _Told
 
 pytestmark = pytest.mark.usefixtures("toy_registry")
 

@@ -19,16 +19,16 @@ from sweeps.run_folder.layout import FAULT_FILE, RECORDS_FILE
 from sweeps.trials import faults
 from sweeps.trials.driver import Driver
 from sweeps.trials.faults import SweepFault, as_fault
-from sweeps.trials.ray_driver import DECISIONS, _decisions_of, _Events, _Fault, _Proposals
+from sweeps.trials.ray_adapters import DECISIONS, Ending, Events, Proposals, decisions_of
 from tests.sweeps.whole import tiny_recipes
 
 TRIAL = SimpleNamespace(config={"trial_id": "t0"}, last_result={}, error_file=None)
 EVENTS: dict[str, Callable[[Any], Any]] = {
-    "propose": lambda driver: _Proposals(driver).suggest("1"),
-    "started": lambda driver: _Events(driver).on_trial_start(1, [], TRIAL),
-    "reported": lambda driver: _Events(driver).on_trial_result(1, [], TRIAL, {}),
-    "ended": lambda driver: _Events(driver).on_trial_complete(1, [], TRIAL),
-    "lost": lambda driver: _Events(driver).on_trial_error(1, [], TRIAL),
+    "propose": lambda driver: Proposals(driver).suggest("1"),
+    "started": lambda driver: Events(driver).on_trial_start(1, [], TRIAL),
+    "reported": lambda driver: Events(driver).on_trial_result(1, [], TRIAL, {}),
+    "ended": lambda driver: Events(driver).on_trial_complete(1, [], TRIAL),
+    "lost": lambda driver: Events(driver).on_trial_error(1, [], TRIAL),
 }
 
 
@@ -55,7 +55,7 @@ def test_an_exception_in_any_event_ends_the_sweep_and_silences_later_ones(
     assert EVENTS[event](driver) in (None, "FINISHED")
     assert type(driver.fault) is fault
     assert str(error) in str(driver.fault) or error.strerror in str(driver.fault)
-    assert _Fault(driver).stop_all()
+    assert Ending(driver).stop_all()
     driver.reset_mock()
     for later in EVENTS.values():
         later(driver)
@@ -71,7 +71,7 @@ def test_an_exception_in_any_decision_of_a_scheduler_ends_the_sweep(decision: st
     driver.scheduler.ray_scheduler.return_value = SimpleNamespace(
         **{name: fails if name == decision else print for name in DECISIONS}
     )
-    assert getattr(_decisions_of(driver), decision)("a", "b") is None
+    assert getattr(decisions_of(driver), decision)("a", "b") is None
     assert isinstance(driver.fault, SweepFault)
     assert "ZeroDivisionError: division by zero (test_faults.py:" in str(driver.fault)
     assert "in fails" in (tmp_path / FAULT_FILE).read_text()

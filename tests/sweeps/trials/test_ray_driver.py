@@ -26,10 +26,9 @@ from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
-from sweeps.trials import ray_driver
+from sweeps.trials import ray_adapters, ray_driver
+from sweeps.trials.ray_adapters import Events, Room
 from sweeps.trials.ray_driver import (
-    Room,
-    _Events,
     _gpu_shares,
     concurrent_trials,
     create_run_folder,
@@ -387,7 +386,7 @@ def test_a_worker_that_died_is_told_from_a_trial_that_raised_and_from_a_lost_nod
         error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
     )
     driver = MagicMock(is_closed=False, lock=contextlib.nullcontext())
-    _Events(driver).on_trial_error(1, [], trial)
+    Events(driver).on_trial_error(1, [], trial)
     ((name, args, found),) = driver.mock_calls
     assert (name, args[0], found) == (told, "t3", details)
     assert note in args[-1]
@@ -402,7 +401,7 @@ def test_the_refusal_of_a_node_is_told_from_a_trial_that_raised(tmp_path: Path) 
         error_file=str(tmp_path / "error.txt"), config={"trial_id": "t3"}, last_result=None
     )
     driver = _Told()
-    _Events(driver).on_trial_error(1, [], trial)
+    Events(driver).on_trial_error(1, [], trial)
     assert driver.calls == [("refuse", ("node ab joined this sweep\n  and sees no data",))]
 
 
@@ -536,7 +535,7 @@ def test_a_cluster_that_never_offers_what_a_trial_asks_for_is_waited_for_with_a_
     assert note[0].startswith(
         "no node of the cluster can hold a trial (1 CPU, 1 GPU); waiting for it to add one"
     )
-    cluster.now = 60 * ray_driver.ROOM_MINUTES - 1
+    cluster.now = 60 * ray_adapters.ROOM_MINUTES - 1
     room.look()
     cluster.now += 30
     with pytest.raises(
@@ -550,7 +549,7 @@ def test_a_cluster_that_grows_or_has_room_is_not_given_up(monkeypatch: pytest.Mo
     room = Room(driver, {"CPU": 1.0, "GPU": 1.0})
     cluster.resources["GPU"], cluster.now = 1.0, 600.0
     room.look()
-    cluster.resources, cluster.now = {}, 60 * ray_driver.ROOM_MINUTES + 600  # between two nodes
+    cluster.resources, cluster.now = {}, 60 * ray_adapters.ROOM_MINUTES + 600  # between two nodes
     room.look()
     driver = _Told()
     Room(driver, {"CPU": 0.0, "GPU": 0.0})
