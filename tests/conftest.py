@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what holds for all tests: plain ids, and one group for those that start Ray."""
 
 import json
 import os
@@ -8,11 +8,25 @@ from pathlib import Path
 import pytest
 
 from sweeps.nodes.ray_environment import RayTarget
+from tests.ids import plain, strange
 
 RayTarget().set_environment()  # before any test imports Ray
 # As in an activated environment: commands are then printed with the bare names of their programs.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+pytest_plugins = ["pytester"]
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name a value of a parameter by what a shell takes as it is printed."""
+    return plain(val, argname)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse ids that cannot be pasted back."""
+    found = strange(item.nodeid for item in items)
+    if found:
+        raise pytest.UsageError("\n".join(["give these tests plain ids (tests/ids.py says which signs):", *found]))
 
 
 @pytest.fixture(scope="session")
