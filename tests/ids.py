@@ -17,12 +17,13 @@ def plain(value: object, name: str = "") -> str | None:
     Signs that a shell reads become dashes. A mapping is written as dotted names with their values. What is then
     empty, and a lambda, has the parameter's name; pytest numbers equal ids.
     """
-    if isinstance(value, str):
-        return _without_signs(value) or name
+    if isinstance(value, str | bytes):
+        return _without_signs(value if isinstance(value, str) else value.decode("latin-1")) or name
     if isinstance(value, re.Pattern):
         return _without_signs(str(value.pattern)) or name
     if isinstance(value, dict | list | tuple) and value and _is_of_scalars(value):
-        return ",".join(_written(value))[:LONGEST].rstrip("-,") or name
+        between = "," if isinstance(value, dict) else "-"
+        return between.join(_written(value))[:LONGEST].rstrip("-,") or name
     if getattr(value, "__name__", "") == "<lambda>":
         return name
     return None

@@ -10,9 +10,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copytree, ignore_patterns, rmtree
 
 import pytest
 
@@ -121,17 +123,30 @@ def python_files(root: Path, *folders: str) -> list[Path]:
 
 
 def tree_of(root: Path, file: Path) -> ast.Module:
-    return ast.parse((root / file).read_text(encoding="utf-8"), filename=str(file))
+    return parsed((root / file).read_text(encoding="utf-8"))
 
 
-def imports_of(root: Path, file: Path) -> Iterator[tuple[str, int]]:
-    """Yield each imported name with its line: "a.b" for `import a.b`; "a" and "a.b" for `from a import b`."""
-    package = list(file.with_suffix("").parts[:-1])
-    for node in ast.walk(tree_of(root, file)):
+@cache  # by content: a copy with a planted violation differs in one file
+def parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def imports_of(root: Path, file: Path) -> tuple[tuple[str, int], ...]:
+    """Return each imported name with its line: "a.b" for `import a.b`; "a" and "a.b" for `from a import b`."""
+    return imports_in((root / file).read_text(encoding="utf-8"), file.with_suffix("").parts[:-1])
+
+
+@cache
+def imports_in(text: str, package: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(found_imports(parsed(text), package))
+
+
+def found_imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
+            start = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*start, *([node.module] if node.module else [])])
             yield module, node.lineno
             yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
@@ -203,13 +218,13 @@ def is_package(root: Path, module: str) -> bool:
     return (root / module.replace(".", "/")).is_dir()
 
 
-def docstrings_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yield each docstring with the line of what it describes."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield text, getattr(node, "lineno", 1)
+@cache
+def docstrings_in(text: str) -> tuple[tuple[str, int], ...]:
+    """Return each docstring with the line of what it describes."""
+    described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(parsed(text)) if isinstance(node, described)]
+    found = ((ast.get_docstring(node), getattr(node, "lineno", 1)) for node in nodes)
+    return tuple((docstring, line) for docstring, line in found if docstring)
 
 
 # The rules
@@ -250,7 +265,7 @@ def docstrings_name_modules_that_are_there(root: Path) -> list[str]:
     graph = own_imports(root)
     broken = []
     for file in python_files(root, "qa_core", "sweeps"):
-        for text, line in docstrings_of(tree_of(root, file)):
+        for text, line in docstrings_in((root / file).read_text(encoding="utf-8")):
             for name in re.findall(r"`([\w/]+\.py)`", text):
                 named = Path(name) if "/" in name else file.parent / name
                 if not (root / named).is_file():
@@ -365,13 +380,21 @@ def nothing_runs_what_it_loads(root: Path) -> list[str]:
     files = python_files(root, "qa_core", "sweeps", "benchmarks")
     broken = forbidden_imports(root, files, PICKLERS)
     for file in files:
-        for node in ast.walk(tree_of(root, file)):
-            if isinstance(node, ast.Call):
-                broken += [f"{file}:{node.lineno}: {fault}" for fault in unsafe(node)]
-            elif isinstance(node, ast.Dict):
-                keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-                broken += [f"{file}:{node.lineno}: {key}" for key in keys if key == "trust_remote_code"]
+        places = unsafe_places((root / file).read_text(encoding="utf-8"))
+        broken += [f"{file}:{line}: {fault}" for line, fault in places]
     return broken
+
+
+@cache
+def unsafe_places(text: str) -> tuple[tuple[int, str], ...]:
+    places = []
+    for node in ast.walk(parsed(text)):
+        if isinstance(node, ast.Call):
+            places += [(node.lineno, fault) for fault in unsafe(node)]
+        elif isinstance(node, ast.Dict):
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            places += [(node.lineno, key) for key in keys if key == "trust_remote_code"]
+    return tuple(places)
 
 
 def unsafe(call: ast.Call) -> list[str]:
@@ -613,16 +636,50 @@ def test_the_project_keeps_the_rule(rule: Rule) -> None:
     VIOLATIONS,
     ids=[f"{rule.__name__}-{file}" for rule, file, *_ in VIOLATIONS],
 )
-def test_the_rule_is_red_when_broken(tmp_path: Path, rule: Rule, file: str, text: str, message: str) -> None:
-    for folder in OWN_FOLDERS:
-        copytree(
-            PROJECT / folder, tmp_path / folder, ignore=ignore_patterns("__pycache__", "tests/__pycache__")
-        )
-    target = tmp_path / file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text((target.read_text() if target.exists() else "") + f"\n{text}\n")
-    broken = rule(tmp_path)
+def test_the_rule_is_red_when_broken(
+    planted: Callable[[str, str], Path], rule: Rule, file: str, text: str, message: str
+) -> None:
+    broken = rule(planted(file, text))
     assert any(message in place for place in broken), broken
+
+
+@pytest.fixture(scope="module")
+def project_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    for folder in OWN_FOLDERS:
+        copytree(PROJECT / folder, root / folder, ignore=ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.fixture
+def planted(project_copy: Path) -> Iterator[Callable[[str, str], Path]]:
+    """Append text to a file of the copy, or make the file, for the time of a test."""
+    with ExitStack() as undo:
+
+        def plant(file: str, text: str) -> Path:
+            target = project_copy / file
+            made = [target.parent, *target.parent.parents][::-1]
+            made = [folder for folder in made if not folder.exists()]
+            before = target.read_bytes() if target.exists() else None
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((before or b"") + f"\n{text}\n".encode())
+            if made:
+                undo.callback(rmtree, made[0])
+            elif before is None:
+                undo.callback(target.unlink)
+            else:
+                undo.callback(target.write_bytes, before)
+            return project_copy
+
+        yield plant
+
+
+def test_a_planted_violation_is_gone_after_its_test(planted: Callable[[str, str], Path]) -> None:
+    root = planted("sweeps/front/pareto.py", "import torch")
+    for folder in OWN_FOLDERS:
+        for file in python_files(root, folder):
+            is_equal = (root / file).read_bytes() == (PROJECT / file).read_bytes()
+            assert is_equal == (file.as_posix() != "sweeps/front/pareto.py"), file
 
 
 def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.products import BITS, METHOD_SETS, all_products, legal_products, run_product
 from qa_core.artifact import artifact
+from tests.ids import plain
 
 PRODUCTS = legal_products()
 
@@ -38,13 +39,15 @@ SAMPLE = [
 ]
 
 
-@pytest.mark.parametrize("product", SAMPLE[:: max(1, len(SAMPLE) // 16)], ids=lambda product: product.name)
+@pytest.mark.parametrize(
+    "product", SAMPLE[:: max(1, len(SAMPLE) // 16)], ids=lambda product: plain(product.name)
+)
 def test_a_product_runs_to_a_measured_artifact(product, tmp_path: Path, cache_dir: Path):
     check(product, tmp_path, cache_dir)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: plain(product.name))
 def test_every_product_runs_to_a_measured_artifact(product, tmp_path: Path, cache_dir: Path):
     check(product, tmp_path, cache_dir)
 

@@ -191,7 +191,7 @@ class SearcherContract:
         with pytest.raises(ConfigError, match=r"searcher\.options\.colour: unknown setting 'colour'"):
             registry.searcher_class(self.name).check_options({"colour": 1})
 
-    @pytest.mark.parametrize("admits", [None, small_rates], ids=["all admitted", "some refused"])
+    @pytest.mark.parametrize("admits", [None, small_rates], ids=["all-admitted", "some-refused"])
     @pytest.mark.parametrize("open_at_most", [1, 3])
     def test_a_searcher_rebuilt_at_any_point_goes_on_as_if_it_had_never_stopped(
         self, open_at_most: int, admits: Callable[[Mapping[str, Any]], bool] | None

@@ -9,6 +9,7 @@ import pytest
 
 from sweeps import cli
 from sweeps.commands import run
+from tests.ids import plain
 from tests.malformed import (
     artifact_cases,
     checkpoint_cases,
@@ -32,8 +33,8 @@ TYPED = ("squad: cut in the middle", "sweep: a Python call", "predictions: a lis
 Read = Callable[[], tuple[str, str]]
 
 
-def name_of(case: Case) -> str:
-    return case.name.replace(" ", "-")
+def name_of(case: Case) -> str | None:
+    return plain(case.name)
 
 
 @pytest.fixture

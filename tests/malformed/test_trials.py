@@ -12,12 +12,13 @@ from qa_core.training.checkpoint import TrainState
 from sweeps.run_folder.layout import FINAL_FILE, OUTCOME_FILE
 from sweeps.trials import worker
 from sweeps.trials.task import TrialTask, as_values, read_final, read_outcome
+from tests.ids import plain
 from tests.malformed.artifact_cases import MARKER
 from tests.malformed.checkpoint_cases import BAD, FINALS, OUTCOMES, Damage, network
 
 
-def ids(table: list[tuple]) -> list[str]:
-    return [name.replace(" ", "-") for name, *_ in table]
+def ids(table: list[tuple]) -> list[str | None]:
+    return [plain(name) for name, *_ in table]
 
 
 @pytest.mark.parametrize(("name", "damage", "says"), BAD, ids=ids(BAD))

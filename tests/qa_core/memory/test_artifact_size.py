@@ -56,7 +56,7 @@ def test_every_legal_combination_is_a_case():
     assert len(CASES) == 6 * len(FORMS) - without_ia3 + for_lstm
 
 
-@pytest.mark.parametrize(("pair", "form"), CASES, ids=lambda value: "-".join(value))
+@pytest.mark.parametrize(("pair", "form"), CASES)
 def test_the_planned_bytes_are_those_of_the_folder_whatever_the_threshold(
     pair, form, small_squad, cache_dir, tmp_path
 ):

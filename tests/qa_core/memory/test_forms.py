@@ -91,7 +91,7 @@ def test_forms_that_write_longer_answers_are_other_forms_and_span_readers_write_
         lambda data: data.replace(b'"measured_bytes": ', b'"measured_bytes": 9'),
         lambda data: data.replace(b'"max_length": 64', b'"max_length": 65'),
     ],
-    ids=["empty", "truncated", "other JSON", "another number", "another key"],
+    ids=["empty", "truncated", "other-JSON", "another-number", "another-key"],
 )
 def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, damage):
     first, _ = _measure(tmp_path)

@@ -88,7 +88,7 @@ def test_every_legal_combination_is_a_case():
     assert len(CASES) == (len(HEADS) * len(FORMS) - without_linear_layers) * len(PRECISIONS)
 
 
-@pytest.mark.parametrize(("family", "head", "form", "precision"), CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("family", "head", "form", "precision"), CASES)
 def test_the_predicted_peak_equals_the_measured_one(family, head, form, precision, small_squad, cache_dir):
     config = _recipe(family, FORMS[form], small_squad, model={"head": head}, precision=precision)
     predicted, measured = _both(config, cache_dir)

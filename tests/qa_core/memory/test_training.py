@@ -101,7 +101,7 @@ def test_every_family_and_head_is_a_case():
     assert len(CASES) == (7 * 3 - 1) * 2
 
 
-@pytest.mark.parametrize(("family", "head", "methods", "precision"), CASES, ids=str)
+@pytest.mark.parametrize(("family", "head", "methods", "precision"), CASES)
 def test_the_first_step_is_predicted_as_it_is_measured(
     family, head, methods, precision, small_squad, cache_dir
 ):
@@ -164,7 +164,6 @@ def test_a_quantised_base_is_predicted_within_a_two_hundredth(
         ("t5", {"ia3": {}, "quantize": {"bits": 8}}, {}),
         ("bert", {"distill": {"hidden_weight": 1.0}, "quantize": {"bits": 8}}, {}),
     ],
-    ids=str,
 )
 def test_the_copy_that_a_rung_scores_is_predicted_to_the_byte(family, methods, model, small_squad, cache_dir):
     # Large batches of scoring and small steps of training, so that the rung is the peak.

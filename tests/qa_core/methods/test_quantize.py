@@ -26,6 +26,7 @@ from qa_core.models.stored.lstm import StoredLstm
 from qa_core.run import run
 from qa_core.training.deployment import deployed_copy
 from tests.contracts.method import HEADS, MethodContract
+from tests.ids import plain
 
 pytestmark = pytest.mark.numeric
 
@@ -244,7 +245,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("pair", HEADS, ids=lambda pair: "-".join(pair))
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=map(plain, OPTIONS))
 def test_the_form_is_the_same_on_meta_and_on_the_trained_network_and_its_peak_is_foreseen(pair, options):
     family, model = _build(*pair)
     method = Quantize.from_options(options)
@@ -544,7 +545,7 @@ class TestNf4Contract(MethodContract):
     export_loses = 0.02
 
 
-@pytest.mark.parametrize("options", [{"bits": 8}, {"bits": 4}, {"bits": 16}], ids=str)
+@pytest.mark.parametrize("options", [{"bits": 8}, {"bits": 4}, {"bits": 16}])
 def test_a_weight_that_is_no_number_is_refused_by_name_instead_of_becoming_a_code(options):
     family, model = _build("bert")
     method = Quantize.from_options(options)

@@ -96,9 +96,7 @@ def test_a_t5_is_predicted_recorded_and_rebuilt_as_its_weights_are_whatever_its_
         )
 
 
-@pytest.mark.parametrize(
-    "methods", [{}, {"lora": {}}, {"quantize": {"bits": 8, "embedding_bits": 8}}], ids=str
-)
+@pytest.mark.parametrize("methods", [{}, {"lora": {}}, {"quantize": {"bits": 8, "embedding_bits": 8}}])
 @pytest.mark.parametrize("head", ["generate", "span"])
 def test_an_untied_t5_is_trained_exported_and_loaded_back_in_the_memory_that_was_predicted(
     head: str, methods: dict[str, Any], tmp_path: Path, cache_dir: Path

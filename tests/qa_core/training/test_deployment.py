@@ -184,7 +184,6 @@ def test_no_float_matrix_is_copied_and_what_stays_is_shared(trained: Any) -> Non
         {"quantize": {"bits": 32}},
         {"static_prune": {"density": 1.0}},
     ],
-    ids=str,
 )
 def test_a_recipe_that_deploys_float32_scores_its_network_itself(
     methods: dict[str, Any], small_squad: Path

@@ -78,7 +78,7 @@ def test_limits_are_read_in_the_units_of_their_objectives() -> None:
 @pytest.mark.parametrize(
     ("objectives", "expected"),
     [(BOTH, ("memory_mb", "9.0")), ([EM, SPEED], ("latency_p50_ms", "20.0")), ([EM], ("memory_mb", "9.0"))],
-    ids=["memory", "latency", "quality alone"],
+    ids=["memory", "latency", "quality-alone"],
 )
 def test_the_limit_to_type_is_one_that_the_middle_of_the_front_meets(objectives: Any, expected: Any) -> None:
     values = [

@@ -138,7 +138,7 @@ class TestTpe(SearcherContract):
 
 
 @pytest.mark.usefixtures("toy_registry")
-@pytest.mark.parametrize("admits", [None, small_rates], ids=["all admitted", "some refused"])
+@pytest.mark.parametrize("admits", [None, small_rates], ids=["all-admitted", "some-refused"])
 def test_the_joint_model_of_one_objective_is_rebuilt_with_the_values_it_had_drawn(admits: Any) -> None:
     space = toy_space()
 
