@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
+# As many processes as logical cores. Tests that start Ray are one group, which one process runs.
+PARALLEL := -n logical --dist loadgroup
 SOURCES := qa_core sweeps tests benchmarks
 
 # What a change is checked with while it is written: the structure, and units that start neither Ray nor a training.
@@ -12,7 +14,7 @@ UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tes
 	tests/sweeps/spec tests/sweeps/space tests/sweeps/front tests/sweeps/run_folder tests/sweeps/searchers \
 	tests/qa_core/scoring tests/qa_core/artifact/test_manifest.py tests/qa_core/test_config.py tests/qa_core/test_files.py
 
-.PHONY: help sweep check test test-all numeric lint audit clean
+.PHONY: help sweep check test test-long test-all numeric lint audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,15 +26,19 @@ sweep: $(VENV)/.installed ## install into .venv, then run the quickstart sweep
 # One compute thread for each test process: more threads than free cores slow the tests 20-100x.
 test: export OMP_NUM_THREADS = 1
 test: lint ## install with the development tools, then lint, types and the default tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 check: export OMP_NUM_THREADS = 1
 check: lint ## lint, types, structure and unit tests: while a change is written
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(UNITS)
+	$(BIN)/python -m pytest -q -n logical --dist loadfile $(UNITS)
+
+test-long: export OMP_NUM_THREADS = 1
+test-long: $(VENV)/.installed-dev ## sweeps that are killed, stopped and resumed, and exhaustive tables; .ci/run runs them too
+	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not slow and not gpu and not chaos' $(PYTEST_ARGS)
 
 test-all: export OMP_NUM_THREADS = 1
-test-all: lint ## the default tests and the slow ones
-	$(BIN)/python -m pytest -m 'not gpu and not chaos' $(PYTEST_ARGS)
+test-all: lint ## the default tests, the long and the slow ones
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu and not chaos' $(PYTEST_ARGS)
 
 # Which kernels torch, oneDNN and MKL take depends on the CPU: once those that every x86 CPU has, once those of AVX2.
 # MKL takes a choice of instructions on Intel's CPUs alone; MKL_CBWR=COMPATIBLE changes its kernels on others too.

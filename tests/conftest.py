@@ -23,12 +23,15 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse ids that cannot be pasted back."""
+    """Refuse ids that cannot be pasted back; keep tests that start Ray on one worker of `--dist loadgroup`."""
     found = strange(item.nodeid for item in items)
-    if found and "NOIDS" not in os.environ:
+    if found:
         raise pytest.UsageError(
             "\n".join(["give these tests plain ids (tests/ids.py says which signs):", *found])
         )
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ SAMPLE = [
 @pytest.mark.parametrize(
     "product", SAMPLE[:: max(1, len(SAMPLE) // 16)], ids=lambda product: plain(product.name)
 )
+@pytest.mark.long
 def test_a_product_runs_to_a_measured_artifact(product, tmp_path: Path, cache_dir: Path):
     check(product, tmp_path, cache_dir)
 

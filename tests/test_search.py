@@ -159,6 +159,7 @@ def test_every_method_runs_and_the_results_are_written(
     assert "| random + pareto_asha, 1/9, minus random |" in shown
 
 
+@pytest.mark.long
 def test_two_processes_give_the_runs_of_one(tmp_path: Path) -> None:
     setting = setting_of(synthetic_table(SMALL), workers=3)
     once, again = (search.measure(setting, seeds=2, processes=processes) for processes in (1, 2))

@@ -120,6 +120,7 @@ def test_all_legal_products_are_walked() -> None:
 
 
 @pytest.mark.parametrize(("family", "head", "methods", "ladder"), CASES, ids=lambda item: item)
+@pytest.mark.long
 def test_fewer_bits_never_cost_more(
     family: str, head: str, methods: str, ladder: str, cache_dir: Path
 ) -> None:

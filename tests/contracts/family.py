@@ -146,9 +146,17 @@ class FamilyContract:
         head_trait = {"span": "span_output", "generate": "generates"}[self.head]
         assert setting.family.traits == setting.family.base_traits | {head_trait}
 
-    def test_the_loss_is_finite_and_falls_on_eight_examples(self, setting: Setting) -> None:
+    @pytest.fixture(scope="class")
+    def fitted(self, setting: Setting) -> tuple[Family, torch.nn.Module, list[float]]:
+        """A model after 100 steps on the eight examples, in evaluation mode, and its losses. No test changes it."""
         family, model = setting.build()
-        losses = fit(family, model, setting.batch(), steps=40)
+        losses = fit(family, model, setting.batch(), steps=100)
+        return family, model.eval(), losses
+
+    def test_the_loss_is_finite_and_falls_on_eight_examples(
+        self, fitted: tuple[Family, torch.nn.Module, list[float]]
+    ) -> None:
+        losses = fitted[2][:40]
         assert np.isfinite(losses).all()
         assert losses[-1] < 0.5 * losses[0]
 
@@ -338,12 +346,13 @@ class SpanContract(FamilyContract):
             for one, many in zip(alone, together, strict=True):
                 torch.testing.assert_close(one[0], many[index, :length], atol=2e-5, rtol=2e-5)
 
-    def test_it_can_learn_each_answer_and_no_answer(self, setting: Setting) -> None:
-        family, model = setting.build()
+    def test_it_can_learn_each_answer_and_no_answer(
+        self, setting: Setting, fitted: tuple[Family, torch.nn.Module, list[float]]
+    ) -> None:
+        family, model, _ = fitted
         batch = setting.batch()
-        fit(family, model, batch, steps=100)
         with torch.no_grad():
-            start_logits, end_logits = family.span_logits(model.eval(), batch)
+            start_logits, end_logits = family.span_logits(model, batch)
         assert torch.equal(start_logits.argmax(dim=1), batch["start_positions"])
         assert torch.equal(end_logits.argmax(dim=1), batch["end_positions"])
         assert (batch["start_positions"] == batch["null_positions"]).sum() == 2
@@ -372,10 +381,8 @@ class GenerateContract(FamilyContract):
     null_text: ClassVar[str]
 
     @pytest.fixture(scope="class")
-    def trained(self, setting: Setting) -> tuple[Family, torch.nn.Module]:
-        family, model = setting.build()
-        fit(family, model, setting.batch(), steps=100)
-        return family, model.eval()
+    def trained(self, fitted: tuple[Family, torch.nn.Module, list[float]]) -> tuple[Family, torch.nn.Module]:
+        return fitted[:2]
 
     def test_targets_hold_the_answer_or_the_null_text_and_an_end(self, setting: Setting) -> None:
         for index, targets in enumerate(setting.batch()["target_ids"]):

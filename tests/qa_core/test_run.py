@@ -88,6 +88,7 @@ def test_a_recipe_leaves_a_measured_artifact_and_reports_every_objective(small_s
     ],
     ids="+".join,
 )
+@pytest.mark.long
 def test_adapters_kept_and_bases_in_fewer_bits_are_planned_measured_and_shipped(
     methods, small_squad, cache_dir, tmp_path
 ):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from qa_core import registry
@@ -55,6 +56,7 @@ def _sha256(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.long
 def test_two_processes_that_order_sets_differently_write_equal_files(tmp_path: Path) -> None:
     code = (
         "import sys, json; from pathlib import Path; from tests.qa_core import test_same_bytes as written; "

@@ -104,6 +104,7 @@ def test_passages_are_short(corpus):
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.long
 def test_baselines_that_do_not_read_stay_far_below_those_that_read_a_little(corpus, split):
     questions = corpus[split]
     common = Counter(answer["text"] for question in questions for answer in question["answers"]).most_common(

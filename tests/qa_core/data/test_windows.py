@@ -239,6 +239,7 @@ def test_windows_are_those_of_the_transformers_library_token_by_token(
 
 @pytest.mark.facts
 @pytest.mark.parametrize(("max_length", "stride", "expected"), [(384, 128, 10784), (256, 64, 11899)])
+@pytest.mark.long
 def test_squad_dev_has_the_published_number_of_windows(
     shared: Path, tmp_path: Path, max_length: int, stride: int, expected: int
 ) -> None:

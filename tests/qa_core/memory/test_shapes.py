@@ -88,7 +88,10 @@ def test_every_legal_combination_is_a_case():
     assert len(CASES) == (len(HEADS) * len(FORMS) - without_linear_layers) * len(PRECISIONS)
 
 
-@pytest.mark.parametrize(("family", "head", "form", "precision"), CASES)
+@pytest.mark.parametrize(
+    ("family", "head", "form", "precision"),
+    [pytest.param(*case, marks=[pytest.mark.long] if case[-1] == "bfloat16" else []) for case in CASES],
+)
 def test_the_predicted_peak_equals_the_measured_one(family, head, form, precision, small_squad, cache_dir):
     config = _recipe(family, FORMS[form], small_squad, model={"head": head}, precision=precision)
     predicted, measured = _both(config, cache_dir)
@@ -129,6 +132,7 @@ def test_what_a_family_offers_beside_is_predicted_exactly(family, model, precisi
     ],
     ids=["bert", "distilbert", "distilbert-from-bert"],
 )
+@pytest.mark.long
 def test_a_checkpoint_is_planned_and_predicted_exactly_without_its_weights(
     family, folder, options, precision, shared, small_squad, cache_dir
 ):
@@ -149,6 +153,7 @@ def test_a_form_is_planned_without_weights_as_it_is_with_them(form, small_squad,
     assert planned == PlannedForm(architecture, forms.planned_forms(family, architecture, methods))
 
 
+@pytest.mark.long
 def test_a_longer_answer_needs_more_memory(small_squad, cache_dir):
     short = _recipe("t5", {}, small_squad, model={"head": "generate"})
     longer = replace(short, evaluation=replace(short.evaluation, max_new_tokens=40))

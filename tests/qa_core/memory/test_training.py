@@ -101,7 +101,10 @@ def test_every_family_and_head_is_a_case():
     assert len(CASES) == (7 * 3 - 1) * 2
 
 
-@pytest.mark.parametrize(("family", "head", "methods", "precision"), CASES)
+@pytest.mark.parametrize(
+    ("family", "head", "methods", "precision"),
+    [pytest.param(*case, marks=[pytest.mark.long] if case[-1] == "bfloat16" else []) for case in CASES],
+)
 def test_the_first_step_is_predicted_as_it_is_measured(
     family, head, methods, precision, small_squad, cache_dir
 ):

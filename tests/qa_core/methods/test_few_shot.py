@@ -126,6 +126,7 @@ def test_a_prompted_recipe_leaves_a_measured_artifact_that_answers_alone(
     assert len({item.text for item in predictions}) > 3
 
 
+@pytest.mark.long
 def test_the_seed_draws_the_demonstrations_and_0_shots_are_the_prompt_alone(
     small_squad: Path, checkpoint: Path, cache_dir: Path, tmp_path: Path
 ) -> None:

@@ -452,6 +452,7 @@ def test_of_all_pairs_of_adapters_and_quantisation_only_quantised_bases_of_plain
 # The artifact
 
 
+@pytest.mark.long
 def test_the_artifact_is_read_without_bitsandbytes_and_peft(small_squad, cache_dir, tmp_path):
     expected = {}
     for contract in (TestQloraFolder(), TestLoraInt8Folder()):

@@ -410,6 +410,7 @@ def _recipe(small_squad, **changes):
 
 
 @pytest.mark.parametrize("pair", HEADS, ids=lambda pair: "-".join(pair))
+@pytest.mark.long
 def test_a_recipe_of_any_family_leaves_a_small_artifact_that_holds_what_memory_does(
     pair, small_squad, cache_dir, tmp_path
 ):

@@ -68,6 +68,7 @@ def test_a_second_checkpoint_replaces_the_first_and_leaves_nothing_beside_it(tmp
 
 
 @pytest.mark.parametrize("move", [1, 2])
+@pytest.mark.long
 def test_a_process_killed_at_any_step_of_a_replacement_leaves_the_former_checkpoint(
     move: int, tmp_path: Path
 ) -> None:

@@ -217,6 +217,7 @@ def _run(config: RunConfig, folder: Path, cache_dir: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", ["int8", "pruned-int8-packed", "lora-int8", "qlora", "pruned-by-type"])
+@pytest.mark.long
 def test_a_run_with_rungs_trains_to_the_bits_of_one_without_and_its_last_rung_scores_what_it_deploys(
     name: str, small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

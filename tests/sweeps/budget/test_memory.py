@@ -65,6 +65,7 @@ def predictions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
     ids=["bert-lora-nf4", "t5-generate", "lstm-int8"],
 )
+@pytest.mark.long
 def test_the_forecast_is_what_the_worker_predicts_and_measures(
     model, methods, small_squad, cache_dir, forecast, tmp_path
 ):

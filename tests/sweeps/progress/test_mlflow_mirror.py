@@ -357,6 +357,7 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
     assert logged == ["t2", "t3"]  # what MLflow has whole is not written again
 
 
+@pytest.mark.long
 def test_starting_leaves_nothing_in_the_working_folder_and_prints_nothing(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from sweeps.progress import mlflow_mirror; "

@@ -10,6 +10,8 @@ import yaml
 
 from tests.sweeps.whole import tiny_recipes
 
+pytestmark = pytest.mark.ray
+
 MEGABYTES = 24
 SECONDS = 300
 # Runs within the name space that holds the file system: waits for a report, takes all that is free, waits for the end.
@@ -49,6 +51,7 @@ def in_a_small_file_system(disk: Path, *command: str) -> subprocess.CompletedPro
     return subprocess.run(started, capture_output=True, text=True, timeout=SECONDS)
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_while_trials_run_ends_the_sweep_with_its_cause(
     small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

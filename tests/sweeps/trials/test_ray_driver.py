@@ -37,6 +37,8 @@ from sweeps.trials.ray_driver import (
 )
 from tests.sweeps import strange_trials
 
+pytestmark = pytest.mark.ray
+
 
 class _Told:
     """Stands in for console and tracker: keeps every call, and where Ray's processes listen meanwhile."""
@@ -170,6 +172,7 @@ def mamba_checkpoint(small_squad: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.mark.long
 def test_a_prompted_recipe_stands_on_the_front_of_the_trained_ones(
     small_squad, mamba_checkpoint, cache_dir, tmp_path, monkeypatch
 ):
@@ -244,6 +247,7 @@ class _Killer(_Told):
                     process.kill()
 
 
+@pytest.mark.long
 def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_and_one_that_raises_does_not(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):
@@ -275,6 +279,7 @@ def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_and_one_that_
     assert len(found["t0000"].provenance["node"]) == 12
 
 
+@pytest.mark.long
 def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):
@@ -323,6 +328,7 @@ def _memory_spec(tmp_path, small_squad, limit):
     return _spec(tmp_path, small_squad, space=space, budget=budget, scheduler={"name": "fifo"})
 
 
+@pytest.mark.long
 def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):
@@ -439,6 +445,7 @@ def test_on_a_cluster_the_named_number_of_trials_runs_whatever_nodes_are_there(
         concurrent_trials(unnamed, is_cluster=True)
 
 
+@pytest.mark.long
 def test_trials_share_a_gpu_by_what_their_training_is_predicted_to_need(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):

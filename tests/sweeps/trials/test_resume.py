@@ -12,6 +12,8 @@ import yaml
 from sweeps.run_folder import records
 from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled, tiny_recipes
 
+pytestmark = pytest.mark.ray
+
 KILLS = 20
 
 
@@ -40,6 +42,7 @@ def small_config(tmp_path: Path, squad: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_and_can_be_extended(small_squad, cache_dir, tmp_path):
     options = ["--config", str(small_config(tmp_path, small_squad))]
     undisturbed = Sweep(tmp_path / "undisturbed", options, cache_dir)

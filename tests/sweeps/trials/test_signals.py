@@ -19,6 +19,8 @@ import yaml
 from sweeps.run_folder.layout import JOURNAL_FILE
 from tests.sweeps.whole import tiny_recipes
 
+pytestmark = pytest.mark.ray
+
 PATIENCE_SECONDS = 240.0  # for a start of Ray and a first report on a busy machine
 START = (
     "import sys; import sweeps.trials.supervision as watch; from sweeps.cli import main; "
@@ -132,6 +134,7 @@ def statuses_in_mlflow(folder: Path) -> dict[str, str]:
         return dict(base.execute("select name, status from runs").fetchall())
 
 
+@pytest.mark.long
 def test_after_kill_9_of_the_driver_nothing_of_ray_is_left_within_ten_seconds(sweep: LongSweep) -> None:
     """Not even a worker that was stopped, which cannot see that its daemon is gone."""
     with sweep.running() as process:
@@ -145,6 +148,7 @@ def test_after_kill_9_of_the_driver_nothing_of_ray_is_left_within_ten_seconds(sw
         assert sweep.left() == []
 
 
+@pytest.mark.long
 def test_a_stopped_worker_holds_up_the_end_for_no_longer_than_the_deadline(sweep: LongSweep) -> None:
     with sweep.running(patience=2.0) as process:
         sweep.worker().suspend()
@@ -154,6 +158,7 @@ def test_a_stopped_worker_holds_up_the_end_for_no_longer_than_the_deadline(sweep
 
 
 @pytest.mark.parametrize("daemon", ["raylet", "gcs_server"])
+@pytest.mark.long
 def test_the_loss_of_ray_on_this_machine_ends_the_sweep(daemon: str, sweep: LongSweep) -> None:
     with sweep.running() as process:
         sweep.daemon(daemon).kill()
@@ -166,6 +171,7 @@ def test_the_loss_of_ray_on_this_machine_ends_the_sweep(daemon: str, sweep: Long
         assert statuses_in_mlflow(sweep.folder)["long"] == "FAILED"
 
 
+@pytest.mark.long
 def test_a_terminal_that_stalls_does_not_hold_up_the_sweep(sweep: LongSweep) -> None:
     """Its reader takes the start, then nothing for long enough to fill what the system buffers."""
     master, terminal = pty.openpty()
@@ -197,6 +203,7 @@ def test_a_terminal_that_stalls_does_not_hold_up_the_sweep(sweep: LongSweep) -> 
     os.close(master)
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_ends_the_sweep_with_checkpoints(sweep: LongSweep) -> None:
     """The system then sends SIGHUP, and whatever is printed fails."""
     master, terminal = pty.openpty()

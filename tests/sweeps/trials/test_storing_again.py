@@ -79,6 +79,7 @@ def test_every_scheduler_takes_a_sweep_without_training_and_has_no_rungs(schedul
 
 
 @pytest.mark.parametrize(("family", "options"), [("bert", {}), ("lstm", OPTIONS)], ids=["bert", "lstm"])
+@pytest.mark.long
 def test_a_trained_model_is_stored_in_fewer_bits_and_measured_again(
     family, options, small_squad, cache_dir, tmp_path
 ):
