@@ -5,13 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
-# As many processes as logical cores. Tests that start Ray are one group, which one process runs.
+# As many processes as logical cores. One of them runs all tests that start Ray (tests/scheduling.py).
 PARALLEL := -n logical --dist loadgroup
 SOURCES := qa_core sweeps tests benchmarks
 
 # What a change is checked with while it is written: the structure, and units that start neither Ray nor a training.
 # Below 90 seconds on two cores, with lint and types: the sampler of Optuna alone would take 30 of them.
-UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tests/test_ids.py tests/test_configs.py \
+UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tests/test_ids.py tests/test_scheduling.py tests/test_configs.py \
 	tests/sweeps/spec tests/sweeps/space tests/sweeps/front tests/sweeps/run_folder \
 	tests/sweeps/searchers/test_random.py tests/sweeps/searchers/test_grid.py tests/sweeps/searchers/test_nsga2.py \
 	tests/qa_core/scoring tests/qa_core/test_config.py tests/qa_core/test_files.py

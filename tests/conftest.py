@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,15 +24,22 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse ids that cannot be pasted back; keep tests that start Ray on one worker of `--dist loadgroup`."""
+    """Refuse ids that cannot be pasted back."""
     found = strange(item.nodeid for item in items)
     if found:
         raise pytest.UsageError(
             "\n".join(["give these tests plain ids (tests/ids.py says which signs):", *found])
         )
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests that start Ray on one worker, under `--dist loadgroup`."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from tests.scheduling import RayOnOneWorker
+
+    return RayOnOneWorker(config, log)
 
 
 @pytest.fixture(scope="session")

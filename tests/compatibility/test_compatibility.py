@@ -130,7 +130,6 @@ def test_a_confirming_sweep_is_planned(workplace: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.ray
 def test_the_interrupted_sweep_is_resumed(workplace: Path, cache_dir: Path) -> None:
     """Ray is started once: a minute or two on two busy cores."""
     file = Path("run", "records.jsonl")

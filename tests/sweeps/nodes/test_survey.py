@@ -27,8 +27,6 @@ from sweeps.trials.ray_service import start_ray
 from tests.sweeps import strange_nodes
 from tests.sweeps.trials.test_ray_driver import _Told
 
-pytestmark = pytest.mark.ray
-
 ray = pytest.importorskip("ray")
 NODES = {"CPU": 1.0}
 

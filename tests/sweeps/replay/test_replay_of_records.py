@@ -184,7 +184,6 @@ def test_curves_recorded_with_fifo_replay_to_the_verdicts_that_halving_gave(tmp_
 
 
 @pytest.mark.long
-@pytest.mark.ray
 def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
     small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,6 @@ def test_a_traceback_that_the_disk_does_not_take_is_part_of_the_message(tmp_path
 
 
 @pytest.mark.long
-@pytest.mark.ray
 def test_a_sweep_whose_front_cannot_be_renewed_ends_at_once_and_goes_on_once_it_can(
     small_squad: Path,
     cache_dir: Path,

@@ -10,8 +10,6 @@ import yaml
 
 from tests.sweeps.whole import tiny_recipes
 
-pytestmark = pytest.mark.ray
-
 MEGABYTES = 24
 SECONDS = 300
 # Runs within the name space that holds the file system: waits for a report, takes all that is free, waits for the end.

@@ -37,8 +37,6 @@ from sweeps.trials.ray_driver import (
 )
 from tests.sweeps import strange_trials
 
-pytestmark = pytest.mark.ray
-
 
 class _Told:
     """Stands in for console and tracker: keeps every call, and where Ray's processes listen meanwhile."""

@@ -12,8 +12,6 @@ import yaml
 from sweeps.run_folder import records
 from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled, tiny_recipes
 
-pytestmark = pytest.mark.ray
-
 KILLS = 20
 
 

@@ -19,8 +19,6 @@ import yaml
 from sweeps.run_folder.layout import JOURNAL_FILE
 from tests.sweeps.whole import tiny_recipes
 
-pytestmark = pytest.mark.ray
-
 PATIENCE_SECONDS = 240.0  # for a start of Ray and a first report on a busy machine
 START = (
     "import sys; import sweeps.trials.supervision as watch; from sweeps.cli import main; "

@@ -21,8 +21,6 @@ from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.trials.worker import CLEAN_START_BYTES
 from tests.sweeps.whole import Sweep, tiny_recipes
 
-pytestmark = pytest.mark.ray
-
 TRIALS = int(os.environ.get("QA_SWEEPS_SOAK_TRIALS", "1000"))
 WARM = 0.2  # share of the trials before which everything may grow: imports, caches, Ray's own buffers
 MOST_BYTES_A_TRIAL = 40_000  # of the driver; the records that it keeps are part of it
