@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,18 @@ def recipe(small_squad: Path, family: str, head: str, methods: dict[str, Any]) -
         },
     }
     return from_dict(RunConfig, values)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A method on one family and head, after a few steps."""
+
+    family: Any
+    method: Any
+    model: Any  # in training mode, before export
+    batch: Any
+    before: dict[str, torch.Tensor]  # the state of the network before `attach`
+    loss_before: float
 
 
 class MethodContract:
@@ -72,37 +85,51 @@ class MethodContract:
                 found.add(pair)
         assert found == self.refused
 
-    def test_untouched_weights_stay_bit_equal(
-        self, small_squad: Path, cache_dir: Path, pair: tuple[str, str]
-    ) -> None:
-        family, method, model, batch = self.open(small_squad, cache_dir, pair)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        model = self.trained(family, method, model, batch)
+    @pytest.fixture(scope="class")
+    def kept(self) -> dict[tuple[str, str], Training]:
+        return {}
+
+    @pytest.fixture
+    def training(
+        self,
+        kept: dict[tuple[str, str], Training],
+        small_squad: Path,
+        cache_dir: Path,
+        pair: tuple[str, str],
+    ) -> Training:
+        """Train the method on a pair once for the class; each test gets its own copy of network and method."""
+        if pair not in kept:
+            family, method, model, batch = self.open(small_squad, cache_dir, pair)
+            before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            loss_before = family.loss(model, batch).item()
+            model = self.trained(family, method, model, batch)
+            kept[pair] = Training(family, method, model, batch, before, loss_before)
+        method, model = copy.deepcopy((kept[pair].method, kept[pair].model))
+        return replace(kept[pair], method=method, model=model)
+
+    def test_untouched_weights_stay_bit_equal(self, training: Training) -> None:
+        model = training.model
         frozen = {name for name, item in model.named_parameters() if not item.requires_grad}
         assert bool(frozen) == self.freezes
         after = model.state_dict()
         for name in frozen:
             plain = name.replace(".base_layer.", ".")
-            assert torch.equal(after[name], before[plain]), name
+            assert torch.equal(after[name], training.before[plain]), name
 
-    def test_the_exported_model_computes_what_the_trained_one_did(
-        self, small_squad: Path, cache_dir: Path, pair: tuple[str, str]
-    ) -> None:
-        family, method, model, batch = self.open(small_squad, cache_dir, pair)
-        fresh = family.loss(model, batch).item()
-        trained = self.trained(family, method, model, batch).eval()
+    def test_the_exported_model_computes_what_the_trained_one_did(self, training: Training) -> None:
+        family, batch, fresh = training.family, training.batch, training.loss_before
+        trained = training.model.eval()
         with torch.no_grad():
             expected = family.loss(trained, batch).item()
-            exported = method.export(copy.deepcopy(trained)).eval()
+            exported = training.method.export(copy.deepcopy(trained)).eval()
             found = family.loss(exported, batch).item()
         assert expected < fresh, "training moved it"
         assert found == pytest.approx(expected, rel=1e-4, abs=self.export_loses * (fresh - expected))
 
     def test_the_exported_weights_fit_a_network_restored_from_its_architecture(
-        self, small_squad: Path, cache_dir: Path, pair: tuple[str, str]
+        self, training: Training
     ) -> None:
-        family, method, model, batch = self.open(small_squad, cache_dir, pair)
-        trained = self.trained(family, method, model, batch)
+        family, method, trained, batch = training.family, training.method, training.model, training.batch
         form = method.deployed_form(trained)
         exported = method.export(trained).eval()
         restored = family.restore(family.architecture(exported))
