@@ -15,10 +15,10 @@ STARTS_RAY = (  # beginnings of ids
     "tests/sweeps/schedulers/test_pareto_asha.py::test_in_a_real_sweep",
     "tests/sweeps/trials/test_faults.py::test_a_sweep_whose_front_cannot_be_renewed",
     "tests/sweeps/trials/test_full_disk.py",
+    "tests/sweeps/trials/test_ray_driver.py",
     "tests/sweeps/trials/test_resume.py",
     "tests/sweeps/trials/test_signals.py",
     "tests/sweeps/trials/test_soak.py",
-    "tests/sweeps/trials/test_tuner.py",
 )
 
 
