@@ -19,9 +19,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.run import run
 from qa_core.schema import as_json
+from qa_core.values import from_dict
 
 FULL = "full"
 SCORES_RATE = 2e-2  # learning rate of mask scores, as in the study

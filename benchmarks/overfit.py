@@ -22,7 +22,7 @@ from rich.table import Table
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.prepare import prepare
 from qa_core.data.squad import QaTable, load_table, select_questions, split_selection
 from qa_core.errors import IllegalCombination
@@ -31,6 +31,7 @@ from qa_core.measure import Reader
 from qa_core.memory.protocol import Protocol
 from qa_core.run import run
 from qa_core.scoring import evaluate
+from qa_core.values import from_dict
 
 TRAINED = 32  # questions
 BOUNDARY = 0.0  # of the score of "no answer" minus that of the answer

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from qa_core import registry
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import IllegalCombination
 from qa_core.run import run
 from qa_core.schema import RunResult
+from qa_core.values import from_dict
 
 BITS = (32, 16, 8, 4)
 METHODS: dict[str, dict[str, Any]] = {

@@ -30,7 +30,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from qa_core.config import DataConfig, ModelConfig, TrainConfig, to_dict
+from qa_core.config import DataConfig, ModelConfig, TrainConfig
 from qa_core.data.batches import collate
 from qa_core.data.squad import load_table, select_questions
 from qa_core.data.tokenizers import prepare_tokenizer
@@ -39,6 +39,7 @@ from qa_core.families.bert import Bert
 from qa_core.hardware import describe_device
 from qa_core.seeding import seed_torch
 from qa_core.training.train import RungHooks, TrainTask, train
+from qa_core.values import to_dict
 
 OURS, MIDDLE, PLAIN = "ours", "trainer, no attention dropout", "trainer"
 GOAL = 3.0  # times the plain trainer's throughput

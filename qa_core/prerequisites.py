@@ -24,7 +24,7 @@ from filelock import FileLock
 from qa_core import files, heartbeat, registry
 from qa_core.artifact import artifact
 from qa_core.artifact.loaded import LoadedArtifact
-from qa_core.config import CHOOSE, RunConfig, to_dict
+from qa_core.config import CHOOSE, RunConfig
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.tokenizers import tokenizer_hash
 from qa_core.errors import (
@@ -39,6 +39,7 @@ from qa_core.errors import (
 from qa_core.families.base import Family
 from qa_core.hardware import choose_device
 from qa_core.schema import RunResult, as_json
+from qa_core.values import to_dict
 
 FORMAT = 2  # raise it when the folder or the training of a recipe changes: older teachers are then left alone
 RESULT, FAILURE = "result.json", "failure.json"

@@ -16,7 +16,7 @@ import torch
 
 from qa_core import prerequisites, registry, seeding
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, to_dict
+from qa_core.config import RunConfig
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import OverMemoryBudget
 from qa_core.families.base import Family
@@ -37,6 +37,7 @@ from qa_core.training.checkpoint import TrainState
 from qa_core.training.deployment import deployed_copy, exported, scores_a_copy
 from qa_core.training.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
 from qa_core.turns import ALONE, Turns
+from qa_core.values import to_dict
 
 Report = Callable[[Progress], None]
 

@@ -145,6 +145,24 @@ def plan(spec: SweepSpec, calibrate: Calibrate = False) -> int:
 
 
 @app.command()
+def settings(
+    prefix: Annotated[
+        str,
+        typer.Argument(metavar="PREFIX", help="Beginning of a path, such as train. or budget; default: all."),
+    ] = "",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/settings.md, which holds all of them.")
+    ] = False,
+) -> int:
+    """Show what each setting means, with its type, default, range and unit."""
+    from sweeps.commands import settings as catalogue
+
+    if markdown and prefix:
+        raise ConfigError(f"--markdown: found with the prefix {prefix!r}; allowed: without one")
+    return catalogue.settings(prefix, markdown=markdown)
+
+
+@app.command()
 def confirm(
     run_dir: RunFolder,
     seeds: Annotated[int, typer.Option(help="New seeds for each recipe of the front.")] = 3,

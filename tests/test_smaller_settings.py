@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from qa_core import registry
-from qa_core.config import EvaluationConfig, RunConfig, from_dict
+from qa_core.config import EvaluationConfig, RunConfig
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.errors import IllegalCombination
 from qa_core.memory import protocol as cost
 from qa_core.memory.forms import deployed, planned_form
 from qa_core.memory.protocol import Protocol
+from qa_core.values import from_dict
 from tests.contracts.family import eight_questions
 
 HEADS = [("bert", "span")]  # packing and encodings are the same code for every family

@@ -35,11 +35,12 @@ from qa_core.artifact.manifest import (
     verify,
 )
 from qa_core.artifact.weight_file import check_dtypes, check_numbers, write_network
-from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.config import RunConfig
 from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
 from qa_core.data.layout import Prompting
 from qa_core.errors import ArtifactError, ConfigError, DataError, StorageError
 from qa_core.families.base import Family
+from qa_core.values import from_dict, to_dict
 
 __all__ = [
     "MANIFEST",

@@ -6,39 +6,30 @@ file without a recorded hash is refused. Reads JSON and hashes files; what is ma
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qa_core import files
-from qa_core.errors import ArtifactError, DataError, unknown
+from qa_core.errors import ArtifactError, ConfigError, DataError, unknown
+from qa_core.values import convert, shown
 
 FORMAT_VERSION = 1
 MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
-# entry -> type, and what a list or a mapping holds; None: anything
-ENTRIES: dict[str, tuple[type | tuple[type, ...], type | None]] = {
-    "family": (str, None),
-    "architecture": (dict, None),
-    "forms": (dict, dict),
-    "files": (dict, dict),
-    "weight_files": (list, str),
-    "null_threshold": ((int, float, type(None)), None),
+ENTRIES: Mapping[str, Any] = {  # entry -> its type
+    "family": str,
+    "architecture": Mapping[str, Any],
+    "forms": Mapping[str, Mapping[str, Any]],
+    "files": Mapping[str, Mapping[str, Any]],
+    "weight_files": list[str],
+    "null_threshold": float | None,
 }
-OPTIONAL_ENTRIES: dict[str, tuple[type | tuple[type, ...], type | None]] = {  # of newer writers
-    "renamed": (dict, dict),
-    "prompting": ((dict, type(None)), None),
-    "head": ((str, type(None)), None),
+OPTIONAL_ENTRIES: Mapping[str, Any] = {  # of newer writers
+    "renamed": Mapping[str, Mapping[str, Any]],
+    "prompting": Mapping[str, Any] | None,
+    "head": str | None,
 }
-WORDS = {
-    str: "text",
-    dict: "a mapping",
-    list: "a list",
-    int: "a number",
-    float: "a number",
-    type(None): "null",
-}
-SHOWN_CHARACTERS = 60
 OWN_HASH, NO_HASH = "manifest_sha256", "0" * 64
 LONGEST_NUMBER = len("-2.2250738585072014e-308")  # characters of a float in JSON
 NOT_RECORDED = ("README.md",)  # beside the manifest and hidden files
@@ -125,9 +116,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if OWN_HASH in manifest:  # older writers had none
         _check_own_hash(path, text, manifest.pop(OWN_HASH))
     manifest.setdefault("renamed", {})
-    for name, (kind, inner) in (ENTRIES | OPTIONAL_ENTRIES).items():
-        if name in manifest:
-            _check_entry(f"{path}: {name}", manifest[name], kind, inner)
+    try:
+        for name, hint in {**ENTRIES, **OPTIONAL_ENTRIES}.items():
+            if name in manifest:
+                manifest[name] = convert(hint, manifest[name], name, strict=True)
+    except ConfigError as error:
+        raise ArtifactError(f"{path}: {error}") from error
     return manifest
 
 
@@ -142,26 +136,7 @@ def _check_own_hash(path: Path, text: str, recorded: Any) -> None:
     blank = text.replace(recorded, NO_HASH) if isinstance(recorded, str) and recorded else text
     found = hashlib.sha256(blank.encode()).hexdigest()
     if found != recorded:
-        raise ArtifactError(f"{path}: altered: found SHA-256 {found}, recorded {_cut(recorded)}")
-
-
-def _check_entry(place: str, value: Any, kind: type | tuple[type, ...], inner: type | None) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        allowed = " or ".join(dict.fromkeys(WORDS[item] for item in kinds))
-        raise ArtifactError(f"{place}: found {_cut(value)}; allowed: {allowed}")
-    if inner is not None:
-        entries: Any = value
-        items: Iterable[tuple[Any, Any]] = (
-            entries.items() if isinstance(entries, dict) else enumerate(entries)
-        )
-        for key, item in items:
-            _check_entry(f"{place}[{key!r}]", item, inner, None)
-
-
-def _cut(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+        raise ArtifactError(f"{path}: altered: found SHA-256 {found}, recorded {shown(recorded)}")
 
 
 def _names(folder: Path) -> Iterator[str]:

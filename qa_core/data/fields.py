@@ -1,15 +1,15 @@
 """The fields of one question as data files write them, checked alike for training, evaluation and scoring.
 
 What is refused here is refused by every command, and what is read here by one is read by all; offsets, which scoring
-does not need, are checked in `table.py`. Where questions stand in a file is in `articles.py`. Standard library only.
+does not need, are checked in `table.py`. Where questions stand in a file is in `articles.py`.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from qa_core.errors import DataError
+from qa_core.values import shown as cut
 
-SHOWN_CHARACTERS = 60
 ANSWER_LAYOUTS = "a list of objects with text and answer_start, or two lists of equal length with these names"
 
 
@@ -111,5 +111,4 @@ def shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, Raw):
         return str(value)
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+    return cut(value)

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.config import DataConfig, ModelConfig, from_dict
+from qa_core.config import DataConfig, ModelConfig
 from qa_core.data.layout import Prompting, WindowLayout
 from qa_core.errors import ConfigError, unknown
+from qa_core.values import from_dict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,12 +6,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.config import ModelConfig
 from qa_core.data.layout import WindowLayout
-from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Batch, Block, Family, LinearRoles
+from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,14 +25,18 @@ SPAN_HEADS = ("linear", "lm_rows")
 class BertOptions:
     """Options of `bert`."""
 
-    span_head: str = (
-        "linear"  # lm_rows: frozen by adapters and masks, which otherwise leave the head trainable
-    )
+    span_head: Annotated[
+        str,
+        Setting(
+            "linear: a new layer, trained in full. lm_rows: two rows of the language model's decoder, which adapters "
+            "and masks leave frozen.",
+            allowed=SPAN_HEADS,
+        ),
+    ] = "linear"
 
     def __post_init__(self) -> None:
-        """Check the head's name."""
-        if self.span_head not in SPAN_HEADS:
-            raise ConfigError(f"model.options.span_head: {unknown('head', self.span_head, SPAN_HEADS)}")
+        """Check the ranges."""
+        check_ranges(self, "model.options")
 
 
 def _sizes(*, width: int, layers: int, heads: int, feed_forward: int) -> dict[str, int]:

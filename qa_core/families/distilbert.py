@@ -5,10 +5,11 @@ Its embeddings know no token types: question and context are told apart by [SEP]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.data.layout import WindowLayout
 from qa_core.families.base import Batch, Block, Family, LinearRoles
+from qa_core.values import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 class DistilBertOptions:
     """Options of `distilbert`."""
 
-    from_bert: bool = False  # the checkpoint is a BERT; its token-type row 0 is folded into the positions
+    from_bert: Annotated[
+        bool,
+        Setting("true: the checkpoint is a BERT, whose row 0 of token types is folded into the positions."),
+    ] = False
 
 
 class DistilBert(Family):

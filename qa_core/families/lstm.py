@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import files
-from qa_core.config import DataConfig, ModelConfig, from_dict, to_dict
+from qa_core.config import DataConfig, ModelConfig
 from qa_core.data.layout import WindowLayout
 from qa_core.errors import ConfigError, nearest, unknown
 from qa_core.families.base import Batch, Block, Family
@@ -36,6 +36,7 @@ from qa_core.models.lstm_options import (
     StudyModel,
     refuse_idle_options,
 )
+from qa_core.values import from_dict, to_dict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,11 +10,12 @@ The preset `hybrid`, or the option `attention_layer` on any checkpoint, adds one
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.config import ModelConfig
 from qa_core.data.layout import WindowLayout
 from qa_core.families.base import Batch, Block, Family, GeneratedAnswer
+from qa_core.values import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,10 +28,13 @@ NULL_TEXT = " I don't know."  # the space belongs to its first token, as to ever
 class MambaOptions:
     """Options of `mamba`."""
 
-    attention_layer: int | None = (
-        None  # the Mamba block, from 0, that attention stands before; None: the preset's
-    )
-    attention_heads: int = 4
+    attention_layer: Annotated[
+        int | None,
+        Setting(
+            "The Mamba block, counted from 0, before which an attention block stands. null: the preset's."
+        ),
+    ] = None
+    attention_heads: Annotated[int, Setting("Heads of that attention block.", "heads")] = 4
 
 
 class Mamba(Family):

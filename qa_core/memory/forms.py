@@ -16,7 +16,7 @@ import torch
 
 from qa_core import files, registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, DataError
 from qa_core.families.base import Family
 from qa_core.memory import protocol as cost
@@ -24,6 +24,7 @@ from qa_core.memory.protocol import Protocol
 from qa_core.memory.shapes import NotPredictable, predicted_inference_peaks
 from qa_core.methods.base import Method
 from qa_core.turns import ALONE, Turns
+from qa_core.values import from_dict
 
 DIGEST = "sha256"  # in a cached file: of all else in it
 ROWS = (cost.MEMORY_ROWS, cost.LARGE_MEMORY_ROWS)

@@ -17,13 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core import registry
-from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.families.base import Batch, Block, Family
 from qa_core.methods.base import Method
+from qa_core.values import Setting, check_ranges, from_dict, refusal, to_dict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,39 +44,55 @@ class DistillOptions:
     another family leaves `model.options` of the trial out.
     """
 
-    teacher: str | None = None  # the folder of an artifact
-    teacher_recipe: Mapping[str, Any] = field(default_factory=dict)  # empty: full fine-tuning as the trial's
-    teacher_seed: int = 0  # of a teacher that is trained: the same for all trials
-    temperature: float = 2.0
-    weight: float = 0.5  # of the teacher's answers; the task's loss has the rest
-    hidden_weight: float = 0.0  # of the mean squared distance of hidden states
-    cosine_weight: float = 0.0  # of their cosine distance
-    layer_map: str | None = (
-        None  # "STUDENT:TEACHER,...", blocks counted from 0; None: spread evenly, last to last
-    )
+    teacher: Annotated[
+        str | None, Setting("Folder of the artifact that teaches. null: teacher_recipe is trained first.")
+    ] = None
+    teacher_recipe: Annotated[
+        Mapping[str, Any],
+        Setting(
+            "Settings of the teacher, laid over the trial's recipe without its methods. {}: full fine-tuning with the "
+            "trial's settings. A searched setting that is not named here gives each of its values a teacher of its own."
+        ),
+    ] = field(default_factory=dict)
+    teacher_seed: Annotated[
+        int, Setting("Seed of a teacher that is trained: the same for all trials.", at_least=0)
+    ] = 0
+    temperature: Annotated[
+        float, Setting("Softens both sides' logits before they are compared.", above=0)
+    ] = 2.0
+    weight: Annotated[
+        float,
+        Setting(
+            "Weight of the teacher's answers in the loss; the task's own loss has the rest.",
+            "share",
+            at_least=0,
+            at_most=1,
+        ),
+    ] = 0.5
+    hidden_weight: Annotated[
+        float, Setting("Weight of the mean squared distance of hidden states.", at_least=0)
+    ] = 0.0
+    cosine_weight: Annotated[
+        float, Setting("Weight of the cosine distance of hidden states.", at_least=0)
+    ] = 0.0
+    layer_map: Annotated[
+        str | None,
+        Setting(
+            "Which hidden states are compared: STUDENT:TEACHER,... as block numbers from 0. null: spread evenly, the "
+            "last with the last."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, valid, allowed in (
-            ("temperature", self.temperature > 0, "a number above 0"),
-            ("weight", 0 <= self.weight <= 1, "0 <= share <= 1"),
-            ("hidden_weight", self.hidden_weight >= 0, "0 or more"),
-            ("cosine_weight", self.cosine_weight >= 0, "0 or more"),
-            ("teacher_seed", self.teacher_seed >= 0, "an integer of at least 0"),
-        ):
-            if not valid:
-                raise ConfigError(
-                    f"methods.distill.{name}: found {getattr(self, name)!r}; allowed: {allowed}"
-                )
+        check_ranges(self, "methods.distill")
         if self.teacher is not None and self.teacher_recipe:
             raise ConfigError(
                 f"methods.distill: found teacher {self.teacher!r} and a teacher_recipe; allowed: one of them"
             )
         if "seed" in self.teacher_recipe:
-            raise ConfigError(
-                f"methods.distill.teacher_recipe.seed: found {self.teacher_recipe['seed']!r}; allowed: none here, "
-                "the seed of a teacher is methods.distill.teacher_seed"
-            )
+            allowed = "none here, the seed of a teacher is methods.distill.teacher_seed"
+            raise refusal("methods.distill.teacher_recipe.seed", self.teacher_recipe["seed"], allowed)
         _pairs_of(self.layer_map)
 
 

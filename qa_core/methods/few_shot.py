@@ -6,12 +6,12 @@ the prompt alone.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from qa_core.data.layout import Prompting
-from qa_core.errors import ConfigError
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
+from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 class FewShotOptions:
     """Options of `few_shot`."""
 
-    shots: int = 3
-    max_demonstration_tokens: int = 192  # of one; those on longer paragraphs are passed over
+    shots: Annotated[
+        int, Setting("Solved examples that stand before each question.", "examples", at_least=0)
+    ] = 3
+    max_demonstration_tokens: Annotated[
+        int,
+        Setting(
+            "Longest example; questions on longer paragraphs are not taken as examples.", "tokens", at_least=1
+        ),
+    ] = 192
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, valid, allowed in (
-            ("shots", self.shots >= 0, "0 or more"),
-            ("max_demonstration_tokens", self.max_demonstration_tokens >= 1, "1 or more"),
-        ):
-            if not valid:
-                raise ConfigError(
-                    f"methods.few_shot.{name}: found {getattr(self, name)!r}; allowed: {allowed}"
-                )
+        check_ranges(self, "methods.few_shot")
 
 
 class FewShot(Method):

@@ -9,12 +9,12 @@ attention's output; and the input of the first feed-forward layer, which is the 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.artifact.manifest import OwnFolder
-from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
+from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,13 +45,24 @@ VARIANTS = {
 class Ia3Options:
     """Options of `ia3`."""
 
-    variant: str = "canonical"
-    merge: bool = True  # False: the artifact keeps base and vectors apart
+    variant: Annotated[
+        str,
+        Setting(
+            "Which activations are scaled: canonical (Liu et al. 2022), study (more of them), library (PEFT's table "
+            "for BERT).",
+            allowed=tuple(VARIANTS),
+        ),
+    ] = "canonical"
+    merge: Annotated[
+        bool,
+        Setting(
+            "true merges the vectors into the base at export; false keeps the two apart in the artifact."
+        ),
+    ] = True
 
     def __post_init__(self) -> None:
-        """Check the name."""
-        if self.variant not in VARIANTS:
-            raise ConfigError(f"methods.ia3.variant: {unknown('variant', self.variant, VARIANTS)}")
+        """Check the ranges."""
+        check_ranges(self, "methods.ia3")
 
 
 class Ia3(Method):

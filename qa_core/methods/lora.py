@@ -7,12 +7,13 @@ in the artifact, and PEFT can load the adapter onto the base.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import AdapterAlpha, AdapterDropout, AdapterRank, AdapterTargets, Method
+from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,25 +25,27 @@ if TYPE_CHECKING:
 class LoraOptions:
     """Options of `lora`."""
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    rank_stabilised: bool = False
-    targets: str = "attention"  # a named set of the family's adapter targets
-    also_train: tuple[
-        str, ...
-    ] = ()  # modules trained in full beside the head, by a dotted part of their name
-    merge: bool = True  # False: the artifact keeps base and adapter apart
+    rank: AdapterRank = 8
+    alpha: AdapterAlpha = 16.0
+    dropout: AdapterDropout = 0.0
+    rank_stabilised: Annotated[
+        bool, Setting("true scales by alpha / sqrt(rank) instead of alpha / rank.")
+    ] = False
+    targets: AdapterTargets = "attention"
+    also_train: Annotated[
+        tuple[str, ...],
+        Setting("Modules that are trained in full beside the head, each named by a dotted part of its name."),
+    ] = ()
+    merge: Annotated[
+        bool,
+        Setting(
+            "true merges the adapters into the base at export; false keeps the two apart in the artifact."
+        ),
+    ] = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, valid, allowed in (
-            ("rank", self.rank >= 1, "1 or more"),
-            ("alpha", self.alpha > 0, "a number above 0"),
-            ("dropout", 0 <= self.dropout < 1, "0 <= share < 1"),
-        ):
-            if not valid:
-                raise ConfigError(f"methods.lora.{name}: found {getattr(self, name)!r}; allowed: {allowed}")
+        check_ranges(self, "methods.lora")
 
 
 class Lora(Method):

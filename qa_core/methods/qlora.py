@@ -16,12 +16,13 @@ would mean to quantise the sum once more, which is another network than the one 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import AdapterAlpha, AdapterDropout, AdapterRank, AdapterTargets, Method
+from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,36 +34,38 @@ STORAGE = frozenset({"few_shot", "ia3", "lora", "lora_int8", "qlora", "quantize"
 class QloraOptions:
     """Options of `qlora`."""
 
-    rank: int = 64
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: str = "all_linear"  # a named set of the family's adapter targets
-    double_quantisation: bool = True  # the scales in 8 bits: 4.127 bits a weight instead of 4.5
+    rank: AdapterRank = 64
+    alpha: AdapterAlpha = 16.0
+    dropout: AdapterDropout = 0.0
+    targets: AdapterTargets = "all_linear"
+    double_quantisation: Annotated[
+        bool, Setting("true stores the scales in 8 bits: 4.127 bits a weight instead of 4.5.")
+    ] = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _check_adapter("qlora", self)
+        check_ranges(self, "methods.qlora")
 
 
 @dataclass(frozen=True)
 class LoraInt8Options:
     """Options of `lora_int8`; the defaults are the study's."""
 
-    rank: int = 8
-    alpha: float = 32.0
-    dropout: float = 0.05
-    targets: str = "attention"  # a named set of the family's adapter targets
-    outlier_threshold: float = (
-        6.0  # on a GPU: columns of inputs with a larger magnitude are not quantised; 0: none
-    )
+    rank: AdapterRank = 8
+    alpha: AdapterAlpha = 32.0
+    dropout: AdapterDropout = 0.05
+    targets: AdapterTargets = "attention"
+    outlier_threshold: Annotated[
+        float,
+        Setting(
+            "On a GPU, columns of inputs with a larger magnitude are not quantised; 0: none is left out.",
+            at_least=0,
+        ),
+    ] = 6.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _check_adapter("lora_int8", self)
-        if self.outlier_threshold < 0:
-            raise ConfigError(
-                f"methods.lora_int8.outlier_threshold: found {self.outlier_threshold!r}; allowed: 0 or more"
-            )
+        check_ranges(self, "methods.lora_int8")
 
 
 class Qlora(Method):
@@ -179,15 +182,3 @@ class LoraInt8(Qlora):
         from qa_core.models.quantised_linear import INT8_SETTINGS
 
         return {"encoding": "int8", "settings": dict(INT8_SETTINGS)}
-
-
-def _check_adapter(method: str, options: Any) -> None:
-    for name, valid, allowed in (
-        ("rank", options.rank >= 1, "1 or more"),
-        ("alpha", options.alpha > 0, "a number above 0"),
-        ("dropout", 0 <= options.dropout < 1, "0 <= share < 1"),
-    ):
-        if not valid:
-            raise ConfigError(
-                f"methods.{method}.{name}: found {getattr(options, name)!r}; allowed: {allowed}"
-            )

@@ -12,11 +12,12 @@ weight with one follows it and never gets a copy of its own.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.errors import ConfigError, NonFiniteLoss, unknown
 from qa_core.families.base import Family
 from qa_core.methods.base import Method
+from qa_core.values import Setting, check_ranges, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,41 +49,71 @@ Plan = Mapping[
 class QuantizeOptions:
     """Options of `quantize`."""
 
-    bits: int = 8  # of the body's matrices
-    scheme: str | None = None  # None: the first one of `SCHEMES`
-    granularity: str | None = None  # what shares a scale in 8 bits; None: each row
-    group_size: int | None = None  # of int4 and of granularity `group`; None: 128
-    double_quantisation: bool | None = None  # of nf4's scales; None: true
-    embedding_bits: int = 32  # of word and position tables; 16 takes the scheme of `bits: 16`, else float16
+    bits: Annotated[
+        int,
+        Setting(
+            "Bits of a weight of the body's matrices; 32 leaves them as they are.",
+            "bits",
+            allowed=tuple(SCHEMES),
+        ),
+    ] = 8
+    scheme: Annotated[
+        str | None,
+        Setting(
+            "How they are stored: with 16 bits bfloat16 or float16, with 8 weight_only or dynamic, with 4 nf4 or int4. "
+            "null: the first of these.",
+            allowed=tuple(name for names in SCHEMES.values() for name in names),
+        ),
+    ] = None
+    granularity: Annotated[
+        str | None,
+        Setting("Which weights share a scale; with 8 bits only. null: each row.", allowed=GRANULARITIES),
+    ] = None
+    group_size: Annotated[
+        int | None,
+        Setting(
+            "Weights that share a scale in int4 and with granularity group. null: 128.",
+            "weights",
+            allowed=GROUP_SIZES,
+        ),
+    ] = None
+    double_quantisation: Annotated[
+        bool | None, Setting("Whether nf4 stores its scales in 8 bits. null: true.")
+    ] = None
+    embedding_bits: Annotated[
+        int,
+        Setting(
+            "Bits of the word and position tables; 16 takes the scheme of bits 16, else float16.",
+            "bits",
+            allowed=EMBEDDING_BITS,
+        ),
+    ] = 32
 
     def __post_init__(self) -> None:
         """Refuse unknown values, and settings that would change nothing beside the others."""
-        self._require(self.bits in SCHEMES, "bits", ", ".join(map(str, SCHEMES)))
-        embedding_bits = ", ".join(map(str, EMBEDDING_BITS))
-        self._require(self.embedding_bits in EMBEDDING_BITS, "embedding_bits", embedding_bits)
+        check_ranges(self, "methods.quantize")
         schemes = SCHEMES[self.bits]
         if self.scheme not in (None, *schemes):
             raise ConfigError(
                 f"methods.quantize.scheme: with bits {self.bits}: {unknown('scheme', str(self.scheme), schemes)}"
             )
-        if self.granularity not in (None, *GRANULARITIES):
-            wrong = unknown("granularity", str(self.granularity), GRANULARITIES)
-            raise ConfigError(f"methods.quantize.granularity: {wrong}")
-        self._require(self.granularity is None or self.bits == 8, "granularity", "only with bits 8")
-        is_dynamic = self.scheme == "dynamic"
         by_row = self.granularity in (None, "row")
-        self._require(by_row or not is_dynamic, "granularity", "row with scheme 'dynamic'")
-        sizes = ", ".join(map(str, GROUP_SIZES))
-        self._require(self.group_size in (None, *GROUP_SIZES), "group_size", sizes)
         has_groups = self.granularity == "group" or self.chosen_scheme == "int4"
-        where = "only with scheme 'int4' or granularity 'group'"
-        self._require(self.group_size is None or has_groups, "group_size", where)
-        doubled = self.double_quantisation is None or self.chosen_scheme == "nf4"
-        self._require(doubled, "double_quantisation", "only with scheme 'nf4'")
-
-    def _require(self, valid: bool, name: str, allowed: str) -> None:
-        if not valid:
-            raise ConfigError(f"methods.quantize.{name}: found {getattr(self, name)!r}; allowed: {allowed}")
+        for name, is_of_use, allowed in (
+            ("granularity", self.granularity is None or self.bits == 8, "only with bits 8"),
+            ("granularity", by_row or self.scheme != "dynamic", "row with scheme 'dynamic'"),
+            (
+                "group_size",
+                self.group_size is None or has_groups,
+                "only with scheme 'int4' or granularity 'group'",
+            ),
+            (
+                "double_quantisation",
+                self.double_quantisation is None or self.chosen_scheme == "nf4",
+                "only with scheme 'nf4'",
+            ),
+        ):
+            require(is_of_use, f"methods.quantize.{name}", getattr(self, name), allowed)
 
     @property
     def chosen_scheme(self) -> str | None:

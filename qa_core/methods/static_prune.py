@@ -22,11 +22,12 @@ half of that with 16, a quarter with 8 or 4), and `resident: packed` keeps it pa
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from qa_core.errors import ConfigError, NonFiniteLoss, unknown
+from qa_core.errors import ConfigError, NonFiniteLoss
 from qa_core.families.base import Batch, Family
 from qa_core.methods.base import Method, ParameterGroup
+from qa_core.values import Setting, check_ranges, require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,46 +65,72 @@ CRITERIA: Mapping[str, Criterion] = {
 class StaticPruneOptions:
     """Options of `static_prune`. Shares are shares of the training budget."""
 
-    density: float = 0.1  # of the masked matrices; embeddings, norms, biases and head stay whole
-    criterion: str = "smp_l"
-    dense_share: float = 0.0  # nothing is pruned before this
-    hold_share: float = 5000 / 27670  # the density is final for this long at the end
-    penalty: float = 400.0  # final weight of the mean score in the loss; for frozen weights only
-    temperature: float = 1.0  # p of smp_s: a larger one makes the densities of layers more alike
-    score_learning_rate: float | None = None  # None: train.learning_rate, or the study's with trained weights
-    value_bits: int = 32
-    resident: str = "dense"
+    density: Annotated[
+        float,
+        Setting(
+            "Share of the masked matrices' weights that is kept. Embeddings, norms, biases and head stay whole.",
+            "share",
+            above=0,
+            at_most=1,
+        ),
+    ] = 0.1
+    criterion: Annotated[
+        str,
+        Setting(
+            "What decides which weights are kept: scores within each matrix (smp_l), each type of matrix (smp_s) or "
+            "all of them (global), with frozen weights; movement trains weights too; magnitude has no scores.",
+            allowed=tuple(CRITERIA),
+        ),
+    ] = "smp_l"
+    dense_share: Annotated[
+        float,
+        Setting("Share of the training budget before anything is pruned.", "share", at_least=0, below=1),
+    ] = 0.0
+    hold_share: Annotated[
+        float,
+        Setting(
+            "Share of the training budget at its end with the final density; below 1 - dense_share.",
+            "share",
+            at_least=0,
+            below=1,
+        ),
+    ] = 5000 / 27670
+    penalty: Annotated[
+        float, Setting("Final weight of the mean score in the loss; for frozen weights only.", at_least=0)
+    ] = 400.0
+    temperature: Annotated[
+        float, Setting("p of smp_s: a larger one makes the densities of layers more alike.", above=0)
+    ] = 1.0
+    score_learning_rate: Annotated[
+        float | None,
+        Setting(
+            "Learning rate of the scores. null: train.learning_rate, or the study's where weights are trained too.",
+            above=0,
+        ),
+    ] = None
+    value_bits: Annotated[
+        int, Setting("How a kept weight is stored.", "bits", allowed=tuple(VALUE_FORMS))
+    ] = 32
+    resident: Annotated[
+        str,
+        Setting(
+            "dense unpacks each matrix once after loading (fast); packed keeps it packed and unpacks one matrix at a "
+            "time (small, slower).",
+            allowed=RESIDENT,
+        ),
+    ] = "dense"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.criterion not in CRITERIA:
-            wrong = unknown("criterion", self.criterion, CRITERIA)
-            raise ConfigError(f"methods.static_prune.criterion: {wrong}")
-        rate = self.score_learning_rate
-        rate_allowed = "a number above 0, or null"
-        if not CRITERIA[self.criterion].scored:
-            rate_allowed = f"null, since criterion {self.criterion!r} has no scores"
-        for name, valid, allowed in (
-            ("density", 0 < self.density <= 1, "0 < share <= 1"),
-            ("dense_share", 0 <= self.dense_share < 1, "0 <= share < 1"),
-            (
-                "hold_share",
-                0 <= self.hold_share < 1 - self.dense_share,
-                f"0 <= share < 1 - dense_share = {1 - self.dense_share:g}",
-            ),
-            ("penalty", self.penalty >= 0, "0 or more"),
-            ("temperature", self.temperature > 0, "a number above 0"),
-            (
-                "score_learning_rate",
-                rate is None or (rate > 0 and CRITERIA[self.criterion].scored),
-                rate_allowed,
-            ),
-            ("value_bits", self.value_bits in VALUE_FORMS, ", ".join(map(str, VALUE_FORMS))),
-            ("resident", self.resident in RESIDENT, ", ".join(RESIDENT)),
-        ):
-            if not valid:
-                found = getattr(self, name)
-                raise ConfigError(f"methods.static_prune.{name}: found {found!r}; allowed: {allowed}")
+        check_ranges(self, "methods.static_prune")
+        left = 1 - self.dense_share
+        path = "methods.static_prune."
+        require(
+            self.hold_share < left, f"{path}hold_share", self.hold_share, f"below 1 - dense_share = {left:g}"
+        )
+        rate, has_scores = self.score_learning_rate, CRITERIA[self.criterion].scored
+        allowed = f"null, since criterion {self.criterion!r} has no scores"
+        require(rate is None or has_scores, f"{path}score_learning_rate", rate, allowed)
 
 
 def density_at(share_done: float, density: float, *, dense_share: float, hold_share: float) -> float:

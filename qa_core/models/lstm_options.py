@@ -6,8 +6,10 @@ models); what these presets keep of the study and what they correct is said in `
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from qa_core.errors import ConfigError, unknown
+from qa_core.errors import ConfigError
+from qa_core.values import Setting, check_ranges
 
 ATTENTIONS = ("dot", "multi_head", "none", "self")
 RANDOM, HASHED = "random", "hashed"
@@ -33,7 +35,6 @@ STUDY_MODELS: Mapping[str, StudyModel] = {
 # Options that act on one of the two networks alone. None means: not given.
 OF_POINTER = ("attention", "exact_match")
 OF_STUDY = ("head_dropout", "mask_padding", "null_slot", "positions", "question_positions", "see_question")
-SIZES = ("buckets", "embedding_size", "hidden_size", "positions", "question_positions")
 
 
 @dataclass(frozen=True)
@@ -41,34 +42,73 @@ class LstmOptions:
     """Options of `lstm`; a size of None is the preset's."""
 
     # Of all presets.
-    vectors: str = RANDOM  # random, hashed (subwords), or a GloVe or fastText text file, plain or .gz
-    train_vectors: bool | None = None  # None: unless they come from a file
-    buckets: int | None = None  # of hashed n-grams; None: DEFAULT_BUCKETS
-    embedding_size: int | None = None  # a file decides its own
-    hidden_size: int | None = None  # of one direction
+    vectors: Annotated[
+        str,
+        Setting(
+            "Word vectors: random, hashed (of subwords), or a GloVe or fastText text file, plain or .gz."
+        ),
+    ] = RANDOM
+    train_vectors: Annotated[
+        bool | None, Setting("Whether the vectors are trained. null: unless they come from a file.")
+    ] = None
+    buckets: Annotated[
+        int | None, Setting(f"Rows of hashed n-grams. null: {DEFAULT_BUCKETS}.", "rows", at_least=1)
+    ] = None
+    embedding_size: Annotated[
+        int | None, Setting("Width of a word vector. null: the preset's; a file decides its own.", at_least=1)
+    ] = None
+    hidden_size: Annotated[
+        int | None, Setting("Width of the LSTM's states in one direction. null: the preset's.", at_least=1)
+    ] = None
     # Of the pointer reader.
-    attention: str | None = None  # None: dot; `none`: the mean of the question instead
-    exact_match: bool | None = None  # each context token knows whether it occurs in the question; None: yes
+    attention: Annotated[
+        str | None,
+        Setting(
+            "Attention between context and question; none: the question's mean instead. null: dot.",
+            allowed=ATTENTIONS,
+        ),
+    ] = None
+    exact_match: Annotated[
+        bool | None, Setting("Whether each context token knows that it occurs in the question. null: true.")
+    ] = None
     # Of model1 to model4; the switches' None is True: corrected.
-    positions: int | None = None  # places of the context that can be named
-    question_positions: int | None = None  # words a question is padded to without mask_padding
-    head_dropout: float | None = None  # before the heads, the only dropout there is; None: the study's
-    mask_padding: bool | None = None
-    null_slot: bool | None = None
-    see_question: bool | None = None  # of model4 alone
+    positions: Annotated[
+        int | None,
+        Setting(
+            "Places of the context that model1 to model4 can name. null: the preset's.", "tokens", at_least=1
+        ),
+    ] = None
+    question_positions: Annotated[
+        int | None,
+        Setting(
+            "Words that a question is padded to without mask_padding. null: the preset's.",
+            "tokens",
+            at_least=1,
+        ),
+    ] = None
+    head_dropout: Annotated[
+        float | None,
+        Setting(
+            "Dropout before the heads of model1 to model4. null: the study's.", "share", at_least=0, below=1
+        ),
+    ] = None
+    mask_padding: Annotated[
+        bool | None,
+        Setting("Whether model1 to model4 leave padding out; false is as the study coded it. null: true."),
+    ] = None
+    null_slot: Annotated[
+        bool | None,
+        Setting(
+            "Whether model1 to model4 have a place for no answer; false is as the study coded it. null: true."
+        ),
+    ] = None
+    see_question: Annotated[
+        bool | None, Setting("Whether model4 reads the question; false is as the study coded it. null: true.")
+    ] = None
 
     def __post_init__(self) -> None:
-        """Check names and ranges."""
-        if self.attention is not None and self.attention not in ATTENTIONS:
-            raise ConfigError(f"model.options.attention: {unknown('attention', self.attention, ATTENTIONS)}")
-        for name in SIZES:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"model.options.{name}: found {value!r}; allowed: an integer above 0")
-        if self.head_dropout is not None and not 0.0 <= self.head_dropout < 1.0:
-            raise ConfigError(
-                f"model.options.head_dropout: found {self.head_dropout!r}; allowed: 0 <= share < 1"
-            )
+        """Check the ranges."""
+        check_ranges(self, "model.options")
 
 
 def refuse_idle_options(options: LstmOptions, checkpoint: str) -> None:

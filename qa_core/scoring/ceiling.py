@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow.compute
 
 from qa_core import files
-from qa_core.config import from_dict
 from qa_core.data.cache import DamagedFile, read_or_make
 from qa_core.data.characters import bare
 from qa_core.data.encoding import covering_tokens, encode_contexts, encode_targets
@@ -25,6 +24,7 @@ from qa_core.data.tokenizers import tokenizer_hash
 from qa_core.errors import ConfigError, DataError
 from qa_core.scoring.scores import question_scores
 from qa_core.seeding import numpy_generator
+from qa_core.values import from_dict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -5,23 +5,24 @@ state and the place in the data. A trial restored from it ends with the same bit
 the CPU). Frozen weights are not stored: they come from the checkpoint that the recipe names.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qa_core import files
-from qa_core.errors import CheckpointError, DataError
+from qa_core.errors import CheckpointError, ConfigError, DataError
+from qa_core.values import Setting, check_ranges, from_dict
 
 FORMAT_VERSION = 1
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of an optimiser's state: one number for each weight
 # What comes of files that hold something else.
 DAMAGE = (
+    ConfigError,
     DataError,
     OSError,
     ValueError,
@@ -34,20 +35,22 @@ DAMAGE = (
 )
 
 
+AtLeast0 = Annotated[int, Setting("A count.", at_least=0)]
+
+
 @dataclass
 class TrainState:
     """Where training stands. Mutable: the loop advances it."""
 
-    examples_seen: int = 0
-    epoch: int = 0
-    step_in_epoch: int = 0
+    examples_seen: AtLeast0 = 0
+    epoch: AtLeast0 = 0
+    step_in_epoch: AtLeast0 = 0
     train_seconds: float = 0.0
     rung_seconds: float = 0.0  # of scoring at rungs, which training's do not hold
     loss_sum: float = 0.0  # since the last rung
-    loss_windows: int = 0
-    micro_batch_parts: int = (
-        1  # micro-batches are cut into so many: doubled each time that the device was full
-    )
+    loss_windows: AtLeast0 = 0
+    # Micro-batches are cut into this many: doubled each time that the device was full.
+    micro_batch_parts: Annotated[int, Setting("Parts of a micro-batch.", at_least=1)] = 1
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -105,18 +108,10 @@ def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def _train_state(values: Mapping[str, Any]) -> TrainState:
-    """Return the state after a look at every value; raises TypeError or ValueError."""
-    state = TrainState(**values)
-    for name, default in vars(TrainState()).items():
-        value, kind = getattr(state, name), type(default)
-        if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
-            raise TypeError(f"state.{name}: found {value!r}; allowed: {kind.__name__}")
-        is_low = kind is int and value < (1 if name == "micro_batch_parts" else 0)
-        if is_low or (kind is float and not math.isfinite(value)):
-            raise ValueError(f"state.{name}: found {value!r}; allowed: a finite number of at least {default}")
-    if not all(isinstance(point, dict) for point in state.curve):
-        raise TypeError(f"state.curve: found {state.curve!r}; allowed: a list of reports")
+def _train_state(values: Any) -> TrainState:
+    """Return the state after a look at every value; raises ConfigError."""
+    state = from_dict(TrainState, values, path="state", strict=True)
+    check_ranges(state, "state")
     return state
 
 

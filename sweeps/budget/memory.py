@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
-from qa_core.config import RunConfig, to_dict
+from qa_core.config import RunConfig
 from qa_core.errors import QaError
+from qa_core.values import to_dict
 from sweeps.spec.objectives import PREDICTED, measure
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
-from qa_core.config import DataConfig, RunConfig, from_dict
+from qa_core.config import DataConfig, RunConfig
 from qa_core.errors import ConfigError, DataError, QaError
+from qa_core.values import from_dict
 from sweeps.space.space import Space
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core import files
-from qa_core.config import CONFIRM, RunConfig, from_dict
+from qa_core.config import CONFIRM, RunConfig
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError
 from qa_core.scoring.intervals import LEAST_CLUSTERS
+from qa_core.values import from_dict
 from sweeps.commands import run
 from sweeps.commands.predict import answer, load_artifact
 from sweeps.commands.results import artifact_folder, read_front

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from qa_core import files as files_door
 from qa_core.errors import ConfigError, unknown
-from sweeps.spec.load import load_spec, stored_spec
+from sweeps.spec.load import load_spec, stored_spec, why_refused
 from sweeps.spec.sections import SweepSpec
 
 DEFAULT_CONFIG = "quickstart"
@@ -148,9 +148,7 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
         resumed = SweepSpec.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigError(
-            f"budget.{problem['loc'][-1]}: found {problem['input']!r}: {problem['msg']}"
-        ) from error
+        raise ConfigError(f"budget.{problem['loc'][-1]}: {why_refused(problem)}") from error
     resumed._source = spec._source  # the places in its file, for messages
     return resumed
 

@@ -143,6 +143,7 @@ def _load(run_dir: Path) -> "Loaded":
 def _objectives(path: Path) -> "list[Objective]":
     from pydantic import ValidationError
 
+    from sweeps.spec.load import why_refused
     from sweeps.spec.objectives import Objective
 
     try:
@@ -153,7 +154,7 @@ def _objectives(path: Path) -> "list[Objective]":
     except ValidationError as error:
         problem = error.errors()[0]
         name = "".join(f"{part}: " for part in problem["loc"])
-        reason = f"{name}found {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+        reason = f"{name}{why_refused(problem)}"
         raise DataError(f"{path}: objectives of the sweep cannot be read: {reason}") from error
     except KeyError as error:
         raise DataError(f"{path}: objectives: found none; allowed: at least one, each once") from error

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qa_core import files
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, DataError, counted
+from qa_core.values import from_dict
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, DataError, counted
+from qa_core.values import from_dict, to_dict
 from sweeps.run_folder.records import Record, read_inside, text_at
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from qa_core import files
-from qa_core.config import CONFIRM, RunConfig, from_dict
+from qa_core.config import CONFIRM, RunConfig
 from qa_core.data.clusters import Clusters
 from qa_core.errors import ConfigError, DataError
 from qa_core.scoring.answer_file import ANSWERS_FILE, read_scores
 from qa_core.scoring.intervals import Interval, crossed_mean
 from qa_core.seeding import derive_seed
+from qa_core.values import convert, from_dict
 from sweeps.front.points import FrontResult, Point
 from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal
@@ -164,17 +165,14 @@ def recipe_of(record: Record) -> RunConfig:
 
 def _check_repeat(record: Record, folder: Path) -> None:
     """Refuse a record that lacks what `judge` reads of it; raises DataError."""
-    needed = (
-        ("notes", record.notes.get(NOTE), str),
-        ("quality", (record.quality or {}).get("em_percent"), int | float),
-        ("cost", (record.cost or {}).get(measure("memory_mb").field), int | float),
-    )
-    for name, value, kind in needed:
-        if not isinstance(value, kind):
-            place = f"{RunFolder(folder).records}: trial {record.trial_id}: {name}"
-            raise DataError(
-                f"{place}: found {value!r} where a confirming trial has its point, score or memory"
-            )
+    memory = measure("memory_mb").field
+    try:
+        convert(str, record.notes.get(NOTE), f"notes.{NOTE}", strict=True)
+        convert(float, (record.quality or {}).get("em_percent"), "quality.em_percent", strict=True)
+        convert(float, (record.cost or {}).get(memory), f"cost.{memory}", strict=True)
+    except ConfigError as error:
+        place = f"{RunFolder(folder).records}: trial {record.trial_id}"
+        raise DataError(f"{place}: {error}, as every confirming trial has") from error
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any
 from filelock import FileLock
 
 from qa_core import files
-from qa_core.config import from_dict
 from qa_core.errors import ConfigError, DataError, QaError
 from qa_core.schema import as_json
+from qa_core.values import from_dict
 from sweeps.front.comparability import kind_of
 from sweeps.nodes.gpu_use import BUSY_SHARE
 from sweeps.nodes.report import DRIVER_ONLY, PROJECT_SOURCE, NodeReport, Request, look

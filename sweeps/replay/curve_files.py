@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError
+from qa_core.values import convert
 from sweeps.replay.curves import Curve, CurveTable, check_curve, parse_spec, rung_objectives
 from sweeps.replay.recorded import check_assignment, structure
 from sweeps.space.space import Space
@@ -135,9 +136,11 @@ def _about(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: metadata: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}"
         )
-    for name in ("spec", "left_out", "provenance"):
-        if not isinstance(about.get(name), dict):
-            raise DataError(f"{path}: metadata: {name}: found {about.get(name)!r}; allowed: an object")
+    try:
+        for name in ("spec", "left_out", "provenance"):
+            convert(dict, about.get(name), name, strict=True)
+    except ConfigError as error:
+        raise DataError(f"{path}: metadata: {error}") from error
     return dict(about)
 
 
@@ -146,11 +149,11 @@ def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
         if value is None or (isinstance(value, list) and None in value):
             raise DataError(f"{place}: {name}: found {value!r}; allowed: no gaps")
     try:
-        assignment = files.parse_json(row["assignment"])
+        assignment = convert(dict, files.parse_json(row["assignment"]), "assignment", strict=True)
     except ValueError as error:
         raise DataError(f"{place}: assignment: not JSON: {error}") from error
-    if not isinstance(assignment, dict):
-        raise DataError(f"{place}: assignment: found {assignment!r}; allowed: an object")
+    except ConfigError as error:
+        raise DataError(f"{place}: {error}") from error
     curve = Curve(
         trial_id=row["trial_id"],
         seed=row["seed"],

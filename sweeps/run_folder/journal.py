@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from qa_core import files
-from qa_core.errors import DataError, StorageError, unknown
+from qa_core.errors import ConfigError, DataError, StorageError, unknown
+from qa_core.values import convert
 from sweeps.run_folder import json_lines, records
 from sweeps.run_folder.layout import DRIVER_LOCK, JOURNAL_FILE, RunFolder
 from sweeps.run_folder.records import Record
 
-KINDS = {str: "text", dict: "a mapping", int: "a whole number", bool: "true or false"}
 EVENTS = ("tracked", "proposed", "started", "reported")
 
 
@@ -100,7 +100,7 @@ def read(folder: Path) -> Past:
     for place, values in found:
         try:
             _take_in(values, trials, tracking)
-        except (KeyError, TypeError, ValueError, DataError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
             problem = f"misses {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{place}: {problem}") from error
     if files.is_there(RunFolder(folder).records):
@@ -165,7 +165,4 @@ def _take_in(values: Mapping[str, Any], trials: dict[str, PastTrial], tracking: 
 
 
 def _of_type(values: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = values[name]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise DataError(f"{name}: found {value!r}; allowed: {KINDS[kind]}")
-    return value
+    return convert(kind, values[name], name, strict=True)

@@ -4,17 +4,15 @@ Lines are only ever appended. Everything else (tables, plots, the tracking serve
 a front makes of records is in `sweeps/front/front.py`.
 """
 
-import math
 import re
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qa_core.errors import DataError, unknown
+from qa_core.errors import ConfigError, DataError, unknown
 from qa_core.schema import as_json
+from qa_core.values import from_dict
 from sweeps.run_folder import json_lines
 
 SCHEMA_VERSION = 1
@@ -23,8 +21,6 @@ FIRST_PROTOCOL_VERSION = (
 )
 STATUSES = ("ok", "stopped", "failed", "oom")
 TRIAL_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # the name of its folder too
-WORDS = {str: "text", int: "a whole number", float: "a finite number", type(None): "null"}
-SHOWN_CHARACTERS = 60
 Value = TypeVar("Value")
 
 
@@ -143,48 +139,7 @@ def _record(values: Mapping[str, Any], place: str) -> Record:
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(f"{place}: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}")
-    known = {item.name: item for item in fields(Record)}
-    for name, value in values.items():
-        if name not in known:
-            raise DataError(f"{place}: {unknown('field', name, known)}")
-        if not _fits(_hints()[name], value):
-            found = (
-                repr(value)
-                if len(repr(value)) <= SHOWN_CHARACTERS
-                else f"{repr(value)[:SHOWN_CHARACTERS]}..."
-            )
-            raise DataError(f"{place}: {name}: found {found}; allowed: {_words(_hints()[name])}")
-    for name, item in known.items():
-        if name not in values and item.default is MISSING and item.default_factory is MISSING:
-            raise DataError(f"{place}: {name}: missing, and it has no default")
     try:
-        return Record(**{**values, "curve": tuple(values["curve"])})
-    except DataError as error:
+        return from_dict(Record, values, strict=True)
+    except (ConfigError, DataError) as error:
         raise DataError(f"{place}: {error}") from error
-
-
-@cache
-def _hints() -> dict[str, Any]:
-    return typing.get_type_hints(Record)
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    """Tell whether a JSON value is one of a field's type."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Mapping:
-        return isinstance(value, dict) and all(_fits(inner[1], item) for item in value.values())
-    if origin is Sequence:
-        return isinstance(value, list) and all(_fits(inner[0], item) for item in value)
-    if inner:
-        return any(_fits(item, value) for item in inner)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return hint is Any or (isinstance(value, hint) and not isinstance(value, bool))
-
-
-def _words(hint: Any) -> str:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Mapping, Sequence):
-        values = "" if inner[-1] is Any else f" of {_words(inner[-1])}"
-        return ("a mapping" if origin is Mapping else "a list") + values
-    return " or ".join(map(_words, inner)) if inner else WORDS[hint]

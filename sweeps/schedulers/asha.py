@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from qa_core.errors import ConfigError
-from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler, check_report, geometric_rungs
+from qa_core.values import check_ranges
+from sweeps.schedulers.base import (
+    NO_CURVES,
+    TIME_ATTRIBUTE,
+    Curves,
+    Eta,
+    GraceExamples,
+    Scheduler,
+    check_report,
+    geometric_rungs,
+)
 from sweeps.spec.objectives import rung_field
 
 if TYPE_CHECKING:
@@ -23,19 +32,12 @@ if TYPE_CHECKING:
 class AshaOptions:
     """Options of `asha`."""
 
-    grace_examples: int  # the first rung: no trial is stopped before it
-    eta: float = 3.0  # rungs lie a factor of eta apart; about the best 1 / eta of a rung go on
+    grace_examples: GraceExamples
+    eta: Eta = 3.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, valid, allowed in (
-            ("grace_examples", self.grace_examples >= 1, "1 or more"),
-            ("eta", self.eta > 1, "a number above 1"),
-        ):
-            if not valid:
-                raise ConfigError(
-                    f"scheduler.options.{name}: found {getattr(self, name)!r}; allowed: {allowed}"
-                )
+        check_ranges(self, "scheduler.options")
 
 
 class Asha(Scheduler):

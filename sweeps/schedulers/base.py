@@ -8,10 +8,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
-from qa_core.config import from_dict
 from qa_core.errors import ConfigError, DataError
+from qa_core.values import Setting, from_dict
 from sweeps.registry import scheduler_class
 from sweeps.spec.objectives import measure, rung_field
 
@@ -25,6 +25,14 @@ TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the w
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # trial id -> its reports, as in a record's `curve`
 NO_CURVES: Curves = MappingProxyType({})
+
+# Options that the halving schedulers share.
+GraceExamples = Annotated[
+    int, Setting("The first rung: no trial is stopped before it.", "windows", at_least=1)
+]
+Eta = Annotated[
+    float, Setting("Rungs lie a factor of eta apart; about the best 1 / eta of a rung continue.", above=1)
+]
 
 
 class Scheduler(ABC):

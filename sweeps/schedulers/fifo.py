@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from qa_core.errors import ConfigError
+from qa_core.values import Setting, check_ranges
 from sweeps.schedulers.base import NO_CURVES, Curves, Scheduler
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 class FifoOptions:
     """Options of `fifo`."""
 
-    reports: int = 3  # evenly spaced before the end; 0: none
-    at: tuple[int, ...] | None = (
-        None  # examples at which to report instead: the rungs of another scheduler, say
-    )
+    reports: Annotated[
+        int, Setting("Reports before the end, evenly spaced; 0: none.", "reports", at_least=0)
+    ] = 3
+    at: Annotated[
+        tuple[int, ...] | None,
+        Setting("Windows seen at which to report instead. null: as reports says.", "windows", at_least=1),
+    ] = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.reports < 0:
-            raise ConfigError(f"scheduler.options.reports: found {self.reports}; allowed: 0 or more")
-        if self.at is not None and any(point < 1 for point in self.at):
-            raise ConfigError(f"scheduler.options.at: found {list(self.at)}; allowed: whole numbers from 1")
+        check_ranges(self, "scheduler.options")
 
 
 class Fifo(Scheduler):

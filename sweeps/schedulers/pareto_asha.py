@@ -15,11 +15,21 @@ sweep from ending (it ran into its time limit), since Ray does not tell a schedu
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.errors import ConfigError, DataError
+from qa_core.values import Setting, check_ranges
 from sweeps.front.pareto import to_losses
-from sweeps.schedulers.base import NO_CURVES, TIME_ATTRIBUTE, Curves, Scheduler, check_report, geometric_rungs
+from sweeps.schedulers.base import (
+    NO_CURVES,
+    TIME_ATTRIBUTE,
+    Curves,
+    Eta,
+    GraceExamples,
+    Scheduler,
+    check_report,
+    geometric_rungs,
+)
 from sweeps.schedulers.halving import Halving, HalvingSettings
 from sweeps.spec.objectives import rung_field
 
@@ -37,22 +47,23 @@ logger = logging.getLogger(__name__)
 class ParetoAshaOptions:
     """Options of `pareto_asha`."""
 
-    grace_examples: int  # the first rung: no trial is stopped before it
-    eta: float = 3.0  # rungs lie a factor of eta apart; about the best 1 / eta of a rung go on
-    memory_bins: int = 1  # trials are compared within so many bands of memory, evenly cut on its logarithm
-    progressive: bool = False  # from the rung where longer training changes nothing, only the front goes on
+    grace_examples: GraceExamples
+    eta: Eta = 3.0
+    memory_bins: Annotated[
+        int,
+        Setting(
+            "Trials are compared within this many bands of memory, evenly cut on its logarithm.",
+            "bands",
+            at_least=1,
+        ),
+    ] = 1
+    progressive: Annotated[
+        bool, Setting("true: from the rung where longer training changes nothing, only the front continues.")
+    ] = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, valid, allowed in (
-            ("grace_examples", self.grace_examples >= 1, "1 or more"),
-            ("eta", self.eta > 1, "a number above 1"),
-            ("memory_bins", self.memory_bins >= 1, "1 or more"),
-        ):
-            if not valid:
-                raise ConfigError(
-                    f"scheduler.options.{name}: found {getattr(self, name)!r}; allowed: {allowed}"
-                )
+        check_ranges(self, "scheduler.options")
 
 
 class ParetoAsha(Scheduler):

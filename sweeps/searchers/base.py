@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qa_core.config import from_dict
+from qa_core.values import from_dict
 from sweeps.registry import searcher_class
 from sweeps.space.space import Assignment, Space
 

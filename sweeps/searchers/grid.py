@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from qa_core.errors import ConfigError
 from qa_core.seeding import numpy_generator
+from qa_core.values import Setting, check_ranges
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space.space import Assignment, Space
 
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 class GridOptions:
     """Options of `grid`."""
 
-    points: int = 3  # of each range, evenly spaced, both ends included
-    shuffle: bool = False  # a shuffled grid that the budget cuts short still covers the whole space
+    points: Annotated[
+        int, Setting("Values of each range, evenly spaced, both ends included.", "values", at_least=1)
+    ] = 3
+    shuffle: Annotated[
+        bool,
+        Setting(
+            "true proposes in random order, so that a budget that ends early still covers the whole space."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
-        """Check the range."""
-        if self.points < 1:
-            raise ConfigError(f"searcher.options.points: found {self.points}; allowed: 1 or more")
+        """Check the ranges."""
+        check_ranges(self, "searcher.options")
 
 
 class GridSearcher(Searcher):

@@ -24,10 +24,10 @@ Sources: TPE, Bergstra et al. 2011; its multi-objective form, Ozaki et al. 2022;
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from qa_core.errors import ConfigError, unknown
 from qa_core.seeding import derive_seed, numpy_generator
+from qa_core.values import Setting, check_ranges
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.searchers.random import draw
 from sweeps.space.domains import Choice, FloatRange, IntRange
@@ -54,21 +54,18 @@ VIOLATED = {"admitted": 1.0}  # above 0 is a violation
 class OptunaOptions:
     """Options of `optuna`."""
 
-    sampler: str = "tpe"
-    startup_trials: int = 10  # random ones before TPE models anything
-    population: int = 20  # of NSGA-II: trials in one generation
-    known: bool = False  # True: one known-good recipe of each family and methods first
+    sampler: Annotated[str, Setting("Optuna's sampler.", allowed=SAMPLERS)] = "tpe"
+    startup_trials: Annotated[
+        int, Setting("Random trials before TPE models anything.", "trials", at_least=1)
+    ] = 10
+    population: Annotated[int, Setting("Trials in one generation of NSGA-II.", "trials", at_least=2)] = 20
+    known: Annotated[
+        bool, Setting("true begins with one known-good recipe of each family and product of methods.")
+    ] = False
 
     def __post_init__(self) -> None:
-        """Check names and ranges."""
-        if self.sampler not in SAMPLERS:
-            raise ConfigError(f"searcher.options.sampler: {unknown('sampler', self.sampler, SAMPLERS)}")
-        if self.startup_trials < 1:
-            raise ConfigError(
-                f"searcher.options.startup_trials: found {self.startup_trials}; allowed: 1 or more"
-            )
-        if self.population < 2:
-            raise ConfigError(f"searcher.options.population: found {self.population}; allowed: 2 or more")
+        """Check the ranges."""
+        check_ranges(self, "searcher.options")
 
 
 class OptunaSearcher(Searcher):

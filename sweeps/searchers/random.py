@@ -3,11 +3,12 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from qa_core.seeding import numpy_generator
+from qa_core.values import Setting
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space.known_recipes import known_recipes
 from sweeps.space.space import Assignment, Space
@@ -23,7 +24,9 @@ WALKED = 5000  # recipes of the grid that are looked at
 class RandomOptions:
     """Options of `random`."""
 
-    known: bool = False  # True: one known-good recipe of each family and methods first, then chance
+    known: Annotated[
+        bool, Setting("true begins with one known-good recipe of each family and product of methods.")
+    ] = False
 
 
 class RandomSearcher(Searcher):

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qa_core import registry
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, IllegalCombination, unknown
 from qa_core.seeding import numpy_generator
+from qa_core.values import from_dict
 from sweeps.space.domains import Choice, Domain, FloatRange, IntRange
 from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, NO_METHOD, method_names
 from sweeps.space.settings import check_domain_type, check_method_choices, setting_type
 from sweeps.space.space import Condition, Dropped, Parameter, Space, recipe_values
-from sweeps.spec.sections import SpaceEntry, SweepSpec
+from sweeps.spec.sections import EXACTLY, SpaceEntry, SweepSpec
 from sweeps.spec.source import entry_ids
 
 MAX_COMBINATIONS = 100_000
@@ -90,7 +91,13 @@ def _domain(entry: SpaceEntry) -> Domain:
     return FloatRange(bounds[0], bounds[1], log=entry.log_uniform is not None)
 
 
-def _condition(path: str, values: Sequence[Any], earlier: Sequence[Parameter], place: str) -> Condition:
+def _condition(path: str, written: Any, earlier: Sequence[Parameter], place: str) -> Condition:
+    exactly = isinstance(written, Mapping)
+    values: Sequence[Any] = written[EXACTLY] if exactly else written
+    if exactly and path != METHODS_PATH:
+        raise ConfigError(
+            f"{place}: found {{{EXACTLY}: ...}}; allowed: for {METHODS_PATH} alone, every other value is compared whole"
+        )
     searched = [parameter for parameter in earlier if parameter.path == path]
     if not searched:
         raise ConfigError(f"{place}: {unknown('earlier parameter', path, {item.path for item in earlier})}")
@@ -109,7 +116,7 @@ def _condition(path: str, values: Sequence[Any], earlier: Sequence[Parameter], p
     for value in found:
         if not any(type(value) is type(item) and value == item for item in allowed):
             raise ConfigError(f"{place}: {unknown('value', str(value), {str(item) for item in allowed})}")
-    return Condition(path, tuple(parameter.id for parameter in searched), tuple(values))
+    return Condition(path, tuple(parameter.id for parameter in searched), tuple(values), exactly)
 
 
 def _structural(parameters: Sequence[Parameter]) -> list[Parameter]:

@@ -12,6 +12,7 @@ from typing import Any
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, unknown
+from qa_core.values import words
 from sweeps.space.domains import Choice, Domain, FloatRange
 from sweeps.space.paths import METHODS_PATH, NO_METHOD, method_names
 from sweeps.spec.sections import DECIDED_BY_THE_SWEEP, SpaceEntry
@@ -56,11 +57,7 @@ def check_domain_type(domain: Domain, hint: Any, place: str) -> None:
     allowed = {float} if isinstance(domain, FloatRange) else {int, float}
     if not kinds & allowed:
         kind = "uniform and log_uniform" if isinstance(domain, FloatRange) else "int"
-        raise ConfigError(f"{place}: {kind} give numbers of another type; the setting is {_type_name(hint)}")
-
-
-def _type_name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        raise ConfigError(f"{place}: {kind} give numbers of another type; the setting is {words(hint)}")
 
 
 def check_method_choices(entry: SpaceEntry, place: str) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, unknown
+from qa_core.values import from_dict
 from sweeps.space.domains import Choice, Domain
 from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, method_names
 
@@ -29,12 +30,14 @@ Assignment = dict[str, Any]
 class Condition:
     """Holds when the setting at `path`, searched under one of `ids`, has one of the values.
 
-    For `methods`, a value holds when all of its methods are in the chosen product: "lora" in "lora+quantize".
+    For `methods`, a value holds when all of its methods are in the chosen product: "lora" in "lora+quantize"; with
+    `exactly`, when they are the chosen product, in any order.
     """
 
     path: str
     ids: tuple[str, ...]
     values: tuple[Any, ...]
+    exactly: bool = False
 
     def holds(self, assignment: Mapping[str, Any]) -> bool:
         """Tell whether it holds; False when the setting is not active."""
@@ -46,7 +49,7 @@ class Condition:
             return any(type(found) is type(value) and found == value for value in self.values)
         chosen = set(method_names(found))
         wanted = [set(method_names(value)) for value in self.values]
-        return any(names <= chosen if names else not chosen for names in wanted)
+        return any(names == chosen if self.exactly or not names else names <= chosen for names in wanted)
 
 
 @dataclass(frozen=True)

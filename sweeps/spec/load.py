@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from qa_core import files, registry
-from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
+from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.errors import ConfigError, DataError, unknown
+from qa_core.values import from_dict, shown
 from sweeps import registry as parts
 from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE, SPEC_FILE, RunFolder
 from sweeps.run_folder.masking import has_secret, masked_text
@@ -191,18 +192,27 @@ def _placed(spec: SweepSpec, section: str, error: ConfigError) -> ConfigError:
     return ConfigError(f"{spec.where(section, 'name')}: {error}")
 
 
+def why_refused(problem: Mapping[str, Any]) -> str:
+    """Return what pydantic found wrong with a value, in the wording of all refusals.
+
+    Args:
+        problem: one of `ValidationError.errors()`.
+    """
+    if problem["type"] == "missing":
+        return "missing, and it has no default"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {shown(problem['input'])}"
+
+
 def _refusals(error: ValidationError, source: Source) -> Iterator[str]:
     for item in error.errors():
         location: Location = tuple(part for part in item["loc"] if part not in ("function-after", "nullable"))
         name = dotted(location)
         if item["type"] == "extra_forbidden":
             text = f"{name}: {unknown('setting', str(location[-1]), _allowed_at(location[:-1]))}"
-        elif item["type"] == "missing":
-            text = f"{name}: missing, and it has no default"
-        elif item["type"] == "value_error":
-            text = f"{name}: {item['ctx']['error']}"
         else:
-            text = f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}"
+            text = f"{name}: {why_refused(item)}"
         yield f"{source.place(location)}: {text}"
 
 

@@ -4,18 +4,17 @@ The final value comes from the `Quality` or `Cost` of a finished trial. Schedule
 read from `Progress`; an objective that is only measured at the end has none, and a scheduler refuses it.
 """
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from qa_core.errors import ConfigError, DataError, unknown
+from qa_core.values import Setting
 from sweeps.spec.section import Section
 
 AUTO: Final = "auto"
-MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -120,19 +119,19 @@ def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, 
 class Objective(Section):
     """One objective: which way is better, its unit, and from which value on it counts for the hypervolume."""
 
-    name: str
-    goal: Literal["min", "max"]
-    reference: float | Literal["auto"] = AUTO  # a sweep finds a number for it first: `references.py`
-    unit: str | None = None  # None: the unit it is measured in; a different one is refused
-
-    @field_validator("reference", mode="plain")
-    @classmethod
-    def _is_auto_or_finite(cls, value: Any) -> float | str:
-        if value == AUTO:
-            return AUTO
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST < value < MOST:
-            raise ValueError(f"found {value!r}; allowed: {AUTO}, or a finite number")
-        return float(value)
+    name: Annotated[str, Setting("What is measured.")]
+    goal: Annotated[Literal["min", "max"], Setting("Which way is better.")]
+    reference: Annotated[
+        Literal["auto"] | float,
+        Setting(
+            "The worst value that counts for the hypervolume, in the objective's unit. auto: the sweep finds a number "
+            "before it starts."
+        ),
+    ] = AUTO
+    unit: Annotated[
+        str | None,
+        Setting("The unit, as a reminder: another than the measured one is refused. null: not written."),
+    ] = None
 
     @model_validator(mode="after")
     def _unit_is_the_measured_one(self) -> Self:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from qa_core.values import Setting, shown
 from sweeps.run_folder.trial_files import Kept
 from sweeps.spec.objectives import AUTO, Objective, final_values
 from sweeps.spec.section import Section
@@ -18,6 +19,7 @@ from sweeps.spec.source import DOMAIN_KEYS, Source, dotted, is_scalar
 # shares.
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 MOST_CHOICES = 10_000  # of one setting
+EXACTLY = "is"  # {is: lora} in a condition on methods: this product and no other
 
 # Settings of the recipe that the sweep itself decides.
 DECIDED_BY_THE_SWEEP = {
@@ -27,21 +29,23 @@ DECIDED_BY_THE_SWEEP = {
     "seed": "set the top-level seed instead; each trial's seed derives from it",
 }
 
-PositiveInt = Annotated[int, Field(strict=True, ge=1)]
-
 
 class SearcherSpec(Section):
     """Which searcher proposes recipes, with its options."""
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: Annotated[str, Setting("What proposes recipes.")]
+    options: Annotated[
+        dict[str, Any], Setting("The searcher's own options, below as searcher.options.NAME.")
+    ] = Field(default_factory=dict)
 
 
 class SchedulerSpec(Section):
     """Which scheduler stops trials early, with its options."""
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: Annotated[str, Setting("What stops trials early.")]
+    options: Annotated[
+        dict[str, Any], Setting("The scheduler's own options, below as scheduler.options.NAME.")
+    ] = Field(default_factory=dict)
 
 
 class Budget(Section):
@@ -51,40 +55,99 @@ class Budget(Section):
     is loaded back, scored and measured. There are no rungs then.
     """
 
-    trials: PositiveInt
-    examples: Annotated[int, Field(strict=True, ge=0)]
-    concurrent: PositiveInt | None = None  # None: as many as the resources hold
-    time_minutes: Annotated[float, Field(gt=0)] | None = None
-    max_memory_mb: Annotated[float, Field(gt=0)] | None = (
-        None  # of the objective `memory_mb`: one window at a time
-    )
-    max_same_failures: PositiveInt = 5  # consecutive trials that fail alike, after which the sweep ends
-    price_per_hour: Annotated[float, Field(gt=0)] | None = (
-        None  # of one worker machine, in any currency; for `plan`
-    )
-    # How often a trial may resume after its worker process dies; lost nodes do not count.
-    max_lost_workers: Annotated[int, Field(strict=True, ge=0)] = 3
-    # A trial without training or evaluation for this time hangs: its worker is ended. At most a year.
-    hang_minutes: Annotated[float, Field(gt=0, le=525_600)] = 30.0
-    max_disk_gb: Annotated[float, Field(gt=0)] | None = None  # 10^9 bytes, of all trials' files
-    keep_artifacts: Kept = "front"  # see `trial_files.py`
+    trials: Annotated[int, Setting("How many recipes are tried.", "trials", at_least=1)]
+    examples: Annotated[
+        int,
+        Setting(
+            "Training windows that a trial consumes unless it is stopped. 0 trains nothing: an artifact that "
+            "model.checkpoint names is stored in other forms.",
+            "windows",
+            at_least=0,
+        ),
+    ]
+    concurrent: Annotated[
+        int | None, Setting("Trials at a time. null: as many as the resources hold.", "trials", at_least=1)
+    ] = None
+    time_minutes: Annotated[
+        float | None,
+        Setting(
+            "After this time the sweep ends; running trials write checkpoints. null: no limit.",
+            "minutes",
+            above=0,
+        ),
+    ] = None
+    max_memory_mb: Annotated[
+        float | None,
+        Setting(
+            "Recipes whose deployed form needs more are not trained; as the objective memory_mb, for one window at a "
+            "time. null: no limit.",
+            "MB (10^6 bytes)",
+            above=0,
+        ),
+    ] = None
+    max_same_failures: Annotated[
+        int, Setting("Consecutive trials that fail alike, after which the sweep ends.", "trials", at_least=1)
+    ] = 5
+    price_per_hour: Annotated[
+        float | None,
+        Setting(
+            "Price of one worker machine, for the costs that qa-sweep plan shows. null: none are shown.",
+            "any currency",
+            above=0,
+        ),
+    ] = None
+    max_lost_workers: Annotated[
+        int,
+        Setting(
+            "How often a trial may resume from its checkpoint after its worker process died; lost nodes do not count.",
+            "times",
+            at_least=0,
+        ),
+    ] = 3
+    hang_minutes: Annotated[
+        float,
+        Setting(
+            "A trial that neither trains nor evaluates for this long hangs: its worker is ended. At most a year.",
+            "minutes",
+            above=0,
+            at_most=525_600,
+        ),
+    ] = 30.0
+    max_disk_gb: Annotated[
+        float | None,
+        Setting(
+            "The sweep ends when all trials' files take more disk. null: no limit.",
+            "GB (10^9 bytes)",
+            above=0,
+        ),
+    ] = None
+    keep_artifacts: Annotated[
+        Kept,
+        Setting("front removes the artifacts of trials that are beaten; all keeps every artifact."),
+    ] = "front"
 
 
 class Resources(Section):
     """What one trial occupies; fractions share a device, `auto` gives each trial the share that it needs."""
 
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: float | Literal["auto"] = 0.0
-    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None  # for `auto`; None: as the nodes say
-
-    @field_validator("gpus_per_trial", mode="plain")
-    @classmethod
-    def _is_auto_or_a_number(cls, value: Any) -> float | str:
-        if value == AUTO:
-            return AUTO
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise ValueError(f"found {value!r}; allowed: {AUTO}, or a number of at least 0")
-        return float(value)
+    cpus_per_trial: Annotated[float, Setting("CPU cores of one trial.", "cores", above=0)] = 1.0
+    gpus_per_trial: Annotated[
+        Literal["auto"] | float,
+        Setting(
+            "GPUs of one trial; fractions share one. auto: 1/8, 1/4, 1/2 or all of a GPU, from the predicted memory of "
+            "its training.",
+            "GPUs",
+            at_least=0,
+        ),
+    ] = 0.0
+    gpu_memory_gb: Annotated[
+        float | None,
+        Setting(
+            "Memory of the smallest GPU; only with gpus_per_trial auto. null: what the nodes report.",
+            "GB (10^9 bytes)",
+            above=0,
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _memory_is_for_auto(self) -> Self:
@@ -114,18 +177,54 @@ class Resources(Section):
 class SpaceEntry(Section):
     """One searched setting: a dotted path of the recipe, one domain, and when it applies."""
 
-    path: str = Field(alias="set")
-    choice: list[Any] | None = None
-    uniform: list[float] | None = None
-    log_uniform: list[float] | None = None
-    int_range: list[Annotated[int, Field(strict=True)]] | None = Field(default=None, alias="int")
-    log: bool = False  # for `int`: even on the logarithmic scale
-    when: dict[str, Any] = Field(default_factory=dict)
+    path: Annotated[str, Setting("Dotted path of a recipe's setting, such as train.learning_rate.")] = Field(
+        alias="set"
+    )
+    choice: Annotated[
+        list[Any] | None, Setting("The values to choose from: text, numbers, true, false, null.")
+    ] = None
+    value: Annotated[
+        Any,
+        Setting(
+            "One value, set wherever `when` holds: short for a choice of one. A value of every recipe stands under "
+            "recipe instead."
+        ),
+    ] = Field(default=None, exclude=True)
+    uniform: Annotated[list[float] | None, Setting("[low, high]: a number, evenly.")] = None
+    log_uniform: Annotated[
+        list[float] | None, Setting("[low, high]: a number above 0, evenly on the logarithmic scale.")
+    ] = None
+    int_range: Annotated[
+        list[Annotated[int, Field(strict=True)]] | None,
+        Setting("[low, high]: a whole number, both ends included."),
+    ] = Field(default=None, alias="int")
+    log: Annotated[bool, Setting("For int: true draws evenly on the logarithmic scale.")] = False
+    when: Annotated[
+        dict[str, Any],
+        Setting(
+            "Conditions, all of which must hold: path of an earlier choice -> a value or a list of values. For "
+            "methods, lora holds for every product with lora, such as lora+quantize; {is: lora} holds for lora alone, "
+            "and {is: [lora, lora+quantize]} for exactly these two."
+        ),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _value_is_a_choice_of_one(cls, entry: Any) -> Any:
+        """Read `value: X` as `choice: [X]`, so that a stored spec, and all that reads it, knows choices alone."""
+        if not isinstance(entry, Mapping) or "value" not in entry:
+            return entry
+        if others := [name for name in DOMAIN_KEYS if name in entry and name != "value"]:
+            raise ValueError(_one_domain(["value", *others]))
+        if not entry.get("when"):
+            raise ValueError("value: found without when; allowed: with a condition, else under recipe")
+        rest = {name: item for name, item in entry.items() if name != "value"}
+        return {**rest, "choice": [entry["value"]]}
 
     @field_validator("when")
     @classmethod
-    def _conditions_are_lists(cls, when: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
-        return {path: tuple(value) if isinstance(value, list) else (value,) for path, value in when.items()}
+    def _conditions_are_lists(cls, when: dict[str, Any]) -> dict[str, Any]:
+        return {path: _condition(path, value) for path, value in when.items()}
 
     @model_validator(mode="after")
     def _has_one_domain(self) -> Self:
@@ -133,9 +232,7 @@ class SpaceEntry(Section):
         domains = {"choice": self.choice, **bounds}
         given = [name for name, value in domains.items() if value is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"expected exactly one of {', '.join(DOMAIN_KEYS)}, found {', '.join(given) or 'none'}"
-            )
+            raise ValueError(_one_domain(given))
         if self.choice is not None:
             _check_choices(self.choice)
         else:
@@ -148,15 +245,25 @@ class SpaceEntry(Section):
 class SweepSpec(Section):
     """A complete sweep. `recipe` holds nested `RunConfig` values that all trials share."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)]
+    name: Annotated[
+        str, Setting("Name of the sweep and of its run folder.", pattern="[A-Za-z0-9][A-Za-z0-9_.-]*")
+    ]
+    seed: Annotated[int, Setting("Seed of the sweep; each trial's derives from it.", at_least=0)] = 0
+    objectives: Annotated[
+        list[Objective], Field(min_length=1, max_length=4), Setting("What is optimised: 1 to 4 objectives.")
+    ]
     searcher: SearcherSpec
     scheduler: SchedulerSpec
     budget: Budget
     resources: Resources = Resources()
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    space: list[SpaceEntry] = Field(default_factory=list)
+    recipe: Annotated[
+        dict[str, Any],
+        Setting("Settings that all trials share: model, methods, data, train, evaluation, device."),
+    ] = Field(default_factory=dict)
+    space: Annotated[
+        list[SpaceEntry],
+        Setting("Settings that are searched, in order; each with one domain and its conditions."),
+    ] = Field(default_factory=list)
 
     _source: Source = PrivateAttr(default_factory=lambda: Source("spec", {}))
 
@@ -192,6 +299,27 @@ class SweepSpec(Section):
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values, overrides applied; `SweepSpec.model_validate` reads them back."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _one_domain(found: Sequence[str]) -> str:
+    return f"expected exactly one of {', '.join(DOMAIN_KEYS)}, found {', '.join(found) or 'none'}"
+
+
+def _condition(path: str, written: Any) -> tuple[Any, ...] | dict[str, tuple[Any, ...]]:
+    """Return the values of a condition, in {"is": ...} where exactly these are meant; raises ValueError."""
+    values = written
+    if isinstance(written, Mapping):
+        if list(written) != [EXACTLY]:
+            raise ValueError(
+                f"{path}: found {shown(written)}; allowed: a value, a list of values, or {{{EXACTLY}: ...}}"
+            )
+        values = written[EXACTLY]
+    found = tuple(values) if isinstance(values, list | tuple) else (values,)
+    if not found or not all(map(is_scalar, found)):
+        raise ValueError(
+            f"{path}: found {shown(written)}; allowed: text, numbers, true, false, null, or a list of these"
+        )
+    return {EXACTLY: found} if isinstance(written, Mapping) else found
 
 
 def _check_choices(values: list[Any]) -> None:

@@ -20,7 +20,7 @@ from qa_core.errors import ConfigError, DataError, unknown
 Location = tuple[str | int, ...]
 
 SCALES_KEY = "scales"
-DOMAIN_KEYS = ("choice", "uniform", "log_uniform", "int")
+DOMAIN_KEYS = ("choice", "value", "uniform", "log_uniform", "int")
 MOST_BYTES = 16 * 2**20  # of a file
 MOST_LEVELS = 20  # of a dotted key
 SHOWN_CHARACTERS = 60

@@ -12,11 +12,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.config import RunConfig
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, QaError, StorageError, counted
 from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
+from qa_core.values import from_dict, to_dict
 from sweeps.budget.gpu_shares import GpuShare
 from sweeps.front.comparability import MIXED_WITH_PAST
 from sweeps.front.front import choosable, compute_front

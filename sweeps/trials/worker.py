@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from qa_core import files
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import Paused, StorageError
 from qa_core.schema import Progress, as_json
+from qa_core.values import from_dict
 from sweeps.budget.gpu_cap import on_share
 from sweeps.nodes import preflight
 from sweeps.nodes.ray_environment import NODE_DIGITS

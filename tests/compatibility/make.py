@@ -211,7 +211,8 @@ def write_checkpoints(cache: Path) -> None:
 def write_artifacts(cache: Path) -> dict[str, Any]:
     """Train each recipe, keep its artifact, and return name -> what it answers."""
     from qa_core import run
-    from qa_core.config import RunConfig, from_dict
+    from qa_core.config import RunConfig
+    from qa_core.values import from_dict
 
     expected = {}
     for name, (model, methods) in ARTIFACTS.items():

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from qa_core import run
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.squad import read_squad
 from qa_core.schema import Progress, as_json
 from qa_core.scoring.answer_file import ANSWERS_FILE
+from qa_core.values import from_dict
 from sweeps import cli
 from sweeps.commands.predict import answer, load_artifact
 from sweeps.commands.results import read_front

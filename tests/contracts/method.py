@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from qa_core import registry, seeding
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.batches import collate
 from qa_core.data.prepare import prepare
 from qa_core.errors import IllegalCombination
+from qa_core.values import from_dict
 
 HEADS = [(name, head) for name in sorted(registry.FAMILIES) for head in registry.family_class(name).heads]
 

@@ -98,7 +98,7 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
         ("state.micro_batch_parts", "0"),
     ),
     ("a curve that is a mapping", state("state", "curve", to={}), ("state.curve", "list")),
-    ("a curve of numbers", state("state", "curve", to=[3]), ("state.curve", "[3]")),
+    ("a curve of numbers", state("state", "curve", to=[3]), ("state.curve[0]", "found 3")),
     ("a weight too few", tensors(FILES[0], lambda found: found.pop("bias")), ("another recipe", "bias")),
     (
         "a weight too many",

@@ -12,9 +12,10 @@ def whole_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from qa_core import registry
     from qa_core.artifact import artifact
-    from qa_core.config import RunConfig, from_dict
+    from qa_core.config import RunConfig
     from qa_core.data.squad import load_table
     from qa_core.data.tokenizers import prepare_tokenizer
+    from qa_core.values import from_dict
 
     root = tmp_path_factory.mktemp("artifact")
     model = {"family": "bert", "checkpoint": "micro", "vocab_size": 300}

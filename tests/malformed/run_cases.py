@@ -25,7 +25,7 @@ Make = Callable[[Path], None]
 @cache
 def recipe(folder: Path) -> dict[str, Any]:
     """Return a whole recipe of the tiny sweep."""
-    from qa_core.config import to_dict
+    from qa_core.values import to_dict
     from sweeps.space.compile import compile_space
 
     space = compile_space(load_spec(folder / "tiny.yaml"))
@@ -243,9 +243,17 @@ LINES: list[tuple[str, Make, tuple[str, ...]]] = [
             "provenance": [],
         }.items()
     ),
-    ("a report that is a number", in_record("curve", 0, to=3), ("curve: found [3]", "a list of a mapping")),
-    ("an objective of text", in_record("objectives", "em_percent", to="30"), ("objectives: found",)),
-    ("an objective that is true", in_record("objectives", "em_percent", to=True), ("objectives: found",)),
+    ("a report that is a number", in_record("curve", 0, to=3), ("curve[0]: found 3", "a mapping")),
+    (
+        "an objective of text",
+        in_record("objectives", "em_percent", to="30"),
+        ("objectives.em_percent: found",),
+    ),
+    (
+        "an objective that is true",
+        in_record("objectives", "em_percent", to=True),
+        ("objectives.em_percent: found",),
+    ),
 ]
 IN_FRONT: list[tuple[str, Make, tuple[str, ...]]] = [
     ("no model", in_record("config", to={}), ("records.jsonl", "trial t0000", "'model'")),

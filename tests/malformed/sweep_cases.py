@@ -186,7 +186,7 @@ SETTINGS: list[tuple[str, tuple[str | int, ...], Any, tuple[str, ...]]] = [
         "GPUs of another word",
         ("resources",),
         {"gpus_per_trial": "some"},
-        ("found 'some'; allowed: auto, or",),
+        ("found 'some'; allowed: auto or a finite number",),
     ),
     (
         "GPUs that are true",

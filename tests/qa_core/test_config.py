@@ -6,8 +6,9 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from qa_core.config import RunConfig, TrainConfig, from_dict, to_dict
+from qa_core.config import RunConfig, TrainConfig
 from qa_core.errors import ConfigError
+from qa_core.values import from_dict, to_dict
 
 RECIPE = {
     "model": {"family": "bert", "checkpoint": "micro", "head": "span", "options": {"layers": 2}},
@@ -49,12 +50,13 @@ def test_to_dict_fills_in_every_default():
     [
         ({"modell": {}}, ["modell", "'model'"]),
         ({"train": {"learning_rte": 1}}, ["train.learning_rte", "learning_rate"]),
-        ({"train": {"batch_size": "many"}}, ["train.batch_size", "'many'", "int"]),
+        ({"train": {"batch_size": "many"}}, ["train.batch_size", "'many'", "a whole number"]),
         ({"train": {"batch_size": 2.5}}, ["train.batch_size", "2.5"]),
         ({"train": {"batch_size": True}}, ["train.batch_size", "True"]),
-        ({"train": {"batch_size": 0}}, ["train.batch_size", "above 0"]),
+        ({"train": {"batch_size": 0}}, ["train.batch_size", "1 or more"]),
         ({"train": {"budget_examples": 5, "epochs": 1}}, ["budget_examples", "epochs"]),
         ({"train": {"rungs": [300, 100]}}, ["train.rungs", "rising"]),
+        ({"train": {"rungs": [0, 100]}}, ["train.rungs", "found [0, 100]", "each 1 or more"]),
         ({"train": {"rungs": 300}}, ["train.rungs", "list"]),
         ({"train": {"precision": "float16"}}, ["train.precision", "float16", "bfloat16"]),
         ({"train": {"warmup_share": 1.0}}, ["train.warmup_share"]),

@@ -14,7 +14,7 @@ import torch
 from qa_core import prerequisites, registry
 from qa_core import run as spine
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.prepare import prepare
 from qa_core.errors import (
     ArtifactError,
@@ -28,6 +28,7 @@ from qa_core.methods.distill import Distill
 from qa_core.prerequisites import Prerequisite
 from qa_core.schema import RunResult, as_json
 from qa_core.training import checkpoint
+from qa_core.values import from_dict
 
 pytestmark = pytest.mark.numeric
 

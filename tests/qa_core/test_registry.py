@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from qa_core import registry
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.base import Method
+from qa_core.values import from_dict
 
 
 def test_every_name_leads_to_a_class_of_that_name():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.config import RunConfig
 from qa_core.data.squad import load_table
 from qa_core.data.windows import WindowLengths, build_windows
 from qa_core.errors import ConfigError, IllegalCombination, OverMemoryBudget
@@ -17,6 +17,7 @@ from qa_core.run import run
 from qa_core.schema import as_json
 from qa_core.scoring import evaluate
 from qa_core.turns import Turns
+from qa_core.values import from_dict, to_dict
 
 pytestmark = pytest.mark.numeric
 

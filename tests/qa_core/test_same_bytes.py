@@ -12,9 +12,10 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.training.deployment import exported
+from qa_core.values import from_dict
 from tests.contracts.family import eight_questions
 
 RECIPES: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -194,9 +194,12 @@ def test_front_of_a_folder_without_a_readable_spec_is_refused(
     place = f"error: {run_dir / 'spec.json'}: objectives"
     cannot = f"{place} of the sweep cannot be read: "
     for text, expected in (
-        ('{"objectives": [{"name": "em"}]}', f"{cannot}goal: found "),
-        ('{"objectives": [{"name": "em", "goal": "max"}]}', f"{cannot}found "),
-        ('{"objectives": [{"name": "em_percent", "goal": "up"}]}', f"{cannot}goal: found 'up': "),
+        ('{"objectives": [{"name": "em"}]}', f"{cannot}goal: missing, and it has no default"),
+        ('{"objectives": [{"name": "em", "goal": "max"}]}', f"{cannot}unknown objective 'em'"),
+        (
+            '{"objectives": [{"name": "em_percent", "goal": "up"}]}',
+            f"{cannot}goal: found 'up'; allowed: min or max",
+        ),
         ("{}", f"{place}: found none; allowed: "),
         ("{", f"{cannot}cannot be read: "),
     ):
@@ -224,9 +227,10 @@ def artifact_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from qa_core import registry
     from qa_core.artifact import artifact
-    from qa_core.config import RunConfig, from_dict
+    from qa_core.config import RunConfig
     from qa_core.data.squad import load_table
     from qa_core.data.tokenizers import prepare_tokenizer
+    from qa_core.values import from_dict
 
     root = tmp_path_factory.mktemp("artifact")
     model = {"family": "bert", "checkpoint": "micro", "vocab_size": 500}
@@ -383,6 +387,19 @@ def test_score_prints_the_keys_of_the_version_asked_for(
     assert set(json.loads(capsys.readouterr().out)) == {"exact_match", "f1"}
     assert cli.main(["score", str(data), str(predictions), "--strict"]) == 2
     assert "'q3'" in capsys.readouterr().err
+
+
+def test_settings_shows_a_part_or_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["settings", "train.batch"]) == 0
+    assert capsys.readouterr().out == (
+        "train.batch_size\n"
+        "    Windows in one optimiser step.\n"
+        "    type: a whole number; default: 16; allowed: 1 or more; unit: windows\n"
+    )
+    assert cli.main(["settings", "train.bach_size"]) == 2
+    assert "did you mean 'train.batch_size'?" in capsys.readouterr().err
+    assert cli.main(["settings", "train.", "--markdown"]) == 2
+    assert "--markdown: found with the prefix 'train.'" in capsys.readouterr().err
 
 
 def test_doctor_reports_what_a_sweep_depends_on(capsys: pytest.CaptureFixture[str]) -> None:

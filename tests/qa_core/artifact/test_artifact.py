@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from qa_core import registry, seeding
 from qa_core.artifact import artifact
 from qa_core.artifact.manifest import OwnFolder, manifest_text
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.prepare import prepare
 from qa_core.errors import ArtifactError, StorageError
+from qa_core.values import from_dict
 
 pytestmark = pytest.mark.numeric
 

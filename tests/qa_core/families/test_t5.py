@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.errors import ConfigError
 from qa_core.families.base import Family
 from qa_core.families.t5 import T5
 from qa_core.memory.protocol import weights_bytes
+from qa_core.values import from_dict
 from tests.contracts.family import GenerateContract, Setting, SpanContract, fit
 
 pytestmark = pytest.mark.numeric

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from qa_core import registry, seeding
-from qa_core.config import RunConfig, from_dict, to_dict
+from qa_core.config import RunConfig
 from qa_core.data.batches import collate
 from qa_core.data.prepare import prepare
 from qa_core.errors import ConfigError, IllegalCombination
@@ -20,6 +20,7 @@ from qa_core.methods.base import Method
 from qa_core.methods.distill import PROJECTIONS, Distill, _even_pairs
 from qa_core.models.distillation import caught_outputs, span_distillation
 from qa_core.training.train import TrainTask, accumulate, forward_loss
+from qa_core.values import from_dict, to_dict
 from tests.contracts.method import HEADS, MethodContract, recipe
 
 pytestmark = pytest.mark.numeric
@@ -395,7 +396,7 @@ def test_a_teacher_recipe_is_laid_over_the_trials_own():
             ConfigError,
             r"methods\.distill\.teacher_recipe: train\.batch_size: found 0",
         ),
-        ({"train": 3}, ConfigError, r"methods\.distill\.teacher_recipe: train: expected a mapping, found 3"),
+        ({"train": 3}, ConfigError, r"methods\.distill\.teacher_recipe: train: found 3; allowed: a mapping"),
         (
             {"model": {"family": "lstm", "checkpoint": "no-preset"}},
             ConfigError,

@@ -9,7 +9,7 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.data.layout import Prompting
 from qa_core.data.squad import load_table
 from qa_core.data.tokenizers import trained_tokenizer
@@ -21,6 +21,7 @@ from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.run import run
 from qa_core.schema import as_json
 from qa_core.scoring import evaluate
+from qa_core.values import from_dict
 from sweeps.commands.predict import answer
 from tests.contracts.method import HEADS
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from qa_core import registry
-from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.ia3 import Ia3
 from qa_core.models.adapters import layers_with_roles
+from qa_core.values import from_dict
 from tests.contracts.adapter import KeptAdapterContract, adapter_file_bytes, full_size, perturb
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding

@@ -7,9 +7,10 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.lora import Lora
+from qa_core.values import from_dict
 from tests.contracts.adapter import (
     ADAPTER_FILE,
     BASE_FILE,

@@ -22,11 +22,12 @@ from transformers import AutoTokenizer
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import ModelConfig, RunConfig, from_dict
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.qlora import LoraInt8, LoraInt8Options, Qlora, QloraOptions
 from qa_core.models.quantised_linear import Int8Linear, Nf4Linear, quantise_body
 from qa_core.models.stored.base import StoredLinear
+from qa_core.values import from_dict
 from tests.contracts.adapter import KeptAdapterContract, full_size, perturb
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding

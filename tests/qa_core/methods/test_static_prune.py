@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import EvaluationConfig, ModelConfig, RunConfig, TrainConfig, from_dict
+from qa_core.config import EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.data.squad import load_table
 from qa_core.data.windows import WindowLengths, build_windows
 from qa_core.errors import ConfigError, IllegalCombination, NonFiniteLoss
@@ -35,6 +35,7 @@ from qa_core.run import run
 from qa_core.scoring import evaluate
 from qa_core.training.schedules import learning_rate_factor
 from qa_core.training.train import TrainTask, make_optimizer
+from qa_core.values import from_dict
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
 
@@ -515,8 +516,8 @@ def test_a_family_without_linear_layers_and_adapters_beside_it_are_refused():
         ({"temperature": 0}, "methods.static_prune.temperature: found 0"),
         ({"score_learning_rate": 0}, "methods.static_prune.score_learning_rate: found 0"),
         ({"criterion": "magnitude", "score_learning_rate": 0.1}, "'magnitude' has no scores"),
-        ({"value_bits": 8}, "methods.static_prune.value_bits: found 8; allowed: 32, 16"),
-        ({"resident": "sparse"}, "methods.static_prune.resident: found 'sparse'; allowed: dense, packed"),
+        ({"value_bits": 8}, "methods.static_prune.value_bits: found 8; allowed: 32 or 16"),
+        ({"resident": "sparse"}, "methods.static_prune.resident: found 'sparse'; allowed: dense or packed"),
     ],
 )
 def test_bad_options_are_named(options, words):

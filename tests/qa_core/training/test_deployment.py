@@ -10,12 +10,13 @@ import torch
 
 from qa_core import registry, run, seeding
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.batches import collate
 from qa_core.data.prepare import prepare
 from qa_core.models.masked import masked_layers
 from qa_core.training import train
 from qa_core.training.deployment import deployed_copy, exported, scores_a_copy, settled
+from qa_core.values import from_dict
 
 PRUNE: dict[str, Any] = {"density": 0.3, "hold_share": 0.1}
 EIGHT, FOUR = {"bits": 8, "embedding_bits": 8}, {"bits": 4}

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from qa_core.config import OPTIMIZERS, RunConfig, from_dict
+from qa_core.config import OPTIMIZERS, RunConfig
 from qa_core.errors import ConfigError
 from qa_core.training.optimizers import STEP_BYTES, optimizer_of, state_bytes
+from qa_core.values import from_dict
 
 pytestmark = pytest.mark.numeric
 

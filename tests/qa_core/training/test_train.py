@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qa_core import registry, seeding
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.batches import plan_training_batches
 from qa_core.data.prepare import prepare
 from qa_core.errors import CheckpointError, ConfigError, NonFiniteLoss, Paused
@@ -23,6 +23,7 @@ from qa_core.training.train import (
     set_learning_rate,
     train,
 )
+from qa_core.values import from_dict
 
 pytestmark = pytest.mark.numeric
 

@@ -9,11 +9,12 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.squad import load_table
 from qa_core.data.tokenizers import prepare_tokenizer
 from qa_core.scoring import probes
 from qa_core.scoring.decode import Prediction
+from qa_core.values import from_dict
 from sweeps import cli
 from sweeps.commands import evaluate, predict
 

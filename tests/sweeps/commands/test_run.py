@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from qa_core.config import to_dict
 from qa_core.errors import ConfigError, StorageError
+from qa_core.values import to_dict
 from sweeps import cli
 from sweeps.budget.references import Reference
 from sweeps.checks.data import DataReport
@@ -440,8 +440,8 @@ def test_a_sweep_goes_on_on_another_cpu_unless_it_compares_times(
     ("changes", "message"),
     [
         (["--trials", "1"], "--trials: found 1; allowed: 2 or more, the trials that have started"),
-        (["--concurrent", "0"], "budget.concurrent: found 0: Input should be greater than or equal to 1"),
-        (["--max-disk-gb", "0"], "budget.max_disk_gb: found 0.0: Input should be greater than 0"),
+        (["--concurrent", "0"], "budget.concurrent: found 0; allowed: 1 or more"),
+        (["--max-disk-gb", "0"], "budget.max_disk_gb: found 0.0; allowed: a number above 0"),
         (["--out", "elsewhere"], "--out: not with --resume"),
     ],
 )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError
+from qa_core.values import from_dict
 from sweeps.front.comparability import Machine, Terms, check, commit_note
 from sweeps.spec.objectives import Objective
 from tests.sweeps.front.test_front import BOTH, record

@@ -119,7 +119,7 @@ def changed(
     ("field", "value", "expected"),
     [
         ("assignment", "{", "assignment: not JSON"),
-        ("assignment", "[1]", "assignment: found [1]; allowed: an object"),
+        ("assignment", "[1]", "assignment: found [1]; allowed: a mapping"),
         ("assignment", '{"methods": "full"}', "assignment: train.learning_rate: found nothing"),
         (
             "assignment",

@@ -67,7 +67,7 @@ def test_rungs_of_the_usual_settings() -> None:
         ({}, "grace_examples: missing"),
         ({"grace_examples": 0}, "grace_examples: found 0; allowed: 1 or more"),
         ({"grace_examples": 10, "eta": 1}, "eta: found 1.0; allowed: a number above 1"),
-        ({"grace_examples": "some"}, "grace_examples: expected int"),
+        ({"grace_examples": "some"}, "grace_examples: found 'some'; allowed: a whole number"),
     ],
 )
 def test_a_wrong_option_is_refused(options: dict[str, object], expected: str) -> None:

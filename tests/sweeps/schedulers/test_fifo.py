@@ -37,5 +37,5 @@ def test_reports_at_named_points_are_kept_below_the_budget() -> None:
 
 
 def test_a_point_before_the_first_example_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"at: found \[0, 5\]; allowed: whole numbers from 1"):
+    with pytest.raises(ConfigError, match=r"at: found \[0, 5\]; allowed: each 1 or more, or null"):
         Fifo.from_options({"at": [0, 5]})

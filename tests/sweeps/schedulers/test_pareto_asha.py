@@ -109,8 +109,8 @@ def test_a_history_that_cannot_be_compared_is_refused() -> None:
         ({"grace_examples": 0}, "grace_examples: found 0; allowed: 1 or more"),
         ({"grace_examples": 10, "eta": 1}, "eta: found 1.0; allowed: a number above 1"),
         ({"grace_examples": 10, "memory_bins": 0}, "memory_bins: found 0; allowed: 1 or more"),
-        ({"grace_examples": 10, "memory_bins": 1.5}, "memory_bins: expected int"),
-        ({"grace_examples": 10, "progressive": "yes"}, "progressive: expected bool"),
+        ({"grace_examples": 10, "memory_bins": 1.5}, "memory_bins: found 1.5; allowed: a whole number"),
+        ({"grace_examples": 10, "progressive": "yes"}, "progressive: found 'yes'; allowed: true or false"),
         ({"grace_examples": 10, "max_budget": 100}, "unknown setting 'max_budget'"),
     ],
 )

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from qa_core import registry
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
+from qa_core.values import from_dict
 from sweeps.space.compile import compile_space
 from sweeps.space.known_recipes import KNOWN, Known, known_recipes, known_value
 from sweeps.space.paths import method_names

@@ -169,9 +169,12 @@ def test_domains_cut_and_sample_as_they_say() -> None:
         ({"set": "methods", "int": [1, 2]}, "use `choice`"),
         ({"set": "seed", "choice": [1]}, "set the top-level seed instead"),
         ({"set": "train.budget_examples", "choice": [1]}, "set budget.examples instead"),
-        ({"set": "train.batch_size", "uniform": [1, 8]}, "the setting is int"),
-        ({"set": "data.train", "int": [1, 8]}, "the setting is str"),
-        ({"set": "train.batch_size", "choice": [8, "many"]}, "value 'many': train.batch_size: expected int"),
+        ({"set": "train.batch_size", "uniform": [1, 8]}, "the setting is a whole number"),
+        ({"set": "data.train", "int": [1, 8]}, "the setting is text"),
+        (
+            {"set": "train.batch_size", "choice": [8, "many"]},
+            "value 'many': train.batch_size: found 'many'",
+        ),
         (
             {"set": "train.weight_decay", "uniform": [-1, 1]},
             "space[1]: for model.family=alpha: train.weight_decay: found -1.0",
@@ -206,6 +209,54 @@ def test_a_condition_names_an_earlier_parameter_and_one_of_its_values(
         )
     )
     assert expected in message
+
+
+PRODUCTS = {"set": "methods", "choice": ["full", "adapt", "pack", "adapt+pack"]}
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("adapt", {"adapt", "adapt+pack"}),
+        ({"is": "adapt"}, {"adapt"}),
+        ({"is": ["pack+adapt"]}, {"adapt+pack"}),  # a product has no order
+        ({"is": ["full", "pack"]}, {"full", "pack"}),
+        (["full", "pack"], {"full", "pack", "adapt+pack"}),
+    ],
+)
+def test_a_condition_on_methods_asks_for_a_part_of_a_product_or_for_exactly_one(
+    when: Any, expected: set[str]
+) -> None:
+    space = toy_space(
+        space=entries(PRODUCTS, {"set": "train.batch_size", "value": 64, "when": {"methods": when}})
+    )
+    sizes = {item["methods"]: space.to_run_config(item, seed=0).train.batch_size for item in space.grid()}
+    assert len(sizes) == 4
+    assert {methods for methods, size in sizes.items() if size == 64} == expected
+
+
+def test_exact_conditions_let_two_entries_of_one_setting_exclude_each_other() -> None:
+    rates = [
+        {"set": "train.learning_rate", "uniform": [0.1, 1], "when": {"methods": {"is": [*names]}}}
+        for names in (("full", "adapt"), ("pack", "adapt+pack"))
+    ]
+    assert len(toy_space(space=entries(PRODUCTS, *rates)).legal) == 8
+    rates[0]["when"] = {"methods": ["full", "adapt"]}
+    assert "searched by space[2] as well" in refusal(entries(PRODUCTS, *rates))
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        (
+            {"model.family": {"is": "alpha"}},
+            "space[2].when.model.family: found {is: ...}; allowed: for methods alone",
+        ),
+        ({"methods": {"is": "adopt"}}, "unknown value 'adopt'; did you mean 'adapt'?"),
+    ],
+)
+def test_a_wrong_exact_condition_is_refused(when: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(entries(PRODUCTS, {"set": "train.batch_size", "value": 64, "when": when}))
 
 
 def test_a_condition_cannot_name_a_range() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from qa_core.errors import ConfigError
 from sweeps.space.compile import compile_space
-from sweeps.spec.load import load_spec
+from sweeps.spec.load import load_spec, store_spec, stored_spec
 from sweeps.spec.sections import SHARES, SweepSpec
 
 YAML = """\
@@ -91,7 +91,12 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             "space[1].choices: unknown setting 'choices'; did you mean 'choice'? (allowed: choice, int, log,",
         ),
         ("max_length: 160", "max_lenght: 160", 12, "recipe.data.max_lenght: unknown setting"),
-        ("max_length: 160", "max_length: long", 12, "recipe.data.max_length: expected int, found 'long'"),
+        (
+            "max_length: 160",
+            "max_length: long",
+            12,
+            "recipe.data.max_length: found 'long'; allowed: a whole number",
+        ),
         ("  data: {", "  dta: {", 12, "recipe.dta: unknown setting 'dta'; did you mean 'data'?"),
         ("  data: {", "  seed: 1\n  data: {", 12, "recipe.seed: not allowed here; set the top-level seed"),
         ("  data: {", "  train: {epochs: 2}\n  data: {", 12, "recipe.train.epochs: not allowed here"),
@@ -110,7 +115,12 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
         ("eta: 3", "etta: 3", 9, "scheduler.options.etta: unknown setting 'etta'; did you mean 'eta'?"),
         ("eta: 3", "eta: 1", 9, "scheduler.options.eta: found 1.0; allowed: a number above 1"),
         ("grace_examples: 1000", "grace_examples: 9000", 9, "allowed: below budget.examples = 9000"),
-        ("sampler: nsga2", "sampler: nsga3", 6, "unknown sampler 'nsga3'; did you mean 'nsga2'?"),
+        (
+            "sampler: nsga2",
+            "sampler: nsga3",
+            6,
+            "found 'nsga3'; allowed: tpe, nsga2, random; did you mean 'nsga2'?",
+        ),
         (
             "name: em_percent",
             "name: em_precent",
@@ -125,15 +135,15 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             "'rss_peak_bytes' is no objective any more: the resident set of a worker holds what earlier trials left",
         ),
         ("unit: MB", "unit: GB", 5, "unit: found 'GB'; memory_mb is measured in 'MB'"),
-        ("goal: min", "goal: less", 5, "objectives[1].goal: input should be 'min' or 'max', found 'less'"),
+        ("goal: min", "goal: less", 5, "objectives[1].goal: found 'less'; allowed: min or max"),
         (
             "name: memory_mb, goal: min, unit: MB",
             "name: em_percent, goal: min",
             3,
             "an objective stands twice",
         ),
-        ("trials: 24", "trials: 0", 10, "budget.trials: input should be greater than or equal to 1, found 0"),
-        ("trials: 24", "trials: true", 10, "budget.trials: input should be a valid integer, found True"),
+        ("trials: 24", "trials: 0", 10, "budget.trials: found 0; allowed: 1 or more"),
+        ("trials: 24", "trials: true", 10, "budget.trials: found True; allowed: a whole number"),
         ("trials: 24, ", "", 10, "budget.trials: missing, and it has no default"),
         ("name: small", "name: ../up", 1, "name: "),
         ("[1e-3, 1.0e-2]", "[1e-2, 1e-3]", 16, "log_uniform: found [0.01, 0.001]; allowed: [low, high] with"),
@@ -145,7 +155,7 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             "choice: [full, lora]",
             "when: {}",
             15,
-            "one of choice, uniform, log_uniform, int, found none",
+            "one of choice, value, uniform, log_uniform, int, found none",
         ),
         ("choice: [full, lora]", "choice: [full], log: true", 15, "log: only for `int`"),
         ("seed: 3", "seed: 3\nseed: 4", 3, "seed stands twice (first in line 2)"),
@@ -222,8 +232,8 @@ def test_an_override_of_a_domain_replaces_the_other_kind(path: Path) -> None:
         ("budget.trails=8", "budget.trails: unknown setting 'trails'; did you mean 'trials'?"),
         ("budgt.trials=8", "budgt: unknown setting 'budgt'; did you mean 'budget'?"),
         ("recipe.data.trian=x", "recipe.data.trian: unknown setting 'trian'; did you mean 'train'?"),
-        ("recipe.data.max_length=long", "recipe.data.max_length: expected int, found 'long'"),
-        ("budget.trials=many", "budget.trials: input should be a valid integer"),
+        ("recipe.data.max_length=long", "recipe.data.max_length: found 'long'; allowed: a whole number"),
+        ("budget.trials=many", "budget.trials: found 'many'; allowed: a whole number"),
         ("budget.trials.x=1", "budget.trials is 24, not a mapping"),
         ("budget.trials", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
@@ -247,6 +257,72 @@ def test_a_wrong_override_is_named_as_it_was_typed(path: Path, override: str, ex
     assert expected in message
     if not override.startswith("scheduler.name"):  # there the option is the file's
         assert message.startswith(f"--set {override}: ")
+
+
+CONSTANT = "  - {set: train.batch_size, value: 32, when: {model.family: lstm}}\n"
+
+
+def test_a_value_is_a_choice_of_one_and_stays_one_when_it_is_stored(path: Path, tmp_path: Path) -> None:
+    null = "  - {set: model.options.hidden_size, value: null, when: {model.family: lstm}}\n"
+    path.write_text(YAML + CONSTANT + null)
+    spec = load_spec(path)
+    assert [entry.choice for entry in spec.space[-2:]] == [[32], [None]]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    store_spec(spec, folder)
+    assert stored_spec(folder).space == spec.space
+    assert load_spec(path, ["space.train.batch_size.value=8"]).space[-2].choice == [8]
+    assert load_spec(path, ["space.train.batch_size.choice=[8, 16]"]).space[-2].choice == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("entry", "line", "expected"),
+    [
+        (
+            "{set: train.batch_size, value: 32}",
+            18,
+            "space[4]: value: found without when; allowed: with a condition",
+        ),
+        (
+            "{set: train.batch_size, value: 32, choice: [8], when: {methods: lora}}",
+            18,
+            "exactly one of choice, value, uniform, log_uniform, int, found value, choice",
+        ),
+        (
+            "{set: train.batch_size, value: [32], when: {methods: lora}}",
+            18,
+            "choice: found [32]; allowed: text",
+        ),
+        ("{set: train.batch_size, vlaue: 3, when: {methods: lora}}", 18, "'vlaue'; did you mean 'value'?"),
+        (
+            "{set: train.batch_size, value: 3, when: {methods: {not: lora}}}",
+            18,
+            "found {'not': 'lora'}; allowed:",
+        ),
+        (
+            "{set: train.batch_size, value: 3, when: {methods: {is: []}}}",
+            18,
+            "found {'is': []}; allowed: text",
+        ),
+        ("{set: train.batch_size, value: 3, when: {methods: []}}", 18, "methods: found []; allowed: text"),
+        ("{set: train.batch_size, value: 3, when: {methods: {is: {a: 1}}}}", 18, "allowed: text, numbers"),
+    ],
+)
+def test_a_wrong_constant_or_condition_is_named(path: Path, entry: str, line: int, expected: str) -> None:
+    path.write_text(f"{YAML}  - {entry}\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}:{line}: space[4]")
+    assert expected in message
+
+
+def test_an_exact_condition_survives_storing(path: Path, tmp_path: Path) -> None:
+    path.write_text(YAML.replace("when: {methods: lora}", "when: {methods: {is: lora}}"))
+    spec = load_spec(path)
+    assert spec.space[3].when == {"methods": {"is": ("lora",)}}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    store_spec(spec, folder)
+    assert stored_spec(folder).space == spec.space
 
 
 def test_a_shared_setting_out_of_range_is_named_when_the_space_is_compiled(path: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError
 from qa_core.run import run
+from qa_core.values import from_dict
 from sweeps.schedulers.base import make_scheduler
 from sweeps.searchers.base import make_searcher
 from sweeps.space.compile import compile_space
