@@ -53,6 +53,7 @@ def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: boo
     recipes = [recipe for drawn in cells.values() for recipe in drawn]
     if not is_cluster:
         _check_devices(spec, recipes)
+    _check_training(spec, recipes)
     # One recipe for each network that is begun from.
     starts: dict[Any, RunConfig] = {}
     for recipe in (*recipes, *_teachers(recipes)):
@@ -63,6 +64,18 @@ def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: boo
         _check_checkpoint(spec, recipe, forecast, is_cluster=is_cluster)
     if spec.budget.max_memory_mb is not None:
         _check_memory(spec, space, MemoryForecast.of(spec))
+
+
+def _check_training(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
+    """Refuse a sweep that trains nothing where a network has random weights: its answers would mean nothing."""
+    if spec.budget.examples > 0:
+        return
+    for recipe in recipes:
+        if registry.make_family(recipe).is_preset:
+            raise ConfigError(
+                f"{spec.where('budget', 'examples')}: found 0, and {recipe.model.family} {recipe.model.checkpoint} has "
+                "random weights; allowed: 1 or more, or a model.checkpoint that has been trained"
+            )
 
 
 def _check_devices(spec: "SweepSpec", recipes: list[RunConfig]) -> None:

@@ -112,6 +112,11 @@ def test_a_device_that_is_not_here_is_refused_by_every_command(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_with_random_weights_is_not_left_untrained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"budget\.examples: found 0, and bert micro has random weights"):
+        check(load_spec(QUICKSTART, ["budget.examples=0", "scheduler={name: fifo}"]), tmp_path)
+
+
 def test_a_device_of_a_cluster_is_left_to_its_nodes(tmp_path: Path) -> None:
     check(load_spec(QUICKSTART, ["recipe.device=cuda"]), tmp_path, is_cluster=True)
 
