@@ -128,8 +128,12 @@ def synthetic_table(options: SyntheticOptions) -> CurveTable:
 def synthetic_spec(options: SyntheticOptions) -> SweepSpec:
     """Return the sweep that a table pretends to be of."""
     families = list(FAMILIES)[: options.families]
-    recurrent = [name for name in families if name in RECURRENT]
     with_linear = [name for name in families if name not in RECURRENT]
+    recurrent = [name for name in families if name in RECURRENT]
+    products = (
+        (["full", "lora", "quantize", "lora+quantize", "static_prune"], with_linear),
+        (["full", "quantize"], recurrent),
+    )
     values = {
         "name": "synthetic",
         "objectives": [
@@ -141,12 +145,11 @@ def synthetic_spec(options: SyntheticOptions) -> SweepSpec:
         "budget": {"trials": 1000, "examples": BUDGET},
         "space": [
             {"set": "model.family", "choice": families},
-            {
-                "set": "methods",
-                "choice": ["full", "lora", "quantize", "lora+quantize", "static_prune"],
-                "when": {"model.family": with_linear},
-            },
-            {"set": "methods", "choice": ["full", "quantize"], "when": {"model.family": recurrent}},
+            *(
+                {"set": "methods", "choice": methods, "when": {"model.family": members}}
+                for methods, members in products
+                if members
+            ),
             {"set": "model.checkpoint", "choice": list(SIZES)},
             {"set": BITS_ID, "choice": list(BITS), "when": {"methods": "quantize"}},
             {"set": DENSITY_ID, "choice": list(DENSITIES), "when": {"methods": "static_prune"}},

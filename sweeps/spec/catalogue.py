@@ -79,10 +79,10 @@ def as_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `qa-sweep settings --markdown` from the code that checks the settings; change them there. Settings of",
-        "the recipe (`model`, `data`, `train`, `evaluation`, `methods`, `device`) stand under `recipe` in a file, or",
-        "are searched by an entry of `space`. A name in brackets is the family, method, searcher or scheduler that has",
-        "the option.",
+        "Made from the code that checks the settings, by the command `settings` with `--markdown`; change them there.",
+        "Settings of the recipe (`model`, `data`, `train`, `evaluation`, `methods`, `device`) stand under `recipe` in",
+        "a file, or are searched by an entry of `space`. A name in brackets is the family, method, searcher or",
+        "scheduler that has the option.",
     ]
     section = None
     for row in _all_rows():

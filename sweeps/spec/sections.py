@@ -91,7 +91,7 @@ class Budget(Section):
     price_per_hour: Annotated[
         float | None,
         Setting(
-            "Price of one worker machine, for the costs that qa-sweep plan shows. null: none are shown.",
+            "Price of one worker machine, for the costs that the command plan shows. null: none are shown.",
             "any currency",
             above=0,
         ),

@@ -147,13 +147,15 @@ def test_bad_input_is_one_message_on_stderr_and_exit_code_2(
 
 def test_help_comes_within_a_second_and_without_heavy_imports() -> None:
     code = (
-        "import sys, time; started = time.perf_counter()\n"
+        "import sys, time\n"
         "from sweeps.cli import main; main(['--help'])\n"
         "heavy = {'ray', 'torch', 'mlflow', 'pandas', 'pyarrow'} & set(sys.modules)\n"
-        "print(time.perf_counter() - started, heavy)"
+        "print(time.process_time(), heavy)"
     )
     best = 9.0
-    for _ in range(3):  # the machine may be busy: the fastest of three says what it costs
+    for _ in range(
+        3
+    ):  # CPU time, since the machine may be busy; even so the fastest of three says what it costs
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         seconds, heavy = done.stdout.splitlines()[-1].split(" ", 1)
         assert heavy == "set()"
