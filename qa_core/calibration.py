@@ -58,15 +58,13 @@ def timed_recipe(config: RunConfig, *, cache_dir: Path, limit_seconds: float) ->
     Raises:
         QaError: as `run.run` does before the first rung.
     """
-    family, methods = registry.make_family(config), registry.make_methods(config)
-    registry.check_combination(family, methods)
-    for method in methods:
-        method.prepare_family(family)
+    family, methods = registry.assemble(config)
     device = choose_device(config.device)
     tokenizer = recipe_tokenizer(config, family, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory(prefix="qa-calibration-") as scratch:
         few = _few_questions(config)
         data = prepare(few, family, cache_dir=Path(scratch), tokenizer=tokenizer)
+        family = data.family
         protocol = Protocol(family, tokenizer, config.data.max_length, config.evaluation, device)
         seeding.seed_torch(config.seed)
         model = build_network(few, data, methods, protocol)
@@ -137,5 +135,5 @@ def _stand_in(needed: RunConfig | Path, data: TrialData) -> LoadedArtifact:
     if isinstance(needed, Path):
         return artifact.load(needed)
     family = registry.make_family(needed)
-    family.prepare(data.tokenizer, needed.data, cache_dir=data.cache_dir)
-    return LoadedArtifact(family.build(data.tokenizer).eval(), family, data.tokenizer, needed, {})
+    found = family.prepare(data.tokenizer, needed.data, cache_dir=data.cache_dir)
+    return LoadedArtifact(family.build(data.tokenizer, found).eval(), family, data.tokenizer, needed, {})

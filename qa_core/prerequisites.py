@@ -88,7 +88,7 @@ def obtain(
     needed = replace(needed, evaluation=replace(needed.evaluation, part=CHOOSE))
     own_family = registry.make_family(needed)
     own_data = prepare(needed, own_family, cache_dir=cache_dir)
-    _check_windows(own_family, own_data.tokenizer, owner=owner, family=family, data=data)
+    _check_windows(own_data.family, own_data.tokenizer, owner=owner, family=family, data=data)
     content = _key(needed, own_data)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_dir / "teachers" / digest

@@ -62,6 +62,19 @@ def make_methods(config: "RunConfig") -> list["Method"]:
     return sorted(methods, key=lambda method: method.stage)
 
 
+def assemble(config: "RunConfig") -> tuple["Family", list["Method"]]:
+    """Return family and methods of a recipe, checked to go together; the family is as its methods want it.
+
+    Raises:
+        ConfigError, IllegalCombination: as `make_family`, `make_methods` and `check_combination`.
+    """
+    family, methods = make_family(config), make_methods(config)
+    check_combination(family, methods)
+    for method in methods:
+        family = method.prepare_family(family)
+    return family, methods
+
+
 def check_combination(family: "Family", methods: Iterable["Method"]) -> None:
     """Refuse a recipe whose methods need what its family, head or other methods do not give.
 
@@ -69,7 +82,6 @@ def check_combination(family: "Family", methods: Iterable["Method"]) -> None:
         IllegalCombination: names the family, the method, what is missing and what the family has.
     """
     methods = list(methods)
-    names = {method.name for method in methods}
     traits = family.traits
     for method in methods:
         missing = method.needs - traits
@@ -78,11 +90,13 @@ def check_combination(family: "Family", methods: Iterable["Method"]) -> None:
                 f"method {method.name!r} needs {', '.join(sorted(missing))}, which family {family.name!r} with head "
                 f"{family.head!r} lacks (it has: {', '.join(sorted(traits))})"
             )
-        clash = method.excludes & names
-        if clash:
-            raise IllegalCombination(
-                f"method {method.name!r} cannot be combined with {', '.join(sorted(clash))}"
-            )
+        for other in methods:
+            shared = method.claims & other.claims
+            if other is not method and shared:
+                raise IllegalCombination(
+                    f"method {method.name!r} cannot be combined with {other.name}: both decide "
+                    f"{' and '.join(sorted(shared))}"
+                )
 
 
 def load(table: Mapping[str, str], kind: str, name: str) -> Any:

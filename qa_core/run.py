@@ -69,12 +69,10 @@ def run(
         QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
             OverMemoryBudget; PrerequisiteFailed.
     """
-    family, methods = registry.make_family(config), registry.make_methods(config)
-    registry.check_combination(family, methods)
-    for method in methods:
-        method.prepare_family(family)
+    family, methods = registry.assemble(config)
     device = choose_device(config.device)
     data = prepare(config, family, cache_dir=cache_dir)
+    family = data.family
     protocol = Protocol(family, data.tokenizer, config.data.max_length, config.evaluation, device)
 
     seeding.seed_torch(config.seed)
@@ -145,7 +143,7 @@ def build_network(
         data.facts["start_weights_sha256"] = start.weights_sha256
         model = start.model
     else:
-        model = protocol.family.build(data.tokenizer)
+        model = protocol.family.build(data.tokenizer, data.found)
     model = model.to(protocol.device)  # before the methods, of which some quantise where the weights are
     for method in methods:
         model = method.attach(model, protocol.family)

@@ -104,13 +104,8 @@ REGISTRIES = {
     "sweeps/schedulers": ("sweeps/registry.py", "SCHEDULERS"),
     "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS"),
 }
-NOT_REGISTERED = (
-    "__init__",
-    "base",
-    "halving",
-    "ranks",
-    "nsga2",
-)  # what others are made with
+# What others are made with.
+NOT_REGISTERED = ("__init__", "base", "heads", "halving", "ranks", "nsga2")
 
 Rule = Callable[[Path], list[str]]
 

@@ -179,7 +179,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
             f"{RECIPE}"
         )
     if manifest.get("prompting") is not None:
-        family.prompting = from_dict(Prompting, manifest["prompting"], path="prompting")
+        family = family.with_prompting(from_dict(Prompting, manifest["prompting"], path="prompting"))
     check_numbers(folder, manifest)
     model = family.restore(manifest["architecture"])
     for name, form in manifest["forms"].items():

@@ -21,7 +21,7 @@ from qa_core.data.squad import QaTable, is_file_source, load_table, select_quest
 from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
 from qa_core.errors import ConfigError
-from qa_core.families.base import Family
+from qa_core.families.base import Family, Found
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class TrialData:
     """What a trial trains and is scored on.
 
+    `family` is that of the recipe with the demonstrations that were drawn, and `found` what its network is built with.
     `facts` are JSON values for the record: for each of `train`, `selection`, `evaluation` and the
     `cross_domain` sources its source, data hash, and counts of questions, paragraphs, unanswerable and skipped
     questions and windows. For `evaluation` they also name the part that is scored and the hash of both parts. Beside
@@ -38,6 +39,8 @@ class TrialData:
     evaluation or cross-domain set are None until they are asked for; a prompted network has no training windows.
     """
 
+    family: Family
+    found: Found
     tokenizer: "PreTrainedTokenizerFast"
     layout: WindowLayout
     train: WindowSet
@@ -79,7 +82,7 @@ def prepare(
 
     The training source is cut to `data.train_questions`, then split into train and selection part by article.
     The train part alone loses unanswerable questions and gains synthetic ones, as the recipe says; from it come
-    the demonstrations of a prompted network, which the family gets here.
+    the demonstrations of a prompted network.
 
     Args:
         config: the recipe.
@@ -102,10 +105,10 @@ def prepare(
     source_table, split_table, selection_table = _split(data, cache_dir)
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
     tokenizer = prepare_tokenizer(family, split_table, cache_dir) if tokenizer is None else tokenizer
-    family_facts = family.prepare(tokenizer, data, cache_dir=cache_dir)
+    found = family.prepare(tokenizer, data, cache_dir=cache_dir)
     train_table, mixture = _mixed(split_table, data)
     if family.prompting is not None:
-        _draw_demonstrations(family, train_table, tokenizer, seed=config.seed)
+        family = _with_demonstrations(family, train_table, tokenizer, seed=config.seed)
     layout = family.layout(tokenizer)
     lengths = WindowLengths(data.max_length, data.stride, data.max_question_length)
 
@@ -137,9 +140,11 @@ def prepare(
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "split_seed": data.split_seed,
         "versions": {name: version(name) for name in ("tokenizers", "transformers", "pyarrow")},
-        **family_facts,
+        **found.facts,
     }
     return TrialData(
+        family,
+        found,
         tokenizer,
         layout,
         train,
@@ -222,15 +227,14 @@ def _mixed(table: QaTable, data: DataConfig) -> tuple[QaTable, dict[str, Any]]:
     }
 
 
-def _draw_demonstrations(
+def _with_demonstrations(
     family: Family, table: QaTable, tokenizer: "PreTrainedTokenizerFast", *, seed: int
-) -> None:
+) -> Family:
     assert family.prompting is not None
     prompting = replace(family.prompting, demonstrations=())
-    family.prompting = prompting
-    layout = family.layout(tokenizer)
+    layout = family.with_prompting(prompting).layout(tokenizer)
     drawn = draw_demonstrations(table, tokenizer, layout, prompting=prompting, seed=seed)
-    family.prompting = replace(prompting, demonstrations=drawn)
+    return family.with_prompting(replace(prompting, demonstrations=drawn))
 
 
 def _demonstration_facts(family: Family, layout: WindowLayout) -> dict[str, Any] | None:

@@ -19,9 +19,9 @@ A batch is a dict of tensors made by `qa_core.data.batches.collate`:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from qa_core.config import DataConfig, ModelConfig
 from qa_core.data.layout import Prompting, WindowLayout
@@ -75,8 +75,27 @@ class GeneratedAnswer:
     null_log_probability: float  # of the text that means "no answer"
 
 
+@dataclass(frozen=True)
+class Found:
+    """What `Family.prepare` found outside of the recipe.
+
+    Attributes:
+        content: what `build` takes from it, of the family's own type; None for nothing.
+        facts: for the record, as JSON values, by names of the family's own.
+    """
+
+    content: Any = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING = Found()
+
+
 class Family(ABC):
-    """One kind of model. Subclasses import torch and transformers inside their methods only."""
+    """One kind of model: a function of its settings and of how it is prompted; nothing changes it afterwards.
+
+    Subclasses import torch and transformers inside their methods only.
+    """
 
     name: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
@@ -89,19 +108,26 @@ class Family(ABC):
     # Ends of the names of Linear layers whose weight the network reads itself: bitsandbytes' cannot take their place.
     weights_read_directly: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = NoOptions
-    prompting: Prompting | None = None  # None: the network learns its task by training
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, prompting: Prompting | None = None) -> None:
         """Check the head and the options.
+
+        Args:
+            model: of the recipe.
+            prompting: how a network that is not trained is shown its task; None: it learns its task by training.
 
         Raises:
             ConfigError: the family has no such head, or an option is unknown.
         """
-        self.model = model
+        self.model, self.prompting = model, prompting
         self.options: Any = from_dict(self.Options, model.options, path="model.options")
         self.head = model.head or self.default_head()
         if self.head not in self.heads:
             raise ConfigError(f"model.head: family {self.name!r}: {unknown('head', self.head, self.heads)}")
+
+    def with_prompting(self, prompting: Prompting | None) -> Self:
+        """Return this family, its network prompted so."""
+        return type(self)(self.model, prompting)
 
     @property
     def is_preset(self) -> bool:
@@ -132,20 +158,13 @@ class Family(ABC):
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return how windows are laid out for this tokenizer and head."""
 
-    def prepare(
-        self, tokenizer: "PreTrainedTokenizerFast", data: DataConfig, *, cache_dir: Path
-    ) -> dict[str, Any]:
-        """Fetch what `build` needs beside the tokenizer, and check the lengths of the data; here, nothing.
-
-        Called once in a trial, before any window is made; not before `restore`.
-
-        Returns:
-            Facts for the record, as JSON values, by names of the family's own.
+    def prepare(self, tokenizer: "PreTrainedTokenizerFast", data: DataConfig, *, cache_dir: Path) -> Found:
+        """Return what `build` needs beside the tokenizer, and check the lengths of the data; here, nothing.
 
         Raises:
             ConfigError, DataError: the recipe's lengths do not fit the network, or a file is missing or malformed.
         """
-        return {}
+        return NOTHING
 
     def prompted(self, layout: WindowLayout, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return the layout with the demonstrations of `prompting`, if any, before every window."""
@@ -156,8 +175,12 @@ class Family(ABC):
         return with_demonstrations(layout, self.prompting.demonstrations, tokenizer)
 
     @abstractmethod
-    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast", found: Found = NOTHING) -> "nn.Module":
         """Build the network in float32: weights of the checkpoint, or random ones for a preset.
+
+        Args:
+            tokenizer: whose tokens the network reads.
+            found: of `prepare` with the same tokenizer.
 
         Raises:
             ConfigError: the checkpoint is neither a preset, a folder nor a name that the hub knows.
@@ -220,13 +243,14 @@ class Family(ABC):
         return ()
 
     @abstractmethod
-    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
-        """Return named sets of Linear module suffixes for adapters: at least `attention` and `all_linear`.
+    def adapter_targets(self, model: "nn.Module") -> Mapping[str, tuple[str, ...]]:
+        """Return named sets of Linear module suffixes of the network for adapters.
 
-        Empty when the body has no Linear layers (the family then lacks the trait `linear_layers`).
+        At least `attention` and `all_linear`; empty when the body has no Linear layers (the family then lacks the trait
+        `linear_layers`).
         """
 
-    def linear_roles(self) -> LinearRoles:
+    def linear_roles(self, model: "nn.Module") -> LinearRoles:
         """Return what the Linear layers of the body do; none where there is no attention (trait `attention`)."""
         return LinearRoles()
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.config import ModelConfig
-from qa_core.data.layout import WindowLayout
-from qa_core.families.base import Batch, Block, Family, LinearRoles
+from qa_core.data.layout import Prompting, WindowLayout
+from qa_core.families.base import NOTHING, Batch, Block, Family, Found, LinearRoles
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Bert(Family):
     }
     Options = BertOptions
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, prompting: Prompting | None = None) -> None:
         """Check the recipe; see `Family`."""
-        super().__init__(model)
+        super().__init__(model, prompting)
         if self.options.span_head == "lm_rows":
             self.head_modules = ()
 
@@ -74,7 +74,7 @@ class Bert(Family):
 
         return cls_sep_layout(tokenizer, family=self.name)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast", found: Found = NOTHING) -> "nn.Module":
         """Build the network; see `Family.build`."""
         from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering
 
@@ -145,7 +145,7 @@ class Bert(Family):
         width = network.config.hidden_size
         return [Block(layer, "window", width) for layer in network.bert.encoder.layer]
 
-    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+    def adapter_targets(self, model: "nn.Module") -> Mapping[str, tuple[str, ...]]:
         """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""
         return {
             "attention": ("query", "value"),
@@ -153,7 +153,7 @@ class Bert(Family):
             "all_linear": ("query", "key", "value", "output.dense", "intermediate.dense"),
         }
 
-    def linear_roles(self) -> LinearRoles:
+    def linear_roles(self, model: "nn.Module") -> LinearRoles:
         """Return the parts of attention and feed-forward."""
         return LinearRoles(
             queries=("query",),

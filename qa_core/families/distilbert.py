@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.data.layout import WindowLayout
-from qa_core.families.base import Batch, Block, Family, LinearRoles
+from qa_core.families.base import NOTHING, Batch, Block, Family, Found, LinearRoles
 from qa_core.values import Setting
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DistilBert(Family):
 
         return cls_sep_layout(tokenizer, family=self.name)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast", found: Found = NOTHING) -> "nn.Module":
         """Build the network; see `Family.build`."""
         from transformers import DistilBertConfig, DistilBertForQuestionAnswering
 
@@ -112,7 +112,7 @@ class DistilBert(Family):
         network: Any = model
         return [Block(layer, "window", network.config.dim) for layer in network.distilbert.transformer.layer]
 
-    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+    def adapter_targets(self, model: "nn.Module") -> Mapping[str, tuple[str, ...]]:
         """Return `attention` (query and value, as in the LoRA paper) and every Linear layer of the body."""
         return {
             "attention": ("q_lin", "v_lin"),
@@ -120,7 +120,7 @@ class DistilBert(Family):
             "all_linear": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
         }
 
-    def linear_roles(self) -> LinearRoles:
+    def linear_roles(self, model: "nn.Module") -> LinearRoles:
         """Return the parts of attention and feed-forward."""
         return LinearRoles(
             queries=("q_lin",),

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core import files
 from qa_core.config import DataConfig, ModelConfig
-from qa_core.data.layout import WindowLayout
+from qa_core.data.layout import Prompting, WindowLayout
 from qa_core.errors import ConfigError, nearest, unknown
-from qa_core.families.base import Batch, Block, Family
+from qa_core.families.base import NOTHING, Batch, Block, Family, Found
 from qa_core.models.lstm_options import (
     DEFAULT_BUCKETS,
     HASHED,
@@ -58,18 +58,17 @@ class Lstm(Family):
     presets = PRESETS
     Options = LstmOptions
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, prompting: Prompting | None = None) -> None:
         """Check the recipe.
 
         Raises:
             ConfigError: see `Family`; or the checkpoint is neither a preset nor a path, or an option does not act on
                 it.
         """
-        super().__init__(model)
+        super().__init__(model, prompting)
         if not self.is_preset and "/" not in model.checkpoint:
             raise ConfigError(self._unknown_checkpoint())
         self.study = STUDY_MODELS.get(model.checkpoint)
-        self._found: FoundVectors | None = None  # set by `prepare` when the vectors come from a file
         refuse_idle_options(self.options, model.checkpoint)
 
     def reports_index_accuracy(self, model: "nn.Module") -> bool:
@@ -82,21 +81,20 @@ class Lstm(Family):
 
         return cls_sep_layout(tokenizer, family=self.name)
 
-    def prepare(
-        self, tokenizer: "PreTrainedTokenizerFast", data: DataConfig, *, cache_dir: Path
-    ) -> dict[str, Any]:
+    def prepare(self, tokenizer: "PreTrainedTokenizerFast", data: DataConfig, *, cache_dir: Path) -> Found:
         """Look the vocabulary up in the vectors' file, if there is one; for `model1` to `model4` check the lengths.
 
         Returns:
-            `vectors`: the file's name, SHA-256 and words, and how many words of the vocabulary it has and lacks.
+            The vectors; of the facts, `vectors`: the file's name, SHA-256 and words, and how many words of the
+            vocabulary it has and lacks.
         """
         if self.study is not None:
             self._check_lengths(data)
         if not self._reads_file or not self.is_preset:  # an artifact has its vectors
-            return {}
-        return {"vectors": self._look_up(tokenizer, cache_dir)}
+            return NOTHING
+        return self._look_up(tokenizer, cache_dir)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
+    def build(self, tokenizer: "PreTrainedTokenizerFast", found: Found = NOTHING) -> "nn.Module":
         """Build a preset's network; its weights are random but for vectors from a file, see `Family.build`."""
         from qa_core.models.lstm import PointerReader
         from qa_core.models.position_reader import PositionReader
@@ -106,12 +104,12 @@ class Lstm(Family):
             raise ConfigError(self._unknown_checkpoint())
         model: Any
         if self.study is None:
-            model = PointerReader(self._pointer_config(tokenizer))
+            model = PointerReader(self._pointer_config(tokenizer, found.content))
         else:
-            model = PositionReader(self._position_config(tokenizer, self.study))
+            model = PositionReader(self._position_config(tokenizer, self.study, found.content))
             model.initialise()
-        if self._found is not None:
-            write_vectors(model.embedding, self._found)
+        if found.content is not None:
+            write_vectors(model.embedding, found.content)
         if self.options.vectors == HASHED:
             write_grams(model.embedding, self._grams(tokenizer))
         return model
@@ -171,7 +169,7 @@ class Lstm(Family):
         width = 2 * network.config.hidden_size
         return [Block(lstm, "context", width) for lstm in (network.reader, network.fusion)]
 
-    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+    def adapter_targets(self, model: "nn.Module") -> Mapping[str, tuple[str, ...]]:
         """Return none: an LSTM's weights are not Linear layers."""
         return {}
 
@@ -205,7 +203,7 @@ class Lstm(Family):
                     f"and {self._size('question_positions')} question positions of {self.model.checkpoint!r}"
                 )
 
-    def _look_up(self, tokenizer: "PreTrainedTokenizerFast", cache_dir: Path) -> dict[str, Any]:
+    def _look_up(self, tokenizer: "PreTrainedTokenizerFast", cache_dir: Path) -> Found:
         from qa_core.data.vectors import look_up
 
         name = self.options.vectors
@@ -215,13 +213,13 @@ class Lstm(Family):
                 f"model.options.vectors: found {name!r}, and there is no such file{nearest(name, (RANDOM, HASHED))} "
                 f"(allowed: {RANDOM}, {HASHED}, or a GloVe or fastText text file, plain or .gz)"
             )
-        self._found, facts = look_up(tokenizer, path, cache_dir=cache_dir)
+        vectors, facts = look_up(tokenizer, path, cache_dir=cache_dir)
         if self.options.embedding_size not in (None, facts["size"]):
             raise ConfigError(
                 f"model.options.embedding_size: found {self.options.embedding_size}; allowed: {facts['size']}, the "
                 f"size of the vectors in {name}, or none"
             )
-        return facts
+        return Found(vectors, {"vectors": facts})
 
     def _grams(self, tokenizer: "PreTrainedTokenizerFast") -> list[list[int]]:
         from qa_core.models.word_embedding import vocabulary_grams
@@ -235,28 +233,30 @@ class Lstm(Family):
     def _buckets(self) -> int:
         return DEFAULT_BUCKETS if self.options.buckets is None else self.options.buckets
 
-    def _embedding_config(self, tokenizer: "PreTrainedTokenizerFast") -> "EmbeddingConfig":
+    def _embedding_config(
+        self, tokenizer: "PreTrainedTokenizerFast", vectors: "FoundVectors | None"
+    ) -> "EmbeddingConfig":
         from qa_core.models.tokens import special_token_id
         from qa_core.models.word_embedding import EmbeddingConfig
 
-        assert self._found is not None or not self._reads_file, "`prepare` comes before `build`"
+        assert vectors is not None or not self._reads_file, "`build` takes what `prepare` found"
         is_trained = self.options.train_vectors
         is_hashed = self.options.vectors == HASHED
         return EmbeddingConfig(
             vocab_size=len(tokenizer),
             pad_id=special_token_id(tokenizer, "pad", family=self.name),
-            size=self._size("embedding_size") if self._found is None else self._found.vectors.shape[1],
+            size=self._size("embedding_size") if vectors is None else vectors.vectors.shape[1],
             is_trained=not self._reads_file if is_trained is None else is_trained,
             buckets=self._buckets if is_hashed else None,
             grams=max(map(len, self._grams(tokenizer))) if is_hashed else None,
         )
 
-    def _pointer_config(self, tokenizer: "PreTrainedTokenizerFast") -> Any:
+    def _pointer_config(self, tokenizer: "PreTrainedTokenizerFast", vectors: "FoundVectors | None") -> Any:
         from qa_core.models.lstm import PointerReaderConfig
         from qa_core.models.tokens import special_token_id
 
         return PointerReaderConfig(
-            embedding=self._embedding_config(tokenizer),
+            embedding=self._embedding_config(tokenizer, vectors),
             unknown_id=special_token_id(tokenizer, "unk", family=self.name),
             hidden_size=self._size("hidden_size"),
             attention=self.options.attention or "dot",
@@ -264,12 +264,14 @@ class Lstm(Family):
             dropout=self.model.dropout,
         )
 
-    def _position_config(self, tokenizer: "PreTrainedTokenizerFast", study: StudyModel) -> Any:
+    def _position_config(
+        self, tokenizer: "PreTrainedTokenizerFast", study: StudyModel, vectors: "FoundVectors | None"
+    ) -> Any:
         from qa_core.models.position_reader import PositionReaderConfig
 
         options = self.options
         return PositionReaderConfig(
-            embedding=self._embedding_config(tokenizer),
+            embedding=self._embedding_config(tokenizer, vectors),
             hidden_size=self._size("hidden_size"),
             positions=self._size("positions"),
             question_positions=self._size("question_positions"),

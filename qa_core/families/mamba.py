@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.config import ModelConfig
-from qa_core.data.layout import WindowLayout
-from qa_core.families.base import Batch, Block, Family, GeneratedAnswer
+from qa_core.data.layout import Prompting, WindowLayout
+from qa_core.families.base import NOTHING, Batch, Block, Family, Found, GeneratedAnswer
+from qa_core.families.heads import Head, HeadedFamily, SpanHead, TextHead
 from qa_core.values import Setting
 
 if TYPE_CHECKING:
@@ -37,113 +38,61 @@ class MambaOptions:
     attention_heads: Annotated[int, Setting("Heads of that attention block.", "heads")] = 4
 
 
-class Mamba(Family):
-    """Head `generate`: a causal language model; head `span`: its states and a span head.
-
-    Mamba has no dropout of its own; `model.dropout` acts on the states that the span head reads.
-    """
-
-    name = "mamba"
-    heads = ("span", "generate")
-    base_traits = frozenset({"linear_layers", "recurrent"})
-    tokenizer_kind = "bytes"
-    weights_read_directly = ("dt_proj",)  # the mixer multiplies by its weight
-    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "micro": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
-        "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8},
-        "mini": {"hidden_size": 192, "num_hidden_layers": 3, "state_size": 16},
-        "hybrid": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8, "attention_layer": 1},
-    }
-    Options = MambaOptions
-
-    def __init__(self, model: ModelConfig) -> None:
-        """Check the recipe; see `Family`."""
-        super().__init__(model)
-        if self.attention_layer is not None:  # adapters alone could not wake a block that starts silent
-            self.head_modules = (*Family.head_modules, "self_attention")
-
-    @property
-    def attention_layer(self) -> int | None:
-        """The Mamba block that the self-attention block stands before; None: there is no such block."""
-        if self.options.attention_layer is not None or not self.is_preset:
-            return self.options.attention_layer
-        return self.presets[self.model.checkpoint].get("attention_layer")
-
-    def default_head(self) -> str:
-        """Return `span` for a preset, which is too small to learn to write, else `generate`."""
-        return "span" if self.is_preset else "generate"
+class MambaSpans(SpanHead["Mamba"]):
+    """The states and a span head; the question stands first, so that the states of the context know it."""
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
-        """Return the layout of the head: question first for spans, context first for writing."""
+        """Return `question, two line breaks, context, end`; "no answer" points at the end."""
         from qa_core.models.tokens import special_token_id
 
-        def ids(text: str) -> tuple[int, ...]:
-            return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        end = (special_token_id(tokenizer, "eos", family=self.family.name),)
+        return WindowLayout(prefix=(), middle=_ids(tokenizer, "\n\n"), suffix=end, null_at="last")
 
-        if self.head == "span":
-            end = (special_token_id(tokenizer, "eos", family=self.name),)
-            return WindowLayout(prefix=(), middle=ids("\n\n"), suffix=end, null_at="last")
+    def body_class(self) -> Any:
+        """Return the class of the body."""
+        from transformers import MambaModel
+
+        return MambaModel
+
+    def complete(self, body: Any) -> "nn.Module":
+        """Add the span head."""
+        from qa_core.models.mamba import CausalSpanHead
+        from qa_core.models.span_heads import SpanReader
+
+        body.config.use_cache = False
+        return SpanReader(body, CausalSpanHead(body.config.hidden_size, self.family.model.dropout))
+
+    def blocks(self, model: "nn.Module") -> Sequence[Block]:
+        """Return the layers."""
+        network: Any = model
+        return [Block(layer, "window", network.config.hidden_size) for layer in network.body.layers]
+
+
+class MambaText(TextHead["Mamba"]):
+    """A causal language model that reads context, then question, and writes the answer."""
+
+    def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
+        """Return `context, question`, demonstrations before them, and a target."""
         layout = WindowLayout(
             prefix=(),
-            middle=ids("\n\nQ: "),
-            suffix=ids("\nA:"),
+            middle=_ids(tokenizer, "\n\nQ: "),
+            suffix=_ids(tokenizer, "\nA:"),
             null_at="last",
             question_first=False,
             null_text=NULL_TEXT,
             target_end=self._target_end(tokenizer),
         )
-        return self.prompted(layout, tokenizer)
+        return self.family.prompted(layout, tokenizer)
 
-    def build(self, tokenizer: "PreTrainedTokenizerFast") -> "nn.Module":
-        """Build the network; see `Family.build`."""
-        from qa_core.models.mamba import use_project_scan
+    def body_class(self) -> Any:
+        """Return the class of the language model."""
+        from transformers import MambaForCausalLM
 
-        body = self._build_body(tokenizer)
-        body.config.attention_layer = self.attention_layer
-        body.config.attention_heads = self.options.attention_heads
-        return use_project_scan(self._completed(body, starts_silent=not self.is_preset))
+        return MambaForCausalLM
 
-    def architecture(self, model: "nn.Module") -> dict[str, Any]:
-        """Return the configuration of transformers."""
-        from qa_core.models.pretrained import config_as_json
-
-        return config_as_json(model.config)  # type: ignore[arg-type]
-
-    def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
-        """Build the network from its configuration."""
-        import torch
-
-        from qa_core.models.mamba import use_project_scan
-        from qa_core.models.pretrained import build_uninitialised
-
-        body = build_uninitialised(self._body_class(), architecture)
-        with torch.random.fork_rng(devices=[]):
-            return use_project_scan(self._completed(body, starts_silent=False))
-
-    def logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", ...]:
-        """Return start and end logits, or the logits of the target tokens."""
-        if self.head == "generate":
-            return (self._target_logits(model, batch, batch["target_ids"]),)
-        return super().logits(model, batch)
-
-    def loss(self, model: "nn.Module", batch: Batch, logits: "tuple[Tensor, ...] | None" = None) -> "Tensor":
-        """Return the span loss, or the mean over windows of the loss per target token."""
-        if self.head == "generate":
-            from qa_core.models.target_scores import target_loss
-
-            (target_logits,) = logits or self.logits(model, batch)
-            return target_loss(target_logits, batch["target_ids"])
-        return super().loss(model, batch, logits)
-
-    def span_logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
-        """Return masked start and end logits, each [B, L] float32; only for the head `span`."""
-        if self.head != "span":
-            return super().span_logits(model, batch)
-        from qa_core.models.span_heads import mask_span_logits
-
-        start_logits, end_logits = model(batch["input_ids"], attention_mask=batch["attention_mask"])
-        start_logits = mask_span_logits(start_logits, batch["span_mask"])
-        return start_logits, mask_span_logits(end_logits, batch["span_mask"])
+    def target_logits(self, model: "nn.Module", batch: Batch) -> "Tensor":
+        """Return the logits behind prompt and target, [B, T, V]."""
+        return self._logits(model, batch, batch["target_ids"])
 
     def generate(
         self,
@@ -152,11 +101,9 @@ class Mamba(Family):
         tokenizer: "PreTrainedTokenizerFast",
         *,
         max_new_tokens: int,
-        min_new_tokens: int = 0,
+        min_new_tokens: int,
     ) -> list[GeneratedAnswer]:
         """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
-        if self.head != "generate":
-            return super().generate(model, batch, tokenizer, max_new_tokens=max_new_tokens)
         import torch
 
         from qa_core.models.target_scores import (
@@ -186,7 +133,7 @@ class Mamba(Family):
             null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
             nulls = repeat_target([*null_ids, *end], generated)
             scores = [
-                token_log_probabilities(self._target_logits(model, batch, targets), targets).sum(dim=1)
+                token_log_probabilities(self._logits(model, batch, targets), targets).sum(dim=1)
                 for targets in (answers, nulls)
             ]
         written = answers.masked_fill(answers == IGNORED, stops[0])
@@ -199,14 +146,94 @@ class Mamba(Family):
         ]
 
     def blocks(self, model: "nn.Module") -> Sequence[Block]:
-        """Return the layers; those of the head `generate` read window and target in one row."""
+        """Return the layers, which read window and target in one row."""
         network: Any = model
         width = network.config.hidden_size
-        if self.head == "span":
-            return [Block(layer, "window", width) for layer in network.body.layers]
         return [Block(layer, "window and target", width) for layer in network.backbone.layers]
 
-    def adapter_targets(self) -> Mapping[str, tuple[str, ...]]:
+    def _target_end(self, tokenizer: "PreTrainedTokenizerFast") -> tuple[int, ...]:
+        """Return what ends a target: the end token, or a line break for a network that was never taught it."""
+        from qa_core.models.tokens import special_token_id
+
+        if self.family.prompting is None:
+            return (special_token_id(tokenizer, "eos", family=self.family.name),)
+        return tuple(tokenizer("\n", add_special_tokens=False)["input_ids"])
+
+    def _stops(self, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+        """Return the tokens that end an answer, the end token first; for a prompted network all line breaks too."""
+        from qa_core.models.tokens import line_break_ids, special_token_id
+
+        end_id = special_token_id(tokenizer, "eos", family=self.family.name)
+        return [end_id] if self.family.prompting is None else [end_id, *line_break_ids(tokenizer)]
+
+    def _logits(self, model: "nn.Module", batch: Batch, target_ids: "Tensor") -> "Tensor":
+        """Return [B, T, V]: the head sees only the states that predict a target token, not the prompt's."""
+        from qa_core.models.target_scores import append_targets
+
+        network: Any = model
+        ids, places = append_targets(batch["input_ids"], batch["attention_mask"], target_ids)
+        states = network.backbone(input_ids=ids, use_cache=False).last_hidden_state  # [B, L + T, D]
+        wanted = states.gather(1, places[:, :, None].expand(-1, -1, states.shape[2]))  # [B, T, D]
+        return network.lm_head(wanted)
+
+
+class Mamba(HeadedFamily):
+    """Head `generate`: a causal language model; head `span`: its states and a span head.
+
+    Mamba has no dropout of its own; `model.dropout` acts on the states that the span head reads.
+    """
+
+    name = "mamba"
+    heads = ("span", "generate")
+    readers: ClassVar[Mapping[str, type[Head[Any]]]] = {"span": MambaSpans, "generate": MambaText}
+    base_traits = frozenset({"linear_layers", "recurrent"})
+    tokenizer_kind = "bytes"
+    weights_read_directly = ("dt_proj",)  # the mixer multiplies by its weight
+    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "micro": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
+        "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8},
+        "mini": {"hidden_size": 192, "num_hidden_layers": 3, "state_size": 16},
+        "hybrid": {"hidden_size": 128, "num_hidden_layers": 2, "state_size": 8, "attention_layer": 1},
+    }
+    Options = MambaOptions
+
+    def __init__(self, model: ModelConfig, prompting: Prompting | None = None) -> None:
+        """Check the recipe; see `Family`."""
+        super().__init__(model, prompting)
+        if self.attention_layer is not None:  # adapters alone could not wake a block that starts silent
+            self.head_modules = (*Family.head_modules, "self_attention")
+
+    @property
+    def attention_layer(self) -> int | None:
+        """The Mamba block that the self-attention block stands before; None: there is no such block."""
+        if self.options.attention_layer is not None or not self.is_preset:
+            return self.options.attention_layer
+        return self.presets[self.model.checkpoint].get("attention_layer")
+
+    def build(self, tokenizer: "PreTrainedTokenizerFast", found: Found = NOTHING) -> "nn.Module":
+        """Build the network; see `Family.build`."""
+        body = self._build_body(tokenizer)
+        body.config.attention_layer = self.attention_layer
+        body.config.attention_heads = self.options.attention_heads
+        return self._completed(body, starts_silent=not self.is_preset)
+
+    def architecture(self, model: "nn.Module") -> dict[str, Any]:
+        """Return the configuration of transformers."""
+        from qa_core.models.pretrained import config_as_json
+
+        return config_as_json(model.config)  # type: ignore[arg-type]
+
+    def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
+        """Build the network from its configuration."""
+        import torch
+
+        from qa_core.models.pretrained import build_uninitialised
+
+        body = build_uninitialised(self.reader.body_class(), architecture)
+        with torch.random.fork_rng(devices=[]):
+            return self._completed(body, starts_silent=False)
+
+    def adapter_targets(self, model: "nn.Module") -> Mapping[str, tuple[str, ...]]:
         """Return what adapters may attach to.
 
         There is no attention: `attention` stands for the input projection, its nearest kin. PEFT refuses
@@ -224,38 +251,14 @@ class Mamba(Family):
         """Spare what sets the time scales too: A_log is a matrix; D and dt's bias have one dimension."""
         return len(shape) < 2 or name.endswith("A_log")
 
-    def _target_end(self, tokenizer: "PreTrainedTokenizerFast") -> tuple[int, ...]:
-        """Return what ends a target: the end token, or a line break for a network that was never taught it."""
-        from qa_core.models.tokens import special_token_id
-
-        if self.prompting is None:
-            return (special_token_id(tokenizer, "eos", family=self.name),)
-        return tuple(tokenizer("\n", add_special_tokens=False)["input_ids"])
-
-    def _stops(self, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
-        """Return the tokens that end an answer, the end token first; for a prompted network all line breaks too."""
-        from qa_core.models.tokens import line_break_ids, special_token_id
-
-        end_id = special_token_id(tokenizer, "eos", family=self.name)
-        return [end_id] if self.prompting is None else [end_id, *line_break_ids(tokenizer)]
-
-    def _body_class(self) -> Any:
-        from transformers import MambaForCausalLM, MambaModel
-
-        return MambaForCausalLM if self.head == "generate" else MambaModel
-
     def _completed(self, body: Any, *, starts_silent: bool) -> "nn.Module":
         """Add the attention block and the head to a network of transformers."""
-        from qa_core.models.mamba import CausalSpanHead
+        from qa_core.models.mamba import use_project_scan
         from qa_core.models.mamba_attention import add_attention
-        from qa_core.models.span_heads import SpanReader
 
-        blocks = body if self.head == "span" else body.backbone
-        add_attention(blocks, dropout=self.model.attention_dropout, starts_silent=starts_silent)
-        if self.head != "span":
-            return body
-        body.config.use_cache = False
-        return SpanReader(body, CausalSpanHead(body.config.hidden_size, self.model.dropout))
+        layers = getattr(body, "backbone", body)  # of a language model
+        add_attention(layers, dropout=self.model.attention_dropout, starts_silent=starts_silent)
+        return use_project_scan(self.reader.complete(body))
 
     def _build_body(self, tokenizer: "PreTrainedTokenizerFast") -> Any:
         from transformers import MambaConfig
@@ -265,7 +268,7 @@ class Mamba(Family):
 
         if not self.is_preset:
             body = load_pretrained(
-                self._body_class(),
+                self.reader.body_class(),
                 self.model.checkpoint,
                 presets=self.presets,
                 config_changes={},
@@ -282,14 +285,8 @@ class Mamba(Family):
             eos_token_id=end_id,
             **sizes,
         )
-        return self._body_class()(config)
+        return self.reader.body_class()(config)
 
-    def _target_logits(self, model: "nn.Module", batch: Batch, target_ids: "Tensor") -> "Tensor":
-        """Return [B, T, V]: the head sees only the states that predict a target token, not the prompt's."""
-        from qa_core.models.target_scores import append_targets
 
-        network: Any = model
-        ids, places = append_targets(batch["input_ids"], batch["attention_mask"], target_ids)
-        states = network.backbone(input_ids=ids, use_cache=False).last_hidden_state  # [B, L + T, D]
-        wanted = states.gather(1, places[:, :, None].expand(-1, -1, states.shape[2]))  # [B, T, D]
-        return network.lm_head(wanted)
+def _ids(tokenizer: "PreTrainedTokenizerFast", text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -18,7 +18,7 @@ from qa_core import files, registry
 from qa_core.artifact import artifact
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, DataError
-from qa_core.families.base import Family
+from qa_core.families.base import NOTHING, Family, Found
 from qa_core.memory import protocol as cost
 from qa_core.memory.protocol import Protocol
 from qa_core.memory.shapes import NotPredictable, predicted_inference_peaks
@@ -104,23 +104,24 @@ class PlannedForm:
 
 
 def planned_form(
-    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any
+    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any, found: Found = NOTHING
 ) -> PlannedForm:
     """Return what a recipe deploys, without weights: of a checkpoint only the configuration is read.
 
     Args:
-        family, methods: of the recipe; `family.prepare` has been called.
+        family, methods: of the recipe.
+        tokenizer, found: that the network reads, and what `family.prepare` found for it.
 
     Raises:
         ConfigError, ArtifactError: the checkpoint or an option is at fault, as when the network is built.
     """
-    model = training_skeleton(config, family, methods, tokenizer=tokenizer)
+    model = training_skeleton(config, family, methods, tokenizer=tokenizer, found=found)
     architecture = family.architecture(model)
     return PlannedForm(architecture, planned_forms(family, architecture, methods))
 
 
 def training_skeleton(
-    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any
+    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any, found: Found = NOTHING
 ) -> torch.nn.Module:
     """Return the network that a recipe trains, methods attached, without memory: on the meta device.
 
@@ -131,7 +132,7 @@ def training_skeleton(
         if not family.is_preset and artifact.is_artifact(source):
             model = family.restore(artifact.plain_architecture(source, family))
         else:
-            model = family.build(tokenizer)
+            model = family.build(tokenizer, found)
         for method in methods:
             model = method.attach(model, family)
     return model

@@ -21,7 +21,7 @@ from qa_core import registry
 from qa_core.artifact import artifact
 from qa_core.artifact.loaded import LoadedArtifact
 from qa_core.config import EvaluationConfig, RunConfig, TrainConfig
-from qa_core.families.base import Family
+from qa_core.families.base import Family, Found
 from qa_core.memory import protocol as cost
 from qa_core.memory.forms import deployed, planned_form, training_skeleton
 from qa_core.memory.protocol import Protocol
@@ -61,14 +61,22 @@ class TrainingMemory:
 
 
 def predicted_training_memory(
-    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any, precision: str
+    config: RunConfig,
+    family: Family,
+    methods: Sequence[Method],
+    *,
+    tokenizer: Any,
+    found: Found,
+    precision: str,
+    cache_dir: Path,
 ) -> TrainingMemory:
     """Return what training the recipe needs, on full-length micro-batches.
 
     Args:
-        family, methods: of the recipe; `prepare_family` and `family.prepare` have been called. The methods are spent:
-            they hold networks without memory afterwards.
+        family, methods: of the recipe. The methods are spent: they hold networks without memory afterwards.
+        tokenizer, found: that the network reads, and what `family.prepare` found for it.
         precision: of training and evaluation, float32 or bfloat16.
+        cache_dir: of what is found for a teacher.
 
     Raises:
         NotPredictable: see `shapes.py`.
@@ -79,12 +87,12 @@ def predicted_training_memory(
     rows = full_evaluation_rows(settings, protocol.max_length)
     trains = all(method.trains for method in methods)
     if not trains or not scores_a_copy(methods):
-        skeleton = _skeleton(config, family, methods, tokenizer=tokenizer)
+        skeleton = _skeleton(config, family, methods, tokenizer=tokenizer, found=found)
         scored = predicted_inference_peak_bytes(skeleton, protocol, rows=rows)
         if not trains:
             return TrainingMemory(0, 0, scored)
-    network = _skeleton(config, family, methods, tokenizer=tokenizer)
-    network = _provided(network, config, family, methods, tokenizer=tokenizer)
+    network = _skeleton(config, family, methods, tokenizer=tokenizer, found=found)
+    network = _provided(network, config, family, methods, tokenizer=tokenizer, cache_dir=cache_dir)
     if scores_a_copy(methods):
         scored = predicted_inference_peak_bytes(
             deployed_copy(network, methods), protocol, rows=rows, beside=cost.held_tensors(network)
@@ -111,33 +119,40 @@ def full_evaluation_rows(evaluation: EvaluationConfig, max_length: int) -> int:
 
 
 def _skeleton(
-    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any
+    config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any, found: Found
 ) -> torch.nn.Module:
-    network = training_skeleton(config, family, methods, tokenizer=tokenizer)
+    network = training_skeleton(config, family, methods, tokenizer=tokenizer, found=found)
     if config.train.gradient_checkpointing:
         family.enable_gradient_checkpointing(network)
     return network
 
 
 def _provided(
-    network: torch.nn.Module, config: RunConfig, family: Family, methods: Sequence[Method], *, tokenizer: Any
+    network: torch.nn.Module,
+    config: RunConfig,
+    family: Family,
+    methods: Sequence[Method],
+    *,
+    tokenizer: Any,
+    cache_dir: Path,
 ) -> torch.nn.Module:
     """Hand each method what it needs trained before, without weights."""
     for method in methods:
         needed = method.prerequisite(config)
         if needed is not None:
-            network = method.provide(_without_weights(needed, tokenizer), network, family)
+            network = method.provide(_without_weights(needed, tokenizer, cache_dir), network, family)
     return network
 
 
-def _without_weights(needed: RunConfig | Path, tokenizer: Any) -> LoadedArtifact:
+def _without_weights(needed: RunConfig | Path, tokenizer: Any, cache_dir: Path) -> LoadedArtifact:
     """Return the artifact that a method needs: of a recipe the plain network, of a folder what is in it."""
     if isinstance(needed, Path):
         loaded = artifact.load(needed)
         return replace(loaded, model=loaded.model.to(META))
     family = registry.make_family(needed)
     methods = registry.make_methods(needed)
-    form = planned_form(needed, family, methods, tokenizer=tokenizer)
+    found = family.prepare(tokenizer, needed.data, cache_dir=cache_dir)
+    form = planned_form(needed, family, methods, tokenizer=tokenizer, found=found)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = deployed(family, form.architecture, form.forms)
     return LoadedArtifact(model.eval(), family, tokenizer, needed, {})

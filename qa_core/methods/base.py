@@ -15,6 +15,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -42,6 +43,24 @@ AdapterTargets = Annotated[
 ]
 
 
+class Stage(IntEnum):
+    """When a method acts among the methods of a recipe."""
+
+    BASE = 0  # the base is loaded in another form, or prompted
+    ADAPTER = 1
+    LOSS = 2  # mixed with the task's
+    MASK = 3
+    STORAGE = 4
+
+
+class Claim(StrEnum):
+    """What one method of a recipe alone can decide; two that claim the same cannot be combined."""
+
+    TRAINED_WEIGHTS = "which weights are trained"
+    LOSS = "the loss"
+    STORED_BASE = "how the base is stored"
+
+
 @dataclass(frozen=True)
 class ParameterGroup:
     """How the optimiser treats some parameters; None leaves a value to the recipe."""
@@ -54,10 +73,9 @@ class Method(ABC):
     """One method with checked options. Subclasses import torch and peft inside their methods only."""
 
     name: ClassVar[str]
-    # 0 the base is loaded in another form, 1 adapters, losses mixed with the task's, 2 masks, penalties, 4 storage
-    stage: ClassVar[int]
+    stage: ClassVar[Stage]
     needs: ClassVar[frozenset[str]] = frozenset()  # family traits it relies on
-    excludes: ClassVar[frozenset[str]] = frozenset()  # methods it cannot stand beside
+    claims: ClassVar[frozenset[Claim]] = frozenset()
     trains: ClassVar[bool] = True  # False: the recipe trains nothing, its budget is 0 examples
     Options: ClassVar[type] = NoOptions
 
@@ -87,8 +105,9 @@ class Method(ABC):
         """
         return None
 
-    def prepare_family(self, family: Family) -> None:  # noqa: B027 - most methods leave it as it is
-        """Change how windows are laid out, before any are made."""
+    def prepare_family(self, family: Family) -> Family:
+        """Return the family as this method wants it, before any window is laid out."""
+        return family
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Change the network before training: add adapters, freeze weights. Returns the network to train."""

@@ -23,7 +23,7 @@ from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.families.base import Batch, Block, Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method, Stage
 from qa_core.values import Setting, check_ranges, from_dict, refusal, to_dict
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class Distill(Method):
     """Knowledge distillation from a frozen teacher."""
 
     name = "distill"
-    stage = 1
-    excludes = frozenset({"few_shot"})
+    stage = Stage.LOSS
+    claims = frozenset({Claim.LOSS})
     Options = DistillOptions
 
     def __init__(self, options: DistillOptions) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from qa_core.data.layout import Prompting
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method, Stage
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ class FewShot(Method):
     """Prompting of a network that writes; its budget is 0 examples. Random weights of a preset answer nothing."""
 
     name = "few_shot"
-    stage = 0
+    stage = Stage.BASE
     needs = frozenset({"generates"})
-    excludes = frozenset({"lora", "ia3", "qlora", "lora_int8", "static_prune", "distill"})  # they train
+    claims = frozenset({Claim.TRAINED_WEIGHTS, Claim.LOSS})  # there are none
     trains = False
     Options = FewShotOptions
 
-    def prepare_family(self, family: Family) -> None:
+    def prepare_family(self, family: Family) -> Family:
         """Ask for demonstrations; `qa_core/data/prepare.py` draws them."""
-        family.prompting = Prompting(self.options.shots, self.options.max_demonstration_tokens)
+        return family.with_prompting(Prompting(self.options.shots, self.options.max_demonstration_tokens))
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Freeze everything."""

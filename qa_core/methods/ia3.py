@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method, Stage
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Ia3(Method):
     """(IA)3 on the layers of a named variant; the head is trained in full."""
 
     name = "ia3"
-    stage = 1
+    stage = Stage.ADAPTER
     needs = frozenset(
         {"linear_layers", "attention"}
     )  # without keys and values there is nothing that it could mean
-    excludes = frozenset({"few_shot", "lora", "lora_int8", "qlora", "static_prune"})
+    claims = frozenset({Claim.TRAINED_WEIGHTS})
     Options = Ia3Options
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
@@ -87,7 +87,7 @@ class Ia3(Method):
         from qa_core.models import adapters
 
         setting = "methods.ia3.variant"
-        variant, roles = VARIANTS[self.options.variant], family.linear_roles()
+        variant, roles = VARIANTS[self.options.variant], family.linear_roles(model)
         outputs = adapters.layers_with_roles(model, roles, variant.outputs, setting)
         inputs = adapters.layers_with_roles(model, roles, variant.inputs, setting)
         # Whole names: PEFT compares the ends of names, and one end may fit layers of two roles.

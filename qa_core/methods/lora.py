@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import AdapterAlpha, AdapterDropout, AdapterRank, AdapterTargets, Method
+from qa_core.methods.base import (
+    AdapterAlpha,
+    AdapterDropout,
+    AdapterRank,
+    AdapterTargets,
+    Claim,
+    Method,
+    Stage,
+)
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
@@ -52,9 +60,9 @@ class Lora(Method):
     """LoRA on the family's named target modules; the head is trained in full."""
 
     name = "lora"
-    stage = 1
+    stage = Stage.ADAPTER
     needs = frozenset({"linear_layers"})
-    excludes = frozenset({"few_shot", "ia3", "lora_int8", "qlora", "static_prune"})
+    claims = frozenset({Claim.TRAINED_WEIGHTS})
     Options = LoraOptions
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
@@ -69,7 +77,7 @@ class Lora(Method):
         from qa_core.models import adapters
 
         setting = "methods.lora.targets"
-        target_sets = family.adapter_targets()
+        target_sets = family.adapter_targets(model)
         if self.options.targets not in target_sets:
             raise ConfigError(f"{setting}: {unknown('target set', self.options.targets, target_sets)}")
         layers = adapters.matching_layers(model, target_sets[self.options.targets], setting)

@@ -21,13 +21,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import AdapterAlpha, AdapterDropout, AdapterRank, AdapterTargets, Method
+from qa_core.methods.base import (
+    AdapterAlpha,
+    AdapterDropout,
+    AdapterRank,
+    AdapterTargets,
+    Claim,
+    Method,
+    Stage,
+)
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
     from torch import nn
-
-STORAGE = frozenset({"few_shot", "ia3", "lora", "lora_int8", "qlora", "quantize", "static_prune"})
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,9 @@ class Qlora(Method):
     """LoRA on an NF4 base; the head is trained in full."""
 
     name = "qlora"
-    stage = 0
+    stage = Stage.BASE
     needs = frozenset({"linear_layers"})
-    excludes = STORAGE - {"qlora"}
+    claims = frozenset({Claim.TRAINED_WEIGHTS, Claim.STORED_BASE})
     Options: ClassVar[type] = QloraOptions
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
@@ -89,7 +95,7 @@ class Qlora(Method):
         from qa_core.models.quantised_linear import quantise_body
 
         setting = f"methods.{self.name}.targets"
-        target_sets = family.adapter_targets()
+        target_sets = family.adapter_targets(model)
         if self.options.targets not in target_sets:
             raise ConfigError(f"{setting}: {unknown('target set', self.options.targets, target_sets)}")
         shapes = quantise_body(
@@ -170,7 +176,6 @@ class LoraInt8(Qlora):
     """
 
     name = "lora_int8"
-    excludes = STORAGE - {"lora_int8"}
     Options: ClassVar[type] = LoraInt8Options
 
     def _make_layer(self) -> "Callable[[nn.Linear], nn.Module]":

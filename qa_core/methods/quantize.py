@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.errors import ConfigError, NonFiniteLoss, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method, Stage
 from qa_core.values import Setting, check_ranges, require
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ class Quantize(Method):
     """Every matrix of the body in its encoding; on any family, alone or after other methods."""
 
     name = "quantize"
-    stage = 4
+    stage = Stage.STORAGE
+    claims = frozenset({Claim.STORED_BASE})
     Options = QuantizeOptions
     options: QuantizeOptions
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.errors import ConfigError, NonFiniteLoss
 from qa_core.families.base import Batch, Family
-from qa_core.methods.base import Method, ParameterGroup
+from qa_core.methods.base import Claim, Method, ParameterGroup, Stage
 from qa_core.values import Setting, check_ranges, require
 
 if TYPE_CHECKING:
@@ -163,9 +163,9 @@ class StaticPrune(Method):
     """Masks on every Linear layer of the body; packed on export."""
 
     name = "static_prune"
-    stage = 2
+    stage = Stage.MASK
     needs = frozenset({"linear_layers"})
-    excludes = frozenset({"few_shot", "ia3", "lora", "lora_int8", "qlora"})
+    claims = frozenset({Claim.TRAINED_WEIGHTS})
     Options = StaticPruneOptions
 
     def __init__(self, options: StaticPruneOptions) -> None:
@@ -185,7 +185,7 @@ class StaticPrune(Method):
         from qa_core.models.masked import MaskedLinear
         from qa_core.models.stored.base import set_module
 
-        self._names = tuple(_target_names(model, family.adapter_targets()["all_linear"]))
+        self._names = tuple(_target_names(model, family.adapter_targets(model)["all_linear"]))
         if not self._criterion.trains_weights:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = bool(set(name.split(".")) & set(family.head_modules))

@@ -250,7 +250,7 @@ class FamilyContract:
 
     def test_adapter_targets_name_linear_layers_that_exist_and_take_part(self, setting: Setting) -> None:
         family, model = setting.build()
-        targets = family.adapter_targets()
+        targets = family.adapter_targets(model)
         if "linear_layers" not in family.traits:
             assert targets == {}
             return

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from itertools import combinations
 
 import pytest
 
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method
 from qa_core.values import from_dict
 
 
@@ -40,16 +41,31 @@ def test_naming_every_class_imports_neither_torch_nor_transformers():
     assert done.stdout.strip() == "[]"
 
 
-def test_methods_that_exclude_each_other_are_refused(monkeypatch):
+def test_methods_that_decide_the_same_are_refused_together():
     class First(Method):
         name = "first"
-        excludes = frozenset({"second"})
+        claims = frozenset({Claim.LOSS, Claim.STORED_BASE})
 
     class Second(Method):
         name = "second"
+        claims = frozenset({Claim.STORED_BASE})
 
     family = registry.make_family(from_dict(RunConfig, {"model": {"family": "bert"}}))
     first, second = First.from_options({}), Second.from_options({})
     registry.check_combination(family, [first])
-    with pytest.raises(IllegalCombination, match="'first' cannot be combined with second"):
+    with pytest.raises(IllegalCombination, match="combined with second: both decide how the base is stored"):
         registry.check_combination(family, [first, second])
+
+
+def test_which_methods_go_together():
+    """All pairs: one method decides which weights are trained, one the loss, one how the base is stored."""
+    training = {"lora", "ia3", "qlora", "lora_int8", "static_prune"}
+    refused = {frozenset(pair) for pair in combinations(training, 2)}
+    refused |= {frozenset({"few_shot", other}) for other in (*training, "distill")}
+    refused |= {frozenset({"quantize", other}) for other in ("qlora", "lora_int8")}
+    found = set()
+    for pair in combinations(registry.METHODS, 2):
+        one, other = map(registry.method_class, pair)
+        if one.claims & other.claims:
+            found.add(frozenset(pair))
+    assert found == refused

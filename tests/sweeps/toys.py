@@ -7,7 +7,7 @@ none. adapt needs linear layers. pack needs nothing. sole needs span output and 
 from dataclasses import dataclass
 
 from qa_core.families.base import Family
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method, Stage
 from sweeps.space.compile import compile_space
 from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
@@ -62,21 +62,23 @@ class AdaptOptions:
 
 class Adapt(Method):
     name = "adapt"
-    stage = 1
+    stage = Stage.ADAPTER
     needs = frozenset({"linear_layers"})
+    claims = frozenset({Claim.TRAINED_WEIGHTS})
     Options = AdaptOptions
 
 
 class Pack(Method):
     name = "pack"
-    stage = 4
+    stage = Stage.STORAGE
+    claims = frozenset({Claim.STORED_BASE})
 
 
 class Sole(Method):
     name = "sole"
-    stage = 1
+    stage = Stage.ADAPTER
     needs = frozenset({"span_output"})
-    excludes = frozenset({"adapt", "pack"})
+    claims = frozenset({Claim.TRAINED_WEIGHTS, Claim.STORED_BASE})
 
 
 def toy_spec(**changes: object) -> SweepSpec:

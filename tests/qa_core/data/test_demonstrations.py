@@ -23,9 +23,8 @@ Draw = Callable[..., tuple[Example, ...]]
 
 
 def _prompted(kind: type, **prompting: Any) -> Any:
-    family = kind(ModelConfig(kind.name, "micro", head="generate"))  # type: ignore[attr-defined]
-    family.prompting = Prompting(**{"shots": 2, "max_tokens": 400, **prompting})
-    return family
+    settings = ModelConfig(kind.name, "micro", head="generate")  # type: ignore[attr-defined]
+    return kind(settings, Prompting(**{"shots": 2, "max_tokens": 400, **prompting}))
 
 
 @pytest.fixture(scope="module")
@@ -151,15 +150,16 @@ def get(
     ]
     path = str(write(document, "train.json"))
 
-    def prepared(*, seed: int = 0, shots: int = 2, **changes: Any) -> tuple[Any, TrialData]:
+    def get(*, seed: int = 0, shots: int = 2, **changes: Any) -> tuple[Any, TrialData]:
         data = DataConfig(**{"train": path, "evaluation": path, "max_length": 400, "stride": 8, **changes})
         family = _prompted(Mamba, shots=shots)
         config = RunConfig(
             ModelConfig("mamba", "micro", head="generate", vocab_size=300), data=data, seed=seed
         )
-        return family, prepare(config, family, cache_dir=tmp_path / "cache")
+        prepared = prepare(config, family, cache_dir=tmp_path / "cache")
+        return prepared.family, prepared
 
-    return prepared
+    return get
 
 
 def _renamed(paragraphs: list[dict[str, Any]]) -> list[dict[str, Any]]:

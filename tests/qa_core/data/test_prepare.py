@@ -15,12 +15,15 @@ from qa_core.data.layout import WindowLayout
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.squad import QaTable
 from qa_core.errors import ConfigError, DataError
+from qa_core.families.base import Found
 
 
 def family(vocab_size: int = 500) -> Any:
     """Stand in for a family with a tokenizer trained on the data: what `prepare` reads of one."""
     return SimpleNamespace(
-        prepare=lambda tokenizer, data, cache_dir: {"fetched": [len(tokenizer), data.stride, cache_dir.name]},
+        prepare=lambda tokenizer, data, cache_dir: Found(
+            facts={"fetched": [len(tokenizer), data.stride, cache_dir.name]}
+        ),
         model=ModelConfig(family="any", vocab_size=vocab_size),
         is_preset=True,
         tokenizer_kind="wordpiece",

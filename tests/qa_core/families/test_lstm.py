@@ -12,6 +12,7 @@ import torch
 from qa_core.artifact import artifact
 from qa_core.config import DataConfig, ModelConfig, RunConfig
 from qa_core.errors import ConfigError
+from qa_core.families.base import NOTHING, Found
 from qa_core.families.lstm import Lstm
 from qa_core.models.lstm_options import ATTENTIONS, STUDY_MODELS
 from qa_core.models.position_reader import answered_span_loss
@@ -337,7 +338,7 @@ def test_windows_that_may_hold_more_words_than_places_are_refused_before_they_ar
 ) -> None:
     family = Lstm(ModelConfig(family="lstm", checkpoint="model2", options=options))
     settings = {"max_length": 102, "stride": 8, "max_question_length": 50}
-    assert family.prepare(None, DataConfig(**settings), cache_dir=tmp_path) == {}  # type: ignore[arg-type]
+    assert family.prepare(None, DataConfig(**settings), cache_dir=tmp_path) == NOTHING  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=rf"data\.{message}"):
         family.prepare(None, DataConfig(**{**settings, **data}), cache_dir=tmp_path)  # type: ignore[arg-type]
 
@@ -355,10 +356,10 @@ def _vectors(folder: Path, words: list[str], *, size: int = 6) -> Path:
     return path
 
 
-def _with_vectors(setting: Setting, path: Path, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
+def _with_vectors(setting: Setting, path: Path, folder: Path, **options: Any) -> tuple[Any, Found]:
     values = {"vectors": str(path), **options}
     family = Lstm(ModelConfig(family="lstm", checkpoint="micro", dropout=0.0, options=values))
-    return family, family.prepare(setting.tokenizer, DataConfig(), cache_dir=folder)["vectors"]
+    return family, family.prepare(setting.tokenizer, DataConfig(), cache_dir=folder)
 
 
 class TestVectorsFromAFile:
@@ -374,7 +375,8 @@ class TestVectorsFromAFile:
         self, setting: Setting, tmp_path: Path
     ) -> None:
         path = _vectors(tmp_path, ["organ", "zebra", "[UNK]", "bell"])
-        family, facts = _with_vectors(setting, path, tmp_path)
+        family, found = _with_vectors(setting, path, tmp_path)
+        facts = found.facts["vectors"]
         vocabulary = len(setting.tokenizer) - 4
         assert facts == {
             "file": "vectors.txt",
@@ -386,7 +388,7 @@ class TestVectorsFromAFile:
             "missing_words": vocabulary - 2,
         }
         torch.manual_seed(0)
-        table = family.build(setting.tokenizer).embedding.weight
+        table = family.build(setting.tokenizer, found).embedding.weight
         organ, bell, unknown = setting.tokenizer.convert_tokens_to_ids(["organ", "bell", "[UNK]"])
         torch.testing.assert_close(table[organ], 1 / torch.arange(2.0, 8.0))
         torch.testing.assert_close(table[bell], 4 / torch.arange(2.0, 8.0))
@@ -401,8 +403,8 @@ class TestVectorsFromAFile:
         batch = setting.batch()
         for train_vectors in (None, False, True):
             options = {} if train_vectors is None else {"train_vectors": train_vectors}
-            family, _ = _with_vectors(setting, path, tmp_path, **options)
-            model = family.build(setting.tokenizer)
+            family, found = _with_vectors(setting, path, tmp_path, **options)
+            model = family.build(setting.tokenizer, found)
             before = model.embedding.weight.detach().clone()
             fit(family, model, batch, steps=2)
             assert torch.equal(model.embedding.weight, before) == (not train_vectors)
@@ -425,11 +427,12 @@ class TestVectorsFromAFile:
         self, setting: Setting, shared: Path, tmp_path: Path
     ) -> None:
         path = shared / "data" / "vectors" / "glove-300d-600-words.txt.gz"
-        family, facts = _with_vectors(setting, path, tmp_path)
+        family, found = _with_vectors(setting, path, tmp_path)
+        facts = found.facts["vectors"]
         assert facts["file_words"] == 600
         assert facts["size"] == 300
         assert 0 < facts["found_words"] < facts["vocabulary_words"]
-        table = family.build(setting.tokenizer).embedding.weight
+        table = family.build(setting.tokenizer, found).embedding.weight
         (the,) = setting.tokenizer.convert_tokens_to_ids(["the"])
         assert table.shape == (len(setting.tokenizer), 300)
         assert float(table[the].norm()) > 1

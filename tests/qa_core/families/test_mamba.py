@@ -97,7 +97,7 @@ class TestMambaGenerate(GenerateContract):
 
     def test_an_untrained_network_is_cut_at_the_first_line_break(self, setting: Setting) -> None:
         family, model = setting.build(seed=3)
-        family.prompting = Prompting(shots=0, max_tokens=64)
+        family = family.with_prompting(Prompting(shots=0, max_tokens=64))
         breaks = line_break_ids(setting.tokenizer)
         assert breaks
         assert all("\n" in setting.tokenizer.decode([index]) for index in breaks)
@@ -112,7 +112,8 @@ class TestMambaGenerate(GenerateContract):
             assert first.text == "Kolsk"
             assert second.text == "Kolsk and more"
             targets = torch.tensor([[*written, stop]])
-            logits = family._target_logits(model, setting.alone(0), targets)[0].log_softmax(dim=-1)
+            (logits,) = family.logits(model, {**setting.alone(0), "target_ids": targets})
+            logits = logits[0].log_softmax(dim=-1)
             expected = sum(logits[place, token].item() for place, token in enumerate(targets[0]))
             assert first.log_probability == pytest.approx(expected, abs=1e-3)
 

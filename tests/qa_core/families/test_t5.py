@@ -85,7 +85,7 @@ class TestT5Checkpoint:
         assert model.config.dropout_rate == 0.25
         attention = model.encoder.block[0].layer[0].SelfAttention
         assert attention.dropout == 0.125
-        linear = family.adapter_targets()["all_linear"]
+        linear = family.adapter_targets(model)["all_linear"]
         assert ("wi_0" in linear) == (projection == "gated-gelu")
         names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         assert set(linear) <= names

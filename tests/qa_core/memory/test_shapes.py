@@ -52,8 +52,8 @@ def _planned(config: RunConfig, cache_dir: Any) -> tuple[PlannedForm, Protocol]:
     family, methods = registry.make_family(config), registry.make_methods(config)
     registry.check_combination(family, methods)
     tokenizer = recipe_tokenizer(config, family, cache_dir=cache_dir)
-    family.prepare(tokenizer, config.data, cache_dir=cache_dir)
-    planned = forms.planned_form(config, family, methods, tokenizer=tokenizer)
+    found = family.prepare(tokenizer, config.data, cache_dir=cache_dir)
+    planned = forms.planned_form(config, family, methods, tokenizer=tokenizer, found=found)
     return planned, Protocol(family, tokenizer, config.data.max_length, config.evaluation, CPU)
 
 

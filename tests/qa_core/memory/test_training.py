@@ -17,6 +17,7 @@ from qa_core import run as spine
 from qa_core.calibration import _stand_in
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.data.prepare import recipe_tokenizer
+from qa_core.families.base import Found
 from qa_core.memory.protocol import Protocol
 from qa_core.memory.shapes import NotPredictable
 from qa_core.memory.training import TrainingMemory, full_micro_batch_rows, predicted_training_memory
@@ -52,20 +53,22 @@ def recipe(family: str, methods: dict[str, Any], small_squad: Any, **train: Any)
     )
 
 
-def _ready(config: RunConfig, cache_dir: Any) -> tuple[Any, list[Any], Any]:
-    family, methods = registry.make_family(config), registry.make_methods(config)
-    registry.check_combination(family, methods)
-    for method in methods:
-        method.prepare_family(family)
+def _ready(config: RunConfig, cache_dir: Any) -> tuple[Any, list[Any], Any, Found]:
+    family, methods = registry.assemble(config)
     tokenizer = recipe_tokenizer(config, family, cache_dir=cache_dir)
-    family.prepare(tokenizer, config.data, cache_dir=cache_dir)
-    return family, methods, tokenizer
+    return family, methods, tokenizer, family.prepare(tokenizer, config.data, cache_dir=cache_dir)
 
 
 def predicted(config: RunConfig, cache_dir: Any) -> TrainingMemory:
-    family, methods, tokenizer = _ready(config, cache_dir)
+    family, methods, tokenizer, found = _ready(config, cache_dir)
     return predicted_training_memory(
-        config, family, methods, tokenizer=tokenizer, precision=config.train.precision
+        config,
+        family,
+        methods,
+        tokenizer=tokenizer,
+        found=found,
+        precision=config.train.precision,
+        cache_dir=cache_dir,
     )
 
 
@@ -77,8 +80,8 @@ def of_what_is_measured(memory: TrainingMemory, config: RunConfig) -> int:
 
 def measured(config: RunConfig, cache_dir: Any) -> int:
     """Return the `train_peak_bytes` of a trial of the recipe, whose teacher is not trained."""
-    family, methods, tokenizer = _ready(config, cache_dir)
-    model = family.build(tokenizer)
+    family, methods, tokenizer, found = _ready(config, cache_dir)
+    model = family.build(tokenizer, found)
     for method in methods:
         model = method.attach(model, family)
     if config.train.gradient_checkpointing:

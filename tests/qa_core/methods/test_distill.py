@@ -16,7 +16,7 @@ from qa_core.data.batches import collate
 from qa_core.data.prepare import prepare
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.families.base import Block
-from qa_core.methods.base import Method
+from qa_core.methods.base import Method, Stage
 from qa_core.methods.distill import PROJECTIONS, Distill, _even_pairs
 from qa_core.models.distillation import caught_outputs, span_distillation
 from qa_core.training.train import TrainTask, accumulate, forward_loss
@@ -32,7 +32,7 @@ class Penalty(Method):
     """Stands for static pruning: freezes what it likes, and adds a multiple of a penalty to the loss."""
 
     name = "penalty"
-    stage = 2
+    stage = Stage.MASK
 
     def loss(self, task_loss, model, batch, logits):
         return task_loss + 400 * self.of(model)
@@ -428,10 +428,6 @@ def test_a_named_folder_is_what_it_needs():
     )
     (method,) = registry.make_methods(config)
     assert method.prerequisite(config) == Path("some/folder")
-
-
-def test_it_excludes_what_trains_nothing():
-    assert Distill.excludes == {"few_shot"}
 
 
 class TestDistillContract(MethodContract):

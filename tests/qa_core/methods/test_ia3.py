@@ -105,7 +105,6 @@ def test_a_gated_feed_forward_of_t5_is_scaled_behind_the_gate_and_before_both_it
 
     config = T5Config(d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu")
     family = registry.family_class("t5")(ModelConfig("t5", head="generate"))
-    family._feed_forward = ("wi_0", "wi_1", "wo")  # as `build` finds it in such a checkpoint
     model = T5ForConditionalGeneration(config)
     vectors = _vectors(Ia3.from_options({"variant": "study"}).attach(model, family))
     kinds = Counter((name.rpartition(".")[2], shape) for name, shape in vectors.items() if ".w" in name)
@@ -158,7 +157,7 @@ def test_merged_equals_unmerged_biases_included(variant):
 def test_a_wrong_side_would_be_seen():
     """The mistake that the shapes guard against: outputs scaled where inputs are meant, on a square layer."""
     family, model = full_size("bert")
-    roles = family.linear_roles()
+    roles = family.linear_roles(model)
     names = layers_with_roles(model, roles, ("attention_outputs",), "setting")
     assert len(names) == 12
     assert all(name.endswith("attention.output.dense") for name in names)

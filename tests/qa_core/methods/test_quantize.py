@@ -16,7 +16,7 @@ from qa_core.memory import forms
 from qa_core.memory import protocol as cost
 from qa_core.memory.protocol import Protocol
 from qa_core.memory.shapes import predicted_inference_peak_bytes
-from qa_core.methods.base import Method
+from qa_core.methods.base import Claim, Method
 from qa_core.methods.lora import Lora
 from qa_core.methods.quantize import Quantize
 from qa_core.models.mamba import scan_path
@@ -128,10 +128,10 @@ def test_32_bits_leave_the_network_as_it_is():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_method_that_excludes_it_is_refused_beside_it():
+def test_a_method_that_stores_the_base_is_refused_beside_it():
     class Other(Method):
         name = "other"
-        excludes = frozenset({"quantize"})
+        claims = frozenset({Claim.STORED_BASE})
 
     family, _ = _build("bert")
     with pytest.raises(IllegalCombination, match="'other' cannot be combined with quantize"):
