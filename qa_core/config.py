@@ -8,7 +8,7 @@ change.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from qa_core.training.schedules import DECAYS
@@ -321,6 +321,40 @@ class RunConfig:
         without_share = evaluation.part != CHOOSE and evaluation.confirm_share == 0
         require(not without_share, "evaluation.part", evaluation.part, f"{CHOOSE} without a confirm_share")
         require(bool(self.model.checkpoint), "model.checkpoint", self.model.checkpoint, "a name or a folder")
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to store what a recipe trains: the recipe with other options of methods that act after training.
+
+    Attributes:
+        label: unique among the forms of the recipe, and the name of a folder.
+        settings: dotted path -> value, where `recipe` differs from the recipe that is trained; {} for the twin, which
+            is stored as that recipe says.
+        recipe: whole, so that whatever plans, predicts or checks a recipe does so for a form.
+    """
+
+    label: str
+    settings: Mapping[str, Any]
+    recipe: RunConfig
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether it is the trained recipe itself."""
+        return not self.settings
+
+
+def form_of(recipe: RunConfig, label: str, settings: Mapping[str, Any]) -> Form:
+    """Return the form of a recipe that some settings make.
+
+    Args:
+        settings: "methods.NAME.OPTION" -> value; a method that the recipe lacks is added.
+    """
+    methods = {name: dict(options or {}) for name, options in recipe.methods.items()}
+    for path, value in settings.items():
+        _, name, option = path.split(".")
+        methods.setdefault(name, {})[option] = value
+    return Form(label, dict(settings), replace(recipe, methods=methods) if settings else recipe)
 
 
 def _parse_window(text: str) -> tuple[int, int]:

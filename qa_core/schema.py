@@ -138,6 +138,38 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class TwinDifference:
+    """How far the exact match of a stored form lies from its twin's, which was trained once with it, in percent points.
+
+    The twin is the network as the recipe itself stores it. Both answered the same questions; the interval leaves out
+    one article after the other, see `qa_core/scoring/intervals.py`. It holds 0 where the two are tied.
+    """
+
+    em_difference_percent: float  # form minus twin, on the evaluation questions
+    low: float | None  # None: there are too few articles for an interval
+    high: float | None
+    confidence: float  # a share
+    unit: str  # what varied: article, paragraph
+    clusters: int  # how many of them
+    selection_em_difference_percent: float  # on the selection split, which decides what is skipped
+
+
+@dataclass(frozen=True)
+class FormResult:
+    """What one stored form of a trained network came to. None: it was not made, for the reason in `reason`."""
+
+    label: str
+    settings: Mapping[str, Any]  # as `Form.settings`
+    status: str  # ok, skipped, failed
+    reason: str | None = None  # None only for ok
+    quality: Quality | None = None
+    cost: Cost | None = None
+    against_twin: TwinDifference | None = None  # None for the twin
+    artifact: str | None = None
+    traceback: str | None = None  # of a failure
+
+
+@dataclass(frozen=True)
 class RunResult:
     """All that one finished trial leaves: recipe, curve, quality, cost, where it ran and on what."""
 
@@ -153,6 +185,7 @@ class RunResult:
     )  # by source, as the recipe names it
     # method -> the recipe that was trained before this one for it: key, recipe, quality, cost, see prerequisites.py
     prerequisites: Mapping[str, Any] = field(default_factory=dict)
+    forms: tuple[FormResult, ...] = ()  # those that were asked for, smallest first; all else is of the twin
 
 
 def as_json(value: Any) -> Any:

@@ -12,7 +12,7 @@ added to the mixture.
 """
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -76,6 +76,9 @@ class Method(ABC):
     stage: ClassVar[Stage]
     needs: ClassVar[frozenset[str]] = frozenset()  # family traits it relies on
     claims: ClassVar[frozenset[Claim]] = frozenset()
+    # Options that act on the trained network: one training can be stored with several values of them.
+    after_training: ClassVar[frozenset[str]] = frozenset()
+    is_addable_after_training: ClassVar[bool] = False  # True: a form may have it where its recipe has not
     trains: ClassVar[bool] = True  # False: the recipe trains nothing, its budget is 0 examples
     Options: ClassVar[type] = NoOptions
 
@@ -89,6 +92,14 @@ class Method(ABC):
         If one method of a recipe says no, the scores of a rung are of a copy in the deployed form.
         """
         return True
+
+    def form_words(self, options: Iterable[str]) -> str:
+        """Return what tells a stored form with these options from others, as a part of its label.
+
+        Args:
+            options: names from `after_training` that the sweep lists.
+        """
+        return "-".join(f"{name}-{getattr(self.options, name)}" for name in options)
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Self:

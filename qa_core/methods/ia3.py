@@ -17,7 +17,7 @@ from qa_core.methods.base import Claim, Method, Stage
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -74,7 +74,12 @@ class Ia3(Method):
         {"linear_layers", "attention"}
     )  # without keys and values there is nothing that it could mean
     claims = frozenset({Claim.TRAINED_WEIGHTS})
+    after_training = frozenset({"merge"})
     Options = Ia3Options
+
+    def form_words(self, options: "Iterable[str]") -> str:
+        """Return whether base and adapters are one."""
+        return "merged" if self.options.merge else "apart"
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Freeze the model, put a vector beside every layer of the variant, leave the head trainable.

@@ -24,7 +24,7 @@ from qa_core.methods.base import (
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -63,7 +63,12 @@ class Lora(Method):
     stage = Stage.ADAPTER
     needs = frozenset({"linear_layers"})
     claims = frozenset({Claim.TRAINED_WEIGHTS})
+    after_training = frozenset({"merge"})
     Options = LoraOptions
+
+    def form_words(self, options: "Iterable[str]") -> str:
+        """Return whether base and adapters are one."""
+        return "merged" if self.options.merge else "apart"
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Freeze the model, add one adapter to every target module, leave the head trainable.

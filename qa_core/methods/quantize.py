@@ -10,8 +10,8 @@ and other vectors. Tables of words are left alone unless `embedding_bits` says s
 weight with one follows it and never gets a copy of its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.errors import ConfigError, NonFiniteLoss, unknown
@@ -173,12 +173,32 @@ class Quantize(Method):
     name = "quantize"
     stage = Stage.STORAGE
     claims = frozenset({Claim.STORED_BASE})
+    after_training = frozenset(
+        item.name for item in fields(QuantizeOptions)
+    )  # it acts on what is trained, alone
+    is_addable_after_training = True
     Options = QuantizeOptions
     options: QuantizeOptions
 
     def __init__(self, options: QuantizeOptions) -> None:
         super().__init__(options)
         self._head_modules: tuple[str, ...] | None = None
+
+    def form_words(self, options: Iterable[str]) -> str:
+        """Return the number format and what is not its default: "int8", "nf4", "float16+e8"."""
+        found = self.options
+        name = {None: "float32", "weight_only": "int8", "dynamic": "int8-dynamic"}.get(
+            found.chosen_scheme, found.chosen_scheme
+        )
+        words = [str(name)]
+        if found.granularity not in (None, GRANULARITIES[0]):
+            words.append(found.granularity)
+        if found.group_size not in (None, GROUP_SIZE):
+            words.append(f"g{found.group_size}")
+        if found.double_quantisation is False:
+            words.append("single")
+        table = "" if found.embedding_bits == 32 else f"+e{found.embedding_bits}"
+        return "-".join(words) + table
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Remember which modules are the head; training goes on as without this method."""

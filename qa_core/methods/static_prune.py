@@ -166,6 +166,7 @@ class StaticPrune(Method):
     stage = Stage.MASK
     needs = frozenset({"linear_layers"})
     claims = frozenset({Claim.TRAINED_WEIGHTS})
+    after_training = frozenset({"resident", "value_bits"})
     Options = StaticPruneOptions
 
     def __init__(self, options: StaticPruneOptions) -> None:
@@ -173,6 +174,11 @@ class StaticPrune(Method):
         self._criterion = CRITERIA[options.criterion]
         self._names: tuple[str, ...] = ()  # of the masked modules
         self._penalty = 0.0  # now
+
+    def form_words(self, options: Iterable[str]) -> str:
+        """Return "packed" or "dense", and the bits of a kept value: "packed-v16"."""
+        words = {"resident": self.options.resident, "value_bits": f"v{self.options.value_bits}"}
+        return "-".join(text for name, text in words.items() if name in set(options))
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Mask every Linear layer of the family's body; freeze all but scores and head, unless weights are trained.

@@ -14,9 +14,11 @@ from qa_core import files
 from qa_core.data.clusters import UNITS, Clusters, each_alone, question_clusters
 from qa_core.data.table import QaTable
 from qa_core.errors import DataError
+from qa_core.form_folder import ANSWERS_FILE
 from qa_core.scoring.decode import Prediction, final_text
 
-ANSWERS_FILE = "answers.parquet"  # in the trial's folder
+__all__ = ["ANSWERS_FILE", "read_scores", "write_answers"]
+
 SCHEMA = pa.schema(
     [
         ("question_id", pa.string()),

@@ -8,6 +8,7 @@
     sweep-error.txt         tracebacks of faults that are not the user's
     front.{png,html,csv,parquet}
     trials/tNNNN/           one folder for each trial: see `TrialFolder`
+    trials/tNNNN/forms/LABEL/   one folder for each stored form: see `qa_core/form_folder.py`
 
 Beside them, while a sweep runs: `driver.lock`, `preflight.lock`, `pause` and `ray/`, which Ray writes for itself.
 Values are paths; nothing is read or written here.
@@ -15,6 +16,8 @@ Values are paths; nothing is read or written here.
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from qa_core.form_folder import ARTIFACT, FORMS_FOLDER, FormFolder
 
 SPEC_FILE = "spec.json"
 RECORDS_FILE = "records.jsonl"
@@ -26,7 +29,7 @@ PAUSE_FILE = "pause"  # while the sweep ends: workers look for it
 RAY_FOLDER = "ray"  # never read back
 TRIALS_FOLDER = "trials"
 
-CHECKPOINT, ARTIFACT = "checkpoint", "artifact"  # folders of a trial
+CHECKPOINT = "checkpoint"  # folder of a trial, beside `ARTIFACT`
 OUTCOME_FILE, FINAL_FILE = "outcome.json", "final.json"
 WORKER_LOCK = "worker.lock"
 ALIVE_FILE, HANG_FILE = "alive", "hang.txt"
@@ -47,6 +50,15 @@ class TrialFolder:
     def artifact(self) -> Path:
         """Folder of the model as it ships."""
         return self.path / ARTIFACT
+
+    @property
+    def forms(self) -> Path:
+        """Holds the folders of all stored forms but the twin, which is the artifact."""
+        return self.path / FORMS_FOLDER
+
+    def form(self, label: str) -> FormFolder:
+        """Return the folder of a stored form other than the twin."""
+        return FormFolder(self.forms / label)
 
     @property
     def outcome(self) -> Path:

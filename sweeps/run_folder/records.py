@@ -15,18 +15,61 @@ from qa_core.schema import as_json
 from qa_core.values import from_dict
 from sweeps.run_folder import json_lines
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)  # 1: without `forms`
 FIRST_PROTOCOL_VERSION = (
     1  # of `qa_core/memory/protocol.py`, in records that do not name it: memory with eight windows
 )
 STATUSES = ("ok", "stopped", "failed", "oom")
+FORM_STATUSES = ("ok", "skipped", "failed")
 TRIAL_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # the name of its folder too
+FORM_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # the name of its folder too
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
+class StoredForm:
+    """One stored form of a trained network: how it was made, and what it came to.
+
+    The twin is the network as its recipe stores it. It is a form only where the sweep lists it.
+    """
+
+    label: (
+        str  # unique within the trial, and the name of its folder: "float32", "int8", "int8+e8", "nf4+packed"
+    )
+    settings: Mapping[
+        str, Any
+    ]  # dotted path -> value, where the form differs from the recipe; {} for the twin
+    status: str  # ok, skipped, failed
+    reason: str | None = None  # None only for ok
+    objectives: Mapping[str, float] | None = None  # as `Record.objectives`
+    quality: Mapping[str, Any] | None = None  # as `Record.quality`
+    cost: Mapping[str, Any] | None = None  # as `Record.cost`
+    # `TwinDifference` of `qa_core/schema.py`; None for the twin
+    against_twin: Mapping[str, Any] | None = None
+    artifact: str | None = None  # folder, relative to the run's folder; the twin's is the trial's own
+
+    def __post_init__(self) -> None:
+        """Check what every reader relies on."""
+        if not FORM_LABEL.fullmatch(self.label):
+            raise DataError(
+                f"label: found {self.label!r}; allowed: letters, digits, '_', '.', '+' and '-', no sign at the start"
+            )
+        if self.status not in FORM_STATUSES:
+            raise DataError(f"form {self.label}: {unknown('status', str(self.status), FORM_STATUSES)}")
+        if self.status == "ok" and self.objectives is None:
+            raise DataError(f"form {self.label}: status 'ok' needs objectives")
+        if self.status != "ok" and not self.reason:
+            raise DataError(f"form {self.label}: status {self.status!r} needs a reason")
+
+
+@dataclass(frozen=True)
 class Record:
-    """How one trial ended. None means: not reached, for the reason in `reason`."""
+    """How one trial ended. None means: not reached, for the reason in `reason`.
+
+    Where the sweep lists forms, objectives, quality, cost and artifact are those of the unquantised twin, and the
+    points of the trial are its forms.
+    """
 
     trial_id: str
     status: str  # ok: the whole budget was spent and the artifact measured; stopped, failed, oom
@@ -58,6 +101,7 @@ class Record:
     )  # the searcher's, given back to it when it is rebuilt
     starts: int = 1  # times that a worker took the trial up: more than 1 when it went on from a checkpoint
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    forms: Sequence[StoredForm] = ()  # from the smallest up; none where the sweep lists none
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -75,6 +119,9 @@ class Record:
             )
         if self.status != "ok" and not self.reason:
             raise DataError(f"record {self.trial_id}: status {self.status!r} needs a reason")
+        labels = [form.label for form in self.forms]
+        if len(set(labels)) != len(labels):
+            raise DataError(f"record {self.trial_id}: forms: found {labels}; allowed: each label once")
 
 
 def protocol_version(record: Record) -> int:
@@ -137,8 +184,9 @@ def text_at(value: Any, name: str) -> str:
 
 def _record(values: Mapping[str, Any], place: str) -> Record:
     version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise DataError(f"{place}: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}")
+    if version not in READABLE_VERSIONS or isinstance(version, bool):
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise DataError(f"{place}: schema_version: found {version!r}; this version reads {readable}")
     try:
         return from_dict(Record, values, strict=True)
     except (ConfigError, DataError) as error:

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from qa_core import files, registry
 from qa_core.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainConfig
 from qa_core.errors import ConfigError, DataError, unknown
-from qa_core.values import from_dict, shown
+from qa_core.values import convert, from_dict, hints_of, shown, split
 from sweeps import registry as parts
 from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE, SPEC_FILE, RunFolder
 from sweeps.run_folder.masking import has_secret, masked_text
@@ -54,6 +55,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
     spec._source = source
     _check_objectives(spec)
     _check_recipe(spec)
+    _check_forms(spec)
     _check_parts(spec)
     return spec
 
@@ -165,6 +167,70 @@ def _check_method_names(methods: Mapping[str, Any]) -> None:
             raise ConfigError(f"methods.{name}: {unknown('method', str(name), registry.METHODS)}")
         if options is not None and not isinstance(options, Mapping):
             raise ConfigError(f"methods.{name}: expected a mapping of options, found {options!r}")
+
+
+def _check_forms(spec: SweepSpec) -> None:
+    """Check the lists of stored forms: names, ranges, and that each value goes with some of the others."""
+    for name, options in spec.forms.items():
+        place = spec.where("forms", name)
+        if name not in registry.METHODS:
+            raise ConfigError(f"{place}: {unknown('method', name, registry.METHODS)}")
+        kind = registry.method_class(name)
+        if not kind.after_training:
+            able = [item for item in registry.METHODS if registry.method_class(item).after_training]
+            raise ConfigError(
+                f"{place}: no option of {name!r} acts after training; allowed: options of {', '.join(able)}"
+            )
+        if not options:
+            raise ConfigError(f"{place}: found nothing; allowed: options with lists of values")
+        known = [item.name for item in fields(kind.Options)]
+        for option, values in options.items():
+            place = spec.where("forms", name, option)
+            if option not in known:
+                raise ConfigError(f"{place}: {unknown('option', option, sorted(kind.after_training))}")
+            if option not in kind.after_training:
+                raise ConfigError(
+                    f"{place}: acts in training, so that each value is another training; search it under space. "
+                    f"Allowed here: {', '.join(sorted(kind.after_training))}"
+                )
+            _check_listed(values, kind.Options, option, place)
+        _check_goes_together(spec, name)
+
+
+def _check_listed(values: list[Any], options: type, option: str, place: str) -> None:
+    """Check the values of one option: a list that is not empty, each in range, each once."""
+    if not values:
+        raise ConfigError(f"{place}: the list is empty; allowed: at least one value")
+    hint, setting = split(hints_of(options)[option])
+    for index, value in enumerate(values):
+        here = f"{place}[{index}]"
+        found = convert(hint, value, here, strict=True)
+        if setting is not None:
+            setting.check(hint, found, here)
+        if any(type(value) is type(other) and value == other for other in values[:index]):
+            raise ConfigError(f"{here}: {value!r} stands twice")
+
+
+def _check_goes_together(spec: SweepSpec, name: str) -> None:
+    """Refuse a value with which no combination of the method's listed options is legal."""
+    options = spec.forms[name]
+    kind = registry.method_class(name)
+    refused: dict[tuple[str, int], ConfigError] = {}
+    legal: set[tuple[str, int]] = set()
+    for places in product(*(range(len(values)) for values in options.values())):
+        chosen = dict(zip(options, places, strict=True))
+        try:
+            kind.from_options({option: options[option][place] for option, place in chosen.items()})
+            legal |= set(chosen.items())
+        except ConfigError as error:
+            for item in chosen.items():
+                refused.setdefault(item, error)
+    for (option, index), why in refused.items():
+        if (option, index) not in legal:
+            raise ConfigError(
+                f"{spec.where('forms', name, option)}[{index}]: {options[option][index]!r} goes with none of the other "
+                f"values: {why}"
+            ) from why
 
 
 def _check_parts(spec: SweepSpec) -> None:

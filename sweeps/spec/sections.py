@@ -260,6 +260,14 @@ class SweepSpec(Section):
         dict[str, Any],
         Setting("Settings that all trials share: model, methods, data, train, evaluation, device."),
     ] = Field(default_factory=dict)
+    forms: Annotated[
+        dict[str, dict[str, list[Any]]],
+        Setting(
+            "Stored forms of each trained network: method -> option -> list of values, each legal combination once. "
+            "quantize is added to every recipe that can take it; options of another method apply where a recipe has "
+            "the method. Only options that act after training. None: each recipe is stored as it says."
+        ),
+    ] = Field(default_factory=dict)
     space: Annotated[
         list[SpaceEntry],
         Setting("Settings that are searched, in order; each with one domain and its conditions."),

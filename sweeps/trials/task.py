@@ -30,6 +30,8 @@ class TrialTask:
     sweep_folder: str | None = None  # whose pre-flight admits this node
     hang_minutes: float | None = None  # see `watchdog.py`
     gpu_share: float = 0.0  # that Ray gives this trial, and beyond which its process takes no memory
+    # Stored forms of what is trained: {"label": ..., "settings": ...} each, see `Form` in `qa_core/config.py`.
+    forms: tuple[Mapping[str, Any], ...] = ()
     predicted_bytes: int | None = None  # of its training, from which the share was found; None: it was not
 
 
@@ -44,7 +46,7 @@ def as_values(task: TrialTask) -> dict[str, Any]:
 def from_values(values: Mapping[str, Any]) -> TrialTask:
     """Return the task of `as_values`."""
     found = json.loads(values["task"])
-    return TrialTask(**{**found, "objectives": tuple(found["objectives"])})
+    return TrialTask(**{**found, "objectives": tuple(found["objectives"]), "forms": tuple(found["forms"])})
 
 
 def packed(final: Mapping[str, Any]) -> dict[str, Any]:

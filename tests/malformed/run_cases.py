@@ -196,7 +196,11 @@ LINES: list[tuple[str, Make, tuple[str, ...]]] = [
     ("a number of 5000 digits", _text_then('{"seconds": ' + "9" * 5000 + "}"), ("records.jsonl:2",)),
     ("a lone surrogate", in_record("device", to="\ud800"), ("records.jsonl:1", "surrogates")),
     ("no version", in_record("schema_version", to=...), ("records.jsonl:1", "schema_version", "None")),
-    ("a version of tomorrow", in_record("schema_version", to=2), ("schema_version: found 2", "reads 1")),
+    (
+        "a version of tomorrow",
+        in_record("schema_version", to=3),
+        ("schema_version: found 3", "reads 1 and 2"),
+    ),
     ("an unknown field", in_record("secnds", to=1), ("records.jsonl:1", "did you mean 'seconds'")),
     ("an unknown status", in_record("status", to="done"), ("unknown status 'done'", "allowed: failed")),
     ("an ok without objectives", in_record("objectives", to=None), ("'ok' needs objectives",)),

@@ -90,7 +90,7 @@ def test_a_torn_last_line_is_left_out_with_a_note_and_cut_by_the_next_append(tmp
         ("{not json", "not a JSON line"),
         ("", "not a JSON line"),
         ("[1]", "expected a JSON object, found list"),
-        ('{"schema_version": 99}', "schema_version: found 99; this version reads 1"),
+        ('{"schema_version": 99}', "schema_version: found 99; this version reads 1 and 2"),
         ("{}", "schema_version: found None"),
         ('{"schema_version": 1, "trail_id": "t"}', "did you mean 'trial_id'"),
         ('{"schema_version": 1, "trial_id": "t"}', "missing"),
@@ -143,4 +143,4 @@ def test_a_missing_file_and_an_unwritable_place_are_named(tmp_path: Path) -> Non
 def test_each_line_is_one_json_object_with_its_schema_version(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     append(path, record())
-    assert json.loads(path.read_text())["schema_version"] == 1
+    assert json.loads(path.read_text())["schema_version"] == 2

@@ -70,7 +70,7 @@ def test_a_spec_is_read_with_its_values_and_defaults(path: Path) -> None:
             "seed: 3",
             "sead: 3",
             2,
-            "sead: unknown setting 'sead'; did you mean 'seed'? (allowed: budget, name,",
+            "sead: unknown setting 'sead'; did you mean 'seed'? (allowed: budget, forms,",
         ),
         (
             "{trials: 24, examples: 9000}",
