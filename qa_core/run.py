@@ -1,27 +1,29 @@
 """The spine: one recipe from data to a measured artifact.
 
 Read `run` top to bottom; each line is a module of its own. What a sweep adds around it is in
-`sweeps/trials/worker.py`; how the finished artifact is scored and measured is in `qa_core/measure.py`.
+`sweeps/trials/worker.py`; how the finished artifact is written, and
+stored in other forms, in `qa_core/stored_forms.py`; how it is scored and measured, in `qa_core/measure.py`.
 """
 
 import copy
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qa_core import prerequisites, registry, seeding
+from qa_core import files, prerequisites, registry, seeding
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig
+from qa_core.config import Form, RunConfig
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import OverMemoryBudget
 from qa_core.families.base import Family
+from qa_core.form_folder import FormFolder
 from qa_core.hardware import choose_device
-from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
+from qa_core.measure import Reader
 from qa_core.memory import protocol as cost
 from qa_core.memory.artifact_size import planned_artifact_bytes
 from qa_core.memory.forms import FormMemory, form_memory
@@ -30,11 +32,21 @@ from qa_core.memory.training import full_evaluation_rows, full_micro_batch_rows
 from qa_core.methods.base import Method
 from qa_core.models.checkpoint_identity import checkpoint_identity
 from qa_core.prerequisites import Prerequisite
-from qa_core.schema import Progress, RunResult, as_json
+from qa_core.schema import FormResult, Progress, RunResult, as_json
 from qa_core.scoring import evaluate
-from qa_core.scoring.answer_file import ANSWERS_FILE
+from qa_core.stored_forms import (
+    Bench,
+    Plan,
+    forget_forms,
+    keep_twin,
+    make_forms,
+    measure_form,
+    plan_forms,
+    read_twin,
+    write_form,
+)
 from qa_core.training.checkpoint import TrainState
-from qa_core.training.deployment import deployed_copy, exported, scores_a_copy
+from qa_core.training.deployment import deployed_copy, scores_a_copy
 from qa_core.training.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
 from qa_core.turns import ALONE, Turns
 from qa_core.values import to_dict
@@ -51,8 +63,10 @@ def run(
     max_memory_mb: float | None = None,
     is_to_pause: Callable[[], bool] = bool,
     turns: Turns = ALONE,
+    forms: Sequence[Form] = (),
+    skips_as_good: bool = True,
 ) -> RunResult:
-    """Train, write, load back and measure one recipe.
+    """Train, write, load back and measure one recipe, and store it in other forms where these are asked for.
 
     Args:
         config: the recipe.
@@ -60,10 +74,14 @@ def run(
         folder: the trial's own folder: `checkpoint/` while it runs (resumed from if it is there), `artifact/` and
             `answers.parquet` at the end.
         cache_dir: tokenised windows, tokenizers, measured forms and teachers, shared by all trials of a machine.
-        max_memory_mb: a recipe whose deployed form needs more for one window at a time is refused before it is
-            trained; None for no limit.
-        is_to_pause: asked after each step; True checkpoints the trial and raises `Paused`.
+        max_memory_mb: a recipe whose deployed form, or smallest stored form, needs more for one window at a time is
+            refused before it is trained; None for no limit.
+        is_to_pause: asked after each step and before each form; True checkpoints the trial and raises `Paused`.
         turns: with other trials on the device; the caller stands in `turns.working()`.
+        forms: in which the trained network is stored too, see `stored_forms.py`. The checkpoint then stays until all
+            are made, and what an earlier call has made of them is taken as it is.
+        skips_as_good: whether a form is skipped when a smaller one loses nothing; only where nothing but exact match
+            and what is planned of a form decides about it.
 
     Raises:
         QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
@@ -82,7 +100,9 @@ def run(
     memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir, turns=turns)
     planned_bytes = planned_artifact_bytes(config, family, model, methods, tokenizer=data.tokenizer)
     memory = replace(memory, artifact_bytes=planned_bytes)
-    _check_budget(memory, max_memory_mb)
+    bench = Bench(family, data, protocol, cache_dir, turns)
+    plans = plan_forms(config, forms, bench)
+    _check_budget(memory, plans, max_memory_mb)
     with turns.resting():  # a teacher may be another trial's at the moment
         obtained = _obtained(config, methods, data=data, family=family, cache_dir=cache_dir, turns=turns)
     model = _provide(model, methods, obtained, protocol=protocol)
@@ -95,38 +115,50 @@ def run(
     }
     hooks = _rung_hooks(Reader(model, protocol), task, data, report=report, memory=memory)
     hooks = replace(hooks, is_to_pause=_after_a_step(is_to_pause, turns))
-    state = train(model, task, hooks=hooks, checkpoint_folder=folder / "checkpoint")
+    if plans and task.budget_examples and not files.is_folder(folder / "checkpoint"):
+        forget_forms(folder)  # of another training: this one begins anew
+    state = train(
+        model, task, hooks=hooks, checkpoint_folder=folder / "checkpoint", checkpoints_end=bool(plans)
+    )
     if device.type == "cuda" and task.budget_examples:
         training["train_peak_bytes"] = torch.cuda.max_memory_allocated(device)
 
-    model, forms = exported(model, methods)
-    own_folders = [own for method in methods if (own := method.own_folder(model)) is not None]
-    artifact.write(
-        folder / "artifact",
-        model,
-        config=config,
-        tokenizer=data.tokenizer,
-        forms=forms,
-        own_folders=own_folders,
-        prompting=family.prompting,
-    )
-    del model, hooks
-    loaded = artifact.load(folder / "artifact")
-    reader = Reader(loaded.model.to(device), protocol)
-    quality, selection = scored_quality(reader, data, answers_path=folder / ANSWERS_FILE)
-    artifact.set_null_threshold(folder / "artifact", quality.null_threshold)
-    cross_domain = cross_domain_scores(reader, data, quality.null_threshold)
-    state.curve.append(_progress(state, task, memory, selection))
-    with turns.measuring():
-        measured = measured_cost(reader, loaded, data, memory=memory, state=state, training=training)
+    twin = read_twin(config, folder) if plans else None
+    if twin is None:
+        if plans:  # of a worker that was killed before it had measured them
+            forget_forms(folder)
+        write_form(copy.deepcopy(model) if plans else model, config, methods, FormFolder(folder), bench)
+        if not plans:
+            del model, hooks
+        twin = measure_form(FormFolder(folder), bench, memory=memory, state=state, training=training)
+        if plans:
+            keep_twin(config, twin, folder)
+    else:
+        data.count_windows()
+    state.curve.append(_progress(state, task, memory, twin.selection))
+    stored: tuple[FormResult, ...] = ()
+    if plans:
+        stored = make_forms(
+            model,
+            methods,
+            plans,
+            twin,
+            folder=folder,
+            bench=bench,
+            state=state,
+            max_memory_mb=max_memory_mb,
+            skips_as_good=skips_as_good,
+            is_to_pause=is_to_pause,
+        )
     result = RunResult(
         config=to_dict(config),
-        quality=quality,
-        cost=measured,
+        quality=twin.quality,
+        cost=twin.cost,
         curve=tuple(Progress(**point) for point in state.curve),
         artifact=str(folder / "artifact"),
         data=data.facts,
-        cross_domain=cross_domain,
+        cross_domain=twin.cross_domain,
+        forms=stored,
         prerequisites={name: item.facts for name, item in obtained.items()},
     )
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
@@ -197,11 +229,15 @@ def _provide(
     return model
 
 
-def _check_budget(memory: FormMemory, max_memory_mb: float | None) -> None:
-    needed = memory.measured_bytes / 1e6
-    if max_memory_mb is not None and needed > max_memory_mb:
+def _check_budget(memory: FormMemory, plans: Sequence[Plan], max_memory_mb: float | None) -> None:
+    """Refuse a recipe of which nothing that is asked for fits."""
+    what, needed = "the deployed form", memory.measured_bytes
+    if plans:
+        smallest = min((plan for plan in plans if plan.why_not is None), key=lambda plan: plan.sizes)
+        what, needed = f"the smallest stored form, {smallest.form.label},", smallest.sizes[0]
+    if max_memory_mb is not None and needed / 1e6 > max_memory_mb:
         raise OverMemoryBudget(
-            f"max_memory_mb: the deployed form needs {needed:.1f} MB; allowed: {max_memory_mb:g} MB"
+            f"max_memory_mb: {what} needs {needed / 1e6:.1f} MB; allowed: {max_memory_mb:g} MB"
         )
 
 

@@ -38,6 +38,7 @@ FLOORS = (
     "qa_core.scoring qa_core.training qa_core.memory.protocol qa_core.data.prepare",
     "qa_core.memory",
     "qa_core.prerequisites qa_core.measure",
+    "qa_core.stored_forms",
     "qa_core.run",
     "qa_core.calibration",
     "sweeps sweeps.registry sweeps.run_folder",

@@ -65,6 +65,12 @@ class TrialData:
         self.facts["cross_domain"][source]["windows"] = len(windows)
         return windows
 
+    def count_windows(self) -> None:
+        """Complete `facts` where the final evaluation has been before, in another process."""
+        self.evaluation()
+        for source in self.cross_domain_tables:
+            self.cross_domain(source)
+
     def _windows(self, table: QaTable) -> WindowSet:
         return build_windows(
             table, self.tokenizer, self.layout, lengths=self.lengths, cache_dir=self.cache_dir

@@ -75,7 +75,12 @@ class RungHooks:
 
 
 def train(
-    model: torch.nn.Module, task: TrainTask, *, hooks: RungHooks, checkpoint_folder: Path | None
+    model: torch.nn.Module,
+    task: TrainTask,
+    *,
+    hooks: RungHooks,
+    checkpoint_folder: Path | None,
+    checkpoints_end: bool = False,
 ) -> TrainState:
     """Train `model` in place until the budget is spent.
 
@@ -83,6 +88,7 @@ def train(
         model: on `task.device`, in training mode afterwards.
         hooks: called at each rung; the last stretch, up to the full budget, ends without a rung.
         checkpoint_folder: where to checkpoint at each rung, and to resume from if one is there; None for neither.
+        checkpoints_end: whether to checkpoint when the budget is spent too, for what is made of the network later.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite.
@@ -102,6 +108,7 @@ def train(
     state = state or TrainState()
     for method in task.methods:
         method.progress(model, state.examples_seen / task.budget_examples)
+    is_at_end = state.examples_seen >= task.budget_examples  # a checkpoint of the end was restored
     pending_rungs = [rung for rung in task.rungs if rung > state.examples_seen]
     losses = _LossWatch()
     started = time.perf_counter() - state.train_seconds
@@ -148,6 +155,8 @@ def train(
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
     losses.settle(state)
     state.train_seconds = time.perf_counter() - started
+    if checkpoint_folder and checkpoints_end and not is_at_end:
+        checkpoint.save(checkpoint_folder, model, optimizer, state)
     return state
 
 

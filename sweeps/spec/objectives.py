@@ -74,6 +74,14 @@ def measure(name: str) -> Measure:
     return found
 
 
+def are_settled_by_form(names: Iterable[str]) -> bool:
+    """Tell whether a stored form that is smaller in all that is planned, and answers as well, is as good in all these.
+
+    Not so for F1, which may fall where exact match does not, and for latencies: a packed form is smaller and slower.
+    """
+    return all(name in PREDICTED or name in ("em_percent", TRAINING) for name in names)
+
+
 def rung_field(name: str) -> str:
     """Return the field of `Progress` that stands for the objective at a rung.
 

@@ -31,6 +31,7 @@ from sweeps.run_folder.records import Record
 from sweeps.run_folder.trial_files import TrialFiles
 from sweeps.schedulers.base import Curves, make_scheduler
 from sweeps.searchers.base import Searcher
+from sweeps.space.forms import forms_of
 from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.faults import LASTING_FAULTS
@@ -326,6 +327,7 @@ class Driver:
         self._again.append(running)
 
     def _task(self, trial_id: str, recipe: Mapping[str, Any], *, reported_examples: int = 0) -> TrialTask:
+        forms = forms_of(from_dict(RunConfig, recipe), self.spec.forms)
         return TrialTask(
             trial_id=trial_id,
             recipe=dict(recipe),
@@ -338,6 +340,7 @@ class Driver:
             pause_file=str(self.pause_file),
             sweep_folder=str(self.folder),
             hang_minutes=self.spec.budget.hang_minutes,
+            forms=tuple({"label": form.label, "settings": form.settings} for form in forms),
         )
 
     def _with_share(self, task: TrialTask) -> TrialTask:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sweeps.front.comparability import MIXED
 from sweeps.nodes.preflight import is_mixed
-from sweeps.run_folder.records import Record
+from sweeps.run_folder.masking import masked_values
+from sweeps.run_folder.records import Record, StoredForm
 from sweeps.searchers.base import Proposal
 from sweeps.spec.sections import Budget, SweepSpec
 from sweeps.trials.task import PAUSED, TrialTask, read_outcome
@@ -100,6 +101,7 @@ def record_of(
         prerequisites=result["prerequisites"] if result else {},
         device=result["cost"]["device"] if result else None,
         artifact=_relative(result["artifact"], folder) if result else None,
+        forms=_forms_of(result, spec=spec, folder=folder) if result else (),
         notes=running.proposal.notes,
         starts=max(1, running.starts),
         started_at=_utc(running.started),
@@ -117,6 +119,24 @@ def record_of(
             "predicted_train_peak_bytes": task.predicted_bytes,
             MIXED: is_mixed(folder),
         },
+    )
+
+
+def _forms_of(result: Mapping[str, Any], *, spec: SweepSpec, folder: Path) -> tuple[StoredForm, ...]:
+    """Return the stored forms of a result in its JSON form; that of an earlier version has none."""
+    return tuple(
+        StoredForm(
+            label=form["label"],
+            settings=form["settings"],
+            status=form["status"],
+            reason=masked_values(form["reason"]),  # an error's words can hold what a library was given
+            objectives=spec.measured_objectives(form) if form["status"] == "ok" else None,
+            quality=form["quality"],
+            cost=form["cost"],
+            against_twin=form["against_twin"],
+            artifact=None if form["artifact"] is None else _relative(form["artifact"], folder),
+        )
+        for form in result.get("forms", ())
     )
 
 

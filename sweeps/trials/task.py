@@ -91,6 +91,11 @@ def read_final(folder: Path) -> dict[str, Any] | None:
     if not isinstance(final.get("result"), dict):
         raise DataError(f"{path}: found {sorted(final)}; allowed: a final report with its `result`")
     final["result"]["artifact"] = str(TrialFolder(folder).artifact)  # the sweep's folder may have moved
+    for form in final["result"].get("forms", ()):
+        if form["artifact"] is not None:
+            is_twin = not form["settings"]
+            own = TrialFolder(folder) if is_twin else TrialFolder(folder).form(form["label"])
+            form["artifact"] = str(own.artifact)
     return final
 
 

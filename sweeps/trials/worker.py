@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_core import files
-from qa_core.config import RunConfig
+from qa_core.config import RunConfig, form_of
 from qa_core.errors import Paused, StorageError
 from qa_core.schema import Progress, as_json
 from qa_core.values import from_dict
@@ -23,6 +23,7 @@ from sweeps.nodes.ray_environment import NODE_DIGITS
 from sweeps.run_folder.layout import TrialFolder
 from sweeps.run_folder.masking import masked_values
 from sweeps.schedulers.base import check_report
+from sweeps.spec.objectives import are_settled_by_form
 from sweeps.trials.task import PAUSED, TrialTask, from_values, packed, read_final
 from sweeps.trials.watchdog import watched
 
@@ -58,8 +59,8 @@ def run_trial(task_values: dict[str, Any]) -> None:
         try:
             final = read_final(folder)
             if final is None:
-                # Of a run that was killed between its artifact and its final report.
-                files.remove_folder(TrialFolder(folder).artifact, inside=folder)
+                if not task.forms:  # of a run that was killed between its artifact and its final report
+                    files.remove_folder(TrialFolder(folder).artifact, inside=folder)
                 with watched(folder, task.hang_minutes):
                     final = {**execute(task, report), "node": node, "gpus": used_gpus()}
                 check_report(final, task.objectives)
@@ -125,7 +126,12 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
             max_memory_mb=task.max_memory_mb,
             is_to_pause=_pause_watch(task.pause_file),
             turns=turns,
+            forms=[form_of(recipe, form["label"], form["settings"]) for form in task.forms],
+            skips_as_good=are_settled_by_form(task.objectives),
         )
+    for form in result.forms:
+        if form.status == "failed":
+            _write(TrialFolder(Path(task.folder)).form(form.label).outcome, as_json(form))
     last = result.curve[-1]
     return {
         **as_json(last),
