@@ -112,7 +112,7 @@ def _plan(form: Form, bench: Bench) -> tuple[str, Plan]:
     family, tokenizer = bench.family, bench.data.tokenizer
     methods = registry.make_methods(form.recipe)
     registry.check_combination(family, methods)
-    network = training_skeleton(form.recipe, family, methods, tokenizer=tokenizer)
+    network = training_skeleton(form.recipe, family, methods, tokenizer=tokenizer, found=bench.data.found)
     layout = files.digest(planned_forms(family, family.architecture(network), methods))
     memory = form_memory(
         family, network, methods, protocol=bench.protocol, cache_dir=bench.cache_dir, turns=bench.turns

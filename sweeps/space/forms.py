@@ -64,7 +64,7 @@ def _applies(recipe: RunConfig, name: str) -> bool:
     if name in recipe.methods:  # the recipe itself says how it is stored
         return False
     others = [registry.method_class(other) for other in recipe.methods]
-    clashes = any(other.name in kind.excludes or name in other.excludes for other in others)
+    clashes = any(other.claims & kind.claims for other in others)
     return not clashes and not (kind.needs and kind.needs - registry.make_family(recipe).traits)
 
 
