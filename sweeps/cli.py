@@ -204,13 +204,17 @@ def export(
         typer.Option("--max", metavar="FIELD=VALUE", help="Upper limit on a cost; all given limits apply."),
     ] = None,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="The trial to copy instead.")] = None,
+    form: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="With --trial: which of its stored forms.")
+    ] = None,
 ) -> int:
     """Copy the best model within the given limits on cost."""
     from sweeps.commands import results
     from sweeps.front.choosing import read_limits
 
     memory = [] if max_memory_mb is None else [f"memory_mb={max_memory_mb}"]
-    return results.export(run_dir, limits=read_limits([*memory, *(max_ or [])]), trial=trial, to=to)
+    limits = read_limits([*memory, *(max_ or [])])
+    return results.export(run_dir, limits=limits, trial=trial, form=form, to=to)
 
 
 @app.command()

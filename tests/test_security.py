@@ -13,7 +13,8 @@ from sweeps import cli
 from sweeps.commands import run
 from sweeps.commands.run import Target, open_doors
 from sweeps.front.plots import write_html
-from sweeps.front.points import FrontResult, Point
+from sweeps.front.points import Point
+from sweeps.front.result import FrontResult
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker, _Runs
 from sweeps.run_folder import journal, records

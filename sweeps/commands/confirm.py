@@ -16,21 +16,24 @@ from sweeps.commands.predict import answer, load_artifact
 from sweeps.commands.results import artifact_folder, read_front
 from sweeps.front import confirm as confirmation
 from sweeps.front.confirm import Confirmed
-from sweeps.front.points import FrontResult
+from sweeps.front.result import FrontResult
 from sweeps.nodes.report import machine_here
 from sweeps.run_folder.layout import RunFolder
+from sweeps.run_folder.models import ModelId
 from sweeps.run_folder.records import Record, load
 from sweeps.spec.load import stored_spec
 from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
     from qa_core.scoring.intervals import Interval
-    from sweeps.front.points import FrontResult
+    from sweeps.front.result import FrontResult
     from sweeps.run_folder.records import Record
 
 
 def confirm(run_dir: Path, *, seeds: int, target: run.Target) -> int:
     """Run every recipe of the front with new seeds and show which points are confirmed; earlier results stay.
+
+    A recipe is trained once for each seed, however many of its stored forms are on the front.
 
     Args:
         run_dir: of the sweep; the confirming one goes into its folder `confirm`.
@@ -76,13 +79,13 @@ def _check_terms(spec: SweepSpec, front: FrontResult, records: Sequence[Record],
     )
 
 
-def show(confirmed: Sequence[Confirmed], shipped: Mapping[str, "Interval"]) -> None:
+def show(confirmed: Sequence[Confirmed], shipped: Mapping[ModelId, "Interval"]) -> None:
     """Print one line for each point, the smallest first.
 
     Args:
         confirmed: the points.
-        shipped: exact match of each point's own artifact on the questions that were set aside, by trial; empty where
-            none were.
+        shipped: exact match of each point's own artifact on the questions that were set aside; empty where none
+            were.
     """
     from rich.console import Console
     from rich.table import Table
@@ -98,11 +101,11 @@ def show(confirmed: Sequence[Confirmed], shipped: Mapping[str, "Interval"]) -> N
         gain = _shown(item.gain)
         point = item.point
         table.add_row(
-            point.trial_id,
+            str(point.id),
             f"{point.family} {point.methods} {point.checkpoint}",
             memory,
             f"{point.values['em_percent']:.1f}" if "em_percent" in point.values else "-",
-            *([_shown(shipped.get(point.trial_id))] if shipped else []),
+            *([_shown(shipped.get(point.id))] if shipped else []),
             ", ".join(f"{value:.1f}" for value in item.em_percents) or "none finished",
             _shown(item.em),
             f"{gain}; tied with {item.tied_with}" if item.tied_with else gain,
@@ -112,8 +115,8 @@ def show(confirmed: Sequence[Confirmed], shipped: Mapping[str, "Interval"]) -> N
 
 def _score_artifacts(
     front: "FrontResult", records: "Sequence[Record]", run_dir: Path
-) -> "dict[str, Interval]":
-    """Return the exact match of the front's own artifacts on the questions that chose nothing, by trial, in percent.
+) -> "dict[ModelId, Interval]":
+    """Return the exact match of the front's own artifacts on the questions that chose nothing, in percent.
 
     Empty where no questions were set aside. An artifact that is not there any more is left out.
     """
@@ -127,7 +130,7 @@ def _score_artifacts(
         recipe = from_dict(RunConfig, configs[point.trial_id])
         if not recipe.evaluation.confirm_share or point.artifact is None:
             continue
-        folder = artifact_folder(run_dir, point.trial_id, point.artifact)
+        folder = artifact_folder(run_dir, point.id, point.artifact)
         if not files.is_folder(folder):
             continue
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, part=CONFIRM))
@@ -135,7 +138,7 @@ def _score_artifacts(
         loaded = load_artifact(folder)
         predictions = answer(loaded, table, device=recipe.device)
         scores = evaluate.scores_by_question(predictions, table, loaded.null_threshold)
-        intervals[point.trial_id] = evaluate.score_intervals(scores, question_clusters(table))["em_percent"]
+        intervals[point.id] = evaluate.score_intervals(scores, question_clusters(table))["em_percent"]
     return intervals
 
 

@@ -31,7 +31,7 @@ from sweeps.spec.sections import SweepSpec
 from sweeps.trials import signals
 
 if TYPE_CHECKING:
-    from sweeps.front.points import FrontResult
+    from sweeps.front.result import FrontResult
     from sweeps.progress.mlflow_mirror import Tracker
     from sweeps.run_folder.journal import Past
     from sweeps.run_folder.records import Record
@@ -118,7 +118,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
         tracker.log_front(
             written,
             outcome.front.hypervolume,
-            [point.trial_id for point in outcome.front.front],
+            [point.id for point in outcome.front.front],
             spent_examples=outcome.spent_examples,
         )
         status = "finished" if outcome.ended_by is None else "interrupted"
@@ -346,7 +346,8 @@ def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> lis
         # The middle of the front: an export that fits something and is not the largest.
         limit = limit_to_type(front)
         model = f"{folder}-model"
-        rule = ["--trial", front.front[0].trial_id]
+        first = front.front[0]
+        rule = ["--trial", first.trial_id, *(["--form", first.form] if first.form else [])]
         if limit is not None:
             name, value = limit
             rule = ["--max-memory-mb", value] if name == "memory_mb" else ["--max", f"{name}={value}"]

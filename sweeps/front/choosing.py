@@ -1,4 +1,4 @@
-"""Which finished trial is exported: the one with the best quality within limits on cost.
+"""Which model of a finished trial is exported: the one with the best quality within limits on cost.
 
 Limits are upper bounds on objectives of cost, by name and in their units (`LIMITABLE`). Knows nothing of folders: which
 artifacts are still there is looked at in `sweeps/commands/results.py`.
@@ -8,8 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from qa_core.errors import ConfigError, counted, unknown
-from sweeps.front.points import LIMITABLE, FrontResult, Point
+from qa_core.errors import ConfigError, unknown
+from sweeps.front.points import LIMITABLE, Point
+from sweeps.front.result import FrontResult
+from sweeps.run_folder.models import ModelId
 from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:
@@ -47,9 +49,9 @@ def within(result: "FrontResult", limits: Mapping[str, float]) -> "list[Point]":
     """
     by = [*limits, "memory_mb"]
 
-    def order(point: "Point") -> tuple[float, list[float], str]:
+    def order(point: "Point") -> tuple[float, list[float], tuple[str, str]]:
         costs = [point.costs.get(name, math.inf) for name in by]
-        return loss_of_quality(point, result.objectives), costs, point.trial_id
+        return loss_of_quality(point, result.objectives), costs, point.id.order
 
     fitting = [
         point
@@ -63,13 +65,14 @@ def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
     """Return why no point is within the limits: the smallest need of each, or that they are not met together."""
     given = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
     if not result.points:
-        left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
+        forms = {f"stored forms {reason}": count for reason, count in result.forms_left_out.items()}
+        left_out = ", ".join(f"{count} {why}" for why, count in {**result.left_out, **forms}.items())
         why = f"not compared: {left_out}" if left_out else "there is none yet"
         return f"{LIMIT}: found {given}; no finished trial fits, {why}"
     least = {}
     for name in limits:
-        known = [(point.costs[name], point.trial_id) for point in result.points if name in point.costs]
-        least[name] = min(known, default=None)
+        known = [(point.costs[name], point.id) for point in result.points if name in point.costs]
+        least[name] = min(known, key=lambda item: (item[0], item[1].order), default=None)
     needs = [
         f"no record says its {name}"
         if found is None
@@ -77,9 +80,9 @@ def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
         for name, found in least.items()
     ]
     each = all(found is not None and found[0] <= limits[name] for name, found in least.items())
-    more = "; each limit is met by some trial, all of them by none" if each else ""
-    finished = counted(len(result.points), "finished trial")
-    return f"{LIMIT}: found {given}; none of {finished} fits: {', '.join(needs)}{more}"
+    noun = "model" if result.has_forms else "trial"
+    more = f"; each limit is met by some {noun}, all of them by none" if each else ""
+    return f"{LIMIT}: found {given}; none of {result.counted_points} fits: {', '.join(needs)}{more}"
 
 
 def at_least(value: float) -> str:
@@ -87,10 +90,10 @@ def at_least(value: float) -> str:
     return str(math.ceil(value)) if value >= 1000 else f"{math.ceil(value * 100) / 100:g}"
 
 
-def best_within_some_limit(points: "Sequence[Point]", objectives: "Sequence[Objective]") -> set[str]:
-    """Return the trials that `within` puts first for some limit on one of the costs that recipes fix.
+def best_within_some_limit(points: "Sequence[Point]", objectives: "Sequence[Objective]") -> set[ModelId]:
+    """Return the models that `within` puts first for some limit on one of the costs that recipes fix.
 
-    A trial that is not among them never becomes so again, whatever else finishes.
+    A model that is not among them never becomes so again, whatever else finishes.
     """
     found = set()
     for name in FIXED:
@@ -100,15 +103,16 @@ def best_within_some_limit(points: "Sequence[Point]", objectives: "Sequence[Obje
                 point.costs[name],
                 loss_of_quality(point, objectives),
                 point.costs.get("memory_mb", math.inf),
-                point.trial_id,
+                point.id.order,
+                point.id,
             )
             for point in points
             if name in point.costs
         ]
-        for _, loss, _, trial_id in sorted(sized):
+        for _, loss, _, _, model in sorted(sized):
             if loss < best:
                 best = loss
-                found.add(trial_id)
+                found.add(model)
     return found
 
 

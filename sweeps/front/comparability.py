@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, DataError, counted
 from qa_core.values import from_dict, to_dict
+from sweeps.run_folder.models import id_of, trials_of
 from sweeps.run_folder.records import Record, read_inside, text_at
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Group:
-    """Finished trials on equal terms, in the order of their records."""
+    """Finished trials on equal terms, or models of such trials, in the order of their records."""
 
     terms: Terms
     records: tuple[Record, ...]
@@ -133,10 +134,14 @@ def terms_of(record: Record, objectives: Sequence["Objective"]) -> Terms:
 
 
 def groups(finished: Sequence[Record], objectives: Sequence["Objective"]) -> tuple[Group, ...]:
-    """Return the groups of trials that compare, the largest first; of equals the one with the earliest trial.
+    """Return the groups of trials that compare, the one of most trials first; of equals the one with the earliest.
 
     A trial that trains nothing is in each group whose other terms it shares. Where nodes were allowed to differ, device
     and precision decide nothing.
+
+    Args:
+        finished: records of finished trials, or of their models (`models_of` in `sweeps/run_folder/models.py`).
+        objectives: of the sweep.
 
     Raises:
         DataError: a record cannot be read, or does not say what it was measured on.
@@ -152,13 +157,15 @@ def groups(finished: Sequence[Record], objectives: Sequence["Objective"]) -> tup
         )
         for key in trained | untrained
     ]
-    return tuple(sorted(found, key=lambda group: (-len(group.records), *min(map(_order, group.records)))))
+    return tuple(
+        sorted(found, key=lambda group: (-len(trials_of(group.records)), *min(map(_order, group.records))))
+    )
 
 
 def left_out_words(group: Group, main: Group) -> str:
-    """Return why the trials of a group are not compared with those of the main one, and which they are."""
-    shown = {record.trial_id for record in main.records}
-    trials = [record.trial_id for record in group.records if record.trial_id not in shown]
+    """Return why the models of a group are not compared with those of the main one, and of which trials they are."""
+    shown = {id_of(model) for model in main.records}
+    trials = trials_of(model for model in group.records if id_of(model) not in shown)
     why = ", ".join(
         f"{LABELS[name]} {group.terms.shown(name)} instead of {main.terms.shown(name)}"
         for name in group.terms.differing(main.terms)

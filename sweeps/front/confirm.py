@@ -1,12 +1,13 @@
 """Whether the points of a front hold with other seeds: their recipes run again, and compared question by question.
 
 A point came onto the front because its one seed was good on its questions: of many trials, the luckiest are chosen.
-`plan` writes a sweep that runs each recipe of the front with new seeds, on the questions that chose nothing where
-`evaluation.confirm_share` set some aside, and with nothing else changed; `sweeps/trials/ray_driver.py` runs it like
-any other. `judge` reads what it found. The point's own score, which chose it, is shown beside and never averaged in.
+`plan` writes a sweep that runs each recipe of the front once with each new seed, and makes of it the stored forms that
+are on the front; on the questions that chose nothing where `evaluation.confirm_share` set some aside, and with nothing
+else changed. `sweeps/trials/ray_driver.py` runs it like any other. `judge` reads what it found. The point's own score,
+which chose it, is shown beside and never averaged in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,20 @@ from qa_core.scoring.answer_file import ANSWERS_FILE, read_scores
 from qa_core.scoring.intervals import Interval, crossed_mean
 from qa_core.seeding import derive_seed
 from qa_core.values import convert, from_dict
-from sweeps.front.points import FrontResult, Point
+from sweeps.front.points import Point
+from sweeps.front.result import FrontResult
 from sweeps.run_folder import journal
-from sweeps.run_folder.journal import Journal
+from sweeps.run_folder.journal import Journal, PastTrial
 from sweeps.run_folder.layout import RunFolder
+from sweeps.run_folder.models import ModelId, models_of
 from sweeps.run_folder.records import Record
 from sweeps.spec.load import store_spec
 from sweeps.spec.objectives import measure
 from sweeps.spec.sections import SweepSpec
 
 FOLDER = "confirm"  # in the sweep's folder
-NOTE = "confirms"  # in the notes of a trial: the trial whose recipe it repeats
+# In the notes of a trial: the trial whose recipe it repeats, and the labels of the forms that it makes.
+NOTE, FORMS_NOTE = "confirms", "forms"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Confirmed:
         em_percents: exact match of each new seed.
         em: mean over new seeds and questions with a 95 % interval over both; None without a finished seed.
         memory_mb: least and greatest of the new seeds.
-        tied_with: trial of the next smaller point on the front, when the gain over it may be none.
+        tied_with: the next smaller point on the front, as it is shown, when the gain over it may be none.
         gain: in exact match over that point, with its interval; None for the smallest point.
     """
 
@@ -82,24 +86,51 @@ def plan(
         recipe_of(recipes[point.trial_id])
     files.make_folder(folder)
     past = journal.read(folder)
-    there = {(trial.notes.get(NOTE), trial.recipe["seed"]) for trial in past.trials}
     log, count = Journal(folder), len(past.trials)
-    wanted = [(point, number) for number in range(seeds) for point in front.front]
-    missing = [
-        (recipes[point.trial_id], seed)
-        for point, number in wanted
-        if (point.trial_id, seed := new_seed(spec.seed, point.trial_id, number)) not in there
-    ]
+    missing = _missing(spec, front, past.trials, seeds=seeds)
     confirming = confirming_spec(spec, count + len(missing))
     store_spec(confirming, folder)
-    for index, (record, seed) in enumerate(missing, start=count):
+    for index, (trial_id, seed, forms) in enumerate(missing, start=count):
+        record = recipes[trial_id]
         log.proposed(
             f"t{index:04d}",
             assignment=record.assignment,
-            notes={NOTE: record.trial_id},
+            notes={NOTE: trial_id, **({FORMS_NOTE: forms} if record.forms else {})},
             recipe=_confirming(record, seed=seed),
         )
     return confirming
+
+
+def _missing(
+    spec: SweepSpec, front: FrontResult, past: Collection[PastTrial], *, seeds: int
+) -> list[tuple[str, int, list[str]]]:
+    """Return (trial, new seed, labels of its forms) for what no trial of the confirming sweep covers yet."""
+    covered: dict[tuple[str, int], set[str | None]] = {}
+    for trial in past:
+        confirms, labels = _noted(trial)
+        covered.setdefault((confirms, trial.recipe["seed"]), {None}).update(labels)
+    wanted: dict[str, list[str | None]] = {}
+    for point in front.front:
+        wanted.setdefault(point.trial_id, []).append(point.form)
+    missing = []
+    for number in range(seeds):
+        for trial_id, forms in wanted.items():
+            seed = new_seed(spec.seed, trial_id, number)
+            lacking = [form for form in forms if form not in covered.get((trial_id, seed), ())]
+            if lacking:
+                missing.append((trial_id, seed, sorted(form for form in lacking if form is not None)))
+    return missing
+
+
+def _noted(trial: PastTrial) -> tuple[str, list[str]]:
+    """Return which trial another one repeats, and the labels of the forms that it makes; raises DataError."""
+    try:
+        confirms = convert(str, trial.notes.get(NOTE), f"notes.{NOTE}", strict=True)
+        return confirms, convert(
+            list[str], trial.notes.get(FORMS_NOTE, []), f"notes.{FORMS_NOTE}", strict=True
+        )
+    except ConfigError as error:
+        raise DataError(f"trial {trial.trial_id}: {error}, as every confirming trial has") from error
 
 
 def _confirming(record: Record, *, seed: int) -> dict[str, Any]:
@@ -126,20 +157,20 @@ def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[C
     Raises:
         DataError: answers are missing, or trials answered other questions.
     """
-    by_point: dict[str, list[Record]] = {}
-    for record in records:
-        if record.status == "ok":
-            _check_repeat(record, folder)
-            by_point.setdefault(record.notes[NOTE], []).append(record)
-    points = sorted(front.front, key=lambda item: (item.memory_mb or 0.0, item.trial_id))
-    scores = {point.trial_id: _exact_match(by_point.get(point.trial_id, []), folder) for point in points}
+    by_point: dict[ModelId, list[Record]] = {}
+    for model in (model for record in records if record.status == "ok" for model in models_of(record)):
+        _check_repeat(model, folder)
+        form = model.forms[0].label if model.forms else None
+        by_point.setdefault(ModelId(model.notes[NOTE], form), []).append(model)
+    points = sorted(front.front, key=lambda item: (item.memory_mb or 0.0, item.id.order))
+    scores = {point.id: _exact_match(by_point.get(point.id, []), folder) for point in points}
     confirmed = []
     smaller: Point | None = None
     for point in points:
-        repeats, own = by_point.get(point.trial_id, []), scores[point.trial_id]
+        repeats, own = by_point.get(point.id, []), scores[point.id]
         gain = None
         if own is not None and smaller is not None:
-            gain = _mean(own, scores[smaller.trial_id])
+            gain = _gain(own, scores[smaller.id])
         memory = [_memory_mb(record.cost or {}) for record in repeats]
         confirmed.append(
             Confirmed(
@@ -147,7 +178,7 @@ def judge(front: FrontResult, records: Sequence[Record], folder: Path) -> list[C
                 em_percents=tuple(float((record.quality or {})["em_percent"]) for record in repeats),
                 em=None if own is None else _mean(own),
                 memory_mb=(min(memory), max(memory)) if memory else None,
-                tied_with=smaller.trial_id if smaller and gain and _may_be_none(gain) else None,
+                tied_with=str(smaller.id) if smaller and gain and _may_be_none(gain) else None,
                 gain=gain,
             )
         )
@@ -177,34 +208,58 @@ def _check_repeat(record: Record, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Exact match in percent of a recipe's new seeds, [seeds, questions], and which questions belong together."""
+    """Exact match in percent of a model's new seeds, [seeds, questions], and which questions belong together."""
 
+    trial_ids: list[str]  # that trained each seed
     question_ids: list[str]
     exact_match: np.ndarray
     clusters: Clusters
 
 
 def _exact_match(repeats: Sequence[Record], folder: Path) -> _Answers | None:
-    """Return what the new seeds of a recipe answered; None where no seed has finished."""
+    """Return what the new seeds of a model answered; None where no seed has finished."""
     rows = []
     found: tuple[list[str], Clusters] | None = None
-    for record in repeats:
-        path = RunFolder(folder).trial(record.trial_id).path / ANSWERS_FILE
+    for model in repeats:
+        path = _answers_of(model, folder)
         ids, scores, clusters = read_scores(path)
         if found is not None and found[0] != ids:
             raise DataError(f"{path}: its questions are not those of the other seeds of the same recipe")
         found = ids, clusters
         rows.append(100.0 * scores[:, 0])
-    return None if found is None else _Answers(found[0], np.stack(rows), found[1])
+    if found is None:
+        return None
+    return _Answers([model.trial_id for model in repeats], found[0], np.stack(rows), found[1])
 
 
-def _mean(own: _Answers, other: _Answers | None = None) -> Interval:
-    """Return the mean exact match over seeds and questions, or its gain over the other recipe's."""
-    if other is None:
-        return crossed_mean(own.exact_match, None, own.clusters, bounds=(0.0, 100.0))
+def _answers_of(model: Record, folder: Path) -> Path:
+    """Return the file of a model's answers; those of the unquantised network are its trial's own."""
+    trial = RunFolder(folder).trial(model.trial_id)
+    form = model.forms[0] if model.forms else None
+    return trial.form(form.label).answers if form is not None and form.settings else trial.path / ANSWERS_FILE
+
+
+def _mean(own: _Answers) -> Interval:
+    """Return the mean exact match over seeds and questions."""
+    return crossed_mean(own.exact_match, None, own.clusters, bounds=(0.0, 100.0))
+
+
+def _gain(own: _Answers, other: _Answers | None) -> Interval:
+    """Return the gain in exact match over another model.
+
+    Two forms of one network vary together from seed to seed, so they are compared seed by seed.
+    """
+    assert other is not None, "only a point of which a seed finished is compared with"
     if own.question_ids != other.question_ids:
         raise DataError("two recipes of the front answered other questions, so they cannot be compared")
-    return crossed_mean(own.exact_match, other.exact_match, own.clusters)
+    shared = [trial_id for trial_id in own.trial_ids if trial_id in other.trial_ids]
+    if not shared:
+        return crossed_mean(own.exact_match, other.exact_match, own.clusters)
+    mine, theirs = (
+        answers.exact_match[[answers.trial_ids.index(trial_id) for trial_id in shared]]
+        for answers in (own, other)
+    )
+    return crossed_mean(mine - theirs, None, own.clusters)
 
 
 def _may_be_none(gain: Interval) -> bool:

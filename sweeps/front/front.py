@@ -11,12 +11,14 @@ import numpy as np
 
 from sweeps.front import pareto
 from sweeps.front.choosing import best_within_some_limit
+from sweeps.run_folder.models import ModelId, id_of, models_of
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import measure
 
 if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
-from sweeps.front.points import FrontResult, Point, points
+from sweeps.front.points import Point, points
+from sweeps.front.result import FrontResult
 
 PREDICTED_WITHIN = 0.02  # of the measured memory; a larger difference is an error to explain
 
@@ -43,33 +45,36 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
         _device_note(given.several_devices),
         tuple(_placed(apart, objectives)[0] for apart in given.apart),
         given.others,
+        given.forms_left_out,
     )
 
 
 def prediction_note(records: Iterable[Record]) -> str | None:
-    """Return in how many finished trials predicted and measured memory differ, and where most; None: in none."""
+    """Return in how many models predicted and measured memory differ, and in which most; None: in none."""
     predicted, measured = "predicted_inference_peak_bytes", measure("memory_mb").field
-    costs = [(record.trial_id, record.cost) for record in records if record.status == "ok" and record.cost]
-    known = [(trial, cost[predicted], cost[measured]) for trial, cost in costs if cost.get(predicted)]
+    models = [model for record in records if record.status == "ok" for model in models_of(record)]
+    costs = [(id_of(model), model.cost) for model in models if model.cost]
+    known = [(model, cost[predicted], cost[measured]) for model, cost in costs if cost.get(predicted)]
     off = [item for item in known if abs(item[1] - item[2]) > PREDICTED_WITHIN * item[2]]
     if not off:
         return None
-    trial, foreseen, found = max(off, key=lambda item: abs(item[1] - item[2]) / item[2])
+    worst, foreseen, found = max(off, key=lambda item: abs(item[1] - item[2]) / item[2])
+    noun = "trials" if all(model.form is None for model, _, _ in known) else "models"
     return (
-        f"memory was not as predicted in {len(off)} of {len(known)} trials, worst in {trial}: {foreseen / 1e6:.2f} MB "
+        f"memory was not as predicted in {len(off)} of {len(known)} {noun}, worst in {worst}: {foreseen / 1e6:.2f} MB "
         f"predicted, {found / 1e6:.2f} MB measured ({100 * (foreseen / found - 1):+.0f} %)"
     )
 
 
-def choosable(result: FrontResult) -> set[str]:
-    """Return the trials that are on a front, or the best within some limit on a cost that recipes fix.
+def choosable(result: FrontResult) -> set[ModelId]:
+    """Return the models that are on a front, or the best within some limit on a cost that recipes fix.
 
-    The two differ where that cost is not among the objectives. A trial that is not choosable never becomes so again: it
-    is beaten by one that it compares with. So are trials on other terms, each among its own.
+    The two differ where that cost is not among the objectives. A model that is not choosable never becomes so again: it
+    is beaten by one that it compares with. So are models on other terms, each among its own.
     """
     found = set()
     for members in (result.points, *result.apart):
-        found |= {point.trial_id for point in members if point.on_front}
+        found |= {point.id for point in members if point.on_front}
         found |= best_within_some_limit(members, result.objectives)
     return found
 

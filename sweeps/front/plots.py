@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from qa_core import files
-from qa_core.errors import ConfigError, counted
-from sweeps.front.points import FrontResult, Point
-from sweeps.front.tables import format_value, summary
+from qa_core.errors import ConfigError
+from sweeps.front.points import Point
+from sweeps.front.result import FrontResult
+from sweeps.front.tables import format_value, summary, words_against_twin
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -49,7 +50,7 @@ def write_html(result: FrontResult, path: Path) -> None:
         label = f"baseline: {escape(name)}"
         figure.add_hline(y=value, line_dash="dot", line_color="#888888", annotation_text=label)
     x_title, y_title = _axis_titles(result)
-    counts = f"{len(result.front)} of {counted(len(result.points), 'finished trial')} on the front"
+    counts = f"{len(result.front)} of {result.counted_points} on the front"
     figure.update_layout(
         title=f"{counts}; {escape(summary(result))}",
         xaxis_title=x_title,
@@ -110,8 +111,8 @@ def _coordinates(result: FrontResult, shown: Sequence[Point]) -> tuple[list[floa
     ys = [point.values[result.objectives[0].name] for point in shown]
     if len(result.objectives) > 1:
         return [point.values[result.objectives[1].name] for point in shown], ys
-    order = {point.trial_id: float(index) for index, point in enumerate(result.points)}
-    return [order[point.trial_id] for point in shown], ys
+    order = {point.id: float(index) for index, point in enumerate(result.points)}
+    return [order[point.id] for point in shown], ys
 
 
 def _front_line(result: FrontResult) -> tuple[list[float], list[float]] | None:
@@ -146,12 +147,13 @@ def _hover(result: FrontResult, point: Point) -> str:
     ]
     words = [
         f"{point.family}, {point.methods}, {point.checkpoint}",
-        *(f"{name}: {value}" for name, value in point.settings.items()),
+        *(f"{name}: {value}" for name, value in {**point.settings, **point.form_settings}.items()),
+        *([words_against_twin(point.against_twin)] if point.against_twin else []),
         f"seed {point.seed}",
         f"{point.seconds:.0f} s",
     ]
     marks = [*(["on the front"] if point.on_front else []), *(["knee"] if point.is_knee else [])]
-    return "<br>".join(map(escape, [point.trial_id, *numbers, *words, *marks]))
+    return "<br>".join(map(escape, [str(point.id), *numbers, *words, *marks]))
 
 
 def _literal(text: str) -> Any:

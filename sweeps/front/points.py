@@ -1,7 +1,8 @@
-"""From records to points: which trials are on a front or beside it, and what is shown of each.
+"""From records to points: which models are on a front or beside it, and what is shown of each.
 
-Only finished, full-budget trials are points; what is left out is counted by reason. Of trials that do not compare
-(`comparability.py`) the largest group is shown, and the others are named. `front.py` finds the non-dominated ones.
+Only finished, full-budget trials have points: one for each stored form that is ok, or one of their own where the sweep
+lists no forms. What is left out is counted by reason, trials and forms apart. Of trials that do not compare
+(`comparability.py`) the largest group is shown, and the others are named. `front.py` finds the non-dominated points.
 """
 
 from collections import Counter
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sweeps.front.comparability import ALLOWED, Group, device_for, groups, left_out_words
-from sweeps.run_folder.records import Record, read_inside, text_at
+from sweeps.progress.console import error_signature
+from sweeps.run_folder.models import ModelId, as_model, id_of, models_of, trials_of
+from sweeps.run_folder.records import Record, StoredForm, read_inside, text_at
 from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:
@@ -23,9 +26,9 @@ BASELINES = {
 }
 LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")
 FULL_FINE_TUNING = "full"
-SAME_SCORE = 1e-9  # percent: nearer scores are equal
 WIDEST_CHECKPOINT = 28  # characters in a table
-GROUPED = ("values", "settings", "costs")  # fields of a point that are several columns
+LONGEST_REASON = 60  # characters of why forms failed, where they are counted
+WITHOUT_FORMS = "without a stored form"  # that is ok, though the sweep lists forms for the trial
 OF_A_POINT = (
     "model.family",
     "model.head",
@@ -36,13 +39,13 @@ OF_A_POINT = (
 
 @dataclass(frozen=True)
 class Point:
-    """One finished trial, placed by its objectives in their units."""
+    """One model of a finished trial, placed by its objectives in their units. What identifies it is `id`."""
 
     trial_id: str
     values: Mapping[str, float]
     family: str
     head: str | None
-    methods: str  # joined by "+"; "full" for none
+    methods: str  # of the training, joined by "+"; "full" for none
     checkpoint: str
     seed: int
     memory_mb: float | None  # with one window at a time, unless the record is of protocol version 1
@@ -52,12 +55,24 @@ class Point:
     on_front: bool = False
     is_knee: bool = False
     em_percent: float | None = None  # objective or not
-    status: str = "ok"  # of its record
+    status: str = "ok"  # of its record, or of its form
     left_out: str | None = None  # why it is not compared with the points of the front; None: it is
     costs: Mapping[str, float] = field(default_factory=dict)  # by objective, in its unit: what can be limited
     settings: Mapping[str, Any] = field(
         default_factory=dict
     )  # searched, by path; what has a field is not among them
+    form: str | None = None  # label of the stored form; None: the artifact of a trial without forms
+    form_settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # by path: how the form differs from the recipe
+    against_twin: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # as of `StoredForm`; empty where there is none
+
+    @property
+    def id(self) -> ModelId:
+        """Which model it is; as text what tables show, such as "t0007 int8+e8"."""
+        return ModelId(self.trial_id, self.form)
 
     @property
     def recipe(self) -> str:
@@ -65,21 +80,27 @@ class Point:
         checkpoint = self.checkpoint
         if len(checkpoint) > WIDEST_CHECKPOINT:
             checkpoint = "..." + checkpoint[3 - WIDEST_CHECKPOINT :]
-        words = [f"{path.rpartition('.')[2]}={_short(value)}" for path, value in self.settings.items()]
+        words = [
+            f"{path.rpartition('.')[2]}={_short(value)}"
+            for path, value in self.settings.items()
+            if path not in self.form_settings
+        ]
         return " ".join([self.family, self.methods, checkpoint, *words])
 
 
 @dataclass(frozen=True)
 class FrontInput:
-    """Comparable points, how many trials were left out for which reason, and the trivial baselines.
+    """Comparable points, how many trials and forms were left out for which reason, and the trivial baselines.
 
     Attributes:
-        points: the largest group of finished trials that compare.
+        points: of the largest group of finished trials that compare.
         left_out: how many trials are not among them, by reason.
         baselines: exact match in percent, by name.
-        apart: the other groups of finished trials, each comparable in itself.
-        others: all trials that ended and are not among the points, with the reason; their objectives may be missing.
+        apart: the points of the other groups of finished trials, each comparable in itself.
+        others: all trials and forms that ended and are not among the points, with the reason; their objectives may be
+            missing. A trial with forms is there by its forms.
         several_devices: those of the points, where their user allowed several.
+        forms_left_out: how many forms of finished trials are not among the points, by reason.
     """
 
     points: tuple[Point, ...]
@@ -88,68 +109,11 @@ class FrontInput:
     apart: tuple[tuple[Point, ...], ...] = ()
     others: tuple[Point, ...] = ()
     several_devices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FrontResult:
-    """All points with the front marked, and the volume they dominate, in the objectives' own units."""
-
-    objectives: tuple["Objective", ...]
-    points: tuple[Point, ...]
-    hypervolume: float
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    baselines: Mapping[str, float] = field(default_factory=dict)
-    prediction_note: str | None = None  # None: memory was as predicted
-    device_note: str | None = None  # None: all points were measured on one device
-    apart: tuple[
-        tuple[Point, ...], ...
-    ] = ()  # finished trials on other terms, by group, each with its own front
-
-    others: tuple[Point, ...] = ()  # trials that ended and are not among the points
-
-    @property
-    def front(self) -> tuple[Point, ...]:
-        """The points on the front, best first objective first."""
-        sign = -1.0 if self.objectives[0].goal == "max" else 1.0
-        name = self.objectives[0].name
-        on_front = (point for point in self.points if point.on_front)
-        return tuple(sorted(on_front, key=lambda point: (sign * point.values[name], point.trial_id)))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one flat dict per trial that ended: the front, the other points, then those that are no points.
-
-        Objectives and searched settings stand under their names; None where a trial has none.
-        """
-        beaten = sorted(
-            (point for point in self.points if not point.on_front), key=lambda item: item.trial_id
-        )
-        others = sorted(self.others, key=lambda item: item.trial_id)
-        names = _columns(self)
-        rows = (_row(point) for point in (*self.front, *beaten, *others))
-        return [{name: row.get(name) for name in names} for row in rows]
-
-    @property
-    def warning(self) -> str | None:
-        """Say that models of the front answer no better than who reads no question; None where they do."""
-        best = max(self.baselines.items(), key=lambda item: item[1], default=None)
-        scored = [point for point in self.front if point.em_percent is not None]
-        if best is None or not scored:
-            return None
-        name, value = best
-        low = [point.trial_id for point in scored if float(point.em_percent or 0.0) <= value + SAME_SCORE]
-        if not low:
-            return None
-        who = (
-            "no model of the front beats" if len(low) == len(scored) else f"{', '.join(low)}: not better than"
-        )
-        return (
-            f"{who} the baseline {name!r} (EM {value:.2f}), which reads no question; what helps: more training "
-            "(budget.examples), other learning rates, a pretrained or larger checkpoint"
-        )
+    forms_left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def finished(records: Iterable[Record], objectives: Sequence["Objective"]) -> list[Record]:
-    """Return the records that can be points: the whole budget was spent, and every objective measured."""
+    """Return the records that have points: the whole budget was spent, and every objective of a model measured."""
     return [record for record in records if _why_left_out(record, objectives) is None]
 
 
@@ -160,51 +124,98 @@ def points(records: Iterable[Record], objectives: Sequence["Objective"]) -> Fron
         DataError: a finished trial's record cannot be read, or does not say what it was measured on.
     """
     records = tuple(records)
-    reasons = (_why_left_out(record, objectives) for record in records)
-    left_out = Counter(reason for reason in reasons if reason is not None)
-    unfinished = [
-        replace(_read_point(record, ()), left_out=reason)
-        for record in records
-        if (reason := _why_left_out(record, objectives)) is not None
+    whys = [_why_left_out(record, objectives) for record in records]
+    left_out = Counter(why for why in whys if why is not None)
+    forms_left_out: Counter[str] = Counter()
+    others: list[Point] = []
+    for record, why in zip(records, whys, strict=True):
+        if why is not None and why != WITHOUT_FORMS:
+            others.append(replace(_read_point(record, ()), left_out=why))
+            continue
+        for form in record.forms:
+            if (missing := _why_no_point(record, form, objectives)) is not None:
+                forms_left_out[missing] += 1
+                others.append(_form_left_out(record, form, missing))
+    placeable = [
+        model for record in finished(records, objectives) for model in _points_in(record, objectives)
     ]
-    if not (placeable := finished(records, objectives)):
-        return FrontInput((), dict(sorted(left_out.items())), {}, others=tuple(unfinished))
-    main, *others = groups(placeable, objectives)
-    for group in others:
-        apart = {record.trial_id for record in group.records} - {record.trial_id for record in main.records}
+    if not placeable:
+        return _nothing_to_place(left_out, forms_left_out, others)
+    main, *apart = groups(placeable, objectives)
+    shown, shown_trials = {id_of(model) for model in main.records}, set(trials_of(main.records))
+    for group in apart:
+        models = [model for model in group.records if id_of(model) not in shown]
         reason = left_out_words(group, main)
-        left_out[reason] += len(apart)
-        unfinished += [
-            replace(_read_point(record, objectives), left_out=reason)
-            for record in group.records
-            if record.trial_id in apart
-        ]
-    placed, *placed_apart = (_points_of(group, objectives) for group in (main, *others))
+        if alone := set(trials_of(models)) - shown_trials:
+            left_out[reason] += len(alone)
+        if beside := sum(model.trial_id in shown_trials for model in models):
+            forms_left_out[reason] += beside
+        others += [replace(_read_point(model, objectives), left_out=reason) for model in models]
+    placed, *placed_apart = (_points_of(group, objectives) for group in (main, *apart))
     return FrontInput(
         placed,
         dict(sorted(left_out.items())),
         read_inside(main.records[0], _baselines),
         tuple(placed_apart),
-        tuple(unfinished),
+        tuple(others),
         _several_devices(main, objectives),
+        dict(sorted(forms_left_out.items())),
+    )
+
+
+def _nothing_to_place(
+    left_out: Counter[str], forms_left_out: Counter[str], others: list[Point]
+) -> FrontInput:
+    return FrontInput(
+        (),
+        dict(sorted(left_out.items())),
+        {},
+        others=tuple(others),
+        forms_left_out=dict(sorted(forms_left_out.items())),
     )
 
 
 def _why_left_out(record: Record, objectives: Sequence["Objective"]) -> str | None:
+    """Return why a trial has no point; None where it has."""
     if record.status != "ok":
         return record.status
     if record.examples_seen < record.budget_examples:
         return "short of the whole budget"
-    missing = [item.name for item in objectives if (record.objectives or {}).get(item.name) is None]
+    if record.forms:
+        return None if _points_in(record, objectives) else WITHOUT_FORMS
+    return _lacking(record.objectives, objectives)
+
+
+def _points_in(record: Record, objectives: Sequence["Objective"]) -> list[Record]:
+    """Return the models of a finished trial for which every objective was measured."""
+    return [model for model in models_of(record) if _lacking(model.objectives, objectives) is None]
+
+
+def _why_no_point(record: Record, form: StoredForm, objectives: Sequence["Objective"]) -> str | None:
+    """Return why a form of a finished trial is no point, as it is counted; None where it is one."""
+    if form.status == "ok":
+        return _lacking(form.objectives, objectives)
+    why = str(form.reason) if form.status == "skipped" else error_signature(str(form.reason))
+    return f"{form.status} ({why if len(why) <= LONGEST_REASON else why[: LONGEST_REASON - 3] + '...'})"
+
+
+def _lacking(values: Mapping[str, float] | None, objectives: Sequence["Objective"]) -> str | None:
+    missing = [item.name for item in objectives if (values or {}).get(item.name) is None]
     return f"without {', '.join(missing)}" if missing else None
 
 
+def _form_left_out(record: Record, form: StoredForm, why: str) -> Point:
+    """Return a form that is no point as a row of the tables; the reason is there in full."""
+    point = _read_point(as_model(record, form), ())
+    return replace(point, status=form.status, left_out=form.reason or why)
+
+
 def _points_of(group: Group, objectives: Sequence["Objective"]) -> tuple[Point, ...]:
-    return tuple(_read_point(record, objectives) for record in group.records)
+    return tuple(_read_point(model, objectives) for model in group.records)
 
 
-def _read_point(record: Record, objectives: Sequence["Objective"]) -> Point:
-    return read_inside(record, lambda record: _point(record, objectives))
+def _read_point(model: Record, objectives: Sequence["Objective"]) -> Point:
+    return read_inside(model, lambda model: _point(model, objectives))
 
 
 def _several_devices(group: Group, objectives: Sequence["Objective"]) -> tuple[str, ...]:
@@ -219,6 +230,8 @@ def _baselines(record: Record) -> dict[str, float]:
 
 
 def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
+    """Return the point of a record of `models_of`, or of a trial that has none, with its own values alone."""
+    form = record.forms[0] if record.forms else None
     found = (record.quality or {}).get("em_percent")
     model = record.config["model"]
     costs = known_costs(record.cost)
@@ -238,6 +251,9 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         em_percent=None if found is None else float(found),
         status=record.status,
         settings=_settings(record),
+        form=None if form is None else form.label,
+        form_settings={} if form is None else dict(form.settings),
+        against_twin={} if form is None else dict(form.against_twin or {}),
     )
 
 
@@ -264,15 +280,3 @@ def _settings(record: Record) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _row(point: Point) -> dict[str, Any]:
-    row = {name: value for name, value in vars(point).items() if name not in GROUPED}
-    return {**row, **point.settings, **point.values}
-
-
-def _columns(result: FrontResult) -> list[str]:
-    names = [item.name for item in result.objectives]
-    rest = [name for name in Point.__dataclass_fields__ if name not in (*GROUPED, "trial_id", *names)]
-    settings = {name for point in (*result.points, *result.others) for name in point.settings}
-    return ["trial_id", *names, *rest, *sorted(settings)]

@@ -1,7 +1,7 @@
 """The front as a table: on the terminal, as CSV and as Parquet. Plots are in `plots.py`."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from sweeps.run_folder.masking import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-from sweeps.front.points import FrontResult, _columns
+from sweeps.front.result import FrontResult, columns, searched_paths
 
 
 def table(result: FrontResult) -> "Table":
@@ -20,9 +20,7 @@ def table(result: FrontResult) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    front_table = Table(
-        title=f"Front: {len(result.front)} of {counted(len(result.points), 'finished trial')}"
-    )
+    front_table = Table(title=f"Front: {len(result.front)} of {result.counted_points}")
     for objective in result.objectives:
         heading = escape(f"{objective.name} [{objective.measured_unit}]")
         front_table.add_column(heading, justify="right")
@@ -30,7 +28,7 @@ def table(result: FrontResult) -> "Table":
         front_table.add_column(name, overflow="fold")
     for point in result.front:
         numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
-        words = [escape(printable(word)) for word in (point.trial_id, point.recipe)]
+        words = [escape(printable(word)) for word in (str(point.id), point.recipe)]
         front_table.add_row(*numbers, *words, "knee" if point.is_knee else "")
     if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
         front_table.add_section()
@@ -44,9 +42,18 @@ def table(result: FrontResult) -> "Table":
 
 
 def summary(result: FrontResult) -> str:
-    """Return the hypervolume and how many trials are not on the plot, in one line."""
+    """Return the hypervolume and how many trials, and how many stored forms of others, are not on the plot."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
-    return f"hypervolume {result.hypervolume:.4g}; not compared: {left_out or 'none'}"
+    forms = ", ".join(f"{counted(count, 'form')} {reason}" for reason, count in result.forms_left_out.items())
+    words = f"hypervolume {result.hypervolume:.4g}; not compared: {left_out or 'none'}"
+    return f"{words}; {forms}" if forms else words
+
+
+def words_against_twin(found: Mapping[str, Any]) -> str:
+    """Return how much exact match a stored form lost or gained, with the interval where there is one."""
+    low, high = found.get("low"), found.get("high")
+    interval = "" if low is None or high is None else f" ({low:+.2f} to {high:+.2f})"
+    return f"EM against the unquantised network: {found['em_difference_percent']:+.2f}{interval}"
 
 
 def format_value(value: float) -> str:
@@ -55,12 +62,12 @@ def format_value(value: float) -> str:
 
 
 def write_csv(result: FrontResult, path: Path) -> None:
-    """Write all trials that ended, the front first, with their marks and searched settings."""
+    """Write all trials that ended, by form where they have forms, the front first, with marks and settings."""
     with (
         files.written_file(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, fieldnames=_columns(result))
+        writer = csv.DictWriter(file, fieldnames=columns(result))
         writer.writeheader()
         writer.writerows(result.rows())
 
@@ -71,20 +78,20 @@ def write_parquet(result: FrontResult, path: Path) -> None:
     from pyarrow import parquet
 
     rows = result.rows()
-    texts = ("trial_id", "family", "head", "methods", "checkpoint", "artifact", "status", "left_out")
+    texts = ("trial_id", "form", "family", "head", "methods", "checkpoint", "artifact", "status", "left_out")
     flags = ("on_front", "is_knee")
-    kinds: dict[str, Callable[[], Any]] = dict.fromkeys(_columns(result), pyarrow.float64)
+    kinds: dict[str, Callable[[], Any]] = dict.fromkeys(columns(result), pyarrow.float64)
     kinds |= (
         dict.fromkeys(texts, pyarrow.string) | dict.fromkeys(flags, pyarrow.bool_) | {"seed": pyarrow.int64}
     )
     # A setting may be a number in one trial and a word in another: then all are written as text.
-    for name in {name for point in (*result.points, *result.others) for name in point.settings}:
+    for name in searched_paths(result):
         values = {type(row[name]) for row in rows if row[name] is not None}
         if values <= {bool}:
             kinds[name] = pyarrow.bool_
         elif not values <= {int, float}:
             kinds[name] = pyarrow.string
             rows = [{**row, name: None if row[name] is None else str(row[name])} for row in rows]
-    schema = pyarrow.schema([(name, kinds[name]()) for name in _columns(result)])
+    schema = pyarrow.schema([(name, kinds[name]()) for name in columns(result)])
     with files.written_file(path) as temporary:
         parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), temporary)

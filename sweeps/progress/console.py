@@ -13,17 +13,28 @@ import re
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from qa_core.errors import counted
+from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, printable
+from sweeps.run_folder.models import ModelId
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-STYLES = {"finished": "green", "stopped": "dim", "failed": "red", "oom": "red", "front": "bold cyan"}
+STYLES = {
+    "finished": "green",
+    "stopped": "dim",
+    "failed": "red",
+    "oom": "red",
+    "form": "red",
+    "front": "bold cyan",
+}
 WORDS = {"ok": "finished"}  # of a record's status; the others are shown as they are
 FRONT_POINTS_SHOWN = 8
 LONGEST_REASON = 160  # characters in an event's line; the error summary shows more
@@ -50,7 +61,7 @@ class SweepConsole:
         self._ended = 0
         self._running: set[str] = set()
         self._labels: dict[str, str] = {}
-        self._errors: dict[str, list[str]] = {}  # signature -> trial ids
+        self._errors: dict[str, list[ModelId]] = {}  # signature -> trials, and stored forms of trials
         self._front_text = ""
         self._started = time.monotonic()
 
@@ -88,13 +99,15 @@ class SweepConsole:
         self._running.discard(trial_id)
         self._ended += 1
         if status in ("failed", "oom"):
-            text = self._error_text(trial_id, str(record.get("reason") or "no reason was recorded"))
+            reason = str(record.get("reason") or "no reason was recorded")
+            text = self._error_text(ModelId(trial_id), reason)
         elif status == "ok":
             text = _result_text(record)
         else:
             text = _cut(str(record.get("reason") or ""), LONGEST_REASON)
         label = self._labels.pop(trial_id, "")
         self._line(WORDS.get(status, status), f"{text}  [{label}]" if label else text, trial_id)
+        self._show_failed_forms(trial_id, record.get("forms") or ())
         self._advance()
 
     def front_changed(
@@ -103,7 +116,8 @@ class SweepConsole:
         """Show the front, best EM at rising memory, unless it reads as before.
 
         Args:
-            points: with at least `em_percent` and `memory_mb`; those whose `on_front` is False are left out.
+            points: with at least `em_percent` and `memory_mb`, or what names them; those whose `on_front` is False are
+                left out.
             hypervolume: of the front, in the sweep's own units.
             spent_examples: not shown.
         """
@@ -126,9 +140,9 @@ class SweepConsole:
         ended = ", ".join(f"{count} {WORDS.get(status, status)}" for status, count in sorted(counts.items()))
         seconds = time.monotonic() - self._started
         self._line("sweep", f"{ended or 'no trial ended'} in {_duration(seconds)}")
-        for signature, trial_ids in sorted(self._errors.items(), key=lambda item: -len(item[1])):
-            self._line("error", f"{len(trial_ids)}x {signature}")
-            self._line("", f"trials {', '.join(trial_ids)}; open {self._file_of(trial_ids[0])}")
+        for signature, failed in sorted(self._errors.items(), key=lambda item: -len(item[1])):
+            self._line("error", f"{len(failed)}x {signature}")
+            self._line("", f"trials {', '.join(map(str, failed))}; open {self._file_of(failed[0])}")
 
     def close(self) -> None:
         """Take the bar away; lines can still be shown. Safe to call twice."""
@@ -137,15 +151,23 @@ class SweepConsole:
             self._writer.write(self._bar.stop)
             self._bar = None
 
-    def _error_text(self, trial_id: str, reason: str) -> str:
+    def _show_failed_forms(self, trial_id: str, forms: Sequence[Mapping[str, Any]]) -> None:
+        """Show the stored forms that failed, each error of a kind once in words; the trial itself is none of them."""
+        for form in forms:
+            if form["status"] == "failed":
+                text = self._error_text(ModelId(trial_id, str(form["label"])), str(form["reason"]))
+                self._line("form", f"{form['label']} failed: {text}", trial_id)
+
+    def _error_text(self, failed: ModelId, reason: str) -> str:
         signature = error_signature(reason)
         seen = self._errors.setdefault(signature, [])
-        seen.append(trial_id)
+        seen.append(failed)
         return _cut(reason, LONGEST_REASON) if len(seen) == 1 else f"as {seen[0]}"
 
-    def _file_of(self, trial_id: str) -> Path:
-        outcome = self._folder / "trials" / trial_id / "outcome.json"
-        return outcome if outcome.exists() else self._folder / "records.jsonl"
+    def _file_of(self, failed: ModelId) -> Path:
+        trial = RunFolder(self._folder).trial(failed.trial_id)
+        outcome = trial.outcome if failed.form is None else trial.form(failed.form).outcome
+        return outcome if outcome.exists() else RunFolder(self._folder).records
 
     def _advance(self) -> None:
         if self._bar is not None:
@@ -274,15 +296,29 @@ def _result_text(record: Mapping[str, Any]) -> str:
     values = {**(record.get("quality") or {}), **(record.get("objectives") or {})}
     named = (("em_percent", "EM", ""), ("f1_percent", "F1", ""), ("memory_mb", "at", " MB"))
     parts = [f"{word} {values[name]:.1f}{unit}" for name, word, unit in named if values.get(name) is not None]
+    if forms := record.get("forms"):
+        parts = [f"{', '.join(parts)} unquantised; {_forms_text(forms)}"]
     if record.get("seconds") is not None:
         parts.append(_duration(float(record["seconds"])))
     return ", ".join(parts)
 
 
+def _forms_text(forms: Sequence[Mapping[str, Any]]) -> str:
+    """Return "5 forms from 3.1 MB, 2 skipped": how many are ok, the least memory of these, and how others ended."""
+    counts = Counter(str(form["status"]) for form in forms)
+    sizes = [(form["objectives"] or {}).get("memory_mb") for form in forms if form["status"] == "ok"]
+    known = [size for size in sizes if size is not None]
+    least = f" from {min(known):.1f} MB" if known else ""
+    others = "".join(f", {counts[status]} {status}" for status in ("skipped", "failed") if counts[status])
+    return f"{counted(counts['ok'], 'form')}{least}{others}"
+
+
 def _front_text(points: Sequence[Mapping[str, Any]]) -> str:
     shown = [point for point in points if point.get("on_front", True)]
     if not all(point.get("em_percent") is not None and point.get("memory_mb") is not None for point in shown):
-        return ", ".join(str(point.get("trial_id")) for point in shown)
+        return ", ".join(
+            " ".join(filter(None, (point.get("trial_id"), point.get("form")))) for point in shown
+        )
     shown.sort(key=lambda point: point["memory_mb"])
     texts = [f"{point['em_percent']:.1f} at {point['memory_mb']:.1f} MB" for point in shown]
     if len(texts) > FRONT_POINTS_SHOWN:  # the ends of the front say most

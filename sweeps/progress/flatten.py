@@ -1,5 +1,7 @@
 """Nested records as flat names and values: what a tracker can take as parameters and metrics.
 
+A tracker sorts and colours runs by parameters of the same name, so what tells models apart has a short one.
+
 Knows nothing of MLflow but the shape of its limits. Who sends the result: `mlflow_mirror.py`.
 """
 
@@ -13,6 +15,9 @@ from typing import Any
 
 LONGEST_NAME = 250  # characters; MLflow's limits
 LONGEST_VALUE = 6000
+BITS = {"bits": "bits", "table_bits": "embedding_bits"}  # short name -> option of `quantize`
+UNQUANTISED = 32  # bits
+NO_METHODS = "full"
 REFUSED_CHARACTERS = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
@@ -35,6 +40,47 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         flat[_name(path)] = text[:LONGEST_VALUE]
     return flat
+
+
+def model_params(record: Mapping[str, Any], form: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what tells a model from others, under short names, and the settings of its stored form by their paths.
+
+    `bits` and `table_bits` are there where the model, or another form of the same network, is quantised by `quantize`.
+
+    Args:
+        record: in its JSON form.
+        form: one of the record's; None for the model of a trial without forms.
+    """
+    config = record.get("config") or {}
+    model, methods = config.get("model") or {}, config.get("methods") or {}
+    named = {name: model.get(name) for name in ("family", "head", "checkpoint")}
+    settings = dict((form or {}).get("settings") or {})
+    all_settings = [settings, *(item.get("settings") or {} for item in record.get("forms") or ())]
+    values: dict[str, Any] = {
+        **named,
+        "methods": "+".join(methods) or NO_METHODS,
+        "seed": config.get("seed"),
+        "form": (form or {}).get("label"),
+        **settings,
+    }
+    if "quantize" in methods or any(_of_quantize(item) for item in all_settings):
+        options = {**(methods.get("quantize") or {}), **_of_quantize(settings)}
+        values |= _bits(options, is_quantised="quantize" in methods or bool(options))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _of_quantize(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `quantize` among the settings of a form, by name."""
+    prefix = "methods.quantize."
+    return {path.removeprefix(prefix): value for path, value in settings.items() if path.startswith(prefix)}
+
+
+def _bits(options: Mapping[str, Any], *, is_quantised: bool) -> dict[str, Any]:
+    """Return the bits of matrices and tables under these options of `quantize`."""
+    from qa_core.methods.quantize import QuantizeOptions
+
+    defaults = QuantizeOptions() if is_quantised else QuantizeOptions(bits=UNQUANTISED)
+    return {short: options.get(name, getattr(defaults, name)) for short, name in BITS.items()}
 
 
 def distinct_names(names: Iterable[str]) -> dict[str, str]:

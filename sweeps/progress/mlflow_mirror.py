@@ -1,5 +1,9 @@
 """MLflow as a mirror of a sweep: one parent run, one nested run for each trial, the front on the parent.
 
+The final numbers of a model are in one run alone, so that a scatter of all runs shows each point once. A trial without
+stored forms is one model. Of a trial with forms, the run has the curves and, as `twin.NAME`, what the unquantised
+network came to; below it each form has a run of its own.
+
 Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of truth: what
 MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by id through
 `MlflowClient`; none is ever "active". A record's content: `sweeps/run_folder/records.py`; the caller:
@@ -19,18 +23,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qa_core.errors import ConfigError, counted
-from sweeps.progress.flatten import distinct_names, numbers, texts
+from sweeps.progress.flatten import distinct_names, model_params, numbers, texts
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, masked_values
+from sweeps.run_folder.models import ModelId
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TRIAL_TAG = "qa.trial_id"
+TRIAL_TAG, FORM_TAG = "qa.trial_id", "qa.form"
+SWEEP_TAG = "qa.sweep_run_id"  # of a form's run, whose parent is its trial's
 FRONT_TAG = "on_front"
 TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
 SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
-FINAL_SECTIONS = ("quality", "cost", "objectives")  # of a record: their numbers are the final metrics
+FORM_STATUS = {"ok": "FINISHED", "skipped": "KILLED", "failed": "FAILED"}
+FINAL_SECTIONS = (
+    "quality",
+    "cost",
+    "objectives",
+)  # of a record or a form: their numbers are the final metrics
+TWIN = "twin"  # what they begin with in the run of a trial with stored forms
 TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
 LONGEST_TAG = 5000  # characters
 PARAMS_PER_BATCH = 100  # MLflow's limits
@@ -101,7 +113,7 @@ class Tracker:
         self._notify = notify
         self._runs: _Runs | None = None
         self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
-        self._missed_front: tuple[Sequence[Path], float, set[str], int] | None = None
+        self._missed_front: tuple[Sequence[Path], float, set[ModelId], int] | None = None
         self._tracebacks: list[str] = []  # not written yet
         self._silent_until = 0.0
         self._is_opened_again = False  # later, where the server of a resumed sweep did not answer
@@ -184,9 +196,9 @@ class Tracker:
         """Nothing: MLflow has no place for a line that belongs to no trial."""
 
     def trial_ended(self, record: Mapping[str, Any]) -> None:
-        """Write the run of an ended trial: parameters, curve, final numbers, status.
+        """Write the run of an ended trial, and those of its stored forms: parameters, curve, final numbers, status.
 
-        A second call with the same `trial_id` updates that run and doubles nothing. A record that MLflow does
+        A second call with the same `trial_id` updates these runs and doubles nothing. A record that MLflow does
         not take is tried again by `finish`.
         """
         trial_id = str(record["trial_id"])
@@ -203,16 +215,17 @@ class Tracker:
         self,
         front_files: Sequence[Path],
         hypervolume: float,
-        front_trial_ids: Iterable[str],
+        front_models: Iterable[ModelId],
         *,
         spent_examples: int,
     ) -> None:
-        """Put the front's files and hypervolume on the parent and the tag `on_front` on its trials alone.
+        """Put the front's files and hypervolume on the parent and the tag `on_front` on its models alone.
 
         Args:
+            front_models: on the front: trials, or stored forms of trials.
             spent_examples: training windows that all trials consumed: the step of the hypervolume.
         """
-        front = (list(front_files), hypervolume, set(front_trial_ids), spent_examples)
+        front = (list(front_files), hypervolume, set(front_models), spent_examples)
         self._missed_front = None if self._guard("log_front", lambda runs: runs.log_front(*front)) else front
 
     def finish(self, status: str) -> None:
@@ -225,8 +238,8 @@ class Tracker:
         if self._missed:
             self._guard("catch_up", self._log_missed)
         if self._missed_front:
-            files, hypervolume, trial_ids, spent_examples = self._missed_front
-            self.log_front(files, hypervolume, trial_ids, spent_examples=spent_examples)
+            files, hypervolume, models, spent_examples = self._missed_front
+            self.log_front(files, hypervolume, models, spent_examples=spent_examples)
         self._guard("finish", lambda runs: runs.close(status))
         if self.failures:
             self._write_tracebacks()
@@ -304,11 +317,11 @@ class _Runs:
         self._client = client
         self.experiment_id = experiment_id
         self.parent = ""
-        self._children: dict[str, str] = {}  # trial id -> MLflow run id
+        self._children: dict[ModelId, str] = {}  # trial, or its stored form -> MLflow run id
         self._started_ms: dict[str, int] = {}  # MLflow run id -> start
         self._running: set[str] = set()  # MLflow run ids
-        self._front: set[str] = set()  # trial ids whose run carries the tag
-        self.ended: set[str] = set()  # trial ids whose run holds the whole record
+        self._front: set[ModelId] = set()  # those whose run carries the tag
+        self.ended: set[str] = set()  # trial ids whose runs hold the whole record
 
     @classmethod
     def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
@@ -351,27 +364,59 @@ class _Runs:
 
     def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
         run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
+        forms = record.get("forms") or ()
         self._log_params(run_id, record.get("config") or {})
+        if not forms:
+            self._log_params(run_id, model_params(record))
         curve = record.get("curve") or []
         self.log_curve(trial_id, curve)
-        final: dict[str, float] = {}
-        for section in FINAL_SECTIONS:
-            final |= numbers(record.get(section) or {})
+        for form in forms:  # before the trial's run ends, which then holds all of its record
+            self._log_form(run_id, record, form)
+        final = numbers({TWIN: _final_values(record)} if forms else _final_values(record))
         others = record.get("cross_domain") or {}
         # MLflow takes a name for a path and refuses those that are not in their shortest form.
         names = distinct_names(others)
         final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
-        step = int(curve[-1]["examples_seen"]) if curve else 0
-        self.log_numbers(run_id, final, step=step, seconds=float(record.get("seconds") or 0.0))
-        for name in TAGGED:
-            if record.get(name):
-                self._client.set_tag(run_id, name, masked_text(str(record[name]))[:LONGEST_TAG])
-        if trial_id in self._front:
-            self._client.set_tag(run_id, FRONT_TAG, "true")
-        ended_ms = _milliseconds(record.get("finished_at"))
-        self._client.set_terminated(run_id, TRIAL_STATUS[str(record["status"])], end_time=ended_ms)
-        self._running.discard(run_id)
+        self._log_final(run_id, final, record)
+        self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record.get("finished_at"))
         self.ended.add(trial_id)
+
+    def _log_form(self, trial_run: str, record: Mapping[str, Any], form: Mapping[str, Any]) -> None:
+        """Write the run of a stored form, nested below its trial's."""
+        model = ModelId(str(record["trial_id"]), str(form["label"]))
+        if model not in self._children:
+            tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
+            tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
+            started_ms = _milliseconds(record.get("started_at"))
+            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=str(model))
+            self._remember(model, run)
+        run_id = self._children[model]
+        self._log_params(run_id, model_params(record, form))
+        final = {**_final_values(form), "against_twin": form.get("against_twin") or {}}
+        self._log_final(run_id, numbers(final), record)
+        self._end(model, form, FORM_STATUS[str(form["status"])], record.get("finished_at"))
+
+    def _log_final(self, run_id: str, values: Mapping[str, float], record: Mapping[str, Any]) -> None:
+        """Log numbers at the end of a trial."""
+        curve = record.get("curve") or []
+        step = int(curve[-1]["examples_seen"]) if curve else 0
+        self.log_numbers(run_id, values, step=step, seconds=float(record.get("seconds") or 0.0))
+
+    def _end(self, model: ModelId, entries: Mapping[str, Any], status: str, finished_at: str | None) -> None:
+        """Tag and close a run; a run that is closed holds all that belongs into it.
+
+        Args:
+            entries: of a record or a form.
+            status: as MLflow calls it.
+        """
+        run_id = self._children[model]
+        for name in TAGGED:
+            if entries.get(name):
+                self._client.set_tag(run_id, name, masked_text(str(entries[name]))[:LONGEST_TAG])
+        if model in self._front:
+            self._client.set_tag(run_id, FRONT_TAG, "true")
+        self._client.set_terminated(run_id, status, end_time=_milliseconds(finished_at))
+        self._running.discard(run_id)
 
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
         run_id = self.open_child(trial_id)
@@ -393,20 +438,20 @@ class _Runs:
             self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
 
     def log_front(
-        self, files: Sequence[Path], hypervolume: float, trial_ids: set[str], spent_examples: int
+        self, files: Sequence[Path], hypervolume: float, models: set[ModelId], spent_examples: int
     ) -> None:
         for path in files:
             self._client.log_artifact(self.parent, str(path), artifact_path="front")
-        values = {"hypervolume": hypervolume, "front_size": len(trial_ids)}
+        values = {"hypervolume": hypervolume, "front_size": len(models)}
         self.log_numbers(self.parent, values, step=spent_examples)
-        for trial_id in self._front - trial_ids:
-            if trial_id in self._children:
-                self._client.delete_tag(self._children[trial_id], FRONT_TAG)
-            self._front.discard(trial_id)
-        for trial_id in trial_ids - self._front:
-            if trial_id in self._children:
-                self._client.set_tag(self._children[trial_id], FRONT_TAG, "true")
-            self._front.add(trial_id)
+        for model in self._front - models:
+            if model in self._children:
+                self._client.delete_tag(self._children[model], FRONT_TAG)
+            self._front.discard(model)
+        for model in models - self._front:
+            if model in self._children:
+                self._client.set_tag(self._children[model], FRONT_TAG, "true")
+            self._front.add(model)
 
     def close(self, status: str) -> None:
         for run_id in list(self._running):
@@ -421,32 +466,35 @@ class _Runs:
 
     def open_child(self, trial_id: str, *, started_ms: int | None = None) -> str:
         """Return the run of a trial, a new one at the first call; without a time it starts now."""
-        if trial_id not in self._children:
+        model = ModelId(trial_id)
+        if model not in self._children:
             tags = {"mlflow.parentRunId": self.parent, TRIAL_TAG: trial_id, "status": "running"}
             run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)
-            self._remember(trial_id, run)
-        return self._children[trial_id]
+            self._remember(model, run)
+        return self._children[model]
 
     def _find_children(self) -> None:
-        query, token = f"tags.`mlflow.parentRunId` = '{self.parent}'", None
-        while True:
-            page = self._client.search_runs([self.experiment_id], query, page_token=token)
-            for run in page:
-                if TRIAL_TAG in run.data.tags:
-                    self._remember(run.data.tags[TRIAL_TAG], run)
-            token = page.token
-            if not token:
-                return
+        """Find the runs of trials, whose parent is the sweep's, and those of their stored forms."""
+        for tag in ("mlflow.parentRunId", SWEEP_TAG):
+            query, token = f"tags.`{tag}` = '{self.parent}'", None
+            while True:
+                page = self._client.search_runs([self.experiment_id], query, page_token=token)
+                for run in page:
+                    if TRIAL_TAG in run.data.tags:
+                        self._remember(ModelId(run.data.tags[TRIAL_TAG], run.data.tags.get(FORM_TAG)), run)
+                token = page.token
+                if not token:
+                    break
 
-    def _remember(self, trial_id: str, run: Any) -> None:
-        self._children[trial_id] = run.info.run_id
+    def _remember(self, model: ModelId, run: Any) -> None:
+        self._children[model] = run.info.run_id
         self._started_ms[run.info.run_id] = run.info.start_time
         if run.info.status == "RUNNING":
             self._running.add(run.info.run_id)
-        elif run.data.tags.get("status") in TRIAL_STATUS:  # not one that `close` ended
-            self.ended.add(trial_id)
+        elif model.form is None and run.data.tags.get("status") in TRIAL_STATUS:  # not one that `close` ended
+            self.ended.add(model.trial_id)
         if FRONT_TAG in run.data.tags:
-            self._front.add(trial_id)
+            self._front.add(model)
 
     def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -454,6 +502,11 @@ class _Runs:
         params = [Param(name, text) for name, text in texts(masked_values(values)).items()]
         for start in range(0, len(params), PARAMS_PER_BATCH):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
+
+
+def _final_values(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record or a form came to, all sections together."""
+    return {name: value for section in FINAL_SECTIONS for name, value in (entries.get(section) or {}).items()}
 
 
 def _prepare_mlflow() -> None:

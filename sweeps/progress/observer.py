@@ -26,7 +26,7 @@ class Observer(Protocol):
         """There is a new point, on the front or behind it.
 
         Args:
-            points: of the front, with at least `em_percent` and `memory_mb`.
+            points: of the front, with at least `trial_id`, `form`, `em_percent` and `memory_mb`.
             hypervolume: of the front, in the sweep's own units.
             spent_examples: training windows that all trials have consumed.
         """

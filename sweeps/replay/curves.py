@@ -7,7 +7,7 @@ recipe answers a proposal is in `sweeps/replay/recorded.py`; what the curves are
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Self
@@ -88,14 +88,17 @@ class CurveTable:
         """Build the table from a run's `records.jsonl` and `spec.json`.
 
         Only finished trials count, since only they have a full curve; they stand in the order in which they were
-        proposed. Of absolute paths the last part is kept: replay opens no file, and a table is made to be handed on.
+        proposed. The curve of a trial with stored forms is that of its unquantised network, and so are its final
+        values: a replay knows no forms. Of absolute paths the last part is kept: replay opens no file, and a table is
+        made to be handed on.
 
         Raises:
             DataError: a file cannot be read, finished trials cannot be compared, or none is left.
         """
         spec = read_spec(spec_path)
         loaded = records.load(records_path)
-        recorded = sorted(loaded.records, key=lambda record: record.trial_id)
+        without_forms = (replace(record, forms=()) for record in loaded.records)
+        recorded = sorted(without_forms, key=lambda record: record.trial_id)
         given = front.points(recorded, spec.objectives)
         finished = {point.trial_id for point in given.points}
         left_out = Counter(given.left_out)

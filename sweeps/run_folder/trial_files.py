@@ -2,7 +2,8 @@
 
 A trial that ended needs no checkpoint, and a dominated artifact is never exported: both are removed. The record and the
 answers to single questions stay. A dominated point stays dominated, so nothing is removed that would be needed later. A
-removed artifact can be trained again from the recipe in the record.
+removed artifact can be trained again from the recipe in the record. Of a trial with stored forms, the unquantised
+artifact stays as long as one of its forms can be chosen: more forms can be made of it.
 """
 
 import os
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from qa_core import files
-from sweeps.run_folder.layout import ARTIFACT, CHECKPOINT
+from sweeps.run_folder.layout import CHECKPOINT, TrialFolder
+from sweeps.run_folder.models import ModelId
 
 Kept = Literal["front", "all"]
 
@@ -22,45 +24,62 @@ class TrialFiles:
 
     Args:
         folder: holds one folder for each trial, named by its id.
-        kept: `front` removes the artifacts of trials that are not to be kept, `all` none.
+        kept: `front` removes the artifacts of models that are not to be kept, `all` none.
     """
 
     def __init__(self, folder: Path, kept: Kept) -> None:
         self._folder, self._kept = folder, kept
         self._ended_bytes: dict[str, int] = {}  # trial id -> what it still holds
-        self._artifacts: set[str] = set()  # of the trials that ended, those that may have one
+        self._artifacts: set[ModelId] = (
+            set()
+        )  # of trials that ended, and of their forms: those that may be there
 
-    def ended(self, trial_ids: Iterable[str], chosen: Collection[str]) -> None:
+    def ended(self, trial_ids: Iterable[str], chosen: Collection[ModelId]) -> None:
         """Remove what is no longer needed now that these trials have their records.
 
         Args:
-            chosen: the trials whose artifacts are kept; all others that ended lose theirs.
+            chosen: the models whose artifacts are kept, with the unquantised artifacts of their trials; all others that
+                ended lose theirs.
         """
         for trial_id in trial_ids:
-            self._remove(trial_id, CHECKPOINT)
-            self._artifacts.add(trial_id)
+            self._remove(self._folder / trial_id / CHECKPOINT)
+            self._artifacts |= {ModelId(trial_id), *self._forms_of(trial_id)}
             self._ended_bytes[trial_id] = _size_bytes(self._folder / trial_id)
         if self._kept == "all":
             return
-        for trial_id in self._artifacts - set(chosen):
-            self._remove(trial_id, ARTIFACT)
+        kept = {*chosen, *(ModelId(model.trial_id) for model in chosen)}
+        beaten = self._artifacts - kept
+        for model in beaten:
+            trial = TrialFolder(self._folder / model.trial_id)
+            self._remove(trial.artifact if model.form is None else trial.form(model.form).artifact)
+        for trial_id in {model.trial_id for model in beaten}:
             self._ended_bytes[trial_id] = _size_bytes(self._folder / trial_id)
-        self._artifacts &= set(chosen)
+        self._artifacts &= kept
 
     def used_bytes(self, running: Iterable[str]) -> int:
         """Return what all trials hold; only the folders of those that run are looked through."""
         now = sum(_size_bytes(self._folder / trial_id) for trial_id in running)
         return now + sum(self._ended_bytes.values())
 
-    def _remove(self, trial_id: str, name: str) -> None:
+    def _forms_of(self, trial_id: str) -> list[ModelId]:
+        """Return the stored forms that have a folder, whatever the record says of them."""
+        forms = TrialFolder(self._folder / trial_id).forms
+        if files.has_link(forms, self._folder.parent):
+            return []
+        try:
+            return [ModelId(trial_id, name) for name in os.listdir(forms)]
+        except OSError:  # there are none; a folder that cannot be looked into still counts
+            return []
+
+    def _remove(self, folder: Path) -> None:
         """Remove a folder, and what a killed worker left of one half-written; what cannot be removed still counts.
 
         Behind a link nothing is removed: somebody else may have sent the sweep's folder.
         """
-        folder, sweep = self._folder / trial_id / name, self._folder.parent
+        sweep = self._folder.parent
         files.remove_folder(folder, inside=sweep)
         if not files.has_link(folder.parent, sweep):
-            for leftover in folder.parent.glob(f".{name}.*"):
+            for leftover in folder.parent.glob(f".{folder.name}.*"):
                 files.remove_folder(leftover, inside=sweep)
 
 

@@ -21,7 +21,8 @@ from qa_core.errors import ConfigError
 from sweeps.budget.gpu_shares import GpuShares
 from sweeps.budget.memory import MemoryForecast
 from sweeps.front import comparability
-from sweeps.front.points import FrontResult, finished
+from sweeps.front.points import finished
+from sweeps.front.result import FrontResult
 from sweeps.nodes import preflight
 from sweeps.nodes import survey as nodes
 from sweeps.nodes.preflight import least_gpu_bytes

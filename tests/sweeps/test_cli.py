@@ -186,7 +186,7 @@ def test_front_shows_the_points_that_nothing_beats_and_writes_them(
     assert "t0" in shown
     assert "t1" in shown
     assert "t2" not in shown
-    assert csv.read_text().splitlines()[1].startswith("t0,40.0,20.0,")
+    assert csv.read_text().splitlines()[1].startswith("t0,,40.0,20.0,")
     assert "<html" in html.read_text()
 
 

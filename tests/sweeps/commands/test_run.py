@@ -78,9 +78,9 @@ class FakeTracker:
         self.calls.append(("start", arguments["tracking_uri"], *([parent] if parent else [])))
         return self
 
-    def log_front(self, files: Any, hypervolume: float, trial_ids: Any, *, spent_examples: int) -> None:
+    def log_front(self, files: Any, hypervolume: float, models: Any, *, spent_examples: int) -> None:
         names = [path.name for path in files]
-        self.calls.append(("front", names, hypervolume, sorted(trial_ids), spent_examples))
+        self.calls.append(("front", names, hypervolume, sorted(map(str, models)), spent_examples))
 
     def finish(self, status: str) -> None:
         self.calls.append(("finish", status))

@@ -7,7 +7,8 @@ import pytest
 
 from sweeps.front.choosing import FIXED, at_least, limit_to_type, read_limits, refusal, within
 from sweeps.front.front import compute_front
-from sweeps.front.points import LIMITABLE, FrontResult
+from sweeps.front.points import LIMITABLE
+from sweeps.front.result import FrontResult
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import MEASURES, Objective
 from tests.sweeps.front.test_front import BOTH, EM, MEMORY, record

@@ -16,8 +16,10 @@ from qa_core.errors import DataError
 from sweeps.front import plots
 from sweeps.front.choosing import FIXED, within
 from sweeps.front.front import choosable, compute_front, prediction_note
-from sweeps.front.points import FrontResult, points
+from sweeps.front.points import points
+from sweeps.front.result import FrontResult
 from sweeps.front.tables import table, write_csv, write_parquet
+from sweeps.run_folder.models import ModelId
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import Objective
 
@@ -171,7 +173,7 @@ def test_of_trials_that_do_not_compare_the_largest_group_is_shown_and_the_others
         assert [point.trial_id for point in result.front] == ["t0", "t1", "t4"]
         assert result.hypervolume == compute_front(MIXED, BOTH).hypervolume
         assert result.left_out == {**compute_front(MIXED, BOTH).left_out, reason: 1}
-        assert "t9" in choosable(result)  # of its own group: its artifact stays
+        assert ModelId("t9") in choosable(result)  # of its own group: its artifact stays
         assert within(result, {"memory_mb": 1e9})[0].trial_id == "t0"
         assert f"1 {reason}" in " ".join(text_of(result).split())
     plots.write_html(result, tmp_path / "front.html")
@@ -190,7 +192,7 @@ def test_of_two_groups_as_large_the_one_with_the_earliest_trial_is_shown() -> No
 def test_an_artifact_is_wanted_until_a_trial_on_its_own_terms_beats_it() -> None:
     other = {"data": {"evaluation": {"data_hash": "other"}}}
     records = [*MIXED, record("t8", 5, 9, **other), record("t9", 4, 9.5, **other)]
-    assert choosable(compute_front(records, BOTH)) == {"t0", "t1", "t4", "t8"}
+    assert choosable(compute_front(records, BOTH)) == {ModelId(trial) for trial in ("t0", "t1", "t4", "t8")}
 
 
 def test_a_trial_that_trains_nothing_compares_with_every_budget() -> None:
@@ -286,7 +288,7 @@ def test_a_trial_is_choosable_when_it_is_on_the_front_or_the_best_within_some_li
             limits = [{name: value} for name in FIXED for value in range(1, 9 * 10**6, 10**6)]
             limits += [{"memory_mb": value} for value in range(1, 9)]
             best = [fitting[0] for limit in limits if (fitting := within(result, limit))]
-            expected = {point.trial_id for point in (*result.front, *best)}
+            expected = {point.id for point in (*result.front, *best)}
             assert choosable(result) == expected
 
 
@@ -330,7 +332,7 @@ def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
     assert [
         {key: str(value) if value is not None else "" for key, value in row.items()} for row in result.rows()
     ] == [{name: text[name] for name in row} for text, row in zip(texts, result.rows(), strict=True)]
-    assert list(texts[0])[:3] == ["trial_id", "em_percent", "memory_mb"]
+    assert list(texts[0])[:4] == ["trial_id", "form", "em_percent", "memory_mb"]
     (searched,) = [row for row in typed if row["trial_id"] == "t8"]
     assert searched["train.learning_rate"] == 0.00321
     assert searched["methods.quantize.bits"] == 4
@@ -344,7 +346,7 @@ def test_an_empty_front_can_be_written(tmp_path: Path) -> None:
     write_parquet(result, tmp_path / "front.parquet")
     plots.write_html(result, tmp_path / "front.html")
     plots.write_png(result, tmp_path / "front.png")
-    assert (tmp_path / "front.csv").read_text().startswith("trial_id,em_percent,memory_mb,family")
+    assert (tmp_path / "front.csv").read_text().startswith("trial_id,form,em_percent,memory_mb,family")
     assert parquet.read_table(tmp_path / "front.parquet").num_rows == 0
 
 

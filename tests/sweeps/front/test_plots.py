@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.front.plots import _front_line, write_html, write_png
-from sweeps.front.points import FrontResult, Point
+from sweeps.front.points import Point
+from sweeps.front.result import FrontResult
 from sweeps.spec.objectives import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)

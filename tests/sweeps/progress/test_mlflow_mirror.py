@@ -15,6 +15,7 @@ from qa_core.errors import ConfigError
 from sweeps.progress import mlflow_mirror
 from sweeps.progress.mlflow_mirror import FRONT_TAG, TRIAL_TAG, Tracker, default_tracking_uri, sqlite_file
 from sweeps.run_folder.layout import ERROR_FILE
+from sweeps.run_folder.models import ModelId
 
 SPEC = {"name": "quick", "budget": {"trials": 3}, "seed": 4}
 
@@ -102,7 +103,8 @@ def test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_n
     assert points(client, run, "cross_domain..._a_._x.json.quality.em_percent") == [(400, 30.0)]
     assert run.info.end_time - run.info.start_time == 77_000
     assert run.data.tags["status"] == "ok"
-    assert run.data.params == {"model.family": "bert", "methods.lora.rank": "8", "train.rungs": "[100]"}
+    settings = {"model.family": "bert", "methods.lora.rank": "8", "train.rungs": "[100]"}
+    assert run.data.params == {**settings, "family": "bert", "methods": "lora"}
     assert points(client, run, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
     assert points(client, run, "train_loss") == [(100, 2.5), (400, 1.0)]
     assert points(client, run, "artifact_bytes") == [(400, 4_000_000.0)]
@@ -152,7 +154,7 @@ def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
 ) -> None:
     first = start(run_folder)
     first.trial_ended(record("t0"))
-    first.log_front([], 0.5, ["t0"], spent_examples=300)
+    first.log_front([], 0.5, [ModelId("t0")], spent_examples=300)
     first.finish("interrupted")
     assert client.get_run(first.parent_run_id).info.status == "KILLED"
     second = start(run_folder, parent_run_id=first.parent_run_id)
@@ -160,7 +162,7 @@ def test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children(
     assert client.get_run(first.parent_run_id).info.status == "RUNNING"
     second.trial_ended(record("t0"))
     second.trial_ended(record("t1"))
-    second.log_front([], 0.6, ["t1"], spent_examples=300)
+    second.log_front([], 0.6, [ModelId("t1")], spent_examples=300)
     runs = children(client, second)
     assert sorted(runs) == ["t0", "t1"]
     assert points(client, runs["t0"], "em_percent") == [(400, 40.0)]
@@ -173,8 +175,8 @@ def test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials(run_folder
         tracker.trial_ended(record(trial_id))
     plot = run_folder / "front.html"
     plot.write_text("<html>plot</html>")
-    tracker.log_front([plot], 0.25, ["t0", "t1"], spent_examples=300)
-    tracker.log_front([plot], 0.5, ["t1", "late"], spent_examples=300)
+    tracker.log_front([plot], 0.25, [ModelId("t0"), ModelId("t1")], spent_examples=300)
+    tracker.log_front([plot], 0.5, [ModelId("t1"), ModelId("late")], spent_examples=300)
     tracker.trial_ended(record("late"))
     tags = {name: run.data.tags.get(FRONT_TAG) for name, run in children(client, tracker).items()}
     assert tags == {"t0": None, "t1": "true", "t2": None, "late": "true"}
@@ -219,7 +221,7 @@ def test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept(run_folde
     cost = {f"number_{index}": float(index) for index in range(1100)}
     tracker.trial_ended(record("t0", config=config, cost=cost))
     run = children(client, tracker)["t0"]
-    assert run.data.params == {name: str(value) for name, value in config.items()}
+    assert run.data.params == {name: str(value) for name, value in config.items()} | {"methods": "full"}
     assert {name: value for name, value in run.data.metrics.items() if name in cost} == cost
 
 
@@ -276,7 +278,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
     tracker.trial_ended(record("t0"))
     tracker.trial_ended(record("t1"))  # during the pause: not even tried
-    tracker.log_front([], 0.5, ["t0"], spent_examples=300)
+    tracker.log_front([], 0.5, [ModelId("t0")], spent_examples=300)
     assert (calls, no_sleep, tracker.failures) == ([1], [], 1)
     assert notes == ["MLflow: trial_ended failed, the sweep continues without it: database is locked"]
     tracker.finish("finished")
@@ -296,7 +298,7 @@ def test_a_broken_embedded_store_leaves_a_tracker_that_only_counts(run_folder: P
     tracker = start(run_folder, notify=notes.append)
     tracker.trial_reported("t0", progress(100, 20.0))
     tracker.trial_ended(record("t0"))
-    tracker.log_front([], 0.5, ["t0"], spent_examples=300)
+    tracker.log_front([], 0.5, [ModelId("t0")], spent_examples=300)
     tracker.front_changed([], 1.0, spent_examples=0)
     tracker.finish("finished")
     assert (tracker.parent_run_id, tracker.failures) == (None, 1)

@@ -85,7 +85,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     for item in records:
         tracker.trial_ended(vars(item))
     files = [folder / "front.png", folder / "front.html"]
-    tracker.log_front(files, front.hypervolume, [point.trial_id for point in front.front], spent_examples=900)
+    tracker.log_front(files, front.hypervolume, [point.id for point in front.front], spent_examples=900)
     tracker.finish("finished")
     return tracker
 

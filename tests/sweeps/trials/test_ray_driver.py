@@ -24,6 +24,7 @@ from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
+from sweeps.run_folder.models import ModelId
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.trials import ray_adapters, ray_driver
@@ -129,7 +130,7 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
             assert abroad["quality"] == record.quality
             assert abroad["data_hash"] == record.data["evaluation"]["data_hash"]
             is_kept = (outcome.folder / record.artifact / "manifest.json").exists()
-            assert is_kept == (record.trial_id in choosable(outcome.front))
+            assert is_kept == (ModelId(record.trial_id) in choosable(outcome.front))
             assert record.objectives["memory_mb"] == record.cost["inference_peak_bytes"] / 1e6
             assert record.provenance["left_over_bytes"] < 1_000_000
         if record.status == "stopped":
