@@ -286,14 +286,19 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
 def _rung_hooks(
     reader: Reader, task: TrainTask, data: TrialData, *, report: Report, memory: FormMemory
 ) -> RungHooks:
+    floors: list[evaluate.Floor] = []  # of the selection questions, once it is needed
+
     def close_rung(state: TrainState) -> None:
         started = time.perf_counter()
         deployed = replace(reader, model=deployed_copy(reader.model, task.methods))
         predictions = deployed.predict(data.selection, data.selection_table)
         threshold = evaluate.tune_threshold(predictions, data.selection_table)
-        scores = evaluate.selection_scores(predictions, data.selection_table, threshold)
+        scores = evaluate.scores_by_question(predictions, data.selection_table, threshold)
+        if not floors:
+            floors.append(evaluate.Floor.of(data.selection_table))
+        means, gain = evaluate.mean_scores(scores), floors[0].gain(scores)
         state.rung_seconds += time.perf_counter() - started
-        state.curve.append(_progress(state, task, memory, scores))
+        state.curve.append({**_progress(state, task, memory, means), **gain})
 
     return RungHooks(evaluate=close_rung, report=lambda state: report(Progress(**state.curve[-1])))
 

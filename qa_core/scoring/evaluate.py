@@ -7,7 +7,8 @@ is in `decode.py`, the scoring rules in `scores.py`. Memory and time are measure
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from qa_core import heartbeat
 from qa_core.config import EvaluationConfig
 from qa_core.data.batches import collate, plan_inference_batches
-from qa_core.data.clusters import Clusters
+from qa_core.data.clusters import Clusters, each_alone, question_clusters
 from qa_core.data.table import QaTable
 from qa_core.data.windows import WindowSet
 from qa_core.families.base import Batch, Family, GeneratedAnswer
@@ -31,7 +32,13 @@ from qa_core.scoring.decode import (
     decode_spans,
     final_text,
 )
-from qa_core.scoring.intervals import Interval, clustered_difference, clustered_mean
+from qa_core.scoring.intervals import (
+    LEAST_CLUSTERS,
+    Interval,
+    clustered_difference,
+    clustered_mean,
+    standard_error,
+)
 from qa_core.scoring.scores import question_scores
 
 if TYPE_CHECKING:
@@ -121,8 +128,49 @@ def selection_scores(
     predictions: Sequence[Prediction], table: QaTable, threshold: float | None
 ) -> tuple[float, float]:
     """Return (EM, F1) in percent: what a rung reports."""
-    exact, f1 = scores_by_question(predictions, table, threshold).mean(axis=0).tolist()
+    return mean_scores(scores_by_question(predictions, table, threshold))
+
+
+def mean_scores(scores: np.ndarray) -> tuple[float, float]:
+    """Return (EM, F1) in percent of scores by question, [Q, 2] from 0 to 1."""
+    exact, f1 = scores.mean(axis=0).tolist()
     return 100.0 * exact, 100.0 * f1
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The best trivial baseline on a table of questions: what a network must beat to have learnt anything.
+
+    Attributes:
+        baseline: its name in `baselines.py`; of equal ones the first there.
+        exact: its exact match on each question, [Q] 0 or 1.
+        clusters: what a paired difference takes as independent: articles (or paragraphs) where there are at least
+            `LEAST_CLUSTERS` of them, else single questions.
+    """
+
+    baseline: str
+    exact: np.ndarray
+    clusters: Clusters
+
+    @classmethod
+    def of(cls, table: QaTable) -> "Floor":
+        """Score the baselines on the table and keep the one with the best exact match."""
+        exact = {name: scores[:, 0] for name, scores in _baselines_by_question(table).items()}
+        best = max(exact, key=lambda name: float(exact[name].mean()))
+        clusters = question_clusters(table)
+        enough = clusters.count >= LEAST_CLUSTERS
+        return cls(best, exact[best], clusters if enough else each_alone(len(table), "question"))
+
+    def gain(self, scores: np.ndarray) -> dict[str, Any]:
+        """Return the fields of `Progress` that compare scores by question, [Q, 2] from 0 to 1, with the baseline."""
+        difference = 100.0 * (scores[:, 0] - self.exact)
+        return {
+            "selection_baseline": self.baseline,
+            "selection_baseline_em_percent": 100.0 * float(self.exact.mean()),
+            "selection_gain_percent": float(difference.mean()),
+            "selection_gain_error_percent": standard_error(difference, self.clusters),
+            "selection_gain_unit": self.clusters.unit,
+        }
 
 
 def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float | None) -> Quality:
@@ -156,13 +204,9 @@ def quality(predictions: Sequence[Prediction], table: QaTable, threshold: float 
 def baseline_scores(table: QaTable) -> dict[str, float]:
     """Return the fields of `Quality` that hold the EM and F1 of `baselines.py`, in percent, by name."""
     fields = {}
-    contexts, golds = table.contexts.to_pylist(), _golds(table)
-    for baseline, answer_to in BASELINES.items():
-        answers = [answer_to(context) for context in contexts]
-        pairs = zip(golds, table.context_index.tolist(), strict=True)
-        scores = np.array([question_scores(texts, answers[context]) for texts, context in pairs])  # [Q, 2]
-        for name, value in zip(SCORE_NAMES, scores.mean(axis=0).tolist(), strict=True):
-            fields[f"baseline_{baseline}_{name}"] = 100.0 * value
+    for baseline, scores in _baselines_by_question(table).items():
+        for name, value in zip(SCORE_NAMES, mean_scores(scores), strict=True):
+            fields[f"baseline_{baseline}_{name}"] = value
     return fields
 
 
@@ -277,6 +321,18 @@ def _in_window_order(parts: list[SpanScores], order: np.ndarray) -> SpanScores:
         return torch.cat([getattr(part, field) for part in parts]).cpu()[places]
 
     return SpanScores(join("score"), join("start"), join("end"), join("null_score"))
+
+
+def _baselines_by_question(table: QaTable) -> dict[str, np.ndarray]:
+    """Return the scores of each baseline, [Q, 2] from 0 to 1, by name."""
+    found = {}
+    contexts, golds = table.contexts.to_pylist(), _golds(table)
+    for baseline, answer_to in BASELINES.items():
+        answers = [answer_to(context) for context in contexts]
+        pairs = zip(golds, table.context_index.tolist(), strict=True)
+        scores = [question_scores(texts, answers[context]) for texts, context in pairs]
+        found[baseline] = np.array(scores, dtype=np.float64)
+    return found
 
 
 def _golds(table: QaTable) -> list[list[str]]:

@@ -90,6 +90,16 @@ def clustered_difference(
     return clustered_mean(difference, clusters, confidence=confidence)
 
 
+def standard_error(values: Sequence[float] | np.ndarray, clusters: Clusters) -> float | None:
+    """Return the standard error of the mean over questions, in the unit of the values; None for a single cluster.
+
+    Raises:
+        ValueError: no values, values that are not finite, or another number of them than the clusters have.
+    """
+    variance, _ = _jackknife(_checked(values, clusters, CONFIDENCE, None), clusters)
+    return math.sqrt(variance) if math.isfinite(variance) else None
+
+
 def crossed_mean(
     first: np.ndarray,
     second: np.ndarray | None,

@@ -18,6 +18,7 @@ from sweeps.spec.objectives import measure, rung_field
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
+    from sweeps.schedulers.pausing import Judge
     from sweeps.spec.objectives import Objective
 
 MOST_RUNGS = 1000  # at each, every trial reports and is scored
@@ -60,6 +61,16 @@ class Scheduler(ABC):
         Raises:
             ConfigError: the options do not fit the budget.
         """
+
+    def judge(
+        self, objectives: Sequence["Objective"], max_examples: int, history: Curves = NO_CURVES
+    ) -> "Judge | None":
+        """Return what decides on reports and pauses trials; None where Ray's own scheduler decides and pauses none.
+
+        Args:
+            history: as for `ray_scheduler`.
+        """
+        return None
 
     @abstractmethod
     def ray_scheduler(

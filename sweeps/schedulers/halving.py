@@ -1,16 +1,23 @@
 """Asynchronous successive halving on several objectives: who goes on at a rung. Knows nothing of Ray.
 
 A trial that reports at a rung is placed among all results that the rung has seen, its own included: by non-dominated
-rank, within a rank by an epsilon net (both in `sweeps/schedulers/ranks.py`). It goes on when it is within the best
-`1 / eta` of them, and always when it is on their front. Halving is that of Li et al. 2018 (arXiv 1810.05934) in its
-stopping form, the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee for the front is
-ours. It has a price: where everything lies on the front, nothing is stopped. And it is one of this rung's front, not of
-the sweep's: at a rung where nobody has learnt anything yet, results differ in memory alone, and trials of larger models
-are stopped for it, whatever they would have come to.
+rank, within a rank by an epsilon net (both in `sweeps/schedulers/ranks.py`). There are three verdicts:
+
+- *pause*, while the rung has fewer than `eta` results: who comes first is not preferred for it.
+- *pause* (or *stop*), from the second rung on, at the floor: a result that is no better than the best trivial baseline
+  on the same questions says nothing yet. Without this rule memory alone would decide at such a rung, and larger models
+  would be stopped for it, whatever they would have come to.
+- *stop*, if it is beaten and not within the best `1 / eta` of the rung. Who is on the rung's front goes on.
+
+A paused trial is judged again when its rung has `eta` results, or when no new or running trial can reach the rung any
+more. One at the floor stays paused, with one exception (`Halving.candidates`). Halving is that of Li et al. 2018 (arXiv
+1810.05934), the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee is ours: at the end of
+a sweep that was let run to it, no trial that is on its rung's front and above the floor is stopped or paused. It has a
+price: where everything lies on the front, nothing is stopped.
 
 All state is a function of the set of results, so that a sweep which is resumed and told its old results goes on as if
-it had not stopped. A verdict is one on the results until then: who comes early is compared with few, and the first to
-come always goes on. The Ray side is `sweeps/schedulers/pareto_asha.py`.
+it had not stopped. The options and Ray's side are in `sweeps/schedulers/pareto_asha.py`, what a free worker does in
+`sweeps/schedulers/pausing.py`.
 """
 
 import math
@@ -18,16 +25,20 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeps.schedulers.pausing import Candidates, Situation, Verdict, in_order_of_proposal
 from sweeps.schedulers.ranks import Rows, dominates, is_among_first, layers
 
 STEPS_IN_AN_OCTAVE = 4  # the range of memory grows in steps of 2^(1/4): bands seldom change
 ALMOST_NOTHING = 1e-300  # on the logarithmic scale of bands, for what is not positive
 SOFT_RANKS = 2  # ranking: who is on the front of one rung is in the first two layers of its neighbour
+FIRST_FLOOR = 1  # index of the rung from which the floor counts
+
+AtFloor = Literal["pause", "stop", "off"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class HalvingSettings:
         lead: the column where the epsilon net begins, at its least value; `memory_bins` cuts this column.
         memory_bins: trials are compared within bands of the lead column, each spanning the same ratio.
         progressive: see `Halving.ceiling`.
+        floor: what becomes of a trial at the floor.
     """
 
     rungs: tuple[int, ...]
@@ -49,6 +61,21 @@ class HalvingSettings:
     lead: int = 0
     memory_bins: int = 1
     progressive: bool = False
+    floor: AtFloor = "pause"
+
+
+class Result(NamedTuple):
+    """What a trial came to at a rung.
+
+    Attributes:
+        losses: less is better, in the order of the columns.
+        is_at_floor: it is not better than the best trivial baseline; False also where that is not known.
+        train_loss: the mean since the rung before; None: nothing was trained, or it is not known.
+    """
+
+    losses: tuple[float, ...]
+    is_at_floor: bool = False
+    train_loss: float | None = None
 
 
 class Rung:
@@ -56,16 +83,21 @@ class Rung:
 
     def __init__(self, settings: HalvingSettings) -> None:
         self._settings = settings
-        self.losses: dict[str, tuple[float, ...]] = {}  # by trial, columns in the order that they were given
+        self.results: dict[str, Result] = {}  # by trial
 
-    def add(self, trial_id: str, losses: Sequence[float]) -> None:
+    def add(self, trial_id: str, result: Result) -> None:
         """Take in a trial's result; the first one stays when a trial reports twice."""
-        self.losses.setdefault(trial_id, tuple(losses))
+        self.results.setdefault(trial_id, result)
+
+    @property
+    def is_settled(self) -> bool:
+        """True when there are enough results to judge one by."""
+        return len(self.results) >= self._settings.eta
 
     def goes_on(self, trial_id: str, *, front_only: bool = False) -> bool:
         """Return whether the trial, whose result is here, is on the front or within the best `1 / eta` of its band."""
         rows = self._rows()
-        index = list(self.losses).index(trial_id)
+        index = list(self.results).index(trial_id)
         bands = self._bands(rows)
         own, band = rows[index], rows[bands == bands[index]]
         room = math.floor(len(band) / self._settings.eta)
@@ -85,7 +117,7 @@ class Rung:
 
     def ranks(self, depth: int) -> dict[str, int]:
         """Return the ranks below `depth`, by trial: each within its band."""
-        trials = list(self.losses)
+        trials = list(self.results)
         if not trials:
             return {}
         rows = self._rows()
@@ -100,7 +132,7 @@ class Rung:
 
     def _rows(self) -> Rows:
         """Return [results, losses] in the order they came, the lead column first."""
-        rows = np.array(list(self.losses.values()))
+        rows = np.array([result.losses for result in self.results.values()])
         lead = self._settings.lead
         return np.concatenate([rows[:, [lead]], rows[:, :lead], rows[:, lead + 1 :]], axis=1)
 
@@ -121,8 +153,8 @@ class Halving:
         self._rungs = [Rung(settings) for _ in settings.rungs]
         self._agreements: dict[int, tuple[tuple[int, int], bool]] = {}
 
-    def judge(self, trial_id: str, budget: int, losses: Sequence[float]) -> bool:
-        """Take in a trial's report and return whether it goes on.
+    def judge(self, trial_id: str, budget: int, result: Result) -> Verdict:
+        """Take in a trial's report and return what becomes of it.
 
         A report counts at the highest rung within its budget; before the first rung, and at a rung where the trial
         was judged before (it was restarted from a checkpoint), it goes on.
@@ -131,23 +163,92 @@ class Halving:
             ValueError: the losses are too few, too many or not finite; nothing was taken in.
         """
         index = self._index(budget)
-        self._check(losses)
-        if index is None or trial_id in self._rungs[index].losses:
-            return True
-        self._rungs[index].add(trial_id, losses)
-        return self._rungs[index].goes_on(trial_id, front_only=index >= self.ceiling())
+        self._check(result.losses)
+        if index is None or trial_id in self._rungs[index].results:
+            return Verdict.GO_ON
+        self._rungs[index].add(trial_id, result)
+        if self.is_held(trial_id, budget):
+            return Verdict.STOP if self.settings.floor == "stop" else Verdict.PAUSE
+        if not self._rungs[index].is_settled:
+            return Verdict.PAUSE
+        return Verdict.GO_ON if self._goes_on(index, trial_id) else Verdict.STOP
 
-    def replay(self, reports: Iterable[tuple[str, int, Sequence[float]]]) -> None:
-        """Take in (trial, budget, losses) of an earlier session without judging, in whatever order they come.
+    def replay(self, reports: Iterable[tuple[str, int, Result]]) -> None:
+        """Take in (trial, budget, result) of an earlier session without judging, in whatever order they come.
 
         Raises:
             ValueError: as `judge`.
         """
-        for trial_id, budget, losses in sorted((trial, seen, tuple(found)) for trial, seen, found in reports):
-            self._check(losses)
+        for trial_id, budget, result in sorted(reports, key=lambda item: (*item[:2], item[2].losses)):
+            self._check(result.losses)
             index = self._index(budget)
             if index is not None:
-                self._rungs[index].add(trial_id, losses)
+                self._rungs[index].add(trial_id, result)
+
+    def is_held(self, trial_id: str, budget: int) -> bool:
+        """Return whether the floor keeps a trial, whose report with this budget is here, from going on."""
+        index = self._index(budget)
+        if index is None or index < FIRST_FLOOR or self.settings.floor == "off":
+            return False
+        result = self._rungs[index].results.get(trial_id)
+        return result is not None and result.is_at_floor
+
+    def candidates(self, situation: Situation) -> Candidates:
+        """Return which paused trials may go on, the highest rung first, and which are to stop.
+
+        A rung can still be reached while new trials come, one below it runs, or one below it waits to be judged or to
+        go on. The last resort is the trial at the floor with the lowest training loss, of equal ones the one that was
+        proposed first: memory, which is known of all, says nothing of what a network has learnt.
+        """
+        promotions: list[tuple[int, str]] = []
+        beaten: list[str] = []
+        held: list[tuple[float, tuple[int, str], str]] = []
+        below = [-1 if (index := self._index(seen)) is None else index for seen in situation.going.values()]
+        is_reachable = situation.may_start
+        for place, trials in sorted(self._by_rung(situation.paused).items()):
+            can_be_reached = is_reachable or any(index < place for index in below)
+            for trial_id in sorted(trials, key=in_order_of_proposal):
+                if self.is_held(trial_id, situation.paused[trial_id]):
+                    loss = self._rungs[place].results[trial_id].train_loss
+                    held.append((math.inf if loss is None else loss, in_order_of_proposal(trial_id), trial_id))
+                elif place >= 0 and can_be_reached and not self._rungs[place].is_settled:
+                    is_reachable = True  # the rungs above
+                elif place < 0 or self._goes_on(place, trial_id):
+                    promotions.append((place, trial_id))
+                    is_reachable = True
+                else:
+                    beaten.append(trial_id)
+        promotions.sort(key=lambda item: (-item[0], in_order_of_proposal(item[1])))
+        return Candidates(
+            tuple(trial_id for _, trial_id in promotions), tuple(beaten), min(held)[2] if held else None
+        )
+
+    def expendable(self, paused: Mapping[str, int]) -> list[str]:
+        """Return the paused trials that are at the floor or beaten, the worst first.
+
+        Those at the floor come first, the highest training loss in front; then the lowest rung. Who is on the front of
+        its rung and above the floor is not among them.
+        """
+        found: list[tuple[tuple[Any, ...], str]] = []
+        for place, trials in self._by_rung(paused).items():
+            for trial_id in trials:
+                result = self._rungs[place].results.get(trial_id) if place >= 0 else None
+                length, name = in_order_of_proposal(trial_id)
+                last_first = (-length, *(-ord(letter) for letter in name))
+                if self.is_held(trial_id, paused[trial_id]) and result is not None:
+                    loss = math.inf if result.train_loss is None else result.train_loss
+                    found.append(((0, -loss, 0, *last_first), trial_id))
+                elif result is not None and not self._rungs[place].goes_on(trial_id, front_only=True):
+                    found.append(((1, 0.0, place, *last_first), trial_id))
+        return [trial_id for _, trial_id in sorted(found)]
+
+    def silent(self) -> list[tuple[int, int]]:
+        """Return (rung, results) of the rungs with enough results to judge by, all of them at the floor."""
+        return [
+            (budget, len(rung.results))
+            for budget, rung in zip(self.settings.rungs, self._rungs, strict=True)
+            if rung.is_settled and all(result.is_at_floor for result in rung.results.values())
+        ]
 
     def ceiling(self) -> int:
         """Return the index of the first rung where only the front goes on; the number of rungs for none.
@@ -165,7 +266,9 @@ class Halving:
 
     def state(self) -> dict[str, Any]:
         """Return settings and results as JSON values."""
-        results = [{trial: list(losses) for trial, losses in rung.losses.items()} for rung in self._rungs]
+        results = [
+            {trial: result._asdict() for trial, result in rung.results.items()} for rung in self._rungs
+        ]
         return {"settings": {**asdict(self.settings), "rungs": list(self.settings.rungs)}, "results": results}
 
     @classmethod
@@ -174,15 +277,27 @@ class Halving:
         settings = HalvingSettings(**{**state["settings"], "rungs": tuple(state["settings"]["rungs"])})
         halving = cls(settings)
         halving.replay(
-            (trial, budget, losses)
+            (trial, budget, Result(**{**result, "losses": tuple(result["losses"])}))
             for budget, results in zip(settings.rungs, state["results"], strict=True)
-            for trial, losses in results.items()
+            for trial, result in results.items()
         )
         return halving
 
     def seen(self) -> list[int]:
         """Return how many results each rung has."""
-        return [len(rung.losses) for rung in self._rungs]
+        return [len(rung.results) for rung in self._rungs]
+
+    def _goes_on(self, index: int, trial_id: str) -> bool:
+        return self._rungs[index].goes_on(trial_id, front_only=index >= self.ceiling())
+
+    def _by_rung(self, paused: Mapping[str, int]) -> dict[int, list[str]]:
+        """Return the paused trials by the index of their rung; -1: before the first, or without a result there."""
+        found: dict[int, list[str]] = {}
+        for trial_id, seen in paused.items():
+            index = self._index(seen)
+            is_there = index is not None and trial_id in self._rungs[index].results
+            found.setdefault(index if is_there and index is not None else -1, []).append(trial_id)
+        return found
 
     def _index(self, budget: int) -> int | None:
         index = bisect_right(self.settings.rungs, budget) - 1
@@ -194,7 +309,7 @@ class Halving:
 
     def _agrees(self, index: int) -> bool:
         lower, upper = self._rungs[index - 1], self._rungs[index]
-        sizes = (len(lower.losses), len(upper.losses))
+        sizes = (len(lower.results), len(upper.results))
         if self._agreements.get(index, ((-1, -1), False))[0] != sizes:
             self._agreements[index] = (sizes, _fronts_agree(lower, upper))
         return self._agreements[index][1]
@@ -206,7 +321,7 @@ def _fronts_agree(lower: Rung, upper: Rung) -> bool:
         trial in there
         for here, there, other in ((*ranks, upper), (*ranks[::-1], lower))
         for trial, rank in here.items()
-        if rank == 0 and trial in other.losses
+        if rank == 0 and trial in other.results
     )
 
 

@@ -5,11 +5,11 @@ Every objective must be measured at rungs: one that is not would be dropped in s
 
 There is no option for a maximum: it is the sweep's `budget.examples`.
 
-This is the stopping form. Pausing trials at rungs and promoting them later was tried with Ray 2.60 on function trials
-that keep their own checkpoint folder: Ray does start a paused trial again, in a reused worker, and it went on where
-it was. But Ray counts paused trials among `max_concurrent_trials`, so that two of them stopped a sweep of two slots
-for good (3 of 6 trials were ever proposed); and without that limit paused trials that are never promoted keep the
-sweep from ending (it ran into its time limit), since Ray does not tell a scheduler that no more trials will come.
+Trials pause at rungs. Ray's own way was tried with Ray 2.60 and left: Ray counts paused trials among
+`max_concurrent_trials`, so that two of them stopped a sweep of two slots for good (3 of 6 trials were ever proposed);
+and without that limit paused trials that are never promoted keep the sweep from ending, since Ray does not tell a
+scheduler that no more trials will come. So a trial that pauses ends for Ray. Its checkpoint stays, and the driver
+proposes it again when it may go on (`sweeps/trials/driver.py`).
 """
 
 import logging
@@ -30,7 +30,8 @@ from sweeps.schedulers.base import (
     check_report,
     geometric_rungs,
 )
-from sweeps.schedulers.halving import Halving, HalvingSettings
+from sweeps.schedulers.halving import AtFloor, Halving, HalvingSettings, Result
+from sweeps.schedulers.pausing import Candidates, Situation, Verdict
 from sweeps.spec.objectives import rung_field
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
 
 MEMORY = ("memory_mb", "memory_batch8_mb")  # what bands can be cut of; the first that is an objective counts
+GAIN, GAIN_ERROR = "selection_gain_percent", "selection_gain_error_percent"  # of a report, see `Progress`
+FLOOR_ERRORS = 2.0  # standard errors of the paired difference to the baseline, up to which a result is at the floor
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,14 @@ class ParetoAshaOptions:
     progressive: Annotated[
         bool, Setting("true: from the rung where longer training changes nothing, only the front continues.")
     ] = False
+    floor: Annotated[
+        AtFloor,
+        Setting(
+            "From the second rung on, what becomes of a trial whose EM on the selection questions is not above the "
+            "best trivial baseline by more than 2 standard errors of the paired difference. pause: it keeps its "
+            "checkpoint and gives up its worker. off: it is compared as all others."
+        ),
+    ] = "pause"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -93,34 +104,54 @@ class ParetoAsha(Scheduler):
         """Return grace * eta^k below the budget, rounded up to whole examples."""
         return geometric_rungs(self.options.grace_examples, self.options.eta, max_examples)
 
-    def ray_scheduler(
+    def judge(
         self, objectives: Sequence["Objective"], max_examples: int, history: Curves = NO_CURVES
-    ) -> "TrialScheduler":
-        """Return a Ray scheduler whose rungs hold the history's reports."""
+    ) -> "ParetoJudge":
+        """Return what decides at rungs, which hold the history's reports.
+
+        A history with reports that do not compare with a baseline is of an older version: its sweep goes on as it
+        began, without a floor.
+        """
         names = [objective.name for objective in objectives]
+        rungs = self.rungs(max_examples)
+        judged = [
+            report
+            for curve in history.values()
+            for report in curve
+            if rungs and rungs[0] <= report.get(TIME_ATTRIBUTE, -1) < max_examples
+        ]
         settings = HalvingSettings(
-            rungs=self.rungs(max_examples),
+            rungs=rungs,
             columns=len(objectives),
             eta=self.options.eta,
             lead=next((names.index(name) for name in MEMORY if name in names), 0),
             memory_bins=self.options.memory_bins,
             progressive=self.options.progressive,
+            floor=self.options.floor if all(GAIN in report for report in judged) else "off",
         )
-        halving = Halving(settings)
         reader = ReportReader(tuple((item.name, item.goal) for item in objectives), max_examples)
-        halving.replay(reader.of_curves(history))
-        return _ray_scheduler(halving, reader)
+        judge = ParetoJudge(Halving(settings), reader)
+        judge.halving.replay(reader.of_curves(history))
+        for curve in history.values():
+            judge.note_baseline(curve[-1] if curve else {})
+        return judge
+
+    def ray_scheduler(
+        self, objectives: Sequence["Objective"], max_examples: int, history: Curves = NO_CURVES
+    ) -> "TrialScheduler":
+        """Return a Ray scheduler whose rungs hold the history's reports; a trial that pauses ends for Ray."""
+        return _ray_scheduler(self.judge(objectives, max_examples, history))
 
 
 @dataclass(frozen=True)
 class ReportReader:
-    """Reads losses from reports."""
+    """Reads results from reports."""
 
     objectives: tuple[tuple[str, str], ...]  # name and goal
     max_examples: int
 
-    def losses(self, report: Mapping[str, Any]) -> tuple[float, ...] | None:
-        """Return a report's losses in the order of the objectives; None for the final report.
+    def result(self, report: Mapping[str, Any]) -> Result | None:
+        """Return a report's result, losses in the order of the objectives; None for the final report.
 
         Raises:
             DataError: a value is missing or not finite.
@@ -129,18 +160,75 @@ class ReportReader:
         if report[TIME_ATTRIBUTE] >= self.max_examples:
             return None
         values = [report[rung_field(name)] for name, _ in self.objectives]
-        return tuple(to_losses([values], [goal for _, goal in self.objectives])[0].tolist())
+        losses = tuple(to_losses([values], [goal for _, goal in self.objectives])[0].tolist())
+        return Result(losses, is_at_floor(report), report.get("train_loss"))
 
-    def of_curves(self, curves: Curves) -> Iterator[tuple[str, int, tuple[float, ...]]]:
-        """Yield (trial, examples seen, losses) of every report before the final one."""
+    def of_curves(self, curves: Curves) -> Iterator[tuple[str, int, Result]]:
+        """Yield (trial, examples seen, result) of every report before the final one."""
         for trial_id, curve in curves.items():
             for report in curve:
-                losses = self.losses(report)
-                if losses is not None:
-                    yield trial_id, int(report[TIME_ATTRIBUTE]), losses
+                result = self.result(report)
+                if result is not None:
+                    yield trial_id, int(report[TIME_ATTRIBUTE]), result
 
 
-def _ray_scheduler(halving: Halving, reader: ReportReader) -> "TrialScheduler":
+def is_at_floor(report: Mapping[str, Any]) -> bool:
+    """Return whether a report's EM is not above the best trivial baseline, as far as its questions can tell.
+
+    That is: the paired difference is at most 2 of its own standard errors. The error is 0 where the network answers as
+    the baseline does; False where one of the two is not in the report.
+    """
+    gain, error = report.get(GAIN), report.get(GAIN_ERROR)
+    return gain is not None and error is not None and gain <= FLOOR_ERRORS * error
+
+
+class ParetoJudge:
+    """Decides on reports as they come; a `Judge` of `sweeps/schedulers/pausing.py`. Pickles."""
+
+    def __init__(self, halving: Halving, reader: ReportReader) -> None:
+        self.halving, self.reader = halving, reader
+        self._baseline = "the best trivial baseline"
+
+    def verdict(self, trial_id: str, report: Mapping[str, Any]) -> Verdict:
+        """Take in a report and return what becomes of its trial.
+
+        Raises:
+            DataError: a value is missing or not finite; nothing was taken in.
+        """
+        result = self.reader.result(report)
+        if result is None:
+            return Verdict.GO_ON
+        self.note_baseline(report)
+        return self.halving.judge(trial_id, int(report[TIME_ATTRIBUTE]), result)
+
+    def candidates(self, situation: Situation) -> Candidates:
+        """Return what becomes of the paused trials when a worker is free."""
+        return self.halving.candidates(situation)
+
+    def expendable(self, paused: Mapping[str, int]) -> list[str]:
+        """Return the paused trials that can be stopped for their disk space, the worst first."""
+        return self.halving.expendable(paused)
+
+    def why(self, trial_id: str, examples_seen: int) -> str:
+        """Return in a few words why a trial is paused."""
+        if self.halving.is_held(trial_id, examples_seen):
+            return f"at the score of {self._baseline}"
+        return f"fewer than {self.halving.settings.eta:g} results at this rung"
+
+    def silent_rungs(self) -> dict[int, str]:
+        """Return a line for each rung where no trial is above the floor."""
+        return {
+            rung: f"rung {rung} tells nothing yet: {count} of {count} trials at the score of {self._baseline}"
+            for rung, count in self.halving.silent()
+        }
+
+    def note_baseline(self, report: Mapping[str, Any]) -> None:
+        """Remember which baseline a report compares with; it is that of the selection questions, the same in all."""
+        if name := report.get("selection_baseline"):
+            self._baseline = str(name).replace("_", " ")
+
+
+def _ray_scheduler(judge: ParetoJudge) -> "TrialScheduler":
     """Return Ray's view of a halving. The class stands in here because Ray is only imported where it runs."""
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -149,28 +237,30 @@ def _ray_scheduler(halving: Halving, reader: ReportReader) -> "TrialScheduler":
 
         def __init__(self) -> None:
             super().__init__()
-            self.halving = halving
-            self._metric = rung_field(reader.objectives[0][0])  # Ray wants one name; all are read
+            self.judge, self.halving = judge, judge.halving
+            self.verdicts: dict[str, Verdict] = {}  # the last one on each trial, by the sweep's id
+            self._metric = rung_field(judge.reader.objectives[0][0])  # Ray wants one name; all are read
 
         def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
             return True
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            # Ray gives a trial that is taken up again another id; the sweep's own is in its configuration.
+            trial_id = str((getattr(trial, "config", None) or {}).get("trial_id", trial.trial_id))
             try:
-                losses = reader.losses(result)
+                verdict = self.judge.verdict(trial_id, result)
             except DataError as error:
                 # Trials refuse such a report themselves and fail. One that did not must not end the sweep either.
-                logger.error("trial %s is stopped: %s", trial.trial_id, error)
-                return TrialScheduler.STOP
-            if losses is None:
-                return TrialScheduler.CONTINUE
-            goes_on = self.halving.judge(trial.trial_id, int(result[TIME_ATTRIBUTE]), losses)
-            return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+                logger.error("trial %s is stopped: %s", trial_id, error)
+                verdict = Verdict.STOP
+            self.verdicts[trial_id] = verdict
+            return TrialScheduler.CONTINUE if verdict is Verdict.GO_ON else TrialScheduler.STOP
 
         def debug_string(self) -> str:
-            return f"pareto_asha: results at rungs {dict(zip(halving.settings.rungs, halving.seen(), strict=True))}"
+            settings, seen = self.halving.settings, self.halving.seen()
+            return f"pareto_asha: results at rungs {dict(zip(settings.rungs, seen, strict=True))}"
 
         def __reduce__(self) -> Any:
-            return _ray_scheduler, (self.halving, reader)
+            return _ray_scheduler, (self.judge,)
 
     return ParetoAshaScheduler()

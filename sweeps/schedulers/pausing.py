@@ -1,0 +1,191 @@
+"""What a scheduler says of a trial at a rung, and what a worker does that is free. Pure: values in, values out.
+
+A trial that pauses gives up its worker and keeps its checkpoint. `next_step` is the one place where it is decided
+whether a free worker takes up a paused trial, a new one, or none; a live sweep (`sweeps/trials/driver.py`) and a replay
+(`sweeps/replay/simulate.py`) both ask it. Who may go on is said by the scheduler (`Judge.candidates`), in its order.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Verdict(StrEnum):
+    """Of a scheduler on a trial that reported at a rung."""
+
+    GO_ON = "go on"
+    PAUSE = "pause"  # leave the worker and keep the checkpoint
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The trials of a sweep that have not ended, and whether more will come.
+
+    Attributes:
+        paused: trial -> examples seen.
+        going: trials that run or are about to -> examples seen at their last report.
+        may_start: a new trial may still be proposed.
+        has_finished: some trial has been trained to its end.
+    """
+
+    paused: Mapping[str, int] = field(default_factory=dict)
+    going: Mapping[str, int] = field(default_factory=dict)
+    may_start: bool = False
+    has_finished: bool = False
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a scheduler says of the paused trials.
+
+    Attributes:
+        promotions: those that may go on, the one to take up first in front.
+        beaten: those that are to stop.
+        last_resort: the one that goes on where nothing else is left to do and no trial has been trained to its end.
+    """
+
+    promotions: tuple[str, ...] = ()
+    beaten: tuple[str, ...] = ()
+    last_resort: str | None = None
+
+
+class Judge(Protocol):
+    """The part of a scheduler that decides on reports and knows nothing of Ray."""
+
+    def verdict(self, trial_id: str, report: Mapping[str, Any]) -> Verdict:
+        """Take in a report and return what becomes of its trial."""
+
+    def candidates(self, situation: Situation) -> Candidates:
+        """Return what becomes of the paused trials when a worker is free; changes nothing."""
+
+    def expendable(self, paused: Mapping[str, int]) -> list[str]:
+        """Return the paused trials that can be stopped for their disk space, the worst first."""
+
+    def why(self, trial_id: str, examples_seen: int) -> str:
+        """Return in a few words why a trial is paused."""
+
+    def silent_rungs(self) -> Mapping[int, str]:
+        """Return a line for each rung where no trial has learnt anything yet."""
+
+
+class Action(StrEnum):
+    """What a free worker does."""
+
+    RESUME = "resume"  # a trial that was cut short
+    PROMOTE = "promote"  # a paused one
+    START = "start"  # a new one
+    WAIT = "wait"  # nothing, until a running trial reports or ends
+    END = "end"  # nothing any more
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a free worker does, and with which trial."""
+
+    action: Action
+    trial_id: str | None = None
+
+
+def next_step(
+    situation: Situation,
+    candidates: Candidates,
+    *,
+    cut_short: Sequence[str] = (),
+    fits: Callable[[str], bool] = lambda trial_id: True,
+) -> Step:
+    """Return what a free worker does.
+
+    A paused trial goes on only because its rung lets it, never because a worker has nothing else to do; the exception
+    is `Candidates.last_resort`, without which a sweep in which nothing was learnt would end with nothing.
+
+    Args:
+        situation: with the trials that were cut short among those that go on.
+        candidates: from the scheduler, in its order.
+        cut_short: trials that were running when their worker or the sweep ended, in order.
+        fits: whether the examples to a trial's next rung are within what the sweep may spend. For a new trial,
+            `situation.may_start` says so.
+    """
+    for action, trials in ((Action.RESUME, cut_short), (Action.PROMOTE, candidates.promotions)):
+        for trial_id in trials:
+            if fits(trial_id):
+                return Step(action, trial_id)
+    if situation.may_start:
+        return Step(Action.START)
+    if set(situation.going) - set(cut_short):
+        return Step(Action.WAIT)
+    last = candidates.last_resort
+    if last is not None and not situation.has_finished and fits(last):
+        return Step(Action.PROMOTE, last)
+    return Step(Action.END)
+
+
+def candidates_of(judge: Judge | None, situation: Situation) -> Candidates:
+    """Return what becomes of paused trials; where the scheduler pauses none, all may go on, in the order proposed."""
+    if judge is None:
+        return Candidates(tuple(sorted(situation.paused, key=in_order_of_proposal)))
+    return judge.candidates(situation)
+
+
+def judge_of(ray_scheduler: Any) -> Judge | None:
+    """Return what decides in a Ray scheduler of this project where it pauses trials; None for all others."""
+    found: Judge | None = getattr(ray_scheduler, "judge", None)
+    return found
+
+
+def in_order_of_proposal(trial_id: str) -> tuple[int, str]:
+    """Return a sorting key: ids count up, and may grow by a digit."""
+    return len(trial_id), trial_id
+
+
+@dataclass(frozen=True)
+class Account:
+    """What one trial has consumed and what it may come to.
+
+    Attributes:
+        seen: examples at its last report or at its end.
+        budget: examples of its whole training; 0 where nothing is trained.
+        is_going: it runs: the examples to its next rung are reserved.
+    """
+
+    seen: int
+    budget: int
+    is_going: bool = False
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """The examples that all trials of a sweep may consume together.
+
+    A trial reports after the step that reaches a rung: the total can be exceeded by less than a batch for each trial.
+
+    Attributes:
+        total: None: no limit.
+        rungs: of the scheduler, rising.
+    """
+
+    total: int | None
+    rungs: tuple[int, ...]
+
+    def stretch(self, account: Account) -> int:
+        """Return the examples from a trial's last report to its next one."""
+        if account.budget <= account.seen:
+            return 0
+        place = bisect_right(self.rungs, account.seen)
+        end = self.rungs[place] if place < len(self.rungs) else account.budget
+        return min(end, account.budget) - account.seen
+
+    def fits(self, accounts: Iterable[Account], account: Account, *, more: int = 0) -> bool:
+        """Return whether a trial's next stretch fits beside what is consumed and reserved.
+
+        Args:
+            accounts: of all trials, the asking one not among those that run.
+            account: of the trial that asks.
+            more: examples that come with it or were consumed beside the trials, such as teachers'.
+        """
+        if self.total is None:
+            return True
+        committed = sum(item.seen + (self.stretch(item) if item.is_going else 0) for item in accounts)
+        return committed + self.stretch(account) + more <= self.total
