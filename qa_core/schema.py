@@ -54,7 +54,9 @@ class Progress:
     selection_baseline_em_percent: float | None = None
     selection_gain_percent: float | None = None  # own EM minus the baseline's
     selection_gain_error_percent: float | None = None  # its standard error; None also for a single question
-    selection_gain_unit: str | None = None  # what the error takes as independent: article, paragraph or question
+    selection_gain_unit: str | None = (
+        None  # what the error takes as independent: article, paragraph or question
+    )
 
 
 @dataclass(frozen=True)

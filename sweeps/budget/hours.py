@@ -76,6 +76,7 @@ def sweep_hours(
     concurrent: int,
     least_share: float | None,
     time_minutes: float | None,
+    most_share: float = 1.0,
 ) -> Hours:
     """Return the hours of a whole sweep.
 
@@ -84,13 +85,14 @@ def sweep_hours(
         shares: of the trials, by cell; cells that were not timed count as the mean of those that were.
         least_share: from `halving_share`; None for a scheduler that stops nothing.
         time_minutes: the sweep's own limit, or None.
+        most_share: of the examples of all trials to their ends, what the sweep may spend, 0 to 1.
     """
     timed = {cell: share for cell, share in shares.items() if cell in trial_hours}
     mean = sum(share * trial_hours[cell] for cell, share in timed.items()) / sum(timed.values())
     whole = trials * mean / concurrent
     limit = np.inf if time_minutes is None else time_minutes / 60
-    at_least = None if least_share is None else float(min(whole * least_share, limit))
-    return Hours(float(min(whole, limit)), at_least, concurrent)
+    at_least = None if least_share is None else float(min(whole * min(least_share, most_share), limit))
+    return Hours(float(min(whole * most_share, limit)), at_least, concurrent)
 
 
 def span(values: Iterable[float | None]) -> tuple[float, float] | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ArtifactError, ConfigError
+from sweeps.budget.examples import check_teachers
 from sweeps.budget.hours import cells_of
 from sweeps.budget.memory import DECIDING, MemoryForecast
 from sweeps.front.choosing import at_least
@@ -55,6 +56,7 @@ def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: boo
         _check_devices(spec, recipes)
     _check_training(spec, recipes)
     # One recipe for each network that is begun from.
+    check_teachers(recipes, spec.budget.total_examples)
     starts: dict[Any, RunConfig] = {}
     for recipe in (*recipes, *_teachers(recipes)):
         model = recipe.model

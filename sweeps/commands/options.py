@@ -20,13 +20,14 @@ from sweeps.spec.load import load_spec, stored_spec, why_refused
 from sweeps.spec.sections import SweepSpec
 
 DEFAULT_CONFIG = "quickstart"
-RESUMABLE = ("trials", "concurrent", "max_disk_gb")  # may change when a sweep is resumed
+RESUMABLE = ("trials", "total_examples", "concurrent", "max_disk_gb")  # may change when a sweep is resumed
 MOST_DIGITS = 9  # of a number of trials
 # parameter of `read_spec` -> the setting that it overrides
 SETTINGS = {
     "data": "recipe.data.train",
     "eval_data": "recipe.data.evaluation",
     "trials": "budget.trials",
+    "total_examples": "budget.total_examples",
     "max_memory_mb": "budget.max_memory_mb",
     "price_per_hour": "budget.price_per_hour",
     "concurrent": "budget.concurrent",
@@ -57,6 +58,10 @@ def read_spec(
         str | None,
         typer.Option(metavar="N", help="Number of trials; with --resume also +N: N more trials."),
     ] = None,
+    total_examples: Annotated[
+        int | None,
+        typer.Option(help="End the sweep (resumable) when its trials have consumed so many examples."),
+    ] = None,
     max_memory_mb: Annotated[
         float | None, typer.Option(help="Refuse recipes with a larger memory_mb (one window).")
     ] = None,
@@ -81,6 +86,7 @@ def read_spec(
         "data": data,
         "eval_data": eval_data,
         "trials": None if trials is None else _whole_number(trials),
+        "total_examples": total_examples,
         "max_memory_mb": max_memory_mb,
         "price_per_hour": price_per_hour,
         "concurrent": concurrent,
@@ -118,7 +124,7 @@ def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
-    """Return the spec of the sweep in a folder, with more trials, other concurrency or more disk where asked.
+    """Return the spec of the sweep in a folder, with more trials, examples or disk, or other concurrency, where asked.
 
     Args:
         given: parameter of `read_spec` -> value.
@@ -140,7 +146,7 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
     if (trials := given["trials"]) is not None:
         more = trials.removeprefix("+")
         budget["trials"] = _whole_number(more) + (spec.budget.trials if more != trials else 0)
-    for name in ("concurrent", "max_disk_gb"):
+    for name in ("total_examples", "concurrent", "max_disk_gb"):
         if given[name] is not None:
             budget[name] = given[name]
     values = {**spec.as_dict(), "budget": {name: item for name, item in budget.items() if item is not None}}

@@ -87,7 +87,9 @@ def _print_search(spec: SweepSpec, space: "Space", scheduler: "Scheduler") -> No
     from sweeps.searchers.base import make_searcher
 
     goals = [f"{item.goal} {item.name} [{item.measured_unit}]" for item in spec.objectives]
-    print(f"{spec.name}: {spec.budget.trials} trials of at most {spec.budget.examples} examples")
+    total = spec.budget.total_examples
+    together = "" if total is None else f", {total} together"
+    print(f"{spec.name}: {spec.budget.trials} trials of at most {spec.budget.examples} examples{together}")
     print(f"objectives: {', '.join(goals)}")
     print(f"searcher {spec.searcher.name}, scheduler {spec.scheduler.name}, seed {spec.seed}")
     rungs = [*scheduler.rungs(spec.budget.examples), spec.budget.examples]
@@ -193,7 +195,14 @@ def _hours(
         concurrent=_concurrent_here(spec),
         least_share=halving_share(rungs, eta, spec.budget.examples) if eta is not None and rungs else None,
         time_minutes=spec.budget.time_minutes,
+        most_share=_most_share(spec),
     )
+
+
+def _most_share(spec: SweepSpec) -> float:
+    """Return the share of the examples of all trials to their ends that `budget.total_examples` allows."""
+    whole, total = spec.budget.trials * spec.budget.examples, spec.budget.total_examples
+    return 1.0 if total is None or whole == 0 else min(1.0, total / whole)
 
 
 def _concurrent_here(spec: SweepSpec) -> int:

@@ -151,6 +151,7 @@ def _print(table: CurveTable, choices: Choices, outcomes: "Sequence[ReplayOutcom
     for name, status in (
         ("finished", "ok"),
         ("stopped", "stopped"),
+        ("paused at the end", "paused"),
         ("proposals without an answer", "failed"),
     ):
         counts = [float(outcome.counts.get(status, 0)) for outcome in outcomes]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from sweeps.front import choosing
-from sweeps.front.front import compute_front
+from sweeps.front.front import compute_front, with_paused
 from sweeps.front.points import Point
 from sweeps.front.result import FrontResult
 from sweeps.front.tables import table, words_against_twin, write_csv
+from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import printable
 from sweeps.run_folder.models import ModelId
@@ -166,7 +167,7 @@ def read_front(run_dir: Path) -> FrontResult:
         print(f"note: {printable(note)}")
     objectives = _objectives(RunFolder(run_dir).spec)
     try:
-        return compute_front(loaded.records, objectives)
+        return with_paused(compute_front(loaded.records, objectives), journal.count_paused(run_dir))
     except DataError as error:
         raise DataError(f"{RunFolder(run_dir).records}: {error}") from error
 

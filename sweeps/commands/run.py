@@ -154,6 +154,10 @@ def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> 
         failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
         after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
         print(f"{named}; resume{after} with: {_resume_command(target)}")
+    if outcome.paused:
+        named = ", ".join(f"{trial_id} at {seen} examples" for trial_id, seen in outcome.paused.items())
+        print(f"paused, with their checkpoints: {named}")
+        print(f"more trials may let them go on: {_resume_command(target)} --trials +N")
 
 
 def _resume_command(target: Target) -> str:

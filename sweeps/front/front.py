@@ -49,6 +49,13 @@ def compute_front(records: Iterable[Record], objectives: Sequence["Objective"]) 
     )
 
 
+def with_paused(result: FrontResult, count: int) -> FrontResult:
+    """Return the front with so many paused trials counted among those that it does not compare."""
+    if not count:
+        return result
+    return replace(result, left_out=dict(sorted({**result.left_out, "paused": count}.items())))
+
+
 def prediction_note(records: Iterable[Record]) -> str | None:
     """Return in how many models predicted and measured memory differ, and in which most; None: in none."""
     predicted, measured = "predicted_inference_peak_bytes", measure("memory_mb").field

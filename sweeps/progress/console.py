@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STYLES = {
     "finished": "green",
     "stopped": "dim",
+    "paused": "dim",
     "failed": "red",
     "oom": "red",
     "form": "red",
@@ -93,6 +94,15 @@ class SweepConsole:
         )
         self._line("rung", text, trial_id)
 
+    def trial_paused(self, trial_id: str, examples_seen: int, why: str) -> None:
+        """Show that a trial gave up its worker, and why."""
+        self._running.discard(trial_id)
+        label = self._labels.get(trial_id, "")
+        self._line(
+            "paused", f"at {examples_seen} examples: {why}" + (f"  [{label}]" if label else ""), trial_id
+        )
+        self._advance()
+
     def trial_ended(self, record: Mapping[str, Any]) -> None:
         """Show how a trial ended; the first error of a kind in words, later ones by reference."""
         trial_id, status = str(record["trial_id"]), str(record["status"])
@@ -134,7 +144,7 @@ class SweepConsole:
         """Take the bar away and show how the trials ended, and the kinds of errors, each with a file to open.
 
         Args:
-            counts: status of the records -> number of trials.
+            counts: status of the records, or paused -> number of trials.
         """
         self.close()
         ended = ", ".join(f"{count} {WORDS.get(status, status)}" for status, count in sorted(counts.items()))

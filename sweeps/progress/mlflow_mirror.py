@@ -37,12 +37,10 @@ FRONT_TAG = "on_front"
 TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
 SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 FORM_STATUS = {"ok": "FINISHED", "skipped": "KILLED", "failed": "FAILED"}
-FINAL_SECTIONS = (
-    "quality",
-    "cost",
-    "objectives",
-)  # of a record or a form: their numbers are the final metrics
+# Of a record or a form: their numbers are the final metrics.
+FINAL_SECTIONS = ("quality", "cost", "objectives")
 TWIN = "twin"  # what they begin with in the run of a trial with stored forms
+PAUSED = "paused"  # tag of a trial that gave up its worker and may go on
 TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
 LONGEST_TAG = 5000  # characters
 PARAMS_PER_BATCH = 100  # MLflow's limits
@@ -179,7 +177,11 @@ class Tracker:
 
     def trial_started(self, trial_id: str, label: str = "") -> None:
         """Open the run of a trial that a worker has taken up."""
-        self._guard("trial_started", lambda runs: runs.open_child(trial_id))
+        self._guard("trial_started", lambda runs: runs.start(trial_id))
+
+    def trial_paused(self, trial_id: str, examples_seen: int, why: str) -> None:
+        """Close the run of a trial that gave up its worker, with the tag `paused`; it is opened again with the trial."""
+        self._guard("trial_paused", lambda runs: runs.pause(trial_id, why))
 
     def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
         """Log one report of a running trial."""
@@ -320,6 +322,7 @@ class _Runs:
         self._children: dict[ModelId, str] = {}  # trial, or its stored form -> MLflow run id
         self._started_ms: dict[str, int] = {}  # MLflow run id -> start
         self._running: set[str] = set()  # MLflow run ids
+        self._paused: set[str] = set()  # trial ids whose run is closed for now
         self._front: set[ModelId] = set()  # those whose run carries the tag
         self.ended: set[str] = set()  # trial ids whose runs hold the whole record
 
@@ -379,6 +382,7 @@ class _Runs:
         final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
         self._log_final(run_id, final, record)
         self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record.get("finished_at"))
+        self._paused.discard(trial_id)
         self.ended.add(trial_id)
 
     def _log_form(self, trial_run: str, record: Mapping[str, Any], form: Mapping[str, Any]) -> None:
@@ -453,6 +457,24 @@ class _Runs:
                 self._client.set_tag(self._children[model], FRONT_TAG, "true")
             self._front.add(model)
 
+    def start(self, trial_id: str) -> None:
+        """Open the run of a trial, again where it was closed: paused, or at the end of an earlier start."""
+        run_id = self.open_child(trial_id)
+        if run_id not in self._running and trial_id in self._paused:
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, "status", "running")
+            self._running.add(run_id)
+            self._paused.discard(trial_id)
+
+    def pause(self, trial_id: str, why: str) -> None:
+        """Close the run of a trial that may go on later."""
+        run_id = self.open_child(trial_id)
+        for name, text in (("status", PAUSED), ("reason", f"paused: {why}")):
+            self._client.set_tag(run_id, name, masked_text(text)[:LONGEST_TAG])
+        self._client.set_terminated(run_id, "KILLED")
+        self._running.discard(run_id)
+        self._paused.add(trial_id)
+
     def close(self, status: str) -> None:
         for run_id in list(self._running):
             self._client.set_tag(run_id, "status", "interrupted")
@@ -493,6 +515,8 @@ class _Runs:
             self._running.add(run.info.run_id)
         elif model.form is None and run.data.tags.get("status") in TRIAL_STATUS:  # not one that `close` ended
             self.ended.add(model.trial_id)
+        elif model.form is None and run.data.tags.get("status") == PAUSED:
+            self._paused.add(model.trial_id)
         if FRONT_TAG in run.data.tags:
             self._front.add(model)
 

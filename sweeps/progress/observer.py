@@ -17,6 +17,9 @@ class Observer(Protocol):
     def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
         """A trial reached a rung: a `Progress` as plain values."""
 
+    def trial_paused(self, trial_id: str, examples_seen: int, why: str) -> None:
+        """A trial gave up its worker at a rung and keeps its checkpoint; it may be started again."""
+
     def trial_ended(self, record: Mapping[str, Any]) -> None:
         """A trial has its record."""
 

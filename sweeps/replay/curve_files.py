@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core import files
 from qa_core.errors import ConfigError, DataError
 from qa_core.values import convert
-from sweeps.replay.curves import Curve, CurveTable, check_curve, parse_spec, rung_objectives
+from sweeps.replay.curves import EXTRAS, Curve, CurveTable, check_curve, parse_spec, rung_objectives
 from sweeps.replay.recorded import check_assignment, structure
 from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
@@ -43,6 +43,9 @@ def write_table(table: CurveTable, path: Path) -> None:
     }
     schema = _schema(table.spec).with_metadata(described(about))
     rows = [_row(curve) for curve in table.curves]
+    for name in EXTRAS:  # a column where some curve has it
+        if any(name in curve.extras for curve in table.curves):
+            schema = schema.append(_extra(name))
     files.make_folder(path.parent)
     with files.written_file(path) as temporary:
         parquet.write_table(
@@ -71,7 +74,7 @@ def read_table(path: Path) -> CurveTable:
         spec = parse_spec(about["spec"])
     except (ValueError, ConfigError) as error:
         raise DataError(f"{path}: metadata: spec: {error}") from error
-    expected = _schema(spec)
+    expected = [*_schema(spec), *(_extra(name) for name in EXTRAS if f"report.{name}" in names)]
     for field in expected:
         found = data.schema.field(field.name).type if field.name in names else "no such column"
         if found != field.type:
@@ -108,6 +111,13 @@ def _schema(spec: SweepSpec) -> "pyarrow.Schema":
     )
 
 
+def _extra(name: str) -> "pyarrow.Field":
+    """Return the column of a field of reports that not every table has; its values may be null."""
+    import pyarrow
+
+    return pyarrow.field(f"report.{name}", pyarrow.list_(pyarrow.float64()))
+
+
 def _row(curve: Curve) -> dict[str, Any]:
     return {
         "trial_id": curve.trial_id,
@@ -118,6 +128,7 @@ def _row(curve: Curve) -> dict[str, Any]:
         **{f"rung.{name}": values for name, values in curve.rung_values.items()},
         **{f"final.{name}": value for name, value in curve.final.items()},
         "seconds": curve.seconds,
+        **{f"report.{name}": values for name, values in curve.extras.items()},
     }
 
 
@@ -145,7 +156,10 @@ def _about(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any]:
 
 
 def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
+    extras = {name: row[f"report.{name}"] for name in EXTRAS if row.get(f"report.{name}") is not None}
     for name, value in row.items():
+        if name.startswith("report."):
+            continue
         if value is None or (isinstance(value, list) and None in value):
             raise DataError(f"{place}: {name}: found {value!r}; allowed: no gaps")
     try:
@@ -163,6 +177,7 @@ def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
         rung_values={name: tuple(row[f"rung.{name}"]) for name in rung_objectives(spec.objectives)},
         final={objective.name: row[f"final.{objective.name}"] for objective in spec.objectives},
         seconds=row["seconds"],
+        extras={name: tuple(values) for name, values in extras.items()},
     )
     check_curve(curve, place)
     return curve

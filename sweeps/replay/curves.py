@@ -25,6 +25,10 @@ from sweeps.spec.objectives import Objective, measure
 from sweeps.spec.sections import SweepSpec
 
 
+# Of a report, see `Progress` in `qa_core/schema.py`: how a trial stands to the best trivial baseline, and its loss.
+EXTRAS = ("selection_gain_percent", "selection_gain_error_percent", "train_loss")
+
+
 @dataclass(frozen=True)
 class Curve:
     """One recipe, trained on its whole budget.
@@ -37,6 +41,8 @@ class Curve:
         rung_values: value of each objective that is measured at rungs, one for each report.
         final: value of each objective on the finished artifact.
         seconds: wall-clock of the whole trial.
+        extras: further fields of the reports that a scheduler reads, by name, one value for each report: `EXTRAS`. None
+            where a report does not have it, as that of the whole budget; a field that no report has is left out.
     """
 
     trial_id: str
@@ -47,6 +53,7 @@ class Curve:
     rung_values: Mapping[str, tuple[float, ...]]
     final: Mapping[str, float]
     seconds: float
+    extras: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def budget_examples(self) -> int:
@@ -205,6 +212,11 @@ def _curve(record: Record, objectives: Sequence[Objective], place: str) -> Curve
         rung_values={name: tuple(map(float, columns[key])) for name, key in fields.items()},
         final={item.name: float(finals[item.name]) for item in objectives},
         seconds=max(record.seconds, float(columns["train_seconds"][-1])),
+        extras={
+            name: tuple(point.get(name) for point in points)
+            for name in EXTRAS
+            if any(point.get(name) is not None for point in points)
+        },
     )
     check_curve(curve, place)
     return curve
@@ -221,6 +233,12 @@ def check_curve(curve: Curve, place: str) -> None:
     for name, values in (("train_seconds", curve.train_seconds), *curve.rung_values.items()):
         if len(values) != count or not np.isfinite(values).all():
             raise DataError(f"{place}: {name}: found {values}; allowed: {count} finite numbers")
+    for name, extra in curve.extras.items():
+        numbers = [value for value in extra if value is not None]
+        if name not in EXTRAS or len(extra) != count or not np.isfinite(numbers).all():
+            raise DataError(
+                f"{place}: {name}: found {extra}; allowed: {count} finite numbers or null, of {', '.join(EXTRAS)}"
+            )
     if curve.train_seconds[0] < 0 or (np.diff(curve.train_seconds) < 0).any():
         raise DataError(
             f"{place}: train_seconds: found {curve.train_seconds}; allowed: times that never fall"

@@ -10,9 +10,12 @@ What a replay assumes:
   count of examples and its own time, as the trial did that was recorded. A rung without such a report is passed
   without a verdict; `unseen_rungs` counts them.
 - Time in training is the recorded one. What the trial took beside training comes after it: a finished trial occupies
-  its worker for that long, a stopped one leaves at once.
+  its worker for that long, a stopped or paused one leaves at once, and one that goes on later loses no time by it.
+- What a free worker does is decided as in a live sweep, by `sweeps/schedulers/pausing.py`. A trial that is still paused
+  at the end stands among the trials with the status `paused`.
 - Examples are counted as spent when a worker begins the stretch up to its next report, so that nothing that is still
-  running is left out of a comparison at equal budget.
+  running is left out of a comparison at equal budget. Against the limit counts what `Allowance` counts; teachers are not
+  recorded, and do not.
 - A proposal without an answer (`sweeps/replay/recorded.py` says when) ends as failed before it starts and costs
   nothing.
 """
@@ -28,9 +31,20 @@ import numpy as np
 
 from sweeps.front import pareto
 from sweeps.front.volume import GrowingVolume
-from sweeps.replay.curves import Curve, CurveTable, rung_objectives
+from sweeps.replay.curves import EXTRAS, Curve, CurveTable, rung_objectives
 from sweeps.replay.recorded import Recipes, RecordedSpace
 from sweeps.schedulers.base import TIME_ATTRIBUTE, Scheduler
+from sweeps.schedulers.pausing import (
+    Account,
+    Action,
+    Allowance,
+    Situation,
+    Step as WorkerStep,
+    Verdict,
+    candidates_of,
+    judge_of,
+    next_step,
+)
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.spec.objectives import rung_field
 
@@ -53,7 +67,7 @@ class EndedTrial:
 
     trial_id: str
     curve: int  # index in the table
-    status: str  # "ok" or "stopped"
+    status: str  # "ok", "stopped" or "paused"
     examples_seen: int
     seconds: float  # simulated, when it ended
 
@@ -110,7 +124,7 @@ def replay(
         scheduler: with options that fit the table's objectives and budget.
         workers: trials at a time.
         trials: most trials to start; None: as many as there are curves.
-        examples: no trial is started after this number of examples; None: no such limit.
+        examples: that all trials may consume, as `budget.total_examples`; None: as the table's sweep had it.
 
     Raises:
         ConfigError: the scheduler does not fit the table.
@@ -120,10 +134,12 @@ def replay(
         raise ValueError(f"workers: found {workers}; allowed: 1 or more")
     scheduler.check(table.spec.objectives, table.spec.budget.examples)
     limit = len(table.curves) if trials is None else trials
-    simulation = _Simulation(table, searcher, scheduler, workers, limit, examples)
+    total = table.spec.budget.total_examples if examples is None else examples
+    simulation = _Simulation(table, searcher, scheduler, workers, limit, total)
     simulation.fill()
     while simulation.events:
         simulation.step()
+    simulation.close()
     return simulation.outcome()
 
 
@@ -167,6 +183,11 @@ class _Running:
     reports: Sequence[_Report]
     at: int = 0  # the report that comes next
 
+    @property
+    def seen(self) -> int:
+        """Examples at its last report."""
+        return self.reports[self.at - 1].examples if self.at else 0
+
 
 @dataclass
 class _Simulation:
@@ -186,24 +207,35 @@ class _Simulation:
         self.fields = {name: rung_field(name) for name in rung_objectives(objectives)}
         self.volume = GrowingVolume(self.table.reference)
         self.refusals_allowed = max(MIN_REFUSALS, REFUSALS_PER_COMBINATION * len(self.searcher.space.legal))
-        self.now, self.examples, self.order, self.most_running = 0.0, 0, 0, 0
+        self.allowance = Allowance(self.examples_allowed, self.rungs)
+        self.pausing = judge_of(self.judge)  # None: the scheduler pauses none
+        self.paused: dict[str, _Running] = {}
+        self.held: tuple[Proposal, int] | None = None  # proposed, and beyond what may be spent so far
+        self.now, self.examples, self.order, self.most_running, self.started = 0.0, 0, 0, 0, 0
+        self.has_finished = False  # some trial was trained to its end
         self.counts: Counter[str] = Counter()
         self.trace: list[Step] = []
         self.ended: list[EndedTrial] = []
 
     def fill(self) -> None:
-        """Start trials on the workers that are free."""
-        while len(self.events) < self.workers and self.trials_left > 0 and self._may_spend():
-            found = self._propose()
-            if found is None:
-                self.trials_left = 0
+        """Give the free workers what there is for them to do."""
+        while len(self.events) < self.workers:
+            situation = self._situation()
+            candidates = candidates_of(self.pausing, situation)
+            if candidates.beaten:
+                beaten = self.paused.pop(candidates.beaten[0])
+                self._end(beaten, "stopped", beaten.seen)
+                continue
+            step = self._free_worker(situation)
+            if step.action is Action.PROMOTE:
+                running = self.paused.pop(str(step.trial_id))
+                # As if it had never left: its next report comes a stretch of training from now.
+                running.started = self.now - running.reports[running.at - 1].seconds
+                self._wait(running)
+            elif step.action is Action.START:
+                self._start_new()
+            else:
                 return
-            proposal, curve = found
-            self.trials_left -= 1
-            trial = SimulatedTrial(f"t{len(self.ended) + len(self.events):05d}")
-            reports = list(_reports(self.table.curves[curve], self.rungs, self.fields))
-            self.judge.on_trial_add(None, trial)
-            self._wait(_Running(trial, proposal, curve, self.now, reports))
             self.most_running = max(self.most_running, len(self.events))
 
     def step(self) -> None:
@@ -212,13 +244,31 @@ class _Simulation:
         report = running.reports[running.at]
         decision = self.judge.on_trial_result(None, running.trial, dict(report.values))
         running.at += 1
-        is_finished = running.at == len(running.reports)
-        if not is_finished and decision != self.judge.STOP:
+        trial_id = running.trial.trial_id
+        if running.at == len(running.reports):
+            verdict = None
+        else:
+            is_stopped = decision == self.judge.STOP
+            verdict = Verdict.STOP if is_stopped else Verdict.GO_ON
+            verdict = self._judged(running, getattr(self.judge, "verdicts", {}).get(trial_id, verdict))
+        if verdict is Verdict.GO_ON:
             self._wait(running)
             return
         self.judge.on_trial_complete(None, running.trial, dict(report.values))
-        self._end(running, "ok" if is_finished else "stopped", report.examples)
+        if verdict is Verdict.PAUSE:
+            self.paused[trial_id] = running
+        else:
+            self._end(running, "ok" if verdict is None else "stopped", report.examples)
         self.fill()
+
+    def close(self) -> None:
+        """Count the trials that are left paused."""
+        for running in list(self.paused.values()):
+            self.counts["paused"] += 1
+            self.trace.append(Step(self.now, self.examples, self.volume.value))
+            self.ended.append(
+                EndedTrial(running.trial.trial_id, running.curve, "paused", running.seen, self.now)
+            )
 
     def outcome(self) -> ReplayOutcome:
         finished = np.array([trial.curve for trial in self.ended if trial.status == "ok"], dtype=np.int64)
@@ -232,8 +282,74 @@ class _Simulation:
             most_running=self.most_running,
         )
 
-    def _may_spend(self) -> bool:
-        return self.examples_allowed is None or self.examples < self.examples_allowed
+    def _situation(self, pausing: _Running | None = None) -> Situation:
+        """Return the trials that have not ended; one that has just reported may be taken for paused."""
+        paused = {trial_id: running.seen for trial_id, running in self.paused.items()}
+        if pausing is not None:
+            paused[pausing.trial.trial_id] = pausing.seen
+        return Situation(
+            paused,
+            {running.trial.trial_id: running.seen for _, _, running in self.events},
+            may_start=self.trials_left > 0 and (self.held is None or self._fits_new(self.held[1])),
+            has_finished=self.has_finished,
+        )
+
+    def _free_worker(self, situation: Situation, pausing: _Running | None = None) -> WorkerStep:
+        waiting = dict(self.paused)
+        if pausing is not None:
+            waiting[pausing.trial.trial_id] = pausing
+        candidates = candidates_of(self.pausing, situation)
+        return next_step(situation, candidates, fits=lambda trial_id: self._fits(waiting[trial_id]))
+
+    def _judged(self, running: _Running, verdict: Verdict) -> Verdict:
+        """Return what becomes of a trial after the scheduler's verdict; see `Driver.judged`."""
+        trial_id = running.trial.trial_id
+        if verdict is Verdict.GO_ON and not self._fits(running):
+            return Verdict.PAUSE
+        if verdict is Verdict.PAUSE:
+            situation = self._situation(running)
+            if trial_id in candidates_of(self.pausing, situation).beaten:
+                return Verdict.STOP
+            if self._free_worker(situation, running) == WorkerStep(Action.PROMOTE, trial_id):
+                return Verdict.GO_ON
+        return verdict
+
+    def _account(self, running: _Running, *, is_going: bool) -> Account:
+        return Account(running.seen, self.table.curves[running.curve].budget_examples, is_going)
+
+    def _accounts(self) -> list[Account]:
+        return [
+            *(Account(trial.examples_seen, trial.examples_seen) for trial in self.ended),
+            *(self._account(running, is_going=True) for _, _, running in self.events),
+            *(self._account(running, is_going=False) for running in self.paused.values()),
+        ]
+
+    def _fits(self, running: _Running) -> bool:
+        """Return whether the next stretch of a trial that is paused, or has just reported, may be spent."""
+        accounts, account = self._accounts(), self._account(running, is_going=False)
+        if running.trial.trial_id not in self.paused:
+            accounts.append(account)
+        return self.allowance.fits(accounts, account)
+
+    def _fits_new(self, curve: int) -> bool:
+        return self.allowance.fits(self._accounts(), Account(0, self.table.curves[curve].budget_examples))
+
+    def _start_new(self) -> None:
+        """Start a new trial, unless nothing is left to propose or its examples may not be spent."""
+        self.held = self.held or self._propose()
+        if self.held is None:
+            self.trials_left = 0
+            return
+        proposal, curve = self.held
+        if not self._fits_new(curve):
+            return
+        self.held = None
+        self.trials_left -= 1
+        trial = SimulatedTrial(f"t{self.started:05d}")
+        self.started += 1
+        reports = list(_reports(self.table.curves[curve], self.rungs, self.fields))
+        self.judge.on_trial_add(None, trial)
+        self._wait(_Running(trial, proposal, curve, self.now, reports))
 
     def _propose(self) -> tuple[Proposal, int] | None:
         for _ in range(self.refusals_allowed):
@@ -250,8 +366,7 @@ class _Simulation:
     def _wait(self, running: _Running) -> None:
         """Spend the examples up to the trial's next report, and put that in its place in time."""
         report = running.reports[running.at]
-        done = running.reports[running.at - 1].examples if running.at else 0
-        self.examples += report.examples - done
+        self.examples += report.examples - running.seen
         self.order += 1
         heapq.heappush(self.events, (running.started + report.seconds, self.order, running))
 
@@ -261,6 +376,7 @@ class _Simulation:
         values = None
         if status == "ok":
             self.volume.add(self.table.losses[running.curve])
+            self.has_finished = self.has_finished or curve.budget_examples > 0
             values = [curve.final[objective.name] for objective in self.table.spec.objectives]
         self.searcher.tell(running.proposal.id, status, values)
         self.trace.append(Step(self.now, self.examples, self.volume.value))
@@ -279,5 +395,6 @@ def _reports(curve: Curve, rungs: Sequence[int], fields: Mapping[str, str]) -> I
 
 
 def _values(curve: Curve, index: int, fields: Mapping[str, str]) -> dict[str, Any]:
-    values = {key: curve.rung_values[name][index] for name, key in fields.items()}
+    values: dict[str, Any] = {key: curve.rung_values[name][index] for name, key in fields.items()}
+    values |= {name: curve.extras[name][index] for name in EXTRAS if name in curve.extras}
     return {TIME_ATTRIBUTE: curve.examples_seen[index], **values}

@@ -32,6 +32,7 @@ class PastTrial:
     curve: list[dict[str, Any]] = field(default_factory=list)
     starts: int = 0
     is_stopped: bool = False  # the scheduler's verdict on the last report
+    is_paused: bool = False  # it gave up its worker on its last report, and no worker took it up since
     record: Record | None = None
 
 
@@ -72,9 +73,12 @@ class Journal:
         """Note that a worker took the trial up, for the first time or again."""
         self._write("started", trial_id=trial_id)
 
-    def reported(self, trial_id: str, progress: Mapping[str, Any], *, is_stopped: bool) -> None:
-        """Note a report, and whether the scheduler stopped the trial on it."""
-        self._write("reported", trial_id=trial_id, progress=dict(progress), is_stopped=is_stopped)
+    def reported(
+        self, trial_id: str, progress: Mapping[str, Any], *, is_stopped: bool, is_paused: bool = False
+    ) -> None:
+        """Note a report, and whether the trial was stopped or paused on it."""
+        verdict = {"is_stopped": is_stopped, "is_paused": is_paused}
+        self._write("reported", trial_id=trial_id, progress=dict(progress), **verdict)
 
     def _write(self, event: str, **values: Any) -> None:
         json_lines.append(self._path, {"event": event, **values}, what=f"journal, {event}")
@@ -115,6 +119,14 @@ def read(folder: Path) -> Past:
     return Past(tuple(trials.values()), tracking, notes)
 
 
+def count_paused(folder: Path) -> int:
+    """Return how many trials of a sweep are paused; 0 where a journal is missing or cannot be read."""
+    try:
+        return sum(trial.is_paused and trial.record is None for trial in read(folder).trials)
+    except DataError:
+        return 0
+
+
 def check_free(folder: Path) -> None:
     """Refuse a folder for a new sweep that holds something already; raises StorageError."""
     if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - {DRIVER_LOCK}):
@@ -153,13 +165,17 @@ def _take_in(values: Mapping[str, Any], trials: dict[str, PastTrial], tracking: 
             raise DataError(f"trial_id: found {trial_id!r}; allowed: {expected!r}, the next one")
         trials[trial_id] = PastTrial(trial_id, assignment, notes, recipe)
     elif event == "started":
-        trials[_of_type(values, "trial_id", str)].starts += 1
+        trial = trials[_of_type(values, "trial_id", str)]
+        trial.starts += 1
+        trial.is_paused = False
     elif event == "reported":
         trial = trials[_of_type(values, "trial_id", str)]
         progress = _of_type(values, "progress", dict)
         _of_type(progress, "examples_seen", int)
         trial.curve.append(progress)
         trial.is_stopped = _of_type(values, "is_stopped", bool)
+        # Older journals know no pause.
+        trial.is_paused = "is_paused" in values and _of_type(values, "is_paused", bool)
     else:
         raise DataError(unknown("event", str(event), EVENTS))
 

@@ -210,7 +210,9 @@ class Halving:
             for trial_id in sorted(trials, key=in_order_of_proposal):
                 if self.is_held(trial_id, situation.paused[trial_id]):
                     loss = self._rungs[place].results[trial_id].train_loss
-                    held.append((math.inf if loss is None else loss, in_order_of_proposal(trial_id), trial_id))
+                    held.append(
+                        (math.inf if loss is None else loss, in_order_of_proposal(trial_id), trial_id)
+                    )
                 elif place >= 0 and can_be_reached and not self._rungs[place].is_settled:
                     is_reachable = True  # the rungs above
                 elif place < 0 or self._goes_on(place, trial_id):

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 MEMORY = ("memory_mb", "memory_batch8_mb")  # what bands can be cut of; the first that is an objective counts
 GAIN, GAIN_ERROR = "selection_gain_percent", "selection_gain_error_percent"  # of a report, see `Progress`
-FLOOR_ERRORS = 2.0  # standard errors of the paired difference to the baseline, up to which a result is at the floor
+FLOOR_ERRORS = (
+    2.0  # standard errors of the paired difference to the baseline, up to which a result is at the floor
+)
 
 logger = logging.getLogger(__name__)
 

@@ -65,6 +65,14 @@ class Budget(Section):
             at_least=0,
         ),
     ]
+    total_examples: Annotated[
+        int | None,
+        Setting(
+            "Training windows that all trials consume together, each teacher once; then the sweep ends. null: no limit.",
+            "windows",
+            at_least=0,
+        ),
+    ] = None
     concurrent: Annotated[
         int | None, Setting("Trials at a time. null: as many as the resources hold.", "trials", at_least=1)
     ] = None

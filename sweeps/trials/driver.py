@@ -1,7 +1,8 @@
 """The state of one sweep: what was proposed, what was reported, the records and the front. Knows nothing of Ray.
 
 `ray_driver.py` asks `Driver.propose` for trials and tells it what happens to them. Every event goes to the journal or
-to `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` resumes from it.
+to `records.jsonl` first, then to searcher, console and tracker; a driver built on a `Past` resumes from it. What a free
+worker does is decided in `sweeps/schedulers/pausing.py`, from what is known here.
 """
 
 import threading
@@ -18,6 +19,7 @@ from qa_core.errors import ConfigError, QaError, StorageError, counted
 from qa_core.schema import Progress
 from qa_core.seeding import derive_seed
 from qa_core.values import from_dict, to_dict
+from sweeps.budget.examples import Spending
 from sweeps.budget.gpu_shares import GpuShare
 from sweeps.front.comparability import MIXED_WITH_PAST
 from sweeps.front.front import choosable, compute_front
@@ -30,13 +32,22 @@ from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.records import Record
 from sweeps.run_folder.trial_files import TrialFiles
 from sweeps.schedulers.base import Curves, make_scheduler
-from sweeps.searchers.base import Searcher
+from sweeps.schedulers.pausing import (
+    Account,
+    Action,
+    Situation,
+    Step,
+    Verdict,
+    candidates_of,
+    next_step,
+)
+from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space.forms import forms_of
 from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.faults import LASTING_FAULTS
 from sweeps.trials.running import Running, died_too_often, ending_of, hung, record_of
-from sweeps.trials.task import TrialTask, forget_outcome, read_outcome
+from sweeps.trials.task import PAUSED, TrialTask, forget_outcome, read_outcome
 from sweeps.trials.watchdog import read_hang
 
 PROGRESS = tuple(field.name for field in fields(Progress))  # what is kept of a report
@@ -85,17 +96,30 @@ class Driver:
         self._signature: str | None = None  # of their error
         self._proposed = 0
         self._again: deque[Running] = deque()
+        self.paused: dict[str, Running] = {}  # by trial
         self.spent_examples = 0  # by all trials, ended or not
+        self._spending = Spending(spec.budget.total_examples, self.rungs)
+        self._held: tuple[Proposal, RunConfig] | None = None  # proposed, and beyond that limit so far
+        self._has_no_more = False  # the searcher
         for trial in (past or Past()).trials:
             self._remember(trial)
+        # Of Ray's own schedulers none. `ray_adapters.py` sets that of the running scheduler.
+        self.judge = self.scheduler.judge(spec.objectives, spec.budget.examples, self.history())
+        self._told_rungs = set(self.judge.silent_rungs() if self.judge else ())
         self.front = compute_front(self.records, spec.objectives)
         self.files = TrialFiles(RunFolder(self.folder).trials, spec.budget.keep_artifacts)
         self._free([record.trial_id for record in self.records])
 
     @property
     def trials_left(self) -> int:
-        """Trials that the budget still allows, those that go on included."""
+        """Trials that the budget still allows, those that were cut short included."""
         return max(0, self.spec.budget.trials - self._proposed) + len(self._again)
+
+    def has_work(self) -> bool:
+        """Return whether a worker would find something to do: a trial to go on with, a paused or a new one."""
+        situation = self._situation()
+        candidates = candidates_of(self.judge, situation)
+        return bool(candidates.beaten) or self._step(situation).action is not Action.END
 
     def note(self, text: str) -> None:
         """Tell the observers of something that belongs to no trial."""
@@ -105,33 +129,57 @@ class Driver:
     def history(self) -> Curves:
         """Return the reports of all former trials, ended or not, from which the scheduler is rebuilt."""
         curves = {record.trial_id: record.curve for record in self.records}
-        return curves | {item.task.trial_id: list(item.curve) for item in self._again}
+        return curves | {
+            item.task.trial_id: list(item.curve) for item in (*self._again, *self.paused.values())
+        }
 
     def propose(self) -> TrialTask | None:
-        """Return the next trial to run, or None when the searcher has no more or the sweep is to end."""
-        if self.ended_by is not None:
-            return None
-        if self._again:
-            running = self._again.popleft()
-            running.task = self._with_share(running.task)
-            self.running[running.task.trial_id] = running
-            return running.task
-        if self._proposed >= self.spec.budget.trials:
-            return None
-        proposal = self.searcher.propose()
-        if proposal is None:
-            return None
-        trial_id = f"t{self._proposed:04d}"
-        self._proposed += 1
-        recipe = self.space.to_run_config(
-            proposal.assignment, seed=derive_seed(self.spec.seed, trial_id) % 2**31, rungs=self.rungs
-        )
-        task = self._with_share(self._task(trial_id, to_dict(recipe)))
-        self.journal.proposed(
-            trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
-        )
-        self.running[trial_id] = Running(task, proposal)
-        return task
+        """Return what a free worker takes up, or None when there is nothing, for now or for good."""
+        while self.ended_by is None:
+            situation = self._situation()
+            candidates = candidates_of(self.judge, situation)
+            if candidates.beaten:
+                self._stop_paused(candidates.beaten[0])
+                continue
+            step = self._step(situation)
+            if step.action is Action.RESUME:
+                (running,) = (item for item in self._again if item.task.trial_id == step.trial_id)
+                self._again.remove(running)
+                return self._taken_up(running)
+            if step.action is Action.PROMOTE:
+                return self._taken_up(self.paused.pop(str(step.trial_id)))
+            if step.action is not Action.START:
+                return None
+            task = self._start_new()
+            if task is not None:
+                return task
+        return None
+
+    def judged(self, trial_id: str, metrics: Mapping[str, Any], verdict: Verdict) -> Verdict:
+        """Return what becomes of a trial that reports at a rung, after the scheduler's verdict.
+
+        One whose next examples the sweep cannot spend pauses. One that pauses only to be taken up again by the worker
+        that it gives up, because nothing is left that its rung could wait for, goes on at once.
+        """
+        running = self.running.get(trial_id)
+        if running is None or metrics["examples_seen"] <= running.examples_seen:
+            return verdict
+        seen = int(metrics["examples_seen"])
+        if verdict is Verdict.GO_ON and not self._fits(running, seen):
+            verdict = Verdict.PAUSE
+        elif verdict is Verdict.PAUSE and self.ended_by is None:
+            situation = self._situation(pausing=trial_id, seen=seen)
+            if trial_id in candidates_of(self.judge, situation).beaten:
+                verdict = Verdict.STOP
+            elif self._step(situation) == Step(Action.PROMOTE, trial_id):
+                verdict = Verdict.GO_ON
+        running.verdict = verdict
+        return verdict
+
+    def pauses(self, trial_id: str) -> bool:
+        """Return whether the verdict on the trial's report is that it pauses."""
+        running = self.running.get(trial_id)
+        return running is not None and running.verdict is Verdict.PAUSE
 
     def started(self, trial_id: str) -> None:
         """Note that a worker took the trial up."""
@@ -144,24 +192,30 @@ class Driver:
         for observer in self.observers:
             observer.trial_started(trial_id, label)
 
-    def reported(self, trial_id: str, metrics: Mapping[str, Any], *, is_stopped: bool) -> None:
-        """Note a rung and the scheduler's verdict; the final report is left to `ended`.
+    def reported(
+        self, trial_id: str, metrics: Mapping[str, Any], *, is_stopped: bool, is_paused: bool = False
+    ) -> None:
+        """Note a rung and the verdict; the final report is left to `ended`.
 
         A trial that went on from a checkpoint may report its rung again, which counts once.
         """
         running = self.running.get(trial_id)
         if metrics.get("final") or running is None:
             return
-        seen = running.curve[-1]["examples_seen"] if running.curve else 0
+        seen = running.examples_seen
         if metrics["examples_seen"] <= seen:
             return
-        progress = {key: metrics[key] for key in PROGRESS}
-        self.journal.reported(trial_id, progress, is_stopped=is_stopped)
+        progress = {key: metrics[key] for key in PROGRESS if key in metrics}
+        self.journal.reported(trial_id, progress, is_stopped=is_stopped, is_paused=is_paused)
         running.curve.append(progress)
-        running.is_stopped = is_stopped
+        running.is_stopped, running.is_paused = is_stopped, is_paused
         self.spent_examples += progress["examples_seen"] - seen
         for observer in self.observers:
             observer.trial_reported(trial_id, progress)
+        for rung, line in (self.judge.silent_rungs() if self.judge else {}).items():
+            if rung not in self._told_rungs:
+                self._told_rungs.add(rung)
+                self.note(line)
         self._watch_disk()  # its checkpoint was written before
 
     def lost(self, trial_id: str, error: str, *, is_own: bool) -> None:
@@ -179,14 +233,13 @@ class Driver:
         running.lost_workers += is_own
         limit = self.spec.budget.max_lost_workers
         hang = read_hang(Path(running.task.folder)) if is_own else None
-        if running.is_stopped or read_outcome(Path(running.task.folder)) is not None:
+        if running.is_stopped or running.is_paused or read_outcome(Path(running.task.folder)) is not None:
             self.ended(trial_id, {}, None)
         elif running.lost_workers > limit:
             self.ended(trial_id, {}, died_too_often(error, hang, self.spec.budget))
         else:
             del self.running[trial_id]
-            reached = running.curve[-1]["examples_seen"] if running.curve else 0
-            running.task = replace(running.task, reported_examples=reached)
+            running.task = replace(running.task, reported_examples=running.examples_seen)
             running.is_on_worker = False
             self._again.append(running)
             what = "its worker died" if hang is None else hung(hang, self.spec.budget)
@@ -203,6 +256,9 @@ class Driver:
         if running is None:
             return
         result = metrics.get("result") if metrics.get("final") and error is None else None
+        if result is None and self._is_pause(running):
+            self._pause(running)
+            return
         ending = (
             {"status": "ok", "reason": None, "traceback": None}
             if result
@@ -216,13 +272,23 @@ class Driver:
             self.fail(StorageError(f"trial {trial_id}: {ending['reason']}"))
             return
         del self.running[trial_id]
+        self._record(running, metrics, result, ending)
+
+    def _record(
+        self,
+        running: Running,
+        metrics: Mapping[str, Any],
+        result: Mapping[str, Any] | None,
+        ending: Mapping[str, Any],
+    ) -> None:
+        """Write the record of a trial that has ended, and tell everybody."""
+        trial_id = running.task.trial_id
         record = record_of(
             running, metrics, result, ending, spec=self.spec, folder=self.folder, provenance=self.provenance
         )
         self.records.append(record)
         records.append(RunFolder(self.folder).records, record)
-        seen = running.curve[-1]["examples_seen"] if running.curve else 0
-        self.spent_examples += max(0, record.examples_seen - seen)
+        self.spent_examples += max(0, record.examples_seen - running.examples_seen)
         self.searcher.tell(running.proposal.id, record.status, self._values(record))
         for observer in self.observers:
             observer.trial_ended(records.to_dict(record))
@@ -270,12 +336,145 @@ class Driver:
             self.provenance[MIXED_WITH_PAST] = [*former, *differs]
 
     def counts(self) -> Counter[str]:
-        """Return how many trials ended in each status."""
-        return Counter(record.status for record in self.records)
+        """Return how many trials ended in each status, and how many are paused."""
+        return Counter(record.status for record in self.records) + Counter(paused=len(self.paused))
 
     def unfinished(self) -> int:
-        """Return how many trials were proposed and have no record."""
-        return self._proposed - len(self.records)
+        """Return how many trials were cut short: they were proposed, are not paused and have no record."""
+        return self._proposed - len(self.records) - len(self.paused)
+
+    def spent_note(self) -> str | None:
+        """Return that the sweep has no examples left for what it would do next; None where it is not so."""
+        total = self._spending.total
+        if total is None or self.ended_by is not None or self.running:
+            return None
+        waits = candidates_of(self.judge, self._situation()).promotions
+        if self._held is None and not waits and not self._again:
+            return None
+        return (
+            f"budget.total_examples: {self._spending.spent(self._accounts())} of {total} are spent, and the next stretch of no trial fits into the rest; "
+            f"{counted(len(self.paused), 'trial')} paused. A resumed sweep takes another --total-examples"
+        )
+
+    # What a free worker does
+
+    def _situation(self, *, pausing: str | None = None, seen: int = 0) -> Situation:
+        """Return the trials that have not ended.
+
+        Args:
+            pausing: a running trial that is taken for paused, at so many examples.
+        """
+        going = {
+            trial_id: item.examples_seen for trial_id, item in self.running.items() if trial_id != pausing
+        }
+        going |= {item.task.trial_id: item.examples_seen for item in self._again}
+        paused = {trial_id: item.examples_seen for trial_id, item in self.paused.items()}
+        return Situation(
+            paused if pausing is None else {**paused, pausing: seen},
+            going,
+            may_start=self._may_start(),
+            has_finished=any(record.status == "ok" and record.examples_seen > 0 for record in self.records),
+        )
+
+    def _step(self, situation: Situation) -> Step:
+        items = {item.task.trial_id: item for item in (*self.running.values(), *self._again)} | self.paused
+        return next_step(
+            situation,
+            candidates_of(self.judge, situation),
+            cut_short=[item.task.trial_id for item in self._again],
+            fits=lambda trial_id: self._fits(items[trial_id], situation.paused.get(trial_id)),
+        )
+
+    def _may_start(self) -> bool:
+        """Return whether a new trial may come: the budget has one, and so may the searcher."""
+        if self._proposed >= self.spec.budget.trials or self._has_no_more:
+            return False
+        return self._held is None or self._spending.fits_new(self._held[1], self._accounts())
+
+    def _start_new(self) -> TrialTask | None:
+        """Return a new trial; None when the searcher has no more, or its examples are more than the sweep may spend."""
+        trial_id = f"t{self._proposed:04d}"
+        if self._held is None:
+            proposal = self.searcher.propose()
+            if proposal is None:
+                self._has_no_more = True
+                return None
+            seed = derive_seed(self.spec.seed, trial_id) % 2**31
+            recipe = self.space.to_run_config(proposal.assignment, seed=seed, rungs=self.rungs)
+            self._held = proposal, recipe
+        proposal, recipe = self._held
+        if not self._spending.fits_new(recipe, self._accounts()):
+            return None
+        self._held = None
+        self._proposed += 1
+        task = self._with_share(self._task(trial_id, to_dict(recipe)))
+        self._spending.count(task.recipe)
+        self.journal.proposed(
+            trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
+        )
+        self.running[trial_id] = Running(task, proposal)
+        return task
+
+    def _taken_up(self, running: Running) -> TrialTask:
+        """Return the task of a trial that goes on from its checkpoint."""
+        running.is_paused, running.verdict = False, Verdict.GO_ON
+        forget_outcome(Path(running.task.folder))
+        running.task = self._with_share(replace(running.task, reported_examples=running.examples_seen))
+        self.running[running.task.trial_id] = running
+        return running.task
+
+    def _is_pause(self, running: Running) -> bool:
+        """Return whether a trial without a result has paused, and not failed meanwhile."""
+        outcome = read_outcome(Path(running.task.folder)) if running.is_paused else None
+        return running.is_paused and (outcome is None or outcome["status"] == PAUSED)
+
+    def _pause(self, running: Running) -> None:
+        """Keep a trial that has given up its worker: it has no record, and may go on."""
+        trial_id, seen = running.task.trial_id, running.examples_seen
+        del self.running[trial_id]
+        running.is_on_worker = False
+        self.paused[trial_id] = running
+        is_judged = (
+            self.judge is not None and trial_id not in candidates_of(self.judge, self._situation()).promotions
+        )
+        why = self.judge.why(trial_id, seen) if self.judge and is_judged else "budget.total_examples"
+        for observer in self.observers:
+            observer.trial_paused(trial_id, seen, why)
+        self._watch_disk()
+
+    def _stop_paused(self, trial_id: str, why: str | None = None) -> None:
+        """Record a paused trial as stopped, which frees its checkpoint."""
+        running = self.paused.pop(trial_id)
+        reason = (
+            why or f"stopped by scheduler {self.spec.scheduler.name!r} at {running.examples_seen} examples"
+        )
+        self._record(running, {}, None, {"status": "stopped", "reason": reason, "traceback": None})
+
+    def _accounts(self, *, besides: str | None = None) -> list[Account]:
+        """Return what the trials have consumed and, of those that run, what is reserved; one may be left out."""
+        found = [Account(record.examples_seen, record.examples_seen) for record in self.records]
+        open_trials = (
+            (self.running, True),
+            ({item.task.trial_id: item for item in self._again}, False),
+            (self.paused, False),
+        )
+        for items, is_going in open_trials:
+            found += [
+                self._spending.account(item.task.recipe, item.examples_seen, is_going=is_going)
+                for trial_id, item in items.items()
+                if trial_id != besides
+            ]
+        return found
+
+    def _fits(self, running: Running, seen: int | None = None) -> bool:
+        """Return whether the examples to a trial's next rung may be spent, from its last report or from `seen`."""
+        reached = running.examples_seen if seen is None else seen
+        account = self._spending.account(running.task.recipe, reached, is_going=False)
+        return self._spending.total is None or self._spending.fits(
+            account, self._accounts(besides=running.task.trial_id)
+        )
+
+    # Files, failures, resumed trials
 
     def _free(self, trial_ids: Sequence[str]) -> None:
         """Remove what trials with records no longer need, and look at what is left."""
@@ -283,13 +482,20 @@ class Driver:
         self._watch_disk()
 
     def _watch_disk(self) -> None:
-        """End the sweep when its trials' files hold more than they may."""
+        """End the sweep when its trials' files hold more than they may; before that, stop the worst paused trials."""
         limit = self.spec.budget.max_disk_gb
         if limit is None or self.ended_by is not None:
             return
-        open_trials = [*self.running, *(item.task.trial_id for item in self._again)]
+        open_trials = [*self.running, *self.paused, *(item.task.trial_id for item in self._again)]
         used_gb = self.files.used_bytes(open_trials) / 1e9
-        if used_gb > limit:
+        if used_gb <= limit:
+            return
+        seen = {trial_id: item.examples_seen for trial_id, item in self.paused.items()}
+        worst = self.judge.expendable(seen) if self.judge else []
+        if worst:
+            held = f"stopped at {seen[worst[0]]} examples, where it was paused, for its disk space"
+            self._stop_paused(worst[0], f"{held} (budget.max_disk_gb: {limit:g})")  # looks at the disk again
+        else:
             self.end(
                 f"the trials' files hold {used_gb:.3g} GB (budget.max_disk_gb: {limit:g}); a resumed sweep takes "
                 "another --max-disk-gb"
@@ -310,6 +516,7 @@ class Driver:
 
     def _remember(self, trial: PastTrial) -> None:
         self._proposed += 1
+        self._spending.count(trial.recipe)
         record = trial.record
         status = None if record is None else record.status
         values = None if record is None else self._values(record)
@@ -324,7 +531,11 @@ class Driver:
         forget_outcome(Path(task.folder))  # its record was not written: what happened then will happen again
         running = Running(task, proposal, curve=list(trial.curve), is_stopped=trial.is_stopped)
         running.starts = trial.starts
-        self._again.append(running)
+        if trial.is_paused:
+            running.is_paused = True
+            self.paused[trial.trial_id] = running
+        else:
+            self._again.append(running)
 
     def _task(self, trial_id: str, recipe: Mapping[str, Any], *, reported_examples: int = 0) -> TrialTask:
         forms = forms_of(from_dict(RunConfig, recipe), self.spec.forms)

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher as RaySearcher
 from qa_core.errors import ConfigError
 from sweeps.nodes import survey as nodes
 from sweeps.nodes.preflight import NodeRefused
+from sweeps.schedulers.pausing import Verdict, judge_of
 from sweeps.trials.driver import Driver
 from sweeps.trials.faults import as_fault
 from sweeps.trials.task import as_values, unpacked
@@ -96,9 +97,8 @@ class Events(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Pass on a report and the verdict of the scheduler."""
-        # Ray asks the scheduler first and marks a result that stops its trial.
-        is_stopped = bool(result.get("done"))
-        told(self.driver, self.driver.reported, trial.config["trial_id"], result, is_stopped=is_stopped)
+        # Ray asks the scheduler first and marks a result that ends its trial: one that pauses ends for Ray too.
+        told(self.driver, self._reported, trial.config["trial_id"], result, bool(result.get("done")))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on that a trial ended."""
@@ -107,6 +107,11 @@ class Events(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on that a trial failed, or lost its worker."""
         told(self.driver, self._failed, trial)
+
+    def _reported(self, trial_id: str, result: dict[str, Any], is_done: bool) -> None:
+        is_paused = is_done and self.driver.pauses(trial_id)
+        is_stopped = is_done and not is_paused
+        self.driver.reported(trial_id, result, is_stopped=is_stopped, is_paused=is_paused)
 
     def _failed(self, trial: Any) -> None:
         error = _error_of(trial)
@@ -228,11 +233,28 @@ def told(driver: Driver, event: Callable[..., Value], *args: Any, **named: Any) 
 
 
 def decisions_of(driver: Driver) -> TrialScheduler:
-    """Return the sweep's scheduler; what its decisions raise ends the sweep."""
+    """Return the sweep's scheduler; what its decisions raise ends the sweep.
+
+    The driver has the last word on a trial that would go on or pause: see `Driver.judged`.
+    """
     spec = driver.spec
     scheduler = driver.scheduler.ray_scheduler(
         spec.objectives, spec.budget.examples, history=driver.history()
     )
+    driver.judge = judge_of(scheduler)
+    decide = scheduler.on_trial_result
+
+    def judged(tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = decide(tune_controller, trial, result)
+        if result.get("final"):
+            return decision
+        trial_id = trial.config["trial_id"]
+        verdict = Verdict.GO_ON if decision == TrialScheduler.CONTINUE else Verdict.STOP
+        verdict = getattr(scheduler, "verdicts", {}).get(trial_id, verdict)
+        goes_on = driver.judged(trial_id, result, verdict) is Verdict.GO_ON
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    scheduler.on_trial_result = judged  # type: ignore[method-assign]
     for name in DECISIONS:
         setattr(scheduler, name, _Decision(driver, getattr(scheduler, name)))
     return scheduler

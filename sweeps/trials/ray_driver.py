@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from qa_core.errors import ConfigError
 from sweeps.budget.gpu_shares import GpuShares
 from sweeps.budget.memory import MemoryForecast
 from sweeps.front import comparability
+from sweeps.front.front import with_paused
 from sweeps.front.points import finished
 from sweeps.front.result import FrontResult
 from sweeps.nodes import preflight
@@ -66,6 +67,7 @@ class SweepOutcome:
     front: FrontResult
     spent_examples: int
     seconds: float
+    paused: Mapping[str, int] = field(default_factory=dict)  # trial -> examples seen, of those that may go on
 
 
 def run_sweep(
@@ -114,16 +116,24 @@ def run_sweep(
             tracker.catch_up([records.to_dict(record) for record in driver.records])
         console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
         driver.settle()
-        if driver.trials_left:
+        if driver.has_work():
             _run_trials(spec, driver, target)
         _tell_refused(searcher, driver)
+        if (spent := driver.spent_note()) is not None:
+            driver.note(spent)
     ended_by_fault = driver.fault or driver.refused
     if ended_by_fault is not None:
         raise ended_by_fault
-    spent = driver.spent_examples
-    seconds = time.perf_counter() - started
+    paused = {trial_id: item.examples_seen for trial_id, item in driver.paused.items()}
     return SweepOutcome(
-        folder, driver.counts(), driver.unfinished(), driver.ended_by, driver.front, spent, seconds
+        folder,
+        driver.counts(),
+        driver.unfinished(),
+        driver.ended_by,
+        with_paused(driver.front, len(paused)),
+        driver.spent_examples,
+        time.perf_counter() - started,
+        paused,
     )
 
 
@@ -154,7 +164,7 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
     if not searcher.refused:
         return
     limit = driver.spec.budget.max_memory_mb
-    if not driver.records and not driver.unfinished():
+    if not driver.records and not driver.unfinished() and not driver.paused:
         raise ConfigError(
             f"budget.max_memory_mb: found {limit:g}; allowed: enough for a recipe of the space; "
             f"{searcher.refused} that came up are predicted to need more; {shell_command('qa-sweep', 'plan')} "

@@ -11,6 +11,7 @@ from sweeps.front.comparability import MIXED
 from sweeps.nodes.preflight import is_mixed
 from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.records import Record, StoredForm
+from sweeps.schedulers.pausing import Verdict
 from sweeps.searchers.base import Proposal
 from sweeps.spec.sections import Budget, SweepSpec
 from sweeps.trials.task import PAUSED, TrialTask, read_outcome
@@ -26,9 +27,16 @@ class Running:
     started: float = field(default_factory=time.time)
     curve: list[dict[str, Any]] = field(default_factory=list)
     is_stopped: bool = False  # the scheduler's verdict on the last report
+    is_paused: bool = False  # it gives up its worker on the last report, or has given it up
+    verdict: Verdict = Verdict.GO_ON  # on the report that is being taken in
     starts: int = 0
     is_on_worker: bool = False
     lost_workers: int = 0  # in this start of the sweep
+
+    @property
+    def examples_seen(self) -> int:
+        """Examples at its last report; 0 before the first."""
+        return int(self.curve[-1]["examples_seen"]) if self.curve else 0
 
 
 def hung(hang: Hang, budget: Budget) -> str:
