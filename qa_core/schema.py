@@ -48,8 +48,8 @@ class Progress:
     weights_bytes: int
     artifact_bytes: int
     train_seconds: float
-    # The best trivial baseline on the same selection questions, and the paired difference in EM to it. None: a report of
-    # an older version, or the one of the whole budget, which no scheduler judges.
+    # The best trivial baseline on the same selection questions, and the paired difference in EM to it. None: a report
+    # of an older version, or the one of the whole budget, which no scheduler judges.
     selection_baseline: str | None = None  # its name in `qa_core/scoring/baselines.py`
     selection_baseline_em_percent: float | None = None
     selection_gain_percent: float | None = None  # own EM minus the baseline's

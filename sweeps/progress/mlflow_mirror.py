@@ -180,7 +180,7 @@ class Tracker:
         self._guard("trial_started", lambda runs: runs.start(trial_id))
 
     def trial_paused(self, trial_id: str, examples_seen: int, why: str) -> None:
-        """Close the run of a trial that gave up its worker, with the tag `paused`; it is opened again with the trial."""
+        """Close the run of a trial that gave up its worker, tagged `paused`; it is opened again with the trial."""
         self._guard("trial_paused", lambda runs: runs.pause(trial_id, why))
 
     def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:

@@ -24,7 +24,6 @@ from sweeps.space.space import Space
 from sweeps.spec.objectives import Objective, measure
 from sweeps.spec.sections import SweepSpec
 
-
 # Of a report, see `Progress` in `qa_core/schema.py`: how a trial stands to the best trivial baseline, and its loss.
 EXTRAS = ("selection_gain_percent", "selection_gain_error_percent", "train_loss")
 

@@ -14,8 +14,8 @@ What a replay assumes:
 - What a free worker does is decided as in a live sweep, by `sweeps/schedulers/pausing.py`. A trial that is still paused
   at the end stands among the trials with the status `paused`.
 - Examples are counted as spent when a worker begins the stretch up to its next report, so that nothing that is still
-  running is left out of a comparison at equal budget. Against the limit counts what `Allowance` counts; teachers are not
-  recorded, and do not.
+  running is left out of a comparison at equal budget. The limit is that of `Allowance`, without teachers, which are not
+  recorded.
 - A proposal without an answer (`sweeps/replay/recorded.py` says when) ends as failed before it starts and costs
   nothing.
 """
@@ -39,12 +39,12 @@ from sweeps.schedulers.pausing import (
     Action,
     Allowance,
     Situation,
-    Step as WorkerStep,
     Verdict,
     candidates_of,
     judge_of,
     next_step,
 )
+from sweeps.schedulers.pausing import Step as WorkerStep
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.spec.objectives import rung_field
 

@@ -68,7 +68,8 @@ class Budget(Section):
     total_examples: Annotated[
         int | None,
         Setting(
-            "Training windows that all trials consume together, each teacher once; then the sweep ends. null: no limit.",
+            "Training windows that all trials consume together, each teacher once, before the sweep ends. null: no "
+            "limit.",
             "windows",
             at_least=0,
         ),

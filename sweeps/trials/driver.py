@@ -351,8 +351,9 @@ class Driver:
         waits = candidates_of(self.judge, self._situation()).promotions
         if self._held is None and not waits and not self._again:
             return None
+        spent = self._spending.spent(self._accounts())
         return (
-            f"budget.total_examples: {self._spending.spent(self._accounts())} of {total} are spent, and the next stretch of no trial fits into the rest; "
+            f"budget.total_examples: {spent} of {total} are spent, and no trial's next stretch fits into the rest; "
             f"{counted(len(self.paused), 'trial')} paused. A resumed sweep takes another --total-examples"
         )
 
