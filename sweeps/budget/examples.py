@@ -68,17 +68,18 @@ class Spending:
         budget = 0 if self.total is None else examples_of(from_dict(RunConfig, recipe))
         return Account(seen, budget, is_going)
 
-    def fits(self, account: Account, others: Iterable[Account]) -> bool:
-        """Return whether the examples to a trial's next rung may be spent."""
-        consumed = Account(account.seen, account.seen)
-        return self._allowance.fits([*others, consumed], account, more=sum(self._teachers.values()))
+    def fits(self, account: Account, others: Iterable[Account], *, has_finished: bool) -> bool:
+        """Return whether the examples to a trial's next rung may be spent; see `Allowance.fits`."""
+        more = sum(self._teachers.values())
+        return self._allowance.fits(others, account, more=more, has_finished=has_finished)
 
-    def fits_new(self, recipe: RunConfig, others: Iterable[Account]) -> bool:
+    def fits_new(self, recipe: RunConfig, others: Iterable[Account], *, has_finished: bool) -> bool:
         """Return whether a new trial's examples to its first rung, and its teachers', may be spent."""
         if self.total is None:
             return True
         more = sum({**self._teachers, **teachers_of(recipe)}.values())
-        return self._allowance.fits(others, Account(0, examples_of(recipe)), more=more)
+        account = Account(0, examples_of(recipe))
+        return self._allowance.fits(others, account, more=more, has_finished=has_finished)
 
     def spent(self, accounts: Iterable[Account]) -> int:
         """Return what the trials have consumed, teachers included."""

@@ -38,6 +38,7 @@ from sweeps.schedulers.pausing import (
     Account,
     Action,
     Allowance,
+    Candidates,
     Situation,
     Verdict,
     candidates_of,
@@ -226,7 +227,7 @@ class _Simulation:
                 beaten = self.paused.pop(candidates.beaten[0])
                 self._end(beaten, "stopped", beaten.seen)
                 continue
-            step = self._free_worker(situation)
+            step = self._free_worker(situation, candidates)
             if step.action is Action.PROMOTE:
                 running = self.paused.pop(str(step.trial_id))
                 # As if it had never left: its next report comes a stretch of training from now.
@@ -253,13 +254,13 @@ class _Simulation:
             verdict = self._judged(running, getattr(self.judge, "verdicts", {}).get(trial_id, verdict))
         if verdict is Verdict.GO_ON:
             self._wait(running)
-            return
-        self.judge.on_trial_complete(None, running.trial, dict(report.values))
-        if verdict is Verdict.PAUSE:
-            self.paused[trial_id] = running
         else:
-            self._end(running, "ok" if verdict is None else "stopped", report.examples)
-        self.fill()
+            self.judge.on_trial_complete(None, running.trial, dict(report.values))
+            if verdict is Verdict.PAUSE:
+                self.paused[trial_id] = running
+            else:
+                self._end(running, "ok" if verdict is None else "stopped", report.examples)
+        self.fill()  # the report may have released a paused trial
 
     def close(self) -> None:
         """Count the trials that are left paused."""
@@ -294,11 +295,10 @@ class _Simulation:
             has_finished=self.has_finished,
         )
 
-    def _free_worker(self, situation: Situation, pausing: _Running | None = None) -> WorkerStep:
-        waiting = dict(self.paused)
-        if pausing is not None:
-            waiting[pausing.trial.trial_id] = pausing
-        candidates = candidates_of(self.pausing, situation)
+    def _free_worker(
+        self, situation: Situation, candidates: Candidates, pausing: _Running | None = None
+    ) -> WorkerStep:
+        waiting = self.paused if pausing is None else {**self.paused, pausing.trial.trial_id: pausing}
         return next_step(situation, candidates, fits=lambda trial_id: self._fits(waiting[trial_id]))
 
     def _judged(self, running: _Running, verdict: Verdict) -> Verdict:
@@ -308,31 +308,30 @@ class _Simulation:
             return Verdict.PAUSE
         if verdict is Verdict.PAUSE:
             situation = self._situation(running)
-            if trial_id in candidates_of(self.pausing, situation).beaten:
+            candidates = candidates_of(self.pausing, situation)
+            if trial_id in candidates.beaten:
                 return Verdict.STOP
-            if self._free_worker(situation, running) == WorkerStep(Action.PROMOTE, trial_id):
+            if self._free_worker(situation, candidates, running) == WorkerStep(Action.PROMOTE, trial_id):
                 return Verdict.GO_ON
         return verdict
 
     def _account(self, running: _Running, *, is_going: bool) -> Account:
         return Account(running.seen, self.table.curves[running.curve].budget_examples, is_going)
 
-    def _accounts(self) -> list[Account]:
-        return [
-            *(Account(trial.examples_seen, trial.examples_seen) for trial in self.ended),
-            *(self._account(running, is_going=True) for _, _, running in self.events),
-            *(self._account(running, is_going=False) for running in self.paused.values()),
-        ]
-
     def _fits(self, running: _Running) -> bool:
         """Return whether the next stretch of a trial that is paused, or has just reported, may be spent."""
-        accounts, account = self._accounts(), self._account(running, is_going=False)
-        if running.trial.trial_id not in self.paused:
-            accounts.append(account)
-        return self.allowance.fits(accounts, account)
+        return self._allows(self._account(running, is_going=False), besides=running)
 
     def _fits_new(self, curve: int) -> bool:
-        return self.allowance.fits(self._accounts(), Account(0, self.table.curves[curve].budget_examples))
+        return self._allows(Account(0, self.table.curves[curve].budget_examples))
+
+    def _allows(self, account: Account, *, besides: _Running | None = None) -> bool:
+        others = [Account(trial.examples_seen, trial.examples_seen) for trial in self.ended]
+        others += [self._account(running, is_going=True) for _, _, running in self.events]
+        others += [
+            self._account(item, is_going=False) for item in self.paused.values() if item is not besides
+        ]
+        return self.allowance.fits(others, account, has_finished=self.has_finished)
 
     def _start_new(self) -> None:
         """Start a new trial, unless nothing is left to propose or its examples may not be spent."""

@@ -15,7 +15,7 @@ proposes it again when it may go on (`sweeps/trials/driver.py`).
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from qa_core.errors import ConfigError, DataError
 from qa_core.values import Setting, check_ranges
@@ -84,6 +84,12 @@ class ParetoAsha(Scheduler):
 
     name = "pareto_asha"
     Options = ParetoAshaOptions
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, Any]) -> Self:
+        """Check the options; YAML 1.1 reads `floor: off` as false."""
+        is_off = values.get("floor") is False
+        return super().from_options({**values, "floor": "off"} if is_off else values)
 
     def check(self, objectives: Sequence["Objective"], max_examples: int) -> None:
         """Check that every objective is seen at rungs and that the options fit objectives and budget."""

@@ -7,7 +7,7 @@ whether a free worker takes up a paused trial, a new one, or none; a live sweep 
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -159,7 +159,9 @@ class Account:
 class Allowance:
     """The examples that all trials of a sweep may consume together.
 
-    A trial reports after the step that reaches a rung: the total can be exceeded by less than a batch for each trial.
+    As long as no trial has been trained to its end, the examples that one of them still needs for it are kept back:
+    otherwise a sweep could spend all on rungs that tell nothing, and end with nothing. A trial reports after the step
+    that reaches a rung: the total can be exceeded by less than a batch for each trial.
 
     Attributes:
         total: None: no limit.
@@ -177,15 +179,25 @@ class Allowance:
         end = self.rungs[place] if place < len(self.rungs) else account.budget
         return min(end, account.budget) - account.seen
 
-    def fits(self, accounts: Iterable[Account], account: Account, *, more: int = 0) -> bool:
-        """Return whether a trial's next stretch fits beside what is consumed and reserved.
+    def fits(
+        self, others: Iterable[Account], account: Account, *, more: int = 0, has_finished: bool = False
+    ) -> bool:
+        """Return whether a trial's next stretch fits beside what is consumed, reserved and kept back.
 
         Args:
-            accounts: of all trials, the asking one not among those that run.
+            others: of all other trials; of one that has ended, the budget is what it has seen.
             account: of the trial that asks.
             more: examples that come with it or were consumed beside the trials, such as teachers'.
+            has_finished: some trial has been trained to its end.
         """
         if self.total is None:
             return True
-        committed = sum(item.seen + (self.stretch(item) if item.is_going else 0) for item in accounts)
-        return committed + self.stretch(account) + more <= self.total
+        accounts = [*others, replace(account, is_going=True)]
+        reached = [item.seen + (self.stretch(item) if item.is_going else 0) for item in accounts]
+        to_the_end = [
+            item.budget - there
+            for item, there in zip(accounts, reached, strict=True)
+            if item.budget > item.seen
+        ]
+        kept_back = 0 if has_finished else min(to_the_end, default=0)
+        return sum(reached) + kept_back + more <= self.total

@@ -135,6 +135,15 @@ class Budget(Section):
         Setting("front removes the artifacts of trials that are beaten; all keeps every artifact."),
     ] = "front"
 
+    @model_validator(mode="after")
+    def _a_trial_fits_into_the_total(self) -> Self:
+        if self.total_examples is not None and self.total_examples < self.examples:
+            raise ValueError(
+                f"total_examples: found {self.total_examples}; allowed: at least examples = {self.examples}, so that "
+                "one trial can be trained to its end"
+            )
+        return self
+
 
 class Resources(Section):
     """What one trial occupies; fractions share a device, `auto` gives each trial the share that it needs."""

@@ -35,6 +35,7 @@ from sweeps.schedulers.base import Curves, make_scheduler
 from sweeps.schedulers.pausing import (
     Account,
     Action,
+    Candidates,
     Situation,
     Step,
     Verdict,
@@ -119,7 +120,7 @@ class Driver:
         """Return whether a worker would find something to do: a trial to go on with, a paused or a new one."""
         situation = self._situation()
         candidates = candidates_of(self.judge, situation)
-        return bool(candidates.beaten) or self._step(situation).action is not Action.END
+        return bool(candidates.beaten) or self._step(situation, candidates).action is not Action.END
 
     def note(self, text: str) -> None:
         """Tell the observers of something that belongs to no trial."""
@@ -141,7 +142,7 @@ class Driver:
             if candidates.beaten:
                 self._stop_paused(candidates.beaten[0])
                 continue
-            step = self._step(situation)
+            step = self._step(situation, candidates)
             if step.action is Action.RESUME:
                 (running,) = (item for item in self._again if item.task.trial_id == step.trial_id)
                 self._again.remove(running)
@@ -169,9 +170,10 @@ class Driver:
             verdict = Verdict.PAUSE
         elif verdict is Verdict.PAUSE and self.ended_by is None:
             situation = self._situation(pausing=trial_id, seen=seen)
-            if trial_id in candidates_of(self.judge, situation).beaten:
+            candidates = candidates_of(self.judge, situation)
+            if trial_id in candidates.beaten:
                 verdict = Verdict.STOP
-            elif self._step(situation) == Step(Action.PROMOTE, trial_id):
+            elif self._step(situation, candidates) == Step(Action.PROMOTE, trial_id):
                 verdict = Verdict.GO_ON
         running.verdict = verdict
         return verdict
@@ -374,14 +376,18 @@ class Driver:
             paused if pausing is None else {**paused, pausing: seen},
             going,
             may_start=self._may_start(),
-            has_finished=any(record.status == "ok" and record.examples_seen > 0 for record in self.records),
+            has_finished=self._has_finished(),
         )
 
-    def _step(self, situation: Situation) -> Step:
+    def _has_finished(self) -> bool:
+        """Return whether some trial has been trained to its end."""
+        return any(record.status == "ok" and record.examples_seen > 0 for record in self.records)
+
+    def _step(self, situation: Situation, candidates: Candidates) -> Step:
         items = {item.task.trial_id: item for item in (*self.running.values(), *self._again)} | self.paused
         return next_step(
             situation,
-            candidates_of(self.judge, situation),
+            candidates,
             cut_short=[item.task.trial_id for item in self._again],
             fits=lambda trial_id: self._fits(items[trial_id], situation.paused.get(trial_id)),
         )
@@ -390,7 +396,9 @@ class Driver:
         """Return whether a new trial may come: the budget has one, and so may the searcher."""
         if self._proposed >= self.spec.budget.trials or self._has_no_more:
             return False
-        return self._held is None or self._spending.fits_new(self._held[1], self._accounts())
+        return self._held is None or self._spending.fits_new(
+            self._held[1], self._accounts(), has_finished=self._has_finished()
+        )
 
     def _start_new(self) -> TrialTask | None:
         """Return a new trial; None when the searcher has no more, or its examples are more than the sweep may spend."""
@@ -404,7 +412,7 @@ class Driver:
             recipe = self.space.to_run_config(proposal.assignment, seed=seed, rungs=self.rungs)
             self._held = proposal, recipe
         proposal, recipe = self._held
-        if not self._spending.fits_new(recipe, self._accounts()):
+        if not self._spending.fits_new(recipe, self._accounts(), has_finished=self._has_finished()):
             return None
         self._held = None
         self._proposed += 1
@@ -472,7 +480,7 @@ class Driver:
         reached = running.examples_seen if seen is None else seen
         account = self._spending.account(running.task.recipe, reached, is_going=False)
         return self._spending.total is None or self._spending.fits(
-            account, self._accounts(besides=running.task.trial_id)
+            account, self._accounts(besides=running.task.trial_id), has_finished=self._has_finished()
         )
 
     # Files, failures, resumed trials

@@ -12,6 +12,7 @@ import pytest
 from qa_core.errors import ConfigError, DataError
 from sweeps import registry
 from sweeps.schedulers.base import Scheduler, check_report, make_scheduler
+from sweeps.schedulers.pausing import Judge, Situation, Verdict, candidates_of, judge_of
 from sweeps.spec.objectives import Objective
 
 EM = Objective(name="em_percent", goal="max", reference=0)
@@ -45,21 +46,43 @@ def decide(scheduler: Scheduler, qualities: list[float]) -> dict[str, list[str]]
 def run_through(
     ray_scheduler: Any, scheduler: Scheduler, qualities: list[float], *, first: int = 0
 ) -> dict[str, list[str]]:
-    """Send trials through a Ray scheduler, all at one pace, numbered from `first`."""
+    """Send trials through a Ray scheduler, all at one pace, numbered from `first`.
+
+    Returns:
+        The decisions on each trial's reports: Ray's words, or PAUSE where the trial gives up its worker. It goes on as
+        soon as the scheduler lets it; one that is not let go on any more has no further report.
+    """
     trials = {FakeTrial(f"t{index}"): quality for index, quality in enumerate(qualities, start=first)}
     streams = {trial: reports(quality, scheduler.rungs(BUDGET)) for trial, quality in trials.items()}
     decisions: dict[str, list[str]] = {trial.trial_id: [] for trial in trials}
+    seen: dict[FakeTrial, int] = dict.fromkeys(trials, 0)
     for trial in trials:
         ray_scheduler.on_trial_add(None, trial)
+    judge, paused = judge_of(ray_scheduler), {}
     while streams:
         for trial, stream in list(streams.items()):
             report = next(stream)
             decision = ray_scheduler.on_trial_result(None, trial, report)
-            decisions[trial.trial_id].append(decision)
+            is_paused = judge is not None and ray_scheduler.verdicts[trial.trial_id] is Verdict.PAUSE
+            decisions[trial.trial_id].append("PAUSE" if is_paused else decision)
+            seen[trial] = int(report["examples_seen"])
             if decision == "STOP" or report["examples_seen"] == BUDGET:
                 ray_scheduler.on_trial_complete(None, trial, report)
                 del streams[trial]
+            if is_paused:
+                paused[trial.trial_id] = trial, stream
+            for trial_id in _released(judge, paused, {item.trial_id: seen[item] for item in streams}, seen):
+                released, rest = paused.pop(trial_id)
+                streams[released] = rest
     return decisions
+
+
+def _released(
+    judge: Judge | None, paused: Mapping[str, Any], going: Mapping[str, int], seen: Mapping[Any, int]
+) -> tuple[str, ...]:
+    """Return the paused trials that go on now; no more trials come than those that run."""
+    waiting = {trial_id: seen[trial] for trial_id, (trial, _) in paused.items()}
+    return candidates_of(judge, Situation(waiting, going)).promotions
 
 
 class SchedulerContract:
@@ -86,7 +109,8 @@ class SchedulerContract:
             qualities = [float(value) for value in rng.permutation(np.arange(10.0, 34.0))]
             decisions = decide(self.make(), qualities)
             best = f"t{qualities.index(33.0)}"
-            assert decisions[best][:-1] == ["CONTINUE"] * len(self.make().rungs(BUDGET))
+            assert len(decisions[best]) == len(self.make().rungs(BUDGET)) + 1
+            assert "STOP" not in decisions[best][:-1]
 
     def test_the_same_reports_give_the_same_decisions(self) -> None:
         qualities = [float(value) for value in np.random.default_rng(1).permutation(24)]

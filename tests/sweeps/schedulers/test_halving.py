@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.front.pareto import front_mask
-from sweeps.schedulers.halving import Halving, HalvingSettings
+from sweeps.schedulers.halving import Halving, HalvingSettings, Result
+from sweeps.schedulers.pausing import Candidates, Situation, Verdict
 from sweeps.schedulers.ranks import NET_POINTS
 from tests.sweeps.schedulers.test_ranks import places_by_definition, ranks_by_definition
 
@@ -42,12 +44,26 @@ def halving(columns: int = 2, rungs: tuple[int, ...] = (10, 30), **settings: obj
     return Halving(HalvingSettings(**{"rungs": rungs, "columns": columns, "eta": 3.0, **settings}))
 
 
+def goes_on(one: Halving, trial: str, budget: int, losses: Sequence[float]) -> bool:
+    """Return the verdict at a rung that no other trial will reach, so that nothing waits for more results."""
+    verdict = one.judge(trial, budget, Result(tuple(losses)))
+    if verdict is not Verdict.PAUSE:
+        return verdict is Verdict.GO_ON
+    found = one.candidates(Situation(paused={trial: budget}))
+    assert {*found.promotions, *found.beaten} == {trial}
+    return trial in found.promotions
+
+
+def replay(one: Halving, reports: Iterable[tuple[str, int, Sequence[float]]]) -> None:
+    one.replay((trial, budget, Result(tuple(losses))) for trial, budget, losses in reports)
+
+
 @given(losses_of(2), ETAS)
 @settings(max_examples=500, deadline=None)
 def test_decisions_on_two_objectives_equal_the_rule(losses, eta):
     fast = halving(eta=eta)
     for count, item in enumerate(losses, start=1):
-        assert fast.judge(f"t{count}", 10, item) == goes_on_slowly(losses[:count], eta)
+        assert goes_on(fast, f"t{count}", 10, item) == goes_on_slowly(losses[:count], eta)
 
 
 @given(st.sampled_from([3, 4]).flatmap(losses_of), ETAS)
@@ -55,7 +71,7 @@ def test_decisions_on_two_objectives_equal_the_rule(losses, eta):
 def test_decisions_on_more_objectives_equal_the_rule(losses, eta):
     fast = halving(len(losses[0]), eta=eta)
     for count, item in enumerate(losses, start=1):
-        assert fast.judge(f"t{count}", 10, item) == goes_on_slowly(losses[:count], eta)
+        assert goes_on(fast, f"t{count}", 10, item) == goes_on_slowly(losses[:count], eta)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -65,7 +81,7 @@ def test_the_last_of_hundreds_of_results_is_decided_by_the_rule(seed):
     losses = np.column_stack([rng.integers(-400, 0, 600) / 4 - memory, memory]).tolist()
     fast = halving()
     for count, item in enumerate(losses, start=1):
-        decision = fast.judge(f"t{count}", 10, item)
+        decision = goes_on(fast, f"t{count}", 10, item)
         if count % 30 == 0:
             assert decision == goes_on_slowly([tuple(loss) for loss in losses[:count]], 3.0)
 
@@ -85,14 +101,14 @@ def test_a_trial_on_the_front_of_its_rung_is_never_stopped(losses, eta, memory_b
     for budget in (10, 30, 90):  # each rung sees other losses
         seen = [tuple(np.roll(item, budget // 30)) for item in losses]
         for count, item in enumerate(seen, start=1):
-            goes_on = fast.judge(f"t{count}", budget, item)
+            goes_on = goes_on(fast, f"t{count}", budget, item)
             assert goes_on or not front_mask(seen[:count])[-1]
 
 
 def test_of_many_random_trials_about_the_best_third_goes_on():
     losses = np.random.default_rng(0).random((1500, 2)).tolist()
     fast = halving()
-    kept = [fast.judge(f"t{index}", 10, item) for index, item in enumerate(losses)]
+    kept = [goes_on(fast, f"t{index}", 10, item) for index, item in enumerate(losses)]
     assert 0.32 < np.mean(kept) < 0.36
     ranks = np.array(ranks_by_definition(losses))
     assert ranks[np.array(kept)].mean() < ranks[~np.array(kept)].mean() / 2
@@ -101,7 +117,7 @@ def test_of_many_random_trials_about_the_best_third_goes_on():
 def test_a_small_poor_model_goes_on_and_a_large_poor_one_does_not():
     fast = halving()
     decisions = [
-        fast.judge(name, 10, (-em, memory))
+        goes_on(fast, name, 10, (-em, memory))
         for name, em, memory in [
             ("a", 80, 100),
             ("b", 70, 90),
@@ -115,25 +131,25 @@ def test_a_small_poor_model_goes_on_and_a_large_poor_one_does_not():
 
 def test_equal_results_are_treated_as_equals():
     fast = halving(eta=2.0)
-    assert all(fast.judge(f"t{index}", 10, (1.0, 1.0)) for index in range(5))
-    assert not any(fast.judge(f"u{index}", 10, (2.0, 2.0)) for index in range(5))
+    assert all(goes_on(fast, f"t{index}", 10, (1.0, 1.0)) for index in range(5))
+    assert not any(goes_on(fast, f"u{index}", 10, (2.0, 2.0)) for index in range(5))
     # 10 seen, 5 may go on: the front of 4 and one of the 6 behind it, which share a place.
     fast = halving(eta=2.0)
     for index in range(4):
-        fast.judge(f"t{index}", 10, (1.0, 1.0))
-    fast.replay([(f"u{index}", 10, (2.0, 2.0)) for index in range(5)])
-    assert fast.judge("u5", 10, (2.0, 2.0))
+        goes_on(fast, f"t{index}", 10, (1.0, 1.0))
+    replay(fast, [(f"u{index}", 10, (2.0, 2.0)) for index in range(5)])
+    assert goes_on(fast, "u5", 10, (2.0, 2.0))
 
 
 def test_a_report_counts_at_the_highest_rung_within_its_budget_and_once():
     fast = halving(eta=1.5)
-    assert fast.judge("early", 9, (0.0, 0.0))
+    assert goes_on(fast, "early", 9, (0.0, 0.0))
     assert fast.seen() == [0, 0]
-    assert fast.judge("a", 29, (0.0, 0.0))
-    assert fast.judge("a", 31, (0.0, 0.0))
+    assert goes_on(fast, "a", 29, (0.0, 0.0))
+    assert goes_on(fast, "a", 31, (0.0, 0.0))
     assert fast.seen() == [1, 1]
-    assert not fast.judge("b", 10, (5.0, 5.0))
-    assert fast.judge("b", 12, (5.0, 5.0))  # judged before: started again from its checkpoint
+    assert not goes_on(fast, "b", 10, (5.0, 5.0))
+    assert goes_on(fast, "b", 12, (5.0, 5.0))  # judged before: started again from its checkpoint
     assert fast.seen() == [2, 1]
 
 
@@ -142,9 +158,9 @@ def test_losses_that_cannot_be_compared_are_refused_and_leave_no_trace(bad):
     fast = halving()
     for budget in (9, 10):
         with pytest.raises(ValueError, match="allowed: 2 finite numbers"):
-            fast.judge("t0", budget, bad)
+            goes_on(fast, "t0", budget, bad)
     with pytest.raises(ValueError, match="allowed: 2 finite numbers"):
-        fast.replay([("t0", 10, bad)])
+        replay(fast, [("t0", 10, bad)])
     assert fast.seen() == [0, 0]
 
 
@@ -159,11 +175,11 @@ def test_state_does_not_depend_on_the_order_of_results(losses, random, memory_bi
     ]
     live = halving(**settings)
     for report in reports:
-        live.judge(*report)
+        goes_on(live, *report)
     shuffled = [*reports, *reports[::2]]  # told twice counts once
     random.shuffle(shuffled)
     replayed = halving(**settings)
-    replayed.replay(shuffled)
+    replay(replayed, shuffled)
     copies = [
         replayed,
         pickle.loads(pickle.dumps(live)),
@@ -171,10 +187,10 @@ def test_state_does_not_depend_on_the_order_of_results(losses, random, memory_bi
     ]
     assert all(copy.seen() == live.seen() for copy in copies)
     for number, item in enumerate([(0.0, 0.0), (2.0, -3.0), losses[-1], (1.0, 1.0)]):
-        expected = live.judge(f"new{number}", 10, item)
-        assert [copy.judge(f"new{number}", 10, item) for copy in copies] == [expected] * 3
-        expected = live.judge(f"new{number}", 30, item)
-        assert [copy.judge(f"new{number}", 30, item) for copy in copies] == [expected] * 3
+        expected = goes_on(live, f"new{number}", 10, item)
+        assert [goes_on(copy, f"new{number}", 10, item) for copy in copies] == [expected] * 3
+        expected = goes_on(live, f"new{number}", 30, item)
+        assert [goes_on(copy, f"new{number}", 30, item) for copy in copies] == [expected] * 3
 
 
 def test_contradicting_reports_of_one_trial_are_replayed_the_same_in_any_order():
@@ -182,14 +198,14 @@ def test_contradicting_reports_of_one_trial_are_replayed_the_same_in_any_order()
     found = []
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
         one = halving()
-        one.replay(reports[index] for index in order)
+        replay(one, reports[index] for index in order)
         found.append(one.state()["results"])
-    assert found == [[{"a": [2.0, 9.0]}, {}]] * 3
+    assert found == [[{"a": Result((2.0, 9.0))._asdict()}, {}]] * 3
 
 
 def test_the_state_is_settings_and_results():
     one = halving(memory_bins=2, lead=1)
-    one.judge("a", 10, (-1.5, 4.0))
+    goes_on(one, "a", 10, (-1.5, 4.0))
     assert one.state() == {
         "settings": {
             "rungs": [10, 30],
@@ -198,8 +214,9 @@ def test_the_state_is_settings_and_results():
             "lead": 1,
             "memory_bins": 2,
             "progressive": False,
+            "floor": "pause",
         },
-        "results": [{"a": [-1.5, 4.0]}, {}],
+        "results": [{"a": {"losses": (-1.5, 4.0), "is_at_floor": False, "train_loss": None}}, {}],
     }
 
 
@@ -208,25 +225,25 @@ def test_bands_of_memory_are_judged_apart():
     history = [("a", 10, (-90.0, 4.0)), ("b", 10, (-95.0, 64.0))]
     for memory_bins, expected in ((1, [False, False, False]), (4, [True, False, True])):
         one = halving(memory_bins=memory_bins, lead=1)
-        one.replay(history)
-        found = [one.judge("c", 10, (-30.0, 20.0)), one.judge("d", 10, (-20.0, 21.0))]
-        assert [*found, one.judge("e", 10, (-10.0, 9.0))] == expected
+        replay(one, history)
+        found = [goes_on(one, "c", 10, (-30.0, 20.0)), goes_on(one, "d", 10, (-20.0, 21.0))]
+        assert [*found, goes_on(one, "e", 10, (-10.0, 9.0))] == expected
 
 
 def test_bands_follow_the_range_that_was_seen():
     one = halving(memory_bins=2, lead=1)
-    assert one.judge("a", 10, (-50.0, 10.0))
-    assert not one.judge("b", 10, (-40.0, 10.2))  # the range is narrow: one band, behind a
-    one.replay([("c", 10, (-60.0, 9.9)), ("d", 10, (-60.0, 1000.0))])
-    assert not one.judge("e", 10, (-40.0, 90.0))  # below the middle, 99: behind a
-    assert one.judge("f", 10, (-40.0, 110.0))  # above it: incomparable with d alone
+    assert goes_on(one, "a", 10, (-50.0, 10.0))
+    assert not goes_on(one, "b", 10, (-40.0, 10.2))  # the range is narrow: one band, behind a
+    replay(one, [("c", 10, (-60.0, 9.9)), ("d", 10, (-60.0, 1000.0))])
+    assert not goes_on(one, "e", 10, (-40.0, 90.0))  # below the middle, 99: behind a
+    assert goes_on(one, "f", 10, (-40.0, 110.0))  # above it: incomparable with d alone
 
 
 def test_a_lead_column_that_is_not_positive_has_a_band_too():
     one = halving(memory_bins=3, lead=0)
-    assert one.judge("a", 10, (0.0, 1.0))
-    assert one.judge("b", 10, (-5.0, 2.0))
-    assert one.judge("c", 10, (7.0, 0.0))
+    assert goes_on(one, "a", 10, (0.0, 1.0))
+    assert goes_on(one, "b", 10, (-5.0, 2.0))
+    assert goes_on(one, "c", 10, (7.0, 0.0))
 
 
 def test_a_ceiling_stands_at_the_first_rung_that_changes_nothing():
@@ -234,39 +251,39 @@ def test_a_ceiling_stands_at_the_first_rung_that_changes_nothing():
     assert one.ceiling() == 1
     results = {f"t{index}": (float(index), 1.0) for index in range(4)}  # by quality alone, t0 the best
     for trial, losses in results.items():
-        one.judge(trial, 10, losses)
-    one.judge("t0", 30, (0.0, 1.0))
-    one.judge("t1", 30, (1.0, 1.0))
+        goes_on(one, trial, 10, losses)
+    goes_on(one, "t0", 30, (0.0, 1.0))
+    goes_on(one, "t1", 30, (1.0, 1.0))
     assert one.ceiling() == 1
     # t3 was in the fourth layer and leads now: longer training still changes the order.
-    one.judge("t3", 30, (-1.0, 1.0))
+    goes_on(one, "t3", 30, (-1.0, 1.0))
     assert one.ceiling() == 2
-    assert one.judge("t2", 30, (-0.5, 1.0))  # behind t3, but within the best 1 / eta
+    assert goes_on(one, "t2", 30, (-0.5, 1.0))  # behind t3, but within the best 1 / eta
     for progressive in (True, False):
         state = one.state()
         copy = Halving.from_state({**state, "settings": {**state["settings"], "progressive": progressive}})
-        assert copy.judge("t3", 90, (-1.0, 1.0))
-        assert not copy.judge("t1", 90, (1.0, 1.0))
+        assert goes_on(copy, "t3", 90, (-1.0, 1.0))
+        assert not goes_on(copy, "t1", 90, (1.0, 1.0))
         # Second of three, two of which may go on below the ceiling; at the ceiling the front alone does.
-        assert copy.judge("t2", 90, (-0.5, 1.0)) != progressive
+        assert goes_on(copy, "t2", 90, (-0.5, 1.0)) != progressive
 
 
 def test_a_change_of_places_between_neighbouring_layers_is_no_change():
     one = halving(rungs=(10, 30, 90), progressive=True, eta=1.5)
     for trial, quality in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
-        one.judge(trial, 10, (quality, 1.0))
-    one.replay([("a", 30, (2.0, 1.0)), ("b", 30, (1.0, 1.0))])
+        goes_on(one, trial, 10, (quality, 1.0))
+    replay(one, [("a", 30, (2.0, 1.0)), ("b", 30, (1.0, 1.0))])
     assert one.ceiling() == 1
-    one.replay([("c", 30, (0.0, 1.0))])
+    replay(one, [("c", 30, (0.0, 1.0))])
     assert one.ceiling() == 2
 
 
 def test_a_trial_that_fell_from_the_front_raises_the_ceiling_too():
     one = halving(rungs=(10, 30, 90), progressive=True)
-    one.replay([(trial, 10, (1.0, 1.0)) for trial in "abc"])  # all on the front
-    one.replay([("a", 30, (1.0, 1.0)), ("b", 30, (2.0, 1.0))])
+    replay(one, [(trial, 10, (1.0, 1.0)) for trial in "abc"])  # all on the front
+    replay(one, [("a", 30, (1.0, 1.0)), ("b", 30, (2.0, 1.0))])
     assert one.ceiling() == 1
-    one.replay([("c", 30, (3.0, 1.0))])
+    replay(one, [("c", 30, (3.0, 1.0))])
     assert one.ceiling() == 2
 
 

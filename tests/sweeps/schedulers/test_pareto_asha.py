@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from sweeps.nodes.ray_environment import RayTarget
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.schedulers.pareto_asha import ParetoAsha
+from sweeps.schedulers.pausing import Situation, Verdict
 from sweeps.spec.objectives import Objective
 from sweeps.trials import ray_driver
 from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
@@ -24,12 +26,12 @@ class TestParetoAsha(SchedulerContract):
 
     def test_with_equal_memory_the_best_third_goes_on(self) -> None:
         assert decide(self.make(), [30.0, 60.0, 45.0, 10.0, 50.0, 55.0]) == {
-            "t0": ["CONTINUE"] * 3,  # the first at each rung
-            "t1": ["CONTINUE"] * 3,
+            "t0": ["PAUSE"],  # the first to come; last of 3, once there are 3
+            "t1": ["PAUSE", "PAUSE", "CONTINUE"],  # best of 3; then best of 2, where no other comes any more
             "t2": ["STOP"],  # second of 3
             "t3": ["STOP"],
             "t4": ["STOP"],  # second of 5
-            "t5": ["CONTINUE", "STOP"],  # second of 6, then second of 3
+            "t5": ["CONTINUE", "PAUSE"],  # second of 6, then second of 2
         }
 
 
@@ -50,7 +52,16 @@ def report(em: float, memory: float, *, seen: int = 1000) -> dict[str, float]:
 def verdicts(objectives: list[Objective], reports: list[dict[str, float]], **options: object) -> list[str]:
     scheduler = ParetoAsha.from_options({"grace_examples": 1000, **options})
     ray_scheduler = scheduler.ray_scheduler(objectives, BUDGET)
-    return [ray_scheduler.on_trial_result(None, FakeTrial(f"t{i}"), item) for i, item in enumerate(reports)]
+    return [settled(ray_scheduler, f"t{index}", item) for index, item in enumerate(reports)]
+
+
+def settled(ray_scheduler: Any, trial: str, item: dict[str, float]) -> str:
+    """Return the decision on a report at a rung that no other trial will reach, so that nothing waits for more."""
+    decision = ray_scheduler.on_trial_result(None, FakeTrial(trial), item)
+    if ray_scheduler.verdicts[trial] is Verdict.PAUSE:
+        paused = Situation(paused={trial: int(item["examples_seen"])})
+        return "CONTINUE" if trial in ray_scheduler.judge.candidates(paused).promotions else "STOP"
+    return decision
 
 
 def test_memory_keeps_a_small_poor_model_whatever_the_order_of_objectives() -> None:
@@ -82,7 +93,7 @@ def test_a_report_that_slips_through_stops_its_trial_and_leaves_no_trace(bad: ob
     assert scheduler.on_trial_result(None, FakeTrial("bad"), {**good, "memory_mb": bad}) == "STOP"
     assert scheduler.on_trial_result(None, FakeTrial("bad2"), {"examples_seen": 1000}) == "STOP"
     assert scheduler.halving.seen() == [0, 0]
-    assert scheduler.on_trial_result(None, FakeTrial("good"), good) == "CONTINUE"
+    assert settled(scheduler, "good", good) == "CONTINUE"
     assert "1000: 1" in scheduler.debug_string()
 
 
@@ -91,7 +102,7 @@ def test_a_pickled_scheduler_knows_its_results() -> None:
     scheduler.on_trial_result(None, FakeTrial("a"), report(50, 10))
     copy = pickle.loads(pickle.dumps(scheduler))
     assert copy.halving.state() == scheduler.halving.state()
-    assert copy.on_trial_result(None, FakeTrial("b"), report(40, 10)) == "STOP"
+    assert settled(copy, "b", report(40, 10)) == "STOP"
 
 
 def test_a_history_that_cannot_be_compared_is_refused() -> None:
@@ -110,6 +121,10 @@ def test_a_history_that_cannot_be_compared_is_refused() -> None:
         ({"grace_examples": 10, "eta": 1}, "eta: found 1.0; allowed: a number above 1"),
         ({"grace_examples": 10, "memory_bins": 0}, "memory_bins: found 0; allowed: 1 or more"),
         ({"grace_examples": 10, "memory_bins": 1.5}, "memory_bins: found 1.5; allowed: a whole number"),
+        (
+            {"grace_examples": 10, "floor": "of"},
+            "floor: found 'of'; allowed: pause or stop or off; did you mean 'off'",
+        ),
         ({"grace_examples": 10, "progressive": "yes"}, "progressive: found 'yes'; allowed: true or false"),
         ({"grace_examples": 10, "max_budget": 100}, "unknown setting 'max_budget'"),
     ],
