@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from ray.tune.schedulers import TrialScheduler
 from sweeps import registry
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.replay.curves import CurveTable, _curve
-from sweeps.replay.simulate import SimulatedTrial, recorded_space, replay
-from sweeps.run_folder import records
+from sweeps.replay.simulate import recorded_space, replay
+from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import RECORDS_FILE, SPEC_FILE
 from sweeps.run_folder.records import Record
 from sweeps.schedulers.base import make_scheduler
@@ -27,6 +28,7 @@ from sweeps.searchers.base import make_searcher
 from sweeps.spec.load import store_spec
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.driver import Driver
+from sweeps.trials.ray_adapters import decisions_of
 from sweeps.trials.ray_driver import run_sweep
 from sweeps.trials.task import TrialTask
 from tests.sweeps.curves import curve, spec_of
@@ -38,21 +40,44 @@ from tests.sweeps.whole import tiny_recipes
 BUDGET = 900
 FIFO = {"name": "fifo", "options": {"at": [100, 200, 400, 800]}}
 PARETO_ASHA = {"name": "pareto_asha", "options": {"grace_examples": 100, "eta": 2}}
+WITHOUT_FLOOR = {"name": "pareto_asha", "options": {"grace_examples": 100, "eta": 3, "floor": "off"}}
+STOPPING = {"name": "pareto_asha", "options": {"grace_examples": 100, "eta": 2, "floor": "stop"}}
+SCHEDULERS = (FIFO, PARETO_ASHA, WITHOUT_FLOOR, STOPPING)
 Verdict = tuple[str, str, int]  # trial, status, examples seen
 
 
 def verdicts(folder: Path) -> list[Verdict]:
-    found = records.load(folder / RECORDS_FILE).records
-    return [(record.trial_id, record.status, record.examples_seen) for record in found]
+    return sorted((record.trial_id, record.status, record.examples_seen) for record in ended(folder))
+
+
+def ended(folder: Path) -> list[Record]:
+    """Return the records of a run; a trial that is left paused gets one like the others, with that status."""
+    found = list(records.load(folder / RECORDS_FILE).records)
+    for trial in journal.read(folder).trials:
+        if trial.is_paused and trial.record is None:
+            values = {
+                **records.to_dict(found[0]),
+                "trial_id": trial.trial_id,
+                "status": "stopped",
+                "reason": "paused",
+                "assignment": trial.assignment,
+                "config": trial.recipe,
+                "curve": trial.curve,
+                "examples_seen": trial.curve[-1]["examples_seen"],
+            }
+            record = records.Record(**values)
+            object.__setattr__(record, "status", "paused")  # which no record has
+            found.append(record)
+    return found
 
 
 def table_of(folder: Path, spec: SweepSpec) -> CurveTable:
-    """Return all trials of a run as a table; a stopped one gets an end, which its replay must not come to."""
+    """Return all trials of a run as a table; one that did not finish gets an end, which its replay must not come to."""
     return CurveTable(
         spec,
         tuple(
             _curve(_finished(record, spec), spec.objectives, record.trial_id)
-            for record in records.load(folder / RECORDS_FILE).records
+            for record in sorted(ended(folder), key=lambda record: record.trial_id)
         ),
     )
 
@@ -62,19 +87,19 @@ def _finished(record: Record, spec: SweepSpec) -> Record:
         return record
     end = {**record.curve[-1], "examples_seen": spec.budget.examples}
     values = dict.fromkeys((objective.name for objective in spec.objectives), 1.0)
-    return replace(record, curve=(*record.curve, end), objectives=values)
+    return replace(record, status="stopped", curve=(*record.curve, end), objectives=values)
 
 
 def replayed(table: CurveTable, scheduler: dict[str, Any]) -> list[Verdict]:
-    """Return the verdicts of a replay on one worker that proposes the recipes in the order of the grid."""
+    """Return the verdicts of a replay on one worker that proposes the recipes in the order of the grid, by trial."""
     searcher = registry.searcher_class("grid")(
         recorded_space(table), table.spec.objectives, seed=0, options={}
     )
     made = make_scheduler(scheduler["name"], scheduler["options"])
     outcome = replay(table, searcher, made, workers=1)
-    return [
+    return sorted(
         (table.curves[trial.curve].trial_id, trial.status, trial.examples_seen) for trial in outcome.trials
-    ]
+    )
 
 
 # A driver and a scheduler that are asked as Ray asks them; training is played
@@ -93,32 +118,73 @@ def toy_sweep(scheduler: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def play(folder: Path, scheduler: dict[str, Any]) -> SweepSpec:
-    """Run a sweep whose trials report as `qa_core/training/train.py` lets them; returns its settings."""
+class Killed(Exception):
+    """The driver's process is gone."""
+
+
+def play(
+    folder: Path, scheduler: dict[str, Any], *, kills: tuple[int, ...] = (), **changes: Any
+) -> SweepSpec:
+    """Run a sweep whose trials report as `qa_core/training/train.py` lets them; returns its settings.
+
+    Args:
+        kills: before the driver hears of these reports, counted over the whole sweep, it is killed and resumed.
+        changes: of the budget.
+    """
     folder.mkdir()
-    spec, space = toy_spec(**toy_sweep(scheduler)), toy_space(**toy_sweep(scheduler))
+    values = toy_sweep(scheduler)
+    values["budget"] |= changes
+    spec, space = toy_spec(**values), toy_space(**values)
     store_spec(spec, folder)
-    searcher = make_searcher(spec, space)
-    driver = Driver(spec, space=space, searcher=searcher, folder=folder, observers=(_Told(),))
-    judge = driver.scheduler.ray_scheduler(spec.objectives, BUDGET)
-    while (task := driver.propose()) is not None:
-        driver.started(task.trial_id)
-        _play_trial(driver, judge, task)
-    return spec
+    heard = iter(range(10**6))
+    pending = list(kills)
+    while True:
+        searcher = make_searcher(spec, space)
+        driver = Driver(
+            spec,
+            space=space,
+            searcher=searcher,
+            folder=folder,
+            observers=(_Told(),),
+            past=journal.read(folder),
+        )
+        driver.settle()
+        judge = decisions_of(driver)
+        try:
+            while (task := driver.propose()) is not None:
+                driver.started(task.trial_id)
+                _play_trial(driver, judge, task, heard=heard, kills=pending)
+        except Killed:
+            continue
+        assert not driver.running
+        assert driver.fault is None
+        return spec
 
 
-def _play_trial(driver: Driver, judge: Any, task: TrialTask) -> None:
+def _play_trial(
+    driver: Driver, judge: Any, task: TrialTask, *, heard: Iterator[int], kills: list[int]
+) -> None:
     reports = []
+    trial = SimpleNamespace(trial_id=f"ray{task.trial_id}", config={"trial_id": task.trial_id})
     for report in _reports(task):
         reports.append(report)
+        if report["examples_seen"] <= task.reported_examples:
+            continue
+        if kills and next(heard) == kills[0]:
+            kills.pop(0)
+            raise Killed
         if report["examples_seen"] == BUDGET:
-            driver.ended(task.trial_id, {**report, "final": True, "result": _result(task, reports)}, None)
+            final = {**report, "final": True}
+            judge.on_trial_result(None, trial, final)
+            driver.ended(task.trial_id, {**final, "result": _result(task, reports)}, None)
             return
-        decision = judge.on_trial_result(None, SimulatedTrial(task.trial_id), report)
-        driver.reported(task.trial_id, report, is_stopped=decision == TrialScheduler.STOP)
-        if decision == TrialScheduler.STOP:
-            driver.ended(task.trial_id, {}, None)
-            return
+        if judge.on_trial_result(None, trial, report) == TrialScheduler.CONTINUE:
+            driver.reported(task.trial_id, report, is_stopped=False)
+            continue
+        is_paused = driver.pauses(task.trial_id)
+        driver.reported(task.trial_id, report, is_stopped=not is_paused, is_paused=is_paused)
+        driver.ended(task.trial_id, {}, None)
+        return
 
 
 def _reports(task: TrialTask) -> Iterator[dict[str, Any]]:
@@ -128,7 +194,14 @@ def _reports(task: TrialTask) -> Iterator[dict[str, Any]]:
     for seen in range(batch_size, BUDGET, batch_size):
         if pending and seen >= pending[0]:
             pending = [rung for rung in pending if rung > seen]
-            yield _report(seen, float(rng.integers(0, 60)), float(rng.integers(1, 9)))
+            em = float(rng.integers(0, 60))
+            learnt = {
+                "selection_baseline": "no_answer",
+                "selection_gain_percent": em - 20.0,
+                "selection_gain_error_percent": 5.0,  # at the floor up to 30
+                "train_loss": float(rng.integers(1, 9)),
+            }
+            yield {**_report(seen, em, float(rng.integers(1, 9))), **learnt}
     yield _report(BUDGET, 50.0, 5.0)
 
 
@@ -163,16 +236,37 @@ def _result(task: TrialTask, reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("toy_registry")
-@pytest.mark.parametrize("scheduler", [FIFO, PARETO_ASHA], ids=lambda item: item["name"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda item: item["name"] + str(item["options"]))
+@pytest.mark.parametrize("total", [None, 9000])
 def test_the_records_of_a_played_sweep_replay_to_its_own_verdicts(
-    scheduler: dict[str, Any], tmp_path: Path
+    scheduler: dict[str, Any], total: int | None, tmp_path: Path
 ) -> None:
-    spec = play(tmp_path / "run", scheduler)
+    spec = play(tmp_path / "run", scheduler, **({} if total is None else {"total_examples": total}))
     own = verdicts(tmp_path / "run")
-    assert len(own) == 36
+    statuses = [status for _, status, _ in own]
+    spent = sum(examples for _, _, examples in own)
+    assert len(own) == 36 if total is None else len(own) < 36
+    assert spent > 9000 if total is None else 8000 < spent < 9000 + 890
     reached = {examples for _, status, examples in own if status == "stopped"}
-    assert len(reached) > 3 if scheduler is PARETO_ASHA else not reached
+    assert (len(reached) > 3) == (total is None and scheduler is not FIFO)
+    pauses = scheduler["options"].get("floor", "pause") == "pause" and scheduler is not FIFO
+    assert pauses == ("paused" in statuses) or total is not None
+    assert "ok" in statuses
     assert replayed(table_of(tmp_path / "run", spec), scheduler) == own
+
+
+@pytest.mark.usefixtures("toy_registry")
+@pytest.mark.parametrize("total", [None, 9000])
+def test_a_sweep_that_is_killed_at_any_report_decides_as_one_that_was_not(
+    total: int | None, tmp_path: Path
+) -> None:
+    changes = {} if total is None else {"total_examples": total}
+    play(tmp_path / "whole", PARETO_ASHA, **changes)
+    expected = verdicts(tmp_path / "whole")
+    for kills in ((0, 1, 5), (7,), (13, 14), (20, 30), tuple(range(3, 60, 4))):
+        folder = tmp_path / f"killed{kills[0]}"
+        play(folder, PARETO_ASHA, kills=kills, **changes)
+        assert verdicts(folder) == expected, kills
 
 
 @pytest.mark.usefixtures("toy_registry")
@@ -208,7 +302,7 @@ def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
         }
         folder = tmp_path / scheduler["name"]
         spec = specs[scheduler["name"]] = SweepSpec.model_validate(values)
-        run_sweep(spec, folder=folder, target=RayTarget(), observers=(_Told(),))
+        run_sweep(spec, folder=folder, target=RayTarget(), console=_Told(), tracker=_Told())
         assert len(verdicts(folder)) == 12
         assert replayed(table_of(folder, spec), scheduler) == verdicts(folder)
     statuses = [status for _, status, _ in verdicts(tmp_path / "pareto_asha")]
@@ -243,38 +337,74 @@ def random_table(rng: np.random.Generator, recipes: int) -> CurveTable:
     return CurveTable(spec_of([{"set": "train.learning_rate", "choice": rates}], **changes), tuple(curves))
 
 
-def slow_replay(table: CurveTable, rungs: list[int], eta: float, workers: int) -> list[tuple[int, int]]:
-    """Return (recipe, examples at which it ended) in the order of ends: the recipes in turn on so many workers."""
-    waiting = list(range(len(table.curves)))
-    results: dict[int, list[tuple[float, ...]]] = {rung: [] for rung in rungs}
-    events: list[tuple[float, int, int, int]] = []  # second, order of starts, recipe, number of its report
-    started: dict[int, float] = {}
-    ended: list[tuple[int, int]] = []
-    order = 0
-    now = 0.0
-    while waiting or events:
-        while waiting and len(events) < workers:
-            recipe = waiting.pop(0)
-            started[recipe] = now
-            heapq.heappush(events, (now + table.curves[recipe].train_seconds[0], order, recipe, 0))
-            order += 1
-        now, _, recipe, number = heapq.heappop(events)
-        one = table.curves[recipe]
-        seen = one.examples_seen[number]
-        is_last = number == len(one.examples_seen) - 1
-        if not is_last:
-            rung = max(rung for rung in rungs if rung <= seen)
+class SlowSweep:
+    """The rule as it reads, on so many workers that take the recipes in turn; nothing is at the floor."""
+
+    def __init__(self, table: CurveTable, rungs: list[int], eta: float, workers: int) -> None:
+        self.table, self.rungs, self.eta, self.workers = table, rungs, eta, workers
+        self.new = list(range(len(table.curves)))
+        self.results: dict[int, dict[int, tuple[float, ...]]] = {rung: {} for rung in rungs}
+        self.events: list[tuple[float, int, int]] = []  # second, recipe, number of its report
+        self.paused: dict[int, int] = {}  # recipe -> number of its last report
+        self.ended: dict[int, int] = {}  # recipe -> examples
+
+    def run(self) -> dict[int, int]:
+        """Return the examples at which each recipe ended."""
+        now = 0.0
+        while True:
+            while len(self.events) < self.workers and (found := self._for_a_worker()) is not None:
+                recipe, number = found
+                times = self._times(recipe)
+                second = now + times[number] - (times[number - 1] if number else 0.0)
+                heapq.heappush(self.events, (second, recipe, number))
+            if not self.events:
+                return self.ended
+            now, recipe, number = heapq.heappop(self.events)
+            one = self.table.curves[recipe]
+            if number == len(one.examples_seen) - 1:
+                self.ended[recipe] = one.examples_seen[number]
+                continue
             # Memory first: there the net within a layer begins.
             result = (one.rung_values["memory_mb"][number], -one.rung_values["em_percent"][number])
-            results[rung].append(result)
-            if goes_on_slowly(results[rung], eta):
-                is_next_last = number + 1 == len(one.examples_seen) - 1
-                second = one.seconds if is_next_last else one.train_seconds[number + 1]
-                heapq.heappush(events, (started[recipe] + second, order, recipe, number + 1))
-                order += 1
-                continue
-        ended.append((recipe, seen))
-    return ended
+            self.results[self._rung(recipe, number)][recipe] = result
+            self.paused[recipe] = number
+            if len(self.results[self._rung(recipe, number)]) >= self.eta and self._goes_on(recipe):
+                del self.paused[recipe]
+                times = self._times(recipe)
+                heapq.heappush(self.events, (now + times[number + 1] - times[number], recipe, number + 1))
+
+    def _for_a_worker(self) -> tuple[int, int] | None:
+        """Return the recipe that a free worker takes up and the number of its next report."""
+        while True:
+            ready = [recipe for recipe in sorted(self.paused) if self._is_ready(recipe)]
+            beaten = [recipe for recipe in ready if not self._goes_on(recipe)]
+            if beaten:
+                one = self.table.curves[beaten[0]]
+                self.ended[beaten[0]] = one.examples_seen[self.paused.pop(beaten[0])]
+            elif ready:
+                best = max(ready, key=lambda recipe: (self.paused[recipe], -recipe))
+                return best, self.paused.pop(best) + 1
+            else:
+                return (self.new.pop(0), 0) if self.new else None
+
+    def _is_ready(self, recipe: int) -> bool:
+        number = self.paused[recipe]
+        if len(self.results[self._rung(recipe, number)]) >= self.eta:
+            return True
+        below = [*(other - 1 for _, _, other in self.events), *self.paused.values()]
+        return not self.new and min(below) >= number
+
+    def _goes_on(self, recipe: int) -> bool:
+        seen = dict(self.results[self._rung(recipe, self.paused[recipe])])
+        own = seen.pop(recipe)
+        return goes_on_slowly([*seen.values(), own], self.eta)
+
+    def _rung(self, recipe: int, number: int) -> int:
+        return max(rung for rung in self.rungs if rung <= self.table.curves[recipe].examples_seen[number])
+
+    def _times(self, recipe: int) -> list[float]:
+        one = self.table.curves[recipe]
+        return [*one.train_seconds[:-1], one.seconds]
 
 
 def test_a_replay_on_several_workers_equals_the_rule_read_slowly() -> None:
@@ -286,6 +416,6 @@ def test_a_replay_on_several_workers_equals_the_rule_read_slowly() -> None:
         )
         scheduler = make_scheduler("pareto_asha", {"grace_examples": 100, "eta": eta})
         outcome = replay(table, searcher, scheduler, workers=workers)
-        found = [(trial.curve, trial.examples_seen) for trial in outcome.trials]
-        assert found == slow_replay(table, rungs, eta, workers), (seed, workers, eta)
+        found = {trial.curve: trial.examples_seen for trial in outcome.trials}
+        assert found == SlowSweep(table, rungs, eta, workers).run(), (seed, workers, eta)
         assert 3 < outcome.counts["stopped"] < 40

@@ -23,7 +23,8 @@ from sweeps.replay.simulate import (
     unseen_rungs,
 )
 from sweeps.schedulers.base import make_scheduler
-from sweeps.schedulers.halving import Halving, HalvingSettings
+from sweeps.schedulers.halving import Halving, HalvingSettings, Result
+from sweeps.schedulers.pausing import Situation, Verdict
 from sweeps.searchers.base import Proposal, Searcher
 from tests.sweeps.curves import curve, spec_of, three_recipes
 
@@ -81,41 +82,34 @@ def run(
 def test_three_trials_on_two_workers_go_as_on_paper() -> None:
     """Rungs at 10 of 30 examples, eta 3. A and B start; C takes B's worker.
 
-    4 s: B (EM 20, 20 MB) is alone at the rung and goes on. 10 s: A (EM 50, 10 MB) beats it and goes on. 14 s: B ends
-    with EM 40: 40 * (100 - 20) = 3200. 19 s: C (EM 30, 15 MB) is beaten by A, and a third of three results is one: it
-    is stopped, though it would have ended with EM 90. 33 s: A ends with EM 60: 60 * (100 - 10) = 5400, B's included.
+    4 s: B (EM 20, 20 MB) is alone at the rung and pauses. 9 s: C (EM 30, 15 MB) comes second and pauses; its worker has
+    nothing to do. 10 s: A (EM 50, 10 MB) is the third and beats both: it goes on. A third of three results is one, so B
+    and C are stopped, though C would have ended with EM 90. 33 s: A ends with EM 60: 60 * (100 - 10) = 5400.
     """
     table = three_recipes()
     searcher = searcher_of(table, "grid")
     scheduler = make_scheduler("pareto_asha", {"grace_examples": 10})
     outcome = replay(table, searcher, scheduler, workers=2)
     assert outcome == ReplayOutcome(
-        trace=(Step(14.0, 70 - 10, 3200.0), Step(19.0, 70, 3200.0), Step(33.0, 70, 5400.0)),
+        trace=(Step(10.0, 50, 0.0), Step(10.0, 50, 0.0), Step(33.0, 50, 5400.0)),
         trials=(
-            EndedTrial("t00001", 1, "ok", 30, 14.0),
-            EndedTrial("t00002", 2, "stopped", 10, 19.0),
+            EndedTrial("t00001", 1, "stopped", 10, 10.0),
+            EndedTrial("t00002", 2, "stopped", 10, 10.0),
             EndedTrial("t00000", 0, "ok", 30, 33.0),
         ),
-        counts={"ok": 2, "stopped": 1},
+        counts={"ok": 1, "stopped": 2},
         front=(0,),
-        examples=70,
+        examples=50,
         most_running=2,
     )
-    assert searcher.told == {1: ("ok", [40.0, 20.0]), 2: ("stopped", None), 0: ("ok", [60.0, 10.0])}
-    assert outcome.examples_to_reach(3200.0) == 60
-    assert outcome.examples_to_reach(3201.0) == 70
+    assert searcher.told == {1: ("stopped", None), 2: ("stopped", None), 0: ("ok", [60.0, 10.0])}
+    assert outcome.examples_to_reach(5400.0) == 50
     assert outcome.examples_to_reach(5401.0) is None
-    assert [outcome.hypervolume_at(spent) for spent in (0, 59, 60, 70, 1e9)] == [
-        0.0,
-        0.0,
-        3200.0,
-        5400.0,
-        5400.0,
-    ]
+    assert [outcome.hypervolume_at(spent) for spent in (0, 49, 50, 1e9)] == [0.0, 0.0, 5400.0, 5400.0]
 
 
-def test_with_three_workers_the_order_of_time_decides_otherwise() -> None:
-    # C reports at 5 s, before A: it beats the only other result, and goes on.
+def test_with_three_workers_the_order_of_time_does_not_help_those_that_come_first() -> None:
+    # C reports at 5 s, before A, and beats the only other result: it waits for the third all the same.
     table = three_recipes()
     outcome = replay(
         table,
@@ -124,12 +118,29 @@ def test_with_three_workers_the_order_of_time_decides_otherwise() -> None:
         workers=3,
     )
     assert [(trial.curve, trial.status, trial.seconds) for trial in outcome.trials] == [
-        (1, "ok", 14.0),
-        (2, "ok", 16.0),
+        (1, "stopped", 10.0),
+        (2, "stopped", 10.0),
         (0, "ok", 33.0),
     ]
-    assert outcome.front == (2, 0)
-    assert outcome.trace[-1].hypervolume == 60 * (100 - 10) + (90 - 60) * (100 - 15)
+
+
+def test_one_that_pauses_goes_on_where_it_was_as_soon_as_a_worker_is_free() -> None:
+    """One worker, C first. 5 s: C pauses. 15 s: A pauses. 19 s: B is the third and is beaten; A goes on, C is stopped.
+
+    A's next report comes 23 s of training and measuring later, at 42 s.
+    """
+    one = three_recipes()
+    table = replace(one, curves=tuple(one.curves[index] for index in (2, 0, 1)))
+    rates = [0.003, 0.001, 0.002]
+    table = replace(table, spec=spec_of([{"set": "train.learning_rate", "choice": rates}]))
+    outcome = replay(
+        table, searcher_of(table, "grid"), make_scheduler("pareto_asha", {"grace_examples": 10}), workers=1
+    )
+    assert [(trial.curve, trial.status, trial.seconds) for trial in outcome.trials] == [
+        (2, "stopped", 19.0),
+        (0, "stopped", 19.0),
+        (1, "ok", 42.0),
+    ]
 
 
 def reports_of(one: Curve, rungs: Sequence[int]) -> list[tuple[int, float, float]]:
@@ -208,9 +219,10 @@ def test_limits_of_trials_and_of_examples_start_no_more() -> None:
     table, fifo = three_recipes(), make_scheduler("fifo", {})
     for limit, started in (
         ({"trials": 2}, 2),
-        ({"examples": 31}, 2),
+        ({"examples": 60}, 2),
+        ({"examples": 59}, 1),
         ({"examples": 30}, 1),
-        ({"examples": 0}, 0),
+        ({"examples": 29}, 0),
     ):
         outcome = replay(table, searcher_of(table, "grid"), fifo, workers=1, **limit)
         assert len(outcome.trials) == started
@@ -306,18 +318,34 @@ def test_on_one_worker_it_decides_as_halving_one_trial_after_the_other(table: Cu
     )
     rungs = (1000, 3000, 9000)
     halving = Halving(HalvingSettings(rungs=rungs, columns=2, eta=3.0, lead=1))
-    expected = []
-    for number, item in enumerate(table.curves):
-        reached = 27_000
-        for rung in rungs:
+    reached = [0] * len(table.curves)  # by trial
+    waiting: dict[str, int] = {}  # paused trial -> examples
+    finished, number = False, 0
+    while number < len(table.curves) or waiting:
+        situation = Situation(waiting, {}, number < len(table.curves), finished)
+        candidates = halving.candidates(situation)
+        for trial in candidates.beaten[:1]:
+            del waiting[trial]
+        if candidates.beaten:
+            continue
+        trial = candidates.promotions[0] if candidates.promotions else f"t{number:04d}"
+        number += trial not in waiting
+        item, seen = table.curves[int(trial[1:])], waiting.pop(trial, 0)
+        verdict = Verdict.GO_ON
+        for rung in [rung for rung in rungs if rung > seen]:
             at = item.examples_seen.index(rung)
             losses = (-item.rung_values["em_percent"][at], item.rung_values["memory_mb"][at])
-            if not halving.judge(f"t{number}", rung, losses):
-                reached = rung
+            reached[int(trial[1:])] = rung
+            verdict = halving.judge(trial, rung, Result(losses))
+            if verdict is Verdict.PAUSE:
+                waiting[trial] = rung
+            if verdict is not Verdict.GO_ON:
                 break
-        expected.append(reached)
-    assert [trial.examples_seen for trial in outcome.trials] == expected
-    assert set(expected) == {1000, 3000, 9000, 27_000}
+        if verdict is Verdict.GO_ON:
+            reached[int(trial[1:])], finished = 27_000, True
+    by_curve = {trial.curve: trial.examples_seen for trial in outcome.trials}
+    assert [by_curve[index] for index in range(len(table.curves))] == reached
+    assert set(reached) == {1000, 3000, 9000, 27_000}
 
 
 def test_a_sweep_over_ranges_is_replayed_with_every_recipe_once() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sweeps.front.pareto import front_mask
 from sweeps.schedulers.halving import Halving, HalvingSettings, Result
-from sweeps.schedulers.pausing import Candidates, Situation, Verdict
+from sweeps.schedulers.pausing import Situation, Verdict
 from sweeps.schedulers.ranks import NET_POINTS
 from tests.sweeps.schedulers.test_ranks import places_by_definition, ranks_by_definition
 
@@ -198,7 +198,7 @@ def test_contradicting_reports_of_one_trial_are_replayed_the_same_in_any_order()
     found = []
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
         one = halving()
-        replay(one, reports[index] for index in order)
+        replay(one, [reports[index] for index in order])
         found.append(one.state()["results"])
     assert found == [[{"a": Result((2.0, 9.0))._asdict()}, {}]] * 3
 
