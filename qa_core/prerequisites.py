@@ -132,7 +132,7 @@ def _key(recipe: RunConfig, data: TrialData) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "recipe": values,
-        "checkpoint": _content(Path(recipe.model.checkpoint)),
+        "checkpoint": _content(Path(registry.make_family(recipe).place_of(recipe.model.checkpoint))),
         "data": {part: data.facts[part]["data_hash"] for part in ("train", "selection", "evaluation")},
         "tokenizer": data.facts["tokenizer_hash"],
         "device": choose_device(recipe.device).type,

@@ -96,7 +96,8 @@ def run(
     seeding.seed_torch(config.seed)
     model = build_network(config, data, methods, protocol)
     if not family.is_preset:
-        data.facts["checkpoint"] = checkpoint_identity(config.model.checkpoint)
+        named = config.model.checkpoint
+        data.facts["checkpoint"] = checkpoint_identity(named, place=family.place_of(named))
     memory = form_memory(family, model, methods, protocol=protocol, cache_dir=cache_dir, turns=turns)
     planned_bytes = planned_artifact_bytes(config, family, model, methods, tokenizer=data.tokenizer)
     memory = replace(memory, artifact_bytes=planned_bytes)
@@ -169,7 +170,7 @@ def build_network(
     config: RunConfig, data: TrialData, methods: list[Method], protocol: Protocol
 ) -> torch.nn.Module:
     """Return the network to train on the protocol's device, every method attached, none provided for yet."""
-    source = Path(config.model.checkpoint)
+    source = Path(protocol.family.place_of(config.model.checkpoint))
     if not protocol.family.is_preset and artifact.is_artifact(source):
         start = artifact.load_plain(source, protocol.family)
         data.facts["start_weights_sha256"] = start.weights_sha256

@@ -24,7 +24,7 @@ OWN_FOLDERS = ("qa_core", "sweeps", "benchmarks", "tests")
 # from its own entry and from floors below, and entries of one floor do not import each other.
 FLOORS = (
     "qa_core qa_core.errors qa_core.seeding qa_core.heartbeat qa_core.turns qa_core.schema qa_core.training.schedules "
-    "qa_core.form_folder",
+    "qa_core.form_folder qa_core.checkpoints",
     "qa_core.files qa_core.values",
     "qa_core.config",
     "qa_core.hardware qa_core.artifact.manifest",

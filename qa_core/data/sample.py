@@ -11,16 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from qa_core.data.sample_grammar import (
-    COINED_NAMES,
-    FAMILY_NAMES,
-    GIVEN_NAMES,
-    POOLS,
-    RELATIONS,
-    THEMES,
-    Relation,
-    Theme,
-)
+from qa_core.data.sample_grammar import BUILT_IN, Relation, Theme, World
 
 ARTICLES_PER_THEME = {"train": 8, "dev": 2}
 PASSAGES_PER_ARTICLE = {"train": 18, "dev": 9}
@@ -66,26 +57,59 @@ def sample_squad(split: str, seed: int = 0) -> dict[str, Any]:
         raise ValueError(f"split: found {split!r}; allowed: {', '.join(ARTICLES_PER_THEME)}")
     rng = random.Random(f"sample/{split}/{seed}")
     articles: list[dict[str, Any]] = []
-    passages = PASSAGES_PER_ARTICLE[split]
-    for theme in THEMES:
+    for theme in BUILT_IN.themes:
         used_names: set[str] = set()
         for number in range(ARTICLES_PER_THEME[split]):
-            paragraphs = [_paragraph(rng, theme, split, used_names) for _ in range(passages)]
+            title = f"{theme.title}, {split} volume {number + 1}"
             articles.append(
-                {"title": f"{theme.title}, {split} volume {number + 1}", "paragraphs": paragraphs}
+                article(
+                    rng,
+                    BUILT_IN,
+                    theme,
+                    title=title,
+                    passages=PASSAGES_PER_ARTICLE[split],
+                    split=split,
+                    used=used_names,
+                )
             )
-    questions = [qa for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
+    return document(articles, f"sample-{split}-{seed}")
+
+
+def article(
+    rng: random.Random,
+    world: World,
+    theme: Theme,
+    *,
+    title: str,
+    passages: int,
+    split: str,
+    used: set[str],
+) -> dict[str, Any]:
+    """Return an article of passages about a theme of a world, its questions without ids.
+
+    Args:
+        rng: advanced by what is drawn.
+        split: "train" or "dev": which names may be taken.
+        used: names that are taken already; those of this article are added.
+    """
+    paragraphs = [_paragraph(rng, world, theme, split, used) for _ in range(passages)]
+    return {"title": title, "paragraphs": paragraphs}
+
+
+def document(articles: list[dict[str, Any]], prefix: str) -> dict[str, Any]:
+    """Return articles as a parsed SQuAD v2.0 document; questions are numbered behind `prefix`."""
+    questions = [qa for item in articles for paragraph in item["paragraphs"] for qa in paragraph["qas"]]
     for number, question in enumerate(questions):
-        question["id"] = f"sample-{split}-{seed}-{number:05d}"
+        question["id"] = f"{prefix}-{number:05d}"
     return {"version": "v2.0", "data": articles}
 
 
-def _paragraph(rng: random.Random, theme: Theme, split: str, used: set[str]) -> dict[str, Any]:
-    entities = _entities(rng, theme, split, used)
-    facts = _facts(rng, theme, entities)
+def _paragraph(rng: random.Random, world: World, theme: Theme, split: str, used: set[str]) -> dict[str, Any]:
+    entities = _entities(rng, world, theme, split, used)
+    facts = _facts(rng, world, theme, entities)
     context, facts = _write(rng, facts, is_person=not theme.nouns)
     questions = []
-    absent = _absent(theme, entities, facts)
+    absent = _absent(world, theme, entities, facts)
     for fact in _draw(rng, facts, QUESTIONS_PER_PASSAGE):
         if absent and rng.random() < UNANSWERABLE_SHARE:
             fact = _pick(rng, _fitting_absent(rng, absent, facts))
@@ -94,10 +118,12 @@ def _paragraph(rng: random.Random, theme: Theme, split: str, used: set[str]) -> 
     return {"context": context, "qas": questions}
 
 
-def _entities(rng: random.Random, theme: Theme, split: str, used: set[str]) -> list[str]:
+def _entities(rng: random.Random, world: World, theme: Theme, split: str, used: set[str]) -> list[str]:
     """Draw names that share no word, except a noun shared by all; an entity stands in one passage only."""
     count = _pick(rng, ENTITY_COUNTS)
-    firsts, seconds = (COINED_NAMES, theme.nouns) if theme.nouns else (GIVEN_NAMES, FAMILY_NAMES)
+    firsts, seconds = world.given_names, world.family_names
+    if theme.nouns:
+        firsts, seconds = world.names, theme.nouns
     shares_noun = bool(theme.nouns) and rng.random() < SHARED_NOUN_SHARE
     while True:
         first_indices = _draw(rng, range(len(firsts)), count)
@@ -112,7 +138,7 @@ def _entities(rng: random.Random, theme: Theme, split: str, used: set[str]) -> l
             return [f"the {name}" if theme.nouns else name for name in names]
 
 
-def _facts(rng: random.Random, theme: Theme, entities: list[str]) -> list[_Fact]:
+def _facts(rng: random.Random, world: World, theme: Theme, entities: list[str]) -> list[_Fact]:
     """Give each entity its relations, mostly those that the first has too; no value occurs twice."""
     facts: list[_Fact] = []
     taken = set(entities)
@@ -124,13 +150,14 @@ def _facts(rng: random.Random, theme: Theme, entities: list[str]) -> list[_Fact]
             shared = [word for word in first_words if word not in words]
             is_shared = bool(shared) and rng.random() < SHARED_RELATIONS_SHARE
             fitting = shared if is_shared else [word for word in theme.relations if word not in words]
-            told = {RELATIONS[word].pool for word in (*first_words, *words)}
-            new = [word for word in fitting if RELATIONS[word].pool not in told]
+            told = {world.relations[word].pool for word in (*first_words, *words)}
+            new = [word for word in fitting if world.relations[word].pool not in told]
             words.append(_pick(rng, new if new and rng.random() >= SAME_TYPE_SHARE else fitting))
         for word in words:
-            value = _pick(rng, [item for item in POOLS[RELATIONS[word].pool] if item not in taken])
+            relation = world.relations[word]
+            value = _pick(rng, [item for item in world.pools[relation.pool] if item not in taken])
             taken.add(value)
-            facts.append(_Fact(entity, RELATIONS[word], value))
+            facts.append(_Fact(entity, relation, value))
         first_words = first_words or words
     return facts
 
@@ -166,11 +193,11 @@ def _sentences(rng: random.Random, facts: list[_Fact]) -> list[list[_Fact]]:
     return _draw(rng, groups, len(groups))
 
 
-def _absent(theme: Theme, entities: list[str], facts: list[_Fact]) -> list[_Fact]:
+def _absent(world: World, theme: Theme, entities: list[str], facts: list[_Fact]) -> list[_Fact]:
     """List what could be asked of these entities and is not told."""
     told = {(fact.entity, fact.relation.word) for fact in facts}
     return [
-        _Fact(entity, RELATIONS[word], "")
+        _Fact(entity, world.relations[word], "")
         for entity in entities
         for word in theme.relations
         if (entity, word) not in told

@@ -4,6 +4,7 @@ Every name is coined. A statement and the questions about it share the relation'
 words finds the kind of fact and the entity's name finds the right one. `sample.py` puts passages together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -64,6 +65,18 @@ class Theme:
     title: str
     nouns: tuple[str, ...]
     relations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """All words that a corpus is made of; the sentence patterns are the same in every world."""
+
+    names: tuple[str, ...]  # of entities, each before a theme's noun
+    given_names: tuple[str, ...]
+    family_names: tuple[str, ...]
+    pools: Mapping[str, tuple[str, ...]]  # values of facts, by type: the keys of POOLS
+    relations: Mapping[str, Relation]  # by their word
+    themes: tuple[Theme, ...]
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -168,3 +181,4 @@ THEMES = (
         ),
     ),
 )
+BUILT_IN = World(COINED_NAMES, GIVEN_NAMES, FAMILY_NAMES, POOLS, RELATIONS, THEMES)

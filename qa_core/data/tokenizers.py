@@ -43,6 +43,9 @@ class NeedsTokenizer(Protocol):
     def is_preset(self) -> bool:
         """True when no checkpoint brings a tokenizer."""
 
+    def place_of(self, name: str) -> str:
+        """Return what to load a checkpoint or tokenizer of this name from."""
+
     @property
     def tokenizer_kind(self) -> str:
         """The kind that is trained on the data then."""
@@ -77,9 +80,9 @@ def ready_tokenizer(family: NeedsTokenizer) -> "PreTrainedTokenizerFast | None":
     """
     model = family.model
     if model.tokenizer is not None:
-        return load_tokenizer(model.tokenizer, setting="model.tokenizer")
+        return load_tokenizer(family.place_of(model.tokenizer), setting="model.tokenizer")
     if not family.is_preset:
-        return load_tokenizer(model.checkpoint, setting="model.checkpoint")
+        return load_tokenizer(family.place_of(model.checkpoint), setting="model.checkpoint")
     return None
 
 

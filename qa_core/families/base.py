@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from qa_core.checkpoints import shipped_folder, shipped_names
 from qa_core.config import DataConfig, ModelConfig
 from qa_core.data.layout import Prompting, WindowLayout
 from qa_core.errors import ConfigError, unknown
@@ -135,9 +136,23 @@ class Family(ABC):
         return self.model.checkpoint in self.presets
 
     @property
+    def is_shipped(self) -> bool:
+        """True when the checkpoint is a pretrained network of this package: see `qa_core/checkpoints`."""
+        return shipped_folder(self.name, self.model.checkpoint) is not None
+
+    @property
+    def known_checkpoints(self) -> tuple[str, ...]:
+        """The names that need neither a folder nor the hub: presets, then networks of this package."""
+        return (*self.presets, *shipped_names(self.name))
+
+    def place_of(self, name: str) -> str:
+        """Return what to load a checkpoint or tokenizer from: a folder of this package, or the name as it is."""
+        return str(shipped_folder(self.name, name) or name)
+
+    @property
     def checkpoint_name(self) -> str | None:
-        """The checkpoint as others know it, a hub name or a folder; None for a preset."""
-        return None if self.is_preset else self.model.checkpoint
+        """The checkpoint as others know it, a hub name or a folder; None for a preset or a network of this package."""
+        return None if self.is_preset or self.is_shipped else self.model.checkpoint
 
     @property
     def traits(self) -> frozenset[str]:

@@ -96,8 +96,8 @@ class Bert(Family):
             return random_reader(config) if reads_rows else BertForQuestionAnswering(config)
         model = load_pretrained(
             BertForMaskedLM if reads_rows else BertForQuestionAnswering,
-            self.model.checkpoint,
-            presets=self.presets,
+            self.place_of(self.model.checkpoint),
+            presets=self.known_checkpoints,
             config_changes=settings,
             new_modules=self.head_modules,
         )

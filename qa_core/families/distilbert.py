@@ -69,14 +69,14 @@ class DistilBert(Family):
             return DistilBertForQuestionAnswering(config)
         if self.options.from_bert:
             converted = load_bert_as_distilbert(
-                self.model.checkpoint, presets=self.presets, settings=settings
+                self.place_of(self.model.checkpoint), presets=self.known_checkpoints, settings=settings
             )
             check_vocabulary(converted, tokenizer, self.model.checkpoint)
             return converted
         model = load_pretrained(
             DistilBertForQuestionAnswering,
-            self.model.checkpoint,
-            presets=self.presets,
+            self.place_of(self.model.checkpoint),
+            presets=self.known_checkpoints,
             config_changes=settings,
             new_modules=self.head_modules,
         )

@@ -89,8 +89,8 @@ class HeadedFamily(Family):
         self.reader = self.readers[self.head](self)
 
     def default_head(self) -> str:
-        """Return `span` for a preset, which is too small to learn to write, else `generate`."""
-        return "span" if self.is_preset else "generate"
+        """Return `span` for presets and networks of this package, which are too small to write, else `generate`."""
+        return "span" if self.is_preset or self.is_shipped else "generate"
 
     def layout(self, tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
         """Return the layout of the head."""

@@ -269,8 +269,8 @@ class Mamba(HeadedFamily):
         if not self.is_preset:
             body = load_pretrained(
                 self.reader.body_class(),
-                self.model.checkpoint,
-                presets=self.presets,
+                self.place_of(self.model.checkpoint),
+                presets=self.known_checkpoints,
                 config_changes={},
             )
             check_vocabulary(body, tokenizer, self.model.checkpoint)

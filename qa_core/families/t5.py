@@ -194,8 +194,8 @@ class T5(HeadedFamily):
         if not self.is_preset:
             body = load_pretrained(
                 self.reader.body_class(),
-                self.model.checkpoint,
-                presets=self.presets,
+                self.place_of(self.model.checkpoint),
+                presets=self.known_checkpoints,
                 config_changes=dropout,
             )
             check_vocabulary(body, tokenizer, self.model.checkpoint)

@@ -127,7 +127,7 @@ def training_skeleton(
 
     Args and raises as `planned_form`.
     """
-    source = Path(config.model.checkpoint)
+    source = Path(family.place_of(config.model.checkpoint))
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         if not family.is_preset and artifact.is_artifact(source):
             model = family.restore(artifact.plain_architecture(source, family))

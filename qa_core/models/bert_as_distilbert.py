@@ -5,7 +5,7 @@ input has token type 0 throughout computes the same hidden states when row 0 of 
 positions. Small distilled BERTs such as MiniLM can then be read by the family `distilbert`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -28,13 +28,13 @@ DISTILBERT_NORM_EPSILON = 1e-12  # fixed in DistilBERT's code, a setting in BERT
 
 
 def load_bert_as_distilbert(
-    checkpoint: str, *, presets: Mapping[str, Any], settings: Mapping[str, Any]
+    checkpoint: str, *, presets: Collection[str], settings: Mapping[str, Any]
 ) -> DistilBertForQuestionAnswering:
     """Load a BERT checkpoint into DistilBERT's span reader; the span head starts from random weights.
 
     Args:
         checkpoint: a folder or hub name of a BERT.
-        presets: the family's named configurations, for messages.
+        presets: the family's own names of checkpoints, for messages.
         settings: DistilBERT settings that do not follow from the checkpoint, such as dropout.
 
     Raises:

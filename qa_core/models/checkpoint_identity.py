@@ -7,13 +7,17 @@ from typing import Any
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
-def checkpoint_identity(checkpoint: str) -> dict[str, Any]:
+def checkpoint_identity(checkpoint: str, *, place: str | None = None) -> dict[str, Any]:
     """Return JSON values that tell two versions of a checkpoint apart, once it has been loaded.
 
     `revision` is the commit of the hub's `main` that lies in the cache; None for a folder, or where none lies there.
     `sha256` maps each weight and configuration file of a folder to its hash; it is empty for a hub name.
+
+    Args:
+        checkpoint: the name in the recipe.
+        place: the folder that the name stands for; None: the name is that of the folder, or the hub's.
     """
-    folder = Path(checkpoint).expanduser()
+    folder = Path(place or checkpoint).expanduser()
     if folder.is_dir():
         files = sorted({file for pattern in PATTERNS for file in folder.glob(pattern) if file.is_file()})
         return {"name": checkpoint, "revision": None, "sha256": {file.name: _sha256(file) for file in files}}

@@ -5,7 +5,7 @@ the other modules of this package. Whether two names are one weight (an output l
 from the weights, never from the configuration: see `weight_ties.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def load_pretrained(
     model_class: type[PreTrainedModel],
     checkpoint: str,
     *,
-    presets: Mapping[str, Any],
+    presets: Collection[str],
     config_changes: Mapping[str, Any],
     new_modules: tuple[str, ...] = (),
 ) -> PreTrainedModel:
@@ -52,7 +52,7 @@ def load_pretrained(
     Args:
         model_class: a class of transformers; a checkpoint of another model type is refused, never converted.
         checkpoint: a folder or a hub name.
-        presets: the family's named configurations, for the message.
+        presets: the family's own names of checkpoints, for the message.
         config_changes: settings that replace the checkpoint's own, such as its dropout.
         new_modules: modules that the checkpoint may lack; they start from random weights.
 
@@ -142,10 +142,10 @@ def build_uninitialised(
 
 
 def _read_config(
-    model_class: type[PreTrainedModel], checkpoint: str, presets: Mapping[str, Any]
+    model_class: type[PreTrainedModel], checkpoint: str, presets: Collection[str]
 ) -> PretrainedConfig:
     names = ", ".join(presets) or "none"
-    allowed = f"allowed: a preset ({names}), a folder with config.json and safetensors weights, or a hub name"
+    allowed = f"allowed: one of {names}, a folder with config.json and safetensors weights, or a hub name"
     looks_local = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1
     if looks_local and not files.is_folder(Path(checkpoint)):
         raise ConfigError(f"model.checkpoint: {checkpoint!r} is no folder ({allowed})")

@@ -242,7 +242,7 @@ class MemoryForecast:
 
         model = config.model
         if model.tokenizer is not None or not family.is_preset:
-            key = _key([model.tokenizer, model.checkpoint])
+            key = family.place_of(model.tokenizer or model.checkpoint)
         else:
             questions = [getattr(config.data, name) for name in OF_THE_TRAIN_PART]
             key = _key([family.tokenizer_kind, model.vocab_size, questions])

@@ -252,7 +252,7 @@ class _Tokenizers:
         key = (
             (family.tokenizer_kind, model.vocab_size, config.data.train)
             if _is_trained(config, family)
-            else (model.tokenizer or model.checkpoint,)
+            else (family.place_of(model.tokenizer or model.checkpoint),)
         )
         if key not in self._found:
             try:

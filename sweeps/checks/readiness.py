@@ -115,13 +115,14 @@ def _check_checkpoint(
         return
     for setting in ("checkpoint", "tokenizer"):
         place = spec.where("recipe", "model", setting)
-        name = getattr(recipe.model, setting)
-        if name is None or (setting == "checkpoint" and family.is_preset):
+        named = getattr(recipe.model, setting)
+        if named is None or (setting == "checkpoint" and family.is_preset):
             continue
+        name = family.place_of(named)
         if Path(name).expanduser().is_dir():
             if setting == "checkpoint":
                 _check_weights(place, Path(name).expanduser())
-            if recipe.model.tokenizer in (None, name):
+            if recipe.model.tokenizer in (None, named):
                 _check_tokenizer(place, Path(name).expanduser())
         elif _looks_local(name):
             if is_cluster:

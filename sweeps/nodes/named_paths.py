@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
+from qa_core.checkpoints import shipped_names
 from qa_core.data.squad import is_file_source
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ END_BYTES = 65536  # of each file that are read, at its beginning and at its end
 def named_paths(spec: "SweepSpec") -> dict[str, str]:
     """Return path -> the first setting that names it, for all recipes that the sweep can propose."""
     texts = [*_texts(spec.recipe, ""), *_searched(spec)]
-    presets = {preset for family in registry.FAMILIES for preset in registry.family_class(family).presets}
+    families = registry.FAMILIES
+    presets = {preset for family in families for preset in registry.family_class(family).presets}
+    shipped = {name for family in families for name in shipped_names(family)}
     found: dict[str, str] = {}
     for setting, value in texts:
-        if value not in presets and _is_path(setting, value):
+        if value not in presets | shipped and _is_path(setting, value):
             found.setdefault(value, setting)
     return found
 

@@ -19,7 +19,10 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "tower", "##s
 def family(kind: str = "word", *, is_preset: bool = True, **model: Any) -> Any:
     """Stand in for a family: what `prepare_tokenizer` reads of one."""
     return SimpleNamespace(
-        model=ModelConfig(family="any", vocab_size=80, **model), is_preset=is_preset, tokenizer_kind=kind
+        model=ModelConfig(family="any", vocab_size=80, **model),
+        is_preset=is_preset,
+        place_of=lambda name: name,
+        tokenizer_kind=kind,
     )
 
 
