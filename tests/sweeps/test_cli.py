@@ -6,6 +6,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sweeps.commands import options
 from sweeps.run_folder.records import Record, append
 from sweeps.spec.objectives import Objective
 from sweeps.spec.sections import SweepSpec
+from tests.sweeps.forms import stored, with_forms, without
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "space.model.family.choice=[lstm]"]  # fewer recipes to predict
@@ -283,6 +285,116 @@ def test_export_takes_the_best_that_is_still_there_and_says_which_was_better(
     shown = capsys.readouterr().out
     assert "note: trial t0 is better (em_percent 40.00), and its artifact was removed" in shown
     assert "trial t1" in shown
+
+
+@pytest.fixture
+def run_with_forms(run_dir: Path, artifact_folder: Path) -> Path:
+    """A sweep whose trial t0 is stored as int8, as float32 and, in vain, as nf4; t1 and t2 have no forms."""
+    from qa_core.artifact import artifact
+
+    nf4 = without("nf4", "failed", "RuntimeError: no kernel")
+    forms = with_forms(RECORDS[0], stored("int8", 39.0, 6.0), stored("float32", 40.0, 20.0), nf4)
+    path = run_dir / "records.jsonl"
+    path.unlink()
+    for item in (forms, *RECORDS[1:], with_forms(record("t4", 50.0, 30.0), nf4)):
+        append(path, item)
+    place_artifact(artifact_folder, run_dir, "t0")
+    small = place_artifact(artifact_folder, run_dir, "t0/forms/int8")
+    artifact.set_null_threshold(small, 0.5)  # tells the two apart
+    return run_dir
+
+
+def test_export_copies_the_stored_form_that_fits_or_that_is_named(
+    run_with_forms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core.artifact import artifact
+
+    def exported(name: str, *rule: str) -> float | None:
+        assert cli.main(["export", str(run_with_forms), *rule, "--to", str(tmp_path / name)]) == 0
+        return artifact.load(tmp_path / name).null_threshold
+
+    assert exported("fits", "--max-memory-mb", "19.9") == 0.5
+    shown = capsys.readouterr().out
+    assert "best em_percent with memory_mb <= 19.9 MB, of 2 that fit: trial t0 int8" in shown
+    assert "bert full micro, em_percent 39.00, memory_mb 6.00" in shown
+    assert (
+        "form int8: methods.quantize.bits=8; EM against the unquantised network: -1.50 (-3.25 to +0.25)"
+        in shown
+    )
+    assert exported("named", "--trial", "t0", "--form", "int8") == 0.5
+    assert "the model that was asked for: trial t0 int8" in capsys.readouterr().out
+    assert exported("twin", "--trial", "t0", "--form", "float32") is None
+    assert "form float32" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--trial", "t0"], "--form: found none, and trial t0 has 2 stored forms; allowed: int8, float32"),
+        (
+            ["--trial", "t0", "--form", "int9"],
+            "--form: unknown stored form of trial t0 'int9'; did you mean 'int8'?",
+        ),
+        (
+            ["--trial", "t0", "--form", "nf4"],
+            "--form: found 'nf4', which is no model: failed: RuntimeError: no kernel; allowed: int8, float32",
+        ),
+        (
+            ["--trial", "t1", "--form", "int8"],
+            "--form: unknown stored form of trial t1 'int8' (allowed: none)",
+        ),
+        (["--form", "int8", "--max", "memory_mb=9"], "--form: found 'int8' without --trial"),
+        (
+            ["--trial", "t4"],
+            "--trial: found 't4', of which no stored form is a model: nf4 failed: RuntimeError",
+        ),
+        (["--trial", "t9"], "--trial: unknown finished trial 't9'"),
+    ],
+)
+def test_export_names_what_is_wrong_with_a_form(
+    options: list[str],
+    words: str,
+    run_with_forms: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["export", str(run_with_forms), "--to", str(tmp_path / "out"), *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_one_stored_form_of_a_trial_needs_no_name(
+    run_with_forms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(run_with_forms / "records.jsonl", with_forms(record("t5", 1.0, 30.0), stored("int8", 1.0, 5.5)))
+    assert cli.main(["export", str(run_with_forms), "--to", str(tmp_path / "out"), "--trial", "t5"]) == 2
+    assert "the artifact of trial t5 int8 is not there" in capsys.readouterr().err
+
+
+def test_a_record_that_leads_a_form_out_of_the_sweep_is_refused(
+    run_with_forms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = replace(stored("int8", 1.0, 1.0), artifact="../../elsewhere")
+    append(run_with_forms / "records.jsonl", replace(record("t5", 1.0, 30.0), forms=(away,)))
+    assert cli.main(["export", str(run_with_forms), "--to", str(tmp_path / "out"), "--trial", "t5"]) == 2
+    assert (
+        "trial t5 int8: artifact: found '../../elsewhere'; allowed: a folder of the"
+        in capsys.readouterr().err
+    )
+
+
+def test_the_folder_of_a_form_answers_and_is_scored_like_any_artifact(
+    run_with_forms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = run_with_forms / "trials" / "t0"
+    (trial / "forms" / "int8").rename(trial / "forms" / "int8+e8")
+    small, large = trial / "forms" / "int8+e8" / "artifact", trial / "artifact"
+    ask = ["--question", "Who built it?", "--context", "The tower of Velm was built by Orla Finch."]
+    assert cli.main(["predict", str(small), *ask]) == 0
+    capsys.readouterr()
+    data = squad_file(tmp_path / "data.json", 3)
+    assert cli.main(["evaluate", str(small), str(data), "--against", str(large)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["artifact"], found["against"]["artifact"]) == (str(small), str(large))
 
 
 @pytest.mark.parametrize(

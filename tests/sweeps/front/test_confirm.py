@@ -18,6 +18,7 @@ from sweeps.run_folder import journal
 from sweeps.run_folder.records import Record
 from sweeps.spec.load import load_spec, stored_spec
 from sweeps.spec.sections import SweepSpec
+from tests.sweeps.forms import stored, with_forms
 from tests.sweeps.run_folder.test_records import record
 
 QUESTIONS = 200
@@ -107,23 +108,118 @@ def test_a_sweep_without_a_front_cannot_be_confirmed(tmp_path: Path) -> None:
         confirm.plan(spec(), compute_front([], spec().objectives), [], tmp_path, seeds=1)
 
 
+# t0000 and t0002 were trained once each; on the front are two forms of the first and one of the second.
+STORED = [
+    with_forms(TRIALS[0], stored("nf4", 15.0, 1.0), stored("int8", 59.0, 3.0), stored("float32", 60.0, 9.0)),
+    TRIALS[1],
+    with_forms(TRIALS[2], stored("int8", 20.0, 1.5), stored("float32", 58.0, 5.0)),
+]
+
+
+def front_of(trials: list[Record]) -> Any:
+    return compute_front(trials, spec().objectives)
+
+
+def planned(folder: Path) -> list[tuple[str, list[str] | None]]:
+    return [(item.notes["confirms"], item.notes.get("forms")) for item in journal.read(folder).trials]
+
+
+def test_a_training_is_repeated_once_for_each_seed_and_makes_its_forms_of_the_front(tmp_path: Path) -> None:
+    on_front = front_of(STORED)
+    assert [str(point.id) for point in on_front.front] == [
+        "t0000 float32",
+        "t0000 int8",
+        "t0002 int8",
+        "t0000 nf4",
+    ]
+    confirming = confirm.plan(spec(), on_front, STORED, tmp_path, seeds=2)
+    assert confirming.budget.trials == 4
+    assert planned(tmp_path) == 2 * [("t0000", ["float32", "int8", "nf4"]), ("t0002", ["int8"])]
+    assert confirming.forms == spec().forms
+    seeds = [item.recipe["seed"] for item in journal.read(tmp_path).trials]
+    assert len(set(seeds)) == 4
+    confirm.plan(spec(), on_front, STORED, tmp_path, seeds=2)
+    assert len(planned(tmp_path)) == 4
+
+
+def test_a_form_that_came_onto_the_front_later_is_added_with_the_same_seed(tmp_path: Path) -> None:
+    before = [with_forms(TRIALS[0], stored("float32", 60.0, 9.0)), TRIALS[1]]
+    confirm.plan(spec(), front_of(before), before, tmp_path, seeds=1)
+    after = [with_forms(TRIALS[0], stored("int8", 59.0, 3.0), stored("float32", 60.0, 9.0)), TRIALS[1]]
+    confirm.plan(spec(), front_of(after), after, tmp_path, seeds=1)
+    assert planned(tmp_path) == [("t0000", ["float32"]), ("t0001", None), ("t0000", ["int8"])]
+    first, _, later = journal.read(tmp_path).trials
+    assert first.recipe == later.recipe
+
+
+def test_notes_of_a_confirming_trial_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    confirm.plan(spec(), front_of(STORED), STORED, tmp_path, seeds=1)
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text().replace('["int8"]', '"int8"'))
+    with pytest.raises(DataError, match=r"trial t0001: notes.forms: found 'int8'; allowed: a list of texts"):
+        confirm.plan(spec(), front_of(STORED), STORED, tmp_path, seeds=1)
+
+
+def test_forms_of_one_network_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    """Its seeds lie 40 points apart, and in each the larger form is 4 points better."""
+    repeats = []
+    for index, low in enumerate((0.30, 0.70)):
+        trial_id = f"t{index:04d}"
+        forms = {"int8": right(low), "float32": right(low + 0.04)}
+        for label, row in forms.items():
+            below = tmp_path / "trials" / trial_id
+            write_answers(below / "forms" / label if label == "int8" else below, row)
+        write_answers(
+            tmp_path / "trials" / trial_id / "forms" / "float32", right(0.0)
+        )  # not read: not where they are
+        kept = [stored(label, 100.0 * row.mean(), 3.0 + index) for label, row in forms.items()]
+        repeats.append(with_forms(trial(trial_id, 0.0, 9.0, notes={"confirms": "t0000"}), *kept))
+    trials = [with_forms(TRIALS[0], stored("int8", 59.0, 3.0), stored("float32", 60.0, 9.0))]
+    small, large = confirm.judge(front_of(trials), repeats, tmp_path)
+    assert [str(item.point.id) for item in (small, large)] == ["t0000 int8", "t0000 float32"]
+    assert small.em_percents == pytest.approx((30.0, 70.0))
+    assert large.em_percents == pytest.approx((34.0, 74.0))
+    assert small.memory_mb == (3.0, 4.0)
+    assert large.gain is not None
+    assert large.gain.low is not None
+    assert large.gain.estimate == pytest.approx(4.0)
+    assert large.gain.low > 0
+    assert large.tied_with is None
+
+
+def test_a_tie_names_the_form(tmp_path: Path) -> None:
+    forms = {"int8": right(0.5), "float32": right(0.5, start=3)}
+    for label, row in forms.items():
+        below = tmp_path / "trials" / "t0000"
+        write_answers(below / "forms" / label if label == "int8" else below, row)
+    kept = [stored(label, 50.0, 3.0) for label in forms]
+    repeats = [with_forms(trial("t0000", 50.0, 9.0, notes={"confirms": "t0000"}), *kept)]
+    trials = [with_forms(TRIALS[0], stored("int8", 59.0, 3.0), stored("float32", 60.0, 9.0))]
+    _, large = confirm.judge(front_of(trials), repeats, tmp_path)
+    assert large.tied_with == "t0000 int8"
+
+
+def write_answers(folder: Path, row: np.ndarray, *, in_article: int = 1) -> None:
+    """Write a file of answers, of which a row of zeros and ones says which are right."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "question_id": [f"q{index}" for index in range(len(row))],
+        "answer": [""] * len(row),
+        "exact_match": row.astype(float),
+        "f1": row.astype(float),
+        "cluster": np.arange(len(row), dtype=np.int32) // in_article,
+    }
+    schema = SCHEMA.with_metadata({UNIT: b"article"})
+    parquet.write_table(pa.table(columns, schema=schema), folder / "answers.parquet")
+
+
 def found(tmp_path: Path, exact: dict[str, list[np.ndarray]], *, in_article: int = 1) -> list[Confirmed]:
     """Judge a front of which each point got the given answers, one row for each new seed."""
     repeats = []
     for original, rows in exact.items():
         for row in rows:
             trial_id = f"t{len(repeats):04d}"
-            folder = tmp_path / "trials" / trial_id
-            folder.mkdir(parents=True)
-            columns = {
-                "question_id": [f"q{index}" for index in range(len(row))],
-                "answer": [""] * len(row),
-                "exact_match": row.astype(float),
-                "f1": row.astype(float),
-                "cluster": np.arange(len(row), dtype=np.int32) // in_article,
-            }
-            schema = SCHEMA.with_metadata({UNIT: b"article"})
-            parquet.write_table(pa.table(columns, schema=schema), folder / "answers.parquet")
+            write_answers(tmp_path / "trials" / trial_id, row, in_article=in_article)
             memory = 5.0 + len(repeats)
             repeats.append(trial(trial_id, 100.0 * row.mean(), memory, notes={"confirms": original}))
     failed = replace(repeats[0], trial_id="t9999", status="failed", reason="x", objectives=None, quality=None)

@@ -69,6 +69,53 @@ def test_every_event_is_one_plain_line_where_there_is_no_terminal() -> None:
     assert "\x1b" not in output.getvalue()
 
 
+def test_a_trial_with_forms_says_how_many_and_each_that_failed(tmp_path: Path) -> None:
+    failed = {"status": "failed", "reason": "RuntimeError: no kernel for 12 rows", "objectives": None}
+    forms = [
+        {"label": "nf4", **failed},
+        {
+            "label": "int8",
+            "status": "ok",
+            "reason": None,
+            "objectives": {"memory_mb": 3.14, "em_percent": 60.0},
+        },
+        {
+            "label": "float32",
+            "status": "ok",
+            "reason": None,
+            "objectives": {"memory_mb": 12.5, "em_percent": 61.0},
+        },
+        {"label": "int8+e8", "status": "skipped", "reason": "over budget", "objectives": None},
+    ]
+    outcome = tmp_path / "trials" / "t0000" / "forms" / "nf4" / "outcome.json"
+    outcome.parent.mkdir(parents=True)
+    outcome.write_text("{}")
+    output = io.StringIO()
+    console = SweepConsole(output)
+    console.start("quick", 2, tmp_path)
+    console.trial_ended({**ok("t0000"), "forms": forms})
+    console.trial_ended({**ok("t0001"), "forms": forms[:1]})
+    console.finish({"ok": 2})
+    lines = output.getvalue().splitlines()
+    assert lines[1:5] == [
+        "t0000  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 2 forms from 3.1 MB, 1 skipped, 1 failed, 1 min 23 s",
+        "t0000  form      nf4 failed: RuntimeError: no kernel for 12 rows",
+        "t0001  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 0 forms, 1 failed, 1 min 23 s",
+        "t0001  form      nf4 failed: as t0000 nf4",
+    ]
+    assert lines[-2:] == [
+        "       error     2x RuntimeError: no kernel for N rows",
+        f"                 trials t0000 nf4, t0001 nf4; open {outcome}",
+    ]
+
+
+def test_a_front_without_memory_names_its_models() -> None:
+    output = io.StringIO()
+    points = [{"trial_id": "t0", "form": "int8"}, {"trial_id": "t1", "form": None}]
+    SweepConsole(output).front_changed(points, 1.0)
+    assert "t0 int8, t1  (hypervolume 1)" in output.getvalue()
+
+
 def test_the_front_is_shown_again_only_when_it_reads_differently() -> None:
     output = io.StringIO()
     console = SweepConsole(output)

@@ -1,8 +1,20 @@
 """Nested records become flat names and values within MLflow's limits."""
 
 import math
+from typing import Any
 
-from sweeps.progress.flatten import LONGEST_NAME, LONGEST_VALUE, distinct_names, numbers, texts
+import pytest
+
+from sweeps.progress.flatten import (
+    LONGEST_NAME,
+    LONGEST_VALUE,
+    distinct_names,
+    model_params,
+    numbers,
+    texts,
+)
+
+QUANTIZE = "methods.quantize"
 
 
 def test_numbers_keeps_finite_numbers_under_dotted_paths_and_nothing_else() -> None:
@@ -52,6 +64,44 @@ def test_sources_that_would_become_one_name_keep_names_of_their_own() -> None:
 
 def test_long_values_are_cut_to_the_limit() -> None:
     assert texts({"a": "x" * (LONGEST_VALUE + 5)}) == {"a": "x" * LONGEST_VALUE}
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        ({}, {"methods": "full"}),
+        ({"lora": {}, "quantize": {"bits": 4}}, {"methods": "lora+quantize", "bits": 4, "table_bits": 32}),
+        ({"quantize": None}, {"methods": "quantize", "bits": 8, "table_bits": 32}),
+        ({"qlora": {"rank": 8}}, {"methods": "qlora"}),
+    ],
+    ids=["full", "quantised", "by-default", "another-method-stores-it"],
+)
+def test_a_model_without_forms_is_told_apart_by_its_recipe(methods: Any, expected: dict[str, Any]) -> None:
+    record = {"config": {"model": {"family": "bert", "head": None}, "methods": methods, "seed": 7}}
+    assert model_params(record) == {"family": "bert", "seed": 7, **expected}
+
+
+def test_forms_are_told_apart_by_their_settings_and_each_says_its_bits() -> None:
+    twin = {"label": "float32", "settings": {}}
+    both = {"label": "int8+e8", "settings": {f"{QUANTIZE}.bits": 8, f"{QUANTIZE}.embedding_bits": 8}}
+    tables = {"label": "int8+e16", "settings": {f"{QUANTIZE}.embedding_bits": 16}}  # of all else the defaults
+    packed = {"label": "packed", "settings": {"methods.static_prune.resident": "packed"}}
+    record = {"config": {"model": {"family": "bert"}, "methods": {"static_prune": {}}}, "forms": [twin, both]}
+    shared = {"family": "bert", "methods": "static_prune"}
+    assert model_params(record, twin) == {**shared, "form": "float32", "bits": 32, "table_bits": 32}
+    assert model_params(record, both) == {
+        **shared,
+        "form": "int8+e8",
+        "bits": 8,
+        "table_bits": 8,
+        **both["settings"],
+    }
+    assert model_params({**record, "forms": [tables]}, tables)["bits"] == 8
+    assert model_params({**record, "forms": [packed]}, packed) == {
+        **shared,
+        "form": "packed",
+        **packed["settings"],
+    }
 
 
 def test_long_names_are_cut_to_the_limit_and_stay_different() -> None:

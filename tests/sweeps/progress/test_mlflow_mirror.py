@@ -13,7 +13,14 @@ import pytest
 
 from qa_core.errors import ConfigError
 from sweeps.progress import mlflow_mirror
-from sweeps.progress.mlflow_mirror import FRONT_TAG, TRIAL_TAG, Tracker, default_tracking_uri, sqlite_file
+from sweeps.progress.mlflow_mirror import (
+    FORM_TAG,
+    FRONT_TAG,
+    TRIAL_TAG,
+    Tracker,
+    default_tracking_uri,
+    sqlite_file,
+)
 from sweeps.run_folder.layout import ERROR_FILE
 from sweeps.run_folder.models import ModelId
 
@@ -223,6 +230,131 @@ def test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept(run_folde
     run = children(client, tracker)["t0"]
     assert run.data.params == {name: str(value) for name, value in config.items()} | {"methods": "full"}
     assert {name: value for name, value in run.data.metrics.items() if name in cost} == cost
+
+
+# Stored forms: a run for each, below the run of its trial
+
+
+def form(label: str, em: float | None, memory: float = 1.0, **changes: Any) -> dict[str, Any]:
+    """Return a stored form of a record in its JSON form; without a score it failed."""
+    is_ok = em is not None
+    values = {
+        "label": label,
+        "settings": {} if label == "float32" else {"methods.quantize.bits": 8},
+        "status": "ok" if is_ok else "failed",
+        "reason": None if is_ok else "RuntimeError: no kernel",
+        "objectives": {"em_percent": em, "memory_mb": memory} if is_ok else None,
+        "quality": {"em_percent": em, "f1_percent": 46.0} if is_ok else None,
+        "cost": {"artifact_bytes": 1_000_000, "device": "cpu: x"} if is_ok else None,
+        "against_twin": {"em_difference_percent": -0.5, "low": -1.0, "high": None}
+        if label != "float32"
+        else None,
+        "artifact": f"trials/t0/forms/{label}/artifact",
+    }
+    return values | changes
+
+
+STORED = [form("int8", 39.5, 3.0), form("nf4", None), form("float32", 40.0, 12.75)]
+
+
+def all_runs(client: Any, tracker: Tracker) -> list[Any]:
+    experiment = client.get_run(tracker.parent_run_id).info.experiment_id
+    return list(client.search_runs([experiment], max_results=1000))
+
+
+def form_runs(client: Any, tracker: Tracker) -> dict[str, Any]:
+    found = [run for run in all_runs(client, tracker) if FORM_TAG in run.data.tags]
+    by_name = {run.info.run_name: run for run in found}
+    assert len(by_name) == len(found), "two runs for one form"
+    return by_name
+
+
+def test_each_form_is_a_run_below_its_trial_and_has_the_final_numbers_alone(
+    run_folder: Path, client: Any
+) -> None:
+    tracker = start(run_folder)
+    tracker.trial_reported("t0", progress(100, 20.0))
+    tracker.trial_ended(record("t0", forms=STORED))
+    tracker.trial_ended(record("t1"))
+    (trial, plain), runs = children(client, tracker).values(), form_runs(client, tracker)
+    trial, plain = (trial, plain) if trial.info.run_name == "t0" else (plain, trial)
+    assert sorted(runs) == ["t0 float32", "t0 int8", "t0 nf4"]
+    assert len(all_runs(client, tracker)) == 1 + 2 + 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {trial.info.run_id}
+    small = runs["t0 int8"]
+    assert points(client, small, "em_percent") == [(400, 39.5)]
+    assert points(client, small, "memory_mb") == [(400, 3.0)]
+    assert small.data.metrics["against_twin.em_difference_percent"] == -0.5
+    assert (small.info.status, small.data.tags["status"]) == ("FINISHED", "ok")
+    assert (runs["t0 nf4"].info.status, runs["t0 nf4"].data.metrics) == ("FAILED", {})
+    assert runs["t0 nf4"].data.tags["reason"] == "RuntimeError: no kernel"
+    assert small.info.end_time - small.info.start_time == 77_000
+    # The trial has its curve and what its unquantised network came to, under other names.
+    assert points(client, trial, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
+    assert points(client, trial, "memory_mb") == [(100, 12.5), (400, 12.5)]
+    assert points(client, trial, "twin.em_percent") == [(400, 40.0)]
+    assert not {"em_percent", "artifact_bytes", "latency_p50_ms"} & set(trial.data.metrics)
+    scattered = [run for run in all_runs(client, tracker) if "em_percent" in run.data.metrics]
+    assert sorted(run.info.run_name for run in scattered) == ["t0 float32", "t0 int8", "t1"]
+    assert plain.data.metrics["em_percent"] == 40.0
+
+
+def test_forms_and_plain_trials_share_the_names_of_short_parameters(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    tracker.trial_ended(record("t0", forms=STORED))
+    tracker.trial_ended(record("t1"))
+    runs = form_runs(client, tracker)
+    shared = {"family": "bert", "methods": "lora"}
+    bits = {"bits": "8", "table_bits": "32", "form": "int8", "methods.quantize.bits": "8"}
+    assert runs["t0 int8"].data.params == {**shared, **bits}
+    assert runs["t0 float32"].data.params == {**shared, "bits": "32", "table_bits": "32", "form": "float32"}
+    trials = children(client, tracker)
+    assert trials["t1"].data.params.items() >= shared.items()
+    assert not {"family", "form"} & set(trials["t0"].data.params)
+
+
+def test_the_front_is_tagged_by_form_and_a_resumed_sweep_doubles_no_run(
+    run_folder: Path, client: Any
+) -> None:
+    first = start(run_folder)
+    first.trial_ended(record("t0", forms=STORED))
+    first.log_front([], 0.5, [ModelId("t0", "int8"), ModelId("t0", "float32")], spent_examples=300)
+    first.finish("interrupted")
+    before = {run.info.run_id for run in all_runs(client, first)}
+    second = start(run_folder, parent_run_id=first.parent_run_id)
+    second.trial_ended(record("t0", forms=STORED))
+    second.log_front([], 0.6, [ModelId("t0", "int8"), ModelId("t1", "int8")], spent_examples=400)
+    assert {run.info.run_id for run in all_runs(client, second)} == before
+    second.trial_ended(record("t1", forms=[form("int8", 41.0)]))
+    tags = {name: run.data.tags.get(FRONT_TAG) for name, run in form_runs(client, second).items()}
+    assert tags == {"t0 float32": None, "t0 int8": "true", "t0 nf4": None, "t1 int8": "true"}
+    assert all(FRONT_TAG not in run.data.tags for run in children(client, second).values())
+    assert points(client, form_runs(client, second)["t0 int8"], "em_percent") == [(400, 39.5)]
+    parent = client.get_run(second.parent_run_id)
+    assert points(client, parent, "front_size") == [(300, 2.0), (400, 2.0)]
+
+
+def test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, calls = mlflow_mirror._Runs._log_form, [0]
+
+    def log_form(self: Any, *arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise ValueError("the driver was killed here")
+        genuine(self, *arguments)
+
+    first = start(run_folder, notify=lambda text: None)
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow_mirror._Runs, "_log_form", log_form)
+        first.trial_ended(record("t0", forms=STORED))
+    assert children(client, first)["t0"].info.status == "RUNNING"
+    second = start(run_folder, parent_run_id=first.parent_run_id)
+    second.catch_up([record("t0", forms=STORED)])
+    assert {run.info.status for run in form_runs(client, second).values()} == {"FINISHED", "FAILED"}
+    assert len(form_runs(client, second)) == 3
+    assert children(client, second)["t0"].info.status == "FINISHED"
 
 
 def failing(error: Exception, *, times: int) -> tuple[Callable[..., Any], list[int]]:

@@ -10,6 +10,7 @@ from qa_core.errors import DataError
 from sweeps.replay.curves import CurveTable, shortened
 from sweeps.run_folder.records import Record, append
 from tests.sweeps.curves import curve, spec_of
+from tests.sweeps.forms import stored, with_forms, without
 
 SPACE = [{"set": "train.learning_rate", "log_uniform": [1e-4, 1e-2]}]
 
@@ -74,6 +75,16 @@ def test_finished_trials_become_curves_and_the_others_are_counted(tmp_path: Path
     assert table.provenance["packages"] == {"ray": "2"}
     assert table.provenance["evaluation_hash"] == "0123456789abcdef"
     assert "command" not in table.provenance
+
+
+def test_the_curve_of_a_trial_with_forms_is_that_of_its_unquantised_network(tmp_path: Path) -> None:
+    plain = CurveTable.from_run(*run_folder(tmp_path, record("t0"), record("t1")))
+    (tmp_path / "records.jsonl").unlink()
+    with_some = with_forms(record("t0"), stored("int8", 99.0, 1.0))
+    with_none = with_forms(record("t1"), without("int8", "failed", "boom"))
+    table = CurveTable.from_run(*run_folder(tmp_path, with_some, with_none))
+    assert (table.curves, table.left_out) == (plain.curves, plain.left_out)
+    assert [curve.trial_id for curve in table.curves] == ["t0", "t1"]
 
 
 def test_a_table_has_its_curves_in_the_order_of_proposals_not_of_ends(tmp_path: Path) -> None:
