@@ -24,7 +24,9 @@ from qa_core.data.squad import load_table
 from qa_core.run import run
 
 WINDOWS = 12_000
-TEACHER = {"train": {"learning_rate": 1e-3}}  # in full, beside SMP, which learns the scores of weights that it keeps
+TEACHER = {
+    "train": {"learning_rate": 1e-3}
+}  # in full, beside SMP, which learns the scores of weights that it keeps
 # method -> its options, and the learning rate
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "full": ({}, 1e-3),

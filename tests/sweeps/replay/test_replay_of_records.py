@@ -236,7 +236,7 @@ def _result(task: TrialTask, reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("toy_registry")
-@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda item: item["name"] + str(item["options"]))
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=["fifo", "pausing", "no-floor", "stopping"])
 @pytest.mark.parametrize("total", [None, 9000])
 def test_the_records_of_a_played_sweep_replay_to_its_own_verdicts(
     scheduler: dict[str, Any], total: int | None, tmp_path: Path

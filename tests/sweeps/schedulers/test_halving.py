@@ -101,8 +101,8 @@ def test_a_trial_on_the_front_of_its_rung_is_never_stopped(losses, eta, memory_b
     for budget in (10, 30, 90):  # each rung sees other losses
         seen = [tuple(np.roll(item, budget // 30)) for item in losses]
         for count, item in enumerate(seen, start=1):
-            stays = goes_on(fast, f"t{count}", budget, item)
-            assert stays or not front_mask(seen[:count])[-1]
+            is_kept = goes_on(fast, f"t{count}", budget, item)
+            assert is_kept or not front_mask(seen[:count])[-1]
 
 
 def test_of_many_random_trials_about_the_best_third_goes_on():
