@@ -32,21 +32,13 @@ from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.records import Record
 from sweeps.run_folder.trial_files import TrialFiles
 from sweeps.schedulers.base import Curves, make_scheduler
-from sweeps.schedulers.pausing import (
-    Account,
-    Action,
-    Candidates,
-    Situation,
-    Step,
-    Verdict,
-    candidates_of,
-    next_step,
-)
+from sweeps.schedulers.pausing import Action, Step, Verdict, candidates_of
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.space.forms import forms_of
 from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.faults import LASTING_FAULTS
+from sweeps.trials.open_trials import OpenTrials
 from sweeps.trials.running import Running, died_too_often, ending_of, hung, record_of
 from sweeps.trials.task import PAUSED, TrialTask, forget_outcome, read_outcome
 from sweeps.trials.watchdog import read_hang
@@ -82,6 +74,7 @@ class Driver:
         self.journal = Journal(self.folder)
         self.records: list[Record] = []
         self.running: dict[str, Running] = {}
+        self.paused: dict[str, Running] = {}
         self.provenance = provenance.collect()
         self.pause_file = RunFolder(self.folder).pause
         self.pause_file.unlink(missing_ok=True)
@@ -97,9 +90,9 @@ class Driver:
         self._signature: str | None = None  # of their error
         self._proposed = 0
         self._again: deque[Running] = deque()
-        self.paused: dict[str, Running] = {}  # by trial
         self.spent_examples = 0  # by all trials, ended or not
         self._spending = Spending(spec.budget.total_examples, self.rungs)
+        self._open = OpenTrials(self.records, self.running, self._again, self.paused, self._spending)
         self._held: tuple[Proposal, RunConfig] | None = None  # proposed, and beyond that limit so far
         self._has_no_more = False  # the searcher
         for trial in (past or Past()).trials:
@@ -118,9 +111,9 @@ class Driver:
 
     def has_work(self) -> bool:
         """Return whether a worker would find something to do: a trial to go on with, a paused or a new one."""
-        situation = self._situation()
+        situation = self._open.situation(may_start=self._may_start())
         candidates = candidates_of(self.judge, situation)
-        return bool(candidates.beaten) or self._step(situation, candidates).action is not Action.END
+        return bool(candidates.beaten) or self._open.step(situation, candidates).action is not Action.END
 
     def note(self, text: str) -> None:
         """Tell the observers of something that belongs to no trial."""
@@ -137,12 +130,12 @@ class Driver:
     def propose(self) -> TrialTask | None:
         """Return what a free worker takes up, or None when there is nothing, for now or for good."""
         while self.ended_by is None:
-            situation = self._situation()
+            situation = self._open.situation(may_start=self._may_start())
             candidates = candidates_of(self.judge, situation)
             if candidates.beaten:
                 self._stop_paused(candidates.beaten[0])
                 continue
-            step = self._step(situation, candidates)
+            step = self._open.step(situation, candidates)
             if step.action is Action.RESUME:
                 (running,) = (item for item in self._again if item.task.trial_id == step.trial_id)
                 self._again.remove(running)
@@ -166,14 +159,14 @@ class Driver:
         if running is None or metrics["examples_seen"] <= running.examples_seen:
             return verdict
         seen = int(metrics["examples_seen"])
-        if verdict is Verdict.GO_ON and not self._fits(running, seen):
+        if verdict is Verdict.GO_ON and not self._open.fits(running, seen):
             verdict = Verdict.PAUSE
         elif verdict is Verdict.PAUSE and self.ended_by is None:
-            situation = self._situation(pausing=trial_id, seen=seen)
+            situation = self._open.situation(may_start=self._may_start(), pausing=trial_id, seen=seen)
             candidates = candidates_of(self.judge, situation)
             if trial_id in candidates.beaten:
                 verdict = Verdict.STOP
-            elif self._step(situation, candidates) == Step(Action.PROMOTE, trial_id):
+            elif self._open.step(situation, candidates) == Step(Action.PROMOTE, trial_id):
                 verdict = Verdict.GO_ON
         running.verdict = verdict
         return verdict
@@ -350,10 +343,10 @@ class Driver:
         total = self._spending.total
         if total is None or self.ended_by is not None or self.running:
             return None
-        waits = candidates_of(self.judge, self._situation()).promotions
+        waits = candidates_of(self.judge, self._open.situation(may_start=self._may_start())).promotions
         if self._held is None and not waits and not self._again:
             return None
-        spent = self._spending.spent(self._accounts())
+        spent = self._spending.spent(self._open.accounts())
         return (
             f"budget.total_examples: {spent} of {total} are spent, and no trial's next stretch fits into the rest; "
             f"{counted(len(self.paused), 'trial')} paused. A resumed sweep takes another --total-examples"
@@ -361,44 +354,11 @@ class Driver:
 
     # What a free worker does
 
-    def _situation(self, *, pausing: str | None = None, seen: int = 0) -> Situation:
-        """Return the trials that have not ended.
-
-        Args:
-            pausing: a running trial that is taken for paused, at so many examples.
-        """
-        going = {
-            trial_id: item.examples_seen for trial_id, item in self.running.items() if trial_id != pausing
-        }
-        going |= {item.task.trial_id: item.examples_seen for item in self._again}
-        paused = {trial_id: item.examples_seen for trial_id, item in self.paused.items()}
-        return Situation(
-            paused if pausing is None else {**paused, pausing: seen},
-            going,
-            may_start=self._may_start(),
-            has_finished=self._has_finished(),
-        )
-
-    def _has_finished(self) -> bool:
-        """Return whether some trial has been trained to its end."""
-        return any(record.status == "ok" and record.examples_seen > 0 for record in self.records)
-
-    def _step(self, situation: Situation, candidates: Candidates) -> Step:
-        items = {item.task.trial_id: item for item in (*self.running.values(), *self._again)} | self.paused
-        return next_step(
-            situation,
-            candidates,
-            cut_short=[item.task.trial_id for item in self._again],
-            fits=lambda trial_id: self._fits(items[trial_id], situation.paused.get(trial_id)),
-        )
-
     def _may_start(self) -> bool:
         """Return whether a new trial may come: the budget has one, and so may the searcher."""
         if self._proposed >= self.spec.budget.trials or self._has_no_more:
             return False
-        return self._held is None or self._spending.fits_new(
-            self._held[1], self._accounts(), has_finished=self._has_finished()
-        )
+        return self._held is None or self._open.fits_new(self._held[1])
 
     def _start_new(self) -> TrialTask | None:
         """Return a new trial; None when the searcher has no more, or its examples are more than the sweep may spend."""
@@ -412,7 +372,7 @@ class Driver:
             recipe = self.space.to_run_config(proposal.assignment, seed=seed, rungs=self.rungs)
             self._held = proposal, recipe
         proposal, recipe = self._held
-        if not self._spending.fits_new(recipe, self._accounts(), has_finished=self._has_finished()):
+        if not self._open.fits_new(recipe):
             return None
         self._held = None
         self._proposed += 1
@@ -443,10 +403,11 @@ class Driver:
         del self.running[trial_id]
         running.is_on_worker = False
         self.paused[trial_id] = running
-        is_judged = (
-            self.judge is not None and trial_id not in candidates_of(self.judge, self._situation()).promotions
+        waits = candidates_of(self.judge, self._open.situation(may_start=self._may_start()))
+        is_let_go_on = trial_id in waits.promotions  # if there were examples for it
+        why = (
+            "budget.total_examples" if self.judge is None or is_let_go_on else self.judge.why(trial_id, seen)
         )
-        why = self.judge.why(trial_id, seen) if self.judge and is_judged else "budget.total_examples"
         for observer in self.observers:
             observer.trial_paused(trial_id, seen, why)
         self._watch_disk()
@@ -458,30 +419,6 @@ class Driver:
             why or f"stopped by scheduler {self.spec.scheduler.name!r} at {running.examples_seen} examples"
         )
         self._record(running, {}, None, {"status": "stopped", "reason": reason, "traceback": None})
-
-    def _accounts(self, *, besides: str | None = None) -> list[Account]:
-        """Return what the trials have consumed and, of those that run, what is reserved; one may be left out."""
-        found = [Account(record.examples_seen, record.examples_seen) for record in self.records]
-        open_trials = (
-            (self.running, True),
-            ({item.task.trial_id: item for item in self._again}, False),
-            (self.paused, False),
-        )
-        for items, is_going in open_trials:
-            found += [
-                self._spending.account(item.task.recipe, item.examples_seen, is_going=is_going)
-                for trial_id, item in items.items()
-                if trial_id != besides
-            ]
-        return found
-
-    def _fits(self, running: Running, seen: int | None = None) -> bool:
-        """Return whether the examples to a trial's next rung may be spent, from its last report or from `seen`."""
-        reached = running.examples_seen if seen is None else seen
-        account = self._spending.account(running.task.recipe, reached, is_going=False)
-        return self._spending.total is None or self._spending.fits(
-            account, self._accounts(besides=running.task.trial_id), has_finished=self._has_finished()
-        )
 
     # Files, failures, resumed trials
 

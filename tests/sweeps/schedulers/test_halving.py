@@ -291,3 +291,131 @@ def test_without_progress_to_watch_there_is_no_ceiling():
     one = halving(rungs=(10, 30, 90))
     assert one.ceiling() == 3
     assert halving(rungs=(10, 30, 90), progressive=True).ceiling() == 1
+
+
+# Pausing and the floor
+
+
+def told(
+    one: Halving, trial: str, budget: int, em: float, memory: float, *, floor: bool = False, loss: float = 1.0
+) -> Verdict:
+    return one.judge(trial, budget, Result((-em, memory), floor, loss))
+
+
+def test_the_first_to_come_pause_and_are_judged_when_there_are_eta_results():
+    one = halving()
+    assert [told(one, "t0", 10, 50, 8), told(one, "t1", 10, 10, 9)] == [Verdict.PAUSE] * 2
+    more = Situation(paused={"t0": 10, "t1": 10}, may_start=True)
+    assert one.candidates(more) == Candidates()
+    assert told(one, "t2", 10, 20, 2) is Verdict.GO_ON  # the third: on the front
+    assert one.candidates(more) == Candidates(promotions=("t0",), beaten=("t1",))
+    assert told(one, "t3", 10, 5, 9) is Verdict.STOP
+
+
+@pytest.mark.parametrize(
+    ("situation", "is_judged"),
+    [
+        (Situation({"t0": 30}, {}, may_start=True), False),
+        (Situation({"t0": 30}, {"t1": 0}), False),
+        (Situation({"t0": 30}, {"t1": 29}), False),
+        (Situation({"t0": 30, "t1": 10}, {}), False),  # which is to be judged first, and may come up
+        (Situation({"t0": 30}, {"t1": 30}), True),
+        (Situation({"t0": 30}, {}), True),
+    ],
+    ids=["new", "before-the-first", "below", "paused-below", "at-the-same-rung", "none"],
+)
+def test_a_rung_with_few_results_is_judged_once_no_other_trial_can_reach_it(situation, is_judged):
+    one = halving()
+    for trial in ("t0", "t1"):
+        told(one, trial, 10, 50, 8)
+    told(one, "t0", 30, 50, 8)
+    assert ("t0" in one.candidates(situation).promotions) == is_judged
+
+
+def test_a_paused_trial_that_is_stopped_does_not_keep_the_rung_above_waiting():
+    one = halving()
+    for trial, em in (("t0", 50.0), ("t1", 20.0), ("t2", 60.0)):
+        told(one, trial, 10, em, 8)
+    told(one, "t0", 30, 50, 8)
+    found = one.candidates(Situation(paused={"t0": 30, "t1": 10}))
+    assert found == Candidates(promotions=("t0",), beaten=("t1",))
+
+
+def test_the_highest_rung_goes_first_and_then_the_order_of_proposal():
+    one = halving(rungs=(10, 30, 90))
+    for trial in ("t10000", "t9999", "t0007", "t0003"):
+        told(one, trial, 10, 50, 8)
+    told(one, "t0007", 30, 50, 8)
+    paused = {"t10000": 10, "t9999": 10, "t0007": 30, "t0003": 10}
+    assert one.candidates(Situation(paused)).promotions == (
+        "t0003",
+        "t9999",
+        "t10000",
+    )  # t0007 waits for them
+    for trial in ("t0003", "t9999"):
+        told(one, trial, 30, 50, 8)
+    assert one.candidates(Situation(paused)).promotions == ("t0007", "t0003", "t9999", "t10000")
+
+
+@pytest.mark.parametrize(
+    ("floor", "expected"),
+    [
+        ("pause", [Verdict.PAUSE, Verdict.PAUSE, Verdict.PAUSE, Verdict.GO_ON]),
+        ("stop", [Verdict.STOP, Verdict.STOP, Verdict.STOP, Verdict.GO_ON]),
+        ("off", [Verdict.PAUSE, Verdict.PAUSE, Verdict.STOP, Verdict.GO_ON]),
+    ],
+)
+def test_from_the_second_rung_on_a_trial_at_the_floor_pauses_or_stops_whatever_its_memory(floor, expected):
+    """Results: the smallest at the floor, one larger, one beaten by both, and one that has learnt something."""
+    results = [
+        ("t0", 5.0, 2.0, True),
+        ("t1", 5.5, 3.0, True),
+        ("t2", 5.0, 9.0, True),
+        ("t3", 30.0, 20.0, False),
+    ]
+    one = halving(floor=floor)
+    first = [told(one, trial, 10, em, memory, floor=at) for trial, em, memory, at in results]
+    assert first == [
+        Verdict.PAUSE,
+        Verdict.PAUSE,
+        Verdict.STOP,
+        Verdict.GO_ON,
+    ]  # the first rung knows no floor
+    assert [told(one, trial, 30, em, memory, floor=at) for trial, em, memory, at in results] == expected
+
+
+def test_who_is_at_the_floor_is_never_promoted_and_the_last_resort_is_the_lowest_loss():
+    one = halving()
+    for trial, loss, memory in (("t0", 2.0, 1.0), ("t1", 1.5, 9.0), ("t2", 1.5, 2.0), ("t3", 1.9, 0.5)):
+        assert told(one, trial, 30, 5, memory, floor=True, loss=loss) is Verdict.PAUSE
+    paused = dict.fromkeys(("t2", "t3", "t1", "t0"), 30)
+    assert one.candidates(Situation(paused)) == Candidates(last_resort="t1")  # not t2, which is smaller
+    one.judge("t4", 30, Result((-5.0, 1.0), True, None))  # a loss that is not known comes last
+    assert one.candidates(Situation({"t4": 30})).last_resort == "t4"
+    assert one.candidates(Situation({"t4": 30, "t0": 30})).last_resort == "t0"
+
+
+def test_a_trial_paused_before_the_first_rung_goes_on():
+    assert halving().candidates(Situation({"t0": 5}, may_start=True)).promotions == ("t0",)
+
+
+def test_what_can_be_stopped_for_its_disk_space_is_at_the_floor_or_beaten_the_worst_first():
+    one = halving(rungs=(10, 30, 90))
+    told(one, "t0", 30, 5, 1, floor=True, loss=2.0)
+    told(one, "t1", 30, 5, 1, floor=True, loss=3.0)
+    told(one, "t2", 90, 5, 1, floor=True, loss=2.0)
+    told(one, "t3", 10, 50, 8)  # on the front
+    told(one, "t4", 10, 40, 9)  # beaten
+    paused = {"t0": 30, "t1": 30, "t2": 90, "t3": 10, "t4": 10}
+    assert one.expendable(paused) == ["t1", "t2", "t0", "t4"]
+    assert one.expendable({"t3": 10}) == []
+
+
+def test_a_rung_is_silent_while_all_of_its_eta_results_are_at_the_floor():
+    one = halving()
+    for index in range(3):
+        assert one.silent() == []
+        told(one, f"t{index}", 10, 5, 1, floor=True)
+    assert one.silent() == [(10, 3)]
+    told(one, "t3", 10, 50, 1)
+    assert one.silent() == []

@@ -10,7 +10,7 @@ from qa_core.errors import ConfigError, DataError
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
-from sweeps.schedulers.pareto_asha import ParetoAsha
+from sweeps.schedulers.pareto_asha import ParetoAsha, is_at_floor
 from sweeps.schedulers.pausing import Situation, Verdict
 from sweeps.spec.objectives import Objective
 from sweeps.trials import ray_driver
@@ -147,6 +147,65 @@ def test_it_refuses_what_it_could_not_compare() -> None:
         every.check([EM, MEMORY], 2000)
     with pytest.raises(ConfigError, match=r"below budget\.examples = 1000"):
         every.check([EM, MEMORY], 1000)
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "expected"),
+    [
+        (2.0, 1.0, True),
+        (2.001, 1.0, False),
+        (0.0, 0.0, True),  # answers as the baseline does
+        (0.5, 0.0, False),
+        (-3.0, 1.0, True),
+        (-3.0, None, False),  # a single question
+        (None, None, False),  # of an older version
+    ],
+)
+def test_at_the_floor_is_a_difference_of_at_most_two_of_its_own_errors(
+    gain: float | None, error: float | None, expected: bool
+) -> None:
+    fields = {"selection_gain_percent": gain, "selection_gain_error_percent": error}
+    assert is_at_floor(fields) == expected
+    assert not is_at_floor({})
+
+
+def floored(em: float, *, seen: int) -> dict[str, Any]:
+    learnt = {
+        "selection_baseline": "no_answer",
+        "selection_gain_percent": em - 26.5,
+        "selection_gain_error_percent": 1.0,
+        "train_loss": 2.0,
+    }
+    return {**report(em, 10, seen=seen), **learnt}
+
+
+@pytest.mark.parametrize("written", ["off", False], ids=["text", "as-yaml-reads-off"])
+def test_the_floor_can_be_off(written: object) -> None:
+    scheduler = ParetoAsha.from_options({"grace_examples": 1000, "floor": written})
+    judge = scheduler.judge([EM, MEMORY], BUDGET)
+    found = [judge.verdict(f"t{index}", floored(em, seen=3000)) for index, em in enumerate((26.5, 28, 28.5))]
+    assert found == [Verdict.PAUSE, Verdict.PAUSE, Verdict.GO_ON]
+
+
+def test_a_sweep_begun_without_baselines_in_its_reports_goes_on_without_a_floor() -> None:
+    scheduler = ParetoAsha.from_options({"grace_examples": 1000})
+    finished, few_shot = report(50, 10, seen=BUDGET), report(30, 10, seen=0)  # no reports of a rung
+    new = scheduler.judge([EM, MEMORY], BUDGET, {"t0": [floored(40, seen=3000), finished], "t1": [few_shot]})
+    old = scheduler.judge([EM, MEMORY], BUDGET, {"t0": [report(40, 10, seen=3000), finished]})
+    assert [judge.halving.settings.floor for judge in (new, old)] == ["pause", "off"]
+
+
+def test_a_rung_that_tells_nothing_yet_is_named_with_its_baseline() -> None:
+    judge = ParetoAsha.from_options({"grace_examples": 1000}).judge([EM, MEMORY], BUDGET)
+    for index in range(3):
+        assert judge.silent_rungs() == {}
+        judge.verdict(f"t{index}", floored(26.5, seen=3008))
+    assert judge.silent_rungs() == {
+        3000: "rung 3000 tells nothing yet: 3 of 3 trials at the score of no answer"
+    }
+    assert judge.why("t0", 3008) == "at the score of no answer"
+    judge.verdict("t9", floored(50, seen=1000))
+    assert judge.why("t9", 1000) == "fewer than 3 results at this rung"
 
 
 MODELS = {  # a learning rate of the grid stands for a model: EM and memory
