@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sweeps.front.pareto import front_mask
 from sweeps.schedulers.halving import Halving, HalvingSettings, Result
-from sweeps.schedulers.pausing import Situation, Verdict
+from sweeps.schedulers.pausing import Candidates, Situation, Verdict
 from sweeps.schedulers.ranks import NET_POINTS
 from tests.sweeps.schedulers.test_ranks import places_by_definition, ranks_by_definition
 

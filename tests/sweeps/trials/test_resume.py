@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeps.run_folder import records
+from sweeps.run_folder import journal, records
 from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled, tiny_recipes
 
 KILLS = 20
@@ -79,3 +79,47 @@ def test_twenty_kills_at_random_moments_of_a_sweep_like_the_quickstart(cache_dir
         assert code == -signal.SIGKILL, f"the sweep ended before it was killed: {output}"
     disturbed.finish()
     check_nothing_lost_or_doubled(tmp_path / "disturbed", tmp_path / "undisturbed", 24)
+
+
+@pytest.mark.long
+def test_a_sweep_that_pauses_ends_with_a_front_and_decides_the_same_when_it_was_killed(
+    small_squad, cache_dir, tmp_path
+):
+    """Nothing is learnt at these rates: from the second rung on all are at the floor, and one goes on to its end."""
+    values = {
+        "name": "pausing",
+        "seed": 5,
+        "searcher": {"name": "random"},
+        "scheduler": {"name": "pareto_asha", "options": {"grace_examples": 24, "eta": 2}},
+        "budget": {"trials": 6, "examples": 240, "concurrent": 1},
+        **tiny_recipes(small_squad, batch_size=4),
+        "space": [
+            {"set": "model.family", "choice": ["bert", "lstm"]},
+            {"set": "train.learning_rate", "log_uniform": [1e-6, 1e-5]},
+        ],
+    }
+    path = tmp_path / "pausing.yaml"
+    path.write_text(yaml.safe_dump(values))
+    whole = Sweep(tmp_path / "whole", ["--config", str(path)], cache_dir)
+    process = whole.start(*whole.options)
+    assert process.wait(timeout=600) == 0, whole.output()
+    assert "tells nothing yet" in whole.output()
+    trials = {trial.trial_id: trial for trial in journal.read(tmp_path / "whole").trials}
+    paused = [trial for trial in trials.values() if trial.is_paused and trial.record is None]
+    statuses = [trial.record.status for trial in trials.values() if trial.record is not None]
+    assert len(trials) == len(paused) + len(statuses) == 6
+    assert paused
+    assert statuses.count("ok") == 1
+    assert all((tmp_path / f"whole/trials/{trial.trial_id}/checkpoint").is_dir() for trial in paused)
+    assert f"{paused[0].trial_id} at {paused[0].curve[-1]['examples_seen']} examples" in whole.output()
+    # One that paused went on from its checkpoint: its record has all of its reports, each once.
+    (best,) = (trial for trial in trials.values() if trial.record and trial.record.status == "ok")
+    seen = [point["examples_seen"] for point in best.record.curve]
+    assert seen == [24, 48, 96, 192, 240]
+
+    killed = Sweep(tmp_path / "killed", ["--config", str(path)], cache_dir)
+    for lines in (7, 6):
+        code, output = killed.end_by(signal.SIGKILL, after_lines=lines, then_seconds=0.1)
+        assert code == -signal.SIGKILL, output
+    killed.finish()
+    check_nothing_lost_or_doubled(tmp_path / "killed", tmp_path / "whole", 6)
