@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import QaError
 from qa_core.values import to_dict
+from sweeps.space.forms import Listed, forms_of
 from sweeps.spec.objectives import PREDICTED, measure
 
 if TYPE_CHECKING:
@@ -57,10 +59,19 @@ class MemoryForecast:
         cache_dir: the workers' cache, for tokenizers and word vectors.
         max_memory_mb: what a recipe may need for one window at a time, in 10^6 bytes; None: no limit.
         on_gpu: whether recipes that leave the device open will run on a GPU.
+        listed: the stored forms of every training; none: each is stored as its recipe says.
     """
 
-    def __init__(self, *, cache_dir: Path, max_memory_mb: float | None = None, on_gpu: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        cache_dir: Path,
+        max_memory_mb: float | None = None,
+        on_gpu: bool = False,
+        listed: Listed = MappingProxyType({}),
+    ) -> None:
         self.max_memory_mb = max_memory_mb
+        self.listed = listed
         self._cache_dir, self._on_gpu = cache_dir, on_gpu
         self._by_recipe: dict[str, _Forecast] = {}
         self._by_form: dict[str, _Forecast] = {}
@@ -77,6 +88,7 @@ class MemoryForecast:
             cache_dir=default_cache_dir(),
             max_memory_mb=spec.budget.max_memory_mb,
             on_gpu=spec.resources.wants_gpus,
+            listed=spec.forms,
         )
 
     def predict(self, config: RunConfig, objective: str = "memory_mb") -> float | None:
@@ -108,11 +120,28 @@ class MemoryForecast:
             self._in_training[key] = self._tried(config, self._predicted_training)
         return self._in_training[key].size_bytes
 
+    def stored(self, config: RunConfig) -> tuple[RunConfig, ...]:
+        """Return what a recipe's training is stored as: its forms that can be built, or the recipe itself.
+
+        Where none can be built, all of them: whoever looks at them finds out why.
+        """
+        forms = [form.recipe for form in forms_of(config, self.listed)] or [config]
+        return tuple(form for form in forms if len(forms) == 1 or self.fault(form) is None) or tuple(forms)
+
+    def smallest(self, config: RunConfig, objective: str = "memory_mb") -> float | None:
+        """Return the least value of `predict` among what a recipe is stored as; None where none is predicted."""
+        found = [self.predict(form, objective) for form in self.stored(config)]
+        return min((value for value in found if value is not None), default=None)
+
     def admits(self, config: RunConfig) -> bool:
-        """Tell whether a recipe may start: it is predicted to fit the limit, or not predicted at all."""
+        """Tell whether a recipe may start: some form that it is stored as fits, and with it the training is of use."""
+        return any(map(self.fits, self.stored(config)))
+
+    def fits(self, stored: RunConfig) -> bool:
+        """Tell whether a single form is predicted to be within the limit, or not predicted at all."""
         if self.max_memory_mb is None:
             return True
-        memory_mb = self.predict(config)
+        memory_mb = self.predict(stored)
         return memory_mb is None or memory_mb <= self.max_memory_mb
 
     def _forecast(self, config: RunConfig, quantity: str) -> _Forecast:

@@ -149,12 +149,11 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
         here = None
         for changed in _ends(assignment, free):
             config = recipe_of(space, changed)
-            value = None if config is None else _forecast(forecast, config, name)
-            if config is None or value is None:
+            place = None if config is None else _place(forecast, config, name)
+            if config is None or place is None:
                 why = why or (None if config is None else _why(forecast, config, name))
                 continue
             count += 1
-            place = value if forecast.admits(config) else -value  # beyond the limit, less is nearer to it
             if here is None or place > here:
                 here = place
                 assignment.update(changed)
@@ -172,8 +171,17 @@ def _largest(name: str, space: Space, forecast: MemoryForecast) -> Reference:
     return Reference(None, f"no recipe can be predicted: {why or 'it cannot be built'}")
 
 
-def _forecast(forecast: MemoryForecast, config: RunConfig, name: str) -> float | None:
-    return forecast.training_bytes(config) if name == TRAINING else forecast.predict(config, name)
+def _place(forecast: MemoryForecast, config: RunConfig, name: str) -> float | None:
+    """Return the largest value of what a recipe is stored as, within the limit; beyond it, where less is nearer to it,
+    the smallest as a negative number; None where none is predicted.
+    """
+    if name == TRAINING:
+        value = forecast.training_bytes(config)
+        return value if value is None or forecast.admits(config) else -value
+    found = [(forecast.predict(form, name), forecast.fits(form)) for form in forecast.stored(config)]
+    within = [value for value, fits in found if value is not None and fits]
+    beyond = [value for value, fits in found if value is not None and not fits]
+    return max(within) if within else -min(beyond) if beyond else None
 
 
 def _why(forecast: MemoryForecast, config: RunConfig, name: str) -> str | None:

@@ -220,7 +220,7 @@ def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -
         for recipe in _towards_less(space, combination, forecast):
             if forecast.admits(recipe):
                 return
-            need = forecast.predict(recipe)
+            need = forecast.smallest(recipe)
             if need is not None and (smallest is None or need < smallest[0]):
                 smallest = need, recipe
     if smallest is not None:
@@ -243,6 +243,6 @@ def _towards_less(space: "Space", combination: Any, forecast: MemoryForecast) ->
         if recipe is None:
             continue
         yield recipe
-        need = forecast.predict(recipe)
+        need = forecast.smallest(recipe)
         if need is not None and (least is None or need < least):
             least, assignment = need, tried

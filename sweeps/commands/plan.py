@@ -1,7 +1,8 @@
 """`plan`: what a sweep would do and what it would need, found out before anything is run.
 
 Memory is predicted for a few recipes of each legal combination. Hours are claimed only with `calibrate`, which times
-training and evaluation on this machine; a teacher's training, export and measuring are not in them.
+training, evaluation and storing on this machine; a teacher's training and measuring are not in them. Scoring and
+storing count once for each stored form.
 """
 
 import logging
@@ -19,6 +20,7 @@ from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
 from sweeps.commands.validate import print_lines, remarks, show_data, words
 from sweeps.space.compile import compile_space
+from sweeps.space.forms import forms_of
 from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     _check_buildable(cells, forecast)
     trial_hours, notes = _calibrated(spec, cells, scheduler) if calibrate else ({}, [])
     _print_memory(cells, forecast, trial_hours)
+    print_lines("stored forms of each training", _forms(spec, cells, forecast))
     print_lines("references", references.lines(spec, references.find(spec, space, forecast)))
     print_lines("not timed", notes)
     if trial_hours:
@@ -119,7 +122,8 @@ def _print_memory(
         if trial_hours:
             row.append(_duration(trial_hours[cell]) if cell in trial_hours else "?")
         rows.append(row)
-        for why in dict.fromkeys(forecast.why(item) for item in recipes):
+        stored = (form for recipe in recipes for form in forecast.stored(recipe))
+        for why in dict.fromkeys(map(forecast.why, stored)):
             if why is not None:
                 reasons.setdefault(why, []).append(" ".join(row[:3]))
     print("predicted memory in use (inference peak), smallest to largest of recipes drawn at random,")
@@ -133,11 +137,34 @@ def _print_memory(
 
 
 def _memory(recipes: "Sequence[RunConfig]", forecast: MemoryForecast, objective: str) -> str:
-    found = span(forecast.predict(recipe, objective) for recipe in recipes)
+    stored = (form for recipe in recipes for form in forecast.stored(recipe))
+    found = span(forecast.predict(form, objective) for form in stored)
     if found is None:
         return "?"
     low, high = (f"{value:.1f}" for value in found)
     return low if low == high else f"{low} - {high}"
+
+
+def _forms(
+    spec: SweepSpec, cells: "Mapping[Cell, Sequence[RunConfig]]", forecast: MemoryForecast
+) -> list[str]:
+    """Return a line for each cell: how many forms a training is stored in at most, the disk that they take, which.
+
+    The twin is written in any case, as the reference.
+    """
+    if not spec.forms:
+        return []
+    lines = []
+    for cell, (recipe, *_) in cells.items():
+        forms = forms_of(recipe, spec.forms)
+        written = [form.recipe for form in forms if not form.is_twin] + [recipe]
+        sizes = [forecast.predict(form, "artifact_bytes") for form in written]
+        known = [size for size in sizes if size is not None]
+        disk = "?" if len(known) < len(sizes) else f"{sum(known) / 1e6:.1f}"
+        name = f"{cell.family} {cell.methods} {_cut(cell.checkpoint)}"
+        labels = ", ".join(form.label for form in forms) or "as its recipe says"
+        lines.append(f"{name}: {max(1, len(forms))} ({disk} MB on disk): {labels}")
+    return lines
 
 
 def _over(recipes: "Sequence[RunConfig]", forecast: MemoryForecast) -> str:
@@ -168,7 +195,11 @@ def _calibrated(
                 timing = timed_recipe(recipe, cache_dir=default_cache_dir(), limit_seconds=SECONDS_PER_CELL)
                 at_a_rung, at_the_end = scored_questions(recipe.data, cache_dir=default_cache_dir())
                 seconds = timing.train_seconds_per_example * spec.budget.examples
-                seconds += timing.evaluation_seconds_per_question * (rungs * at_a_rung + at_the_end)
+                times = 1 + sum(
+                    not form.is_twin for form in forms_of(recipe, spec.forms)
+                )  # the twin is always made
+                seconds += timing.evaluation_seconds_per_question * (rungs * at_a_rung + times * at_the_end)
+                seconds += timing.storing_seconds * times
                 hours[cell] = seconds / 3600
             except (
                 QaError,

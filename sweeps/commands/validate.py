@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
+from qa_core import registry
 from qa_core.data.cache import default_cache_dir
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import DataReport, look_at_data
 from sweeps.run_folder.masking import printable
 from sweeps.space.compile import compile_space
+from sweeps.space.paths import METHODS_PATH, method_names
 from sweeps.spec.sections import SweepSpec
 
 COLUMNS = 100  # of the terminal
@@ -36,6 +38,30 @@ def validate(spec: SweepSpec) -> int:
 
 def remarks(spec: SweepSpec) -> list[str]:
     """Return what is allowed and might surprise."""
+    return [*_scheduler_remarks(spec), *_form_remarks(spec)]
+
+
+def _form_remarks(spec: SweepSpec) -> list[str]:
+    """Return which methods are searched although one training could be stored in each of their values."""
+    searched = {
+        name
+        for entry in spec.space
+        if entry.path == METHODS_PATH
+        for product in entry.choice or ()
+        for name in method_names(product)
+    }
+    searched |= {
+        entry.path.split(".")[1] for entry in spec.space if entry.path.startswith(f"{METHODS_PATH}.")
+    }
+    return [
+        f"{METHODS_PATH} {name} is searched, which trains a network for each choice; under forms ({name}: {{OPTION: "
+        "[VALUES]}) one training is stored in each"
+        for name in sorted(searched & registry.METHODS.keys())
+        if registry.method_class(name).is_addable_after_training
+    ]
+
+
+def _scheduler_remarks(spec: SweepSpec) -> list[str]:
     if spec.scheduler.name == "asha" and len(spec.objectives) > 1:
         first, *others = (objective.name for objective in spec.objectives)
         return [

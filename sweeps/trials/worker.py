@@ -131,7 +131,9 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
         )
     for form in result.forms:
         if form.status == "failed":
-            _write(TrialFolder(Path(task.folder)).form(form.label).outcome, as_json(form))
+            place = TrialFolder(Path(task.folder)).form(form.label)
+            files.make_folder(place.path)
+            _write(place.outcome, as_json(form))
     last = result.curve[-1]
     return {
         **as_json(last),

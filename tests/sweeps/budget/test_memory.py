@@ -254,3 +254,31 @@ def test_training_that_cannot_be_predicted_has_no_number(small_squad, forecast, 
     monkeypatch.setattr(training, "predicted_training_memory", cannot)
     assert forecast.training_bytes(recipe(small_squad)) is None
     assert forecast.training_bytes(recipe(small_squad, checkpoint="./absent")) is None
+
+
+def test_a_training_is_admitted_by_the_smallest_form_that_it_is_stored_in(small_squad, cache_dir, forecast):
+    listed = {"quantize": {"bits": [32, 8, 4], "embedding_bits": [32, 8]}}
+    config = recipe(small_squad)
+    whole = forecast.predict(config)
+    least = forecast.predict(recipe(small_squad, methods={"quantize": {"bits": 4, "embedding_bits": 8}}))
+    assert least < whole
+    for limit, with_forms, alone in ((whole, True, True), (least, True, False), (least - 1e-6, False, False)):
+        found = [
+            MemoryForecast(cache_dir=cache_dir, max_memory_mb=limit, listed=forms).admits(config)
+            for forms in (listed, {})
+        ]
+        assert found == [with_forms, alone]
+    stored = MemoryForecast(cache_dir=cache_dir, listed=listed)
+    assert len(stored.stored(config)) == 6
+    assert stored.smallest(config) == least
+    assert stored.training_bytes(config) == forecast.training_bytes(config)
+
+
+def test_a_form_that_the_network_refuses_does_not_count(small_squad, cache_dir):
+    listed = {"quantize": {"bits": [8], "scheme": ["weight_only", "dynamic"]}}
+    config = recipe(small_squad, methods={"static_prune": {"density": 0.5}})
+    stored = MemoryForecast(cache_dir=cache_dir, listed=listed)
+    assert [form.methods["quantize"]["scheme"] for form in stored.stored(config)] == ["weight_only"]
+    limit = stored.smallest(config)
+    refused = MemoryForecast(cache_dir=cache_dir, max_memory_mb=limit - 1e-6, listed=listed)
+    assert not refused.admits(config)

@@ -54,8 +54,8 @@ def spec_of(squad: Path, **changes: Any) -> SweepSpec:
 class PlayedForecast(MemoryForecast):
     """Takes the memory of a recipe from a formula, and keeps which recipes it was asked for."""
 
-    def __init__(self, max_memory_mb: float | None = None) -> None:
-        super().__init__(cache_dir=Path(), max_memory_mb=max_memory_mb)
+    def __init__(self, max_memory_mb: float | None = None, **options: Any) -> None:
+        super().__init__(cache_dir=Path(), max_memory_mb=max_memory_mb, **options)
         self.asked: list[RunConfig] = []
 
     def predict(self, config: RunConfig, objective: str = "memory_mb") -> float | None:
@@ -124,6 +124,22 @@ def test_a_cost_counts_below_a_tenth_more_than_the_largest_recipe(small_squad: P
     assert {config.train.learning_rate for config in forecast.asked} == {1e-3}  # decides no memory
     assert len(forecast.asked) < len(memories(spec)) / 3
     assert found["memory_mb"].how.startswith("1.1 x 46.4 MB, the largest of ")
+
+
+def test_of_stored_forms_the_largest_that_fits_counts(small_squad: Path, cache: Path) -> None:
+    """Forms of 20 and 5 MB of long windows, of 10 and 2.5 of short ones; no network is built."""
+
+    class Forms(PlayedForecast):
+        def fault(self, config: RunConfig) -> str | None:
+            return None
+
+    listed = {"quantize": {"bits": [16, 4]}}
+    spec = spec_of(small_squad, space=[{"set": "model.family", "choice": ["bert"]}, RECIPES[4]], forms=listed)
+    for limit, largest in ((None, 20.0), (19.0, 10.0), (6.0, 5.0)):
+        found = find(spec, compile_space(spec), Forms(limit, listed=listed))["memory_mb"].value
+        assert found == pytest.approx(1.1 * largest), limit
+    nothing = find(spec, compile_space(spec), Forms(2.0, listed=listed))["memory_mb"]
+    assert nothing.value is None
 
 
 def test_of_a_large_combination_one_setting_is_moved_after_the_other(

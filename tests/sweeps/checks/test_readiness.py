@@ -130,6 +130,18 @@ def test_a_memory_budget_that_no_recipe_fits_names_the_smallest_need(tmp_path: P
     check(load_spec(QUICKSTART, [f"budget.max_memory_mb={need + 0.01}"]), tmp_path)
 
 
+def test_a_memory_budget_is_held_against_the_smallest_stored_form(tmp_path: Path) -> None:
+    def need(*overrides: str) -> float:
+        with pytest.raises(ConfigError) as refused:
+            check(load_spec(QUICKSTART, ["budget.max_memory_mb=0.2", *overrides]), tmp_path)
+        return float(str(refused.value).partition("allowed: at least ")[2].partition(",")[0])
+
+    forms = "forms.quantize.bits=[32, 8, 4]"
+    least = need(forms)
+    assert least < need()
+    check(load_spec(QUICKSTART, [f"budget.max_memory_mb={least + 0.01}", forms]), tmp_path)
+
+
 # Names of the hub; no question leaves this machine
 
 

@@ -151,3 +151,41 @@ def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
     assert capsys.readouterr().out.count("dev: sample: 630 questions") == 1  # told once, for both uses
     assert cli.main(["validate", "--data", str(bad)]) == 2
     assert "--eval-data" in capsys.readouterr().err
+
+
+FORMS = ["--set", "forms.quantize={bits: [32, 8, 4], embedding_bits: [32, 8]}"]
+
+
+def test_the_plan_counts_stored_forms_and_their_disk_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = row_of(plan_of(capsys), "lstm", "full", "micro")
+    lines = plan_of(capsys, *FORMS)
+    text = " ".join(" ".join(lines).split())
+    assert "lstm full micro: 6 (" in text
+    assert "MB on disk): float32, float32+e8, int8, int8+e8, nf4, nf4+e8" in text
+    low, _, high = row_of(lines, "lstm", "full", "micro")[:3]
+    assert float(low) < float(alone[0])  # the smallest form
+    assert high == alone[2]  # the twin is listed
+    assert "stored forms of each training:" not in plan_of(capsys)
+
+
+def test_scoring_and_storing_count_for_each_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qa_core import calibration
+    from qa_core.data import prepare
+
+    timing = calibration.Timing(1.0, 3.0, storing_seconds=360.0)
+    monkeypatch.setattr(calibration, "timed_recipe", lambda config, **options: timing)
+    monkeypatch.setattr(prepare, "scored_questions", lambda data, **options: (100, 600))
+    options = ["--calibrate", "--set", "budget.examples=3600", "--concurrent", "1"]
+    for forms, times in ([], 1), (FORMS, 6), (["--set", "forms.quantize.bits=[8]"], 2):  # and the twin
+        found = row_of(plan_of(capsys, *options, *forms), "lstm", "full", "micro")[-2:]
+        seconds = 3600 * 1.0 + 3.0 * (100 + times * 600) + times * 360.0
+        assert found == [f"{seconds / 3600:.1f}", "h"]
+
+
+def test_a_searched_quantisation_is_hinted_to_be_a_stored_form(capsys: pytest.CaptureFixture[str]) -> None:
+    hint = "methods quantize is searched, which trains a network for each choice; under forms"
+    assert hint not in " ".join(plan_of(capsys, *FORMS))
+    lines = plan_of(capsys, "--set", "space.methods.choice=[full, quantize]")
+    assert hint in " ".join(" ".join(lines).split())

@@ -1,13 +1,14 @@
 """`records.jsonl`: what is written is read back; what is torn, broken or foreign is named."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qa_core.errors import DataError, StorageError
-from sweeps.run_folder.records import Record, append, load, protocol_version, to_dict
+from sweeps.run_folder.records import Record, StoredForm, append, load, protocol_version, to_dict
 
 
 def record(trial_id: str = "t0000", **changes: Any) -> Record:
@@ -144,3 +145,67 @@ def test_each_line_is_one_json_object_with_its_schema_version(tmp_path: Path) ->
     path = tmp_path / "records.jsonl"
     append(path, record())
     assert json.loads(path.read_text())["schema_version"] == 2
+
+
+def form(label: str = "int8", **changes: Any) -> StoredForm:
+    values: dict[str, Any] = {
+        "label": label,
+        "settings": {"methods.quantize.bits": 8},
+        "status": "ok",
+        "objectives": {"em_percent": 40.0, "memory_mb": 2.5},
+        "quality": {"em_percent": 40.0},
+        "cost": {"inference_peak_bytes": 2_500_000},
+        "against_twin": {"em_difference_percent": -1.5, "low": None, "high": None},
+        "artifact": f"trials/t0000/forms/{label}/artifact",
+    }
+    return StoredForm(**{**values, **changes})
+
+
+def test_stored_forms_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    skipped = form("nf4", status="skipped", reason="over budget", objectives=None, artifact=None)
+    whole = record(forms=(form(), skipped, form("float32", settings={}, against_twin=None)))
+    append(path, whole)
+    assert load(path).records == (whole,)
+
+
+def test_a_record_of_the_first_version_is_read_as_it_is_and_has_no_forms(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    old = {**to_dict(record()), "schema_version": 1}
+    del old["forms"]
+    path.write_text(json.dumps(old) + "\n")
+    before = path.read_bytes()
+    append(path, record("t0001", forms=[form()]))
+    first, second = load(path).records
+    assert (first.schema_version, tuple(first.forms)) == (1, ())
+    assert (second.schema_version, [item.label for item in second.forms]) == (2, ["int8"])
+    assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"label": "../x"}, "label: found '../x'"),
+        ({"label": "+e8"}, "no sign at the start"),
+        ({"status": "oom"}, "unknown status 'oom'"),
+        ({"objectives": None}, "needs objectives"),
+        ({"status": "failed"}, "needs a reason"),
+    ],
+)
+def test_a_form_that_contradicts_itself_is_refused(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(DataError, match=re.escape(expected)):
+        form(**changes)
+
+
+def test_two_forms_of_one_label_are_refused() -> None:
+    with pytest.raises(DataError, match=r"t0000: forms: found .* allowed: each label once"):
+        record(forms=(form(), form()))
+
+
+def test_a_form_that_cannot_be_read_is_named_by_line_and_place(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    values = to_dict(record(forms=(form(),)))
+    values["forms"][0]["settings"] = 8
+    path.write_text(json.dumps(values) + "\n")
+    with pytest.raises(DataError, match=r"records.jsonl:1: forms\[0\].settings: found 8"):
+        load(path)

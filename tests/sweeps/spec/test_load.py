@@ -1,5 +1,6 @@
 """Specs: what is read, what overrides change, and how a mistake is named."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -413,3 +414,51 @@ def test_the_memory_of_a_gpu_is_named_for_shares_that_are_found_alone(path: Path
         ConfigError, match=r"gpu_memory_gb: found 16 beside gpus_per_trial 0; allowed: with .* auto"
     ):
         load_spec(path, settings[1:])
+
+
+@pytest.mark.parametrize(
+    ("forms", "place", "expected"),
+    [
+        ("{quantise: {bits: [8]}}", "quantise", "unknown method 'quantise'; did you mean 'quantize'?"),
+        (
+            "{distill: {weight: [0.5]}}",
+            "distill",
+            "no option of 'distill' acts after training; allowed: options of",
+        ),
+        ("{quantize: {}}", "quantize", "found nothing; allowed: options with lists of values"),
+        ("{quantize: {bit: [8]}}", "quantize.bit", "unknown option 'bit'; did you mean 'bits'?"),
+        ("{lora: {rank: [4, 8]}}", "lora.rank", "acts in training, so that each value is another training"),
+        ("{quantize: {bits: 8}}", "quantize.bits", "input should be a valid list, found 8"),
+        ("{quantize: [8]}", "quantize", "input should be a valid dictionary, found [8]"),
+        ("{quantize: {bits: []}}", "quantize.bits", "the list is empty; allowed: at least one value"),
+        ("{quantize: {bits: [8, 7]}}", "quantize.bits[1]", "found 7; allowed: 32, 16, 8, 4"),
+        ("{quantize: {bits: [8, '4']}}", "quantize.bits[1]", "found '4'; allowed: a whole number"),
+        ("{quantize: {bits: [8, 4, 8]}}", "quantize.bits[2]", "8 stands twice"),
+        ("{static_prune: {resident: [dens]}}", "static_prune.resident[0]", "did you mean 'dense'?"),
+        ("{lora: {merge: [yes, 1]}}", "lora.merge[1]", "found 1; allowed: true or false"),
+        (
+            "{quantize: {bits: [32, 8], scheme: [null, nf4]}}",
+            "quantize.scheme[1]",
+            "'nf4' goes with none of the other values: methods.quantize.scheme: with bits 32: unknown scheme 'nf4'",
+        ),
+    ],
+)
+def test_a_mistake_in_the_stored_forms_is_named_with_its_place(
+    path: Path, forms: str, place: str, expected: str
+) -> None:
+    path.write_text(path.read_text() + f"forms:\n  {forms}\n")
+    message = refusal(path)
+    lines = path.read_text().count("\n")
+    assert message.startswith((f"{path}:{lines}: forms.{place}: ", f"{path}:{lines - 1}: forms.{place}: "))
+    assert expected in message
+
+
+def test_stored_forms_are_kept_with_the_settings_of_the_sweep(path: Path, tmp_path: Path) -> None:
+    listed = {"quantize": {"bits": [32, 8], "scheme": [None, "dynamic"]}, "lora": {"merge": [True, False]}}
+    spec = load_spec(
+        path, ["forms.lora.merge=[true, false]", f"forms.quantize={json.dumps(listed['quantize'])}"]
+    )
+    assert spec.forms == {"lora": listed["lora"], "quantize": listed["quantize"]}
+    store_spec(spec, tmp_path)
+    assert stored_spec(tmp_path).forms == spec.forms
+    assert load_spec(path).forms == {}

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from qa_core import registry
 from sweeps.budget.gpu_shares import GpuShare
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE, RECORDS_FILE
 from sweeps.searchers.base import make_searcher
+from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
 from tests.sweeps.toys import toy_space, toy_spec
@@ -427,3 +429,85 @@ def test_each_proposal_and_each_resumed_trial_gets_its_share_and_the_record_keep
 def test_a_share_that_the_user_names_is_given_to_all(tmp_path: Path) -> None:
     driver = _driver(tmp_path / "run", resources={"gpus_per_trial": 0.5})
     assert {driver.propose().gpu_share for _ in range(3)} == {0.5}
+
+
+@pytest.fixture
+def quantizing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry with one real family and one real method."""
+    monkeypatch.setattr(registry, "FAMILIES", {"bert": "qa_core.families.bert:Bert"})
+    monkeypatch.setattr(registry, "METHODS", {"quantize": "qa_core.methods.quantize:Quantize"})
+
+
+def _real_driver(folder: Path, forms: dict[str, Any]) -> Driver:
+    folder.mkdir()
+    spec = toy_spec(
+        recipe={"model": {"family": "bert"}},
+        space=[{"set": "train.batch_size", "choice": [8, 16]}],
+        forms=forms,
+    )
+    space = compile_space(spec)
+    return Driver(spec, space=space, searcher=make_searcher(spec, space), folder=folder, observers=(_Told(),))
+
+
+def test_the_forms_of_the_sweep_go_to_the_worker_and_into_the_record(
+    tmp_path: Path, quantizing: None
+) -> None:
+    driver = _real_driver(tmp_path / "run", {"quantize": {"bits": [32, 8, 4]}})
+    task = driver.propose()
+    assert [(form["label"], form["settings"]) for form in task.forms] == [
+        ("float32", {}),
+        ("int8", {"methods.quantize.bits": 8}),
+        ("nf4", {"methods.quantize.bits": 4}),
+    ]
+    assert "forms" not in task.recipe
+    driver.started(task.trial_id)
+    final = _final(Path(task.folder), 40.0)
+    nothing = dict.fromkeys(("reason", "quality", "cost", "against_twin", "artifact", "traceback"))
+    final["result"]["forms"] = [
+        {**nothing, **task.forms[2], "status": "failed", "reason": "https://me:secret-word@host"},
+        {
+            **nothing,
+            **task.forms[1],
+            "status": "ok",
+            "quality": {"em_percent": 38.0},
+            "cost": {"inference_peak_bytes": 3e6},
+            "against_twin": {"em_difference_percent": -2.0},
+            "artifact": str(Path(task.folder) / "forms" / "int8" / "artifact"),
+        },
+        {**nothing, **task.forms[0], "status": "skipped", "reason": "over budget"},
+    ]
+    driver.ended(task.trial_id, final, None)
+    (record,) = records.load(tmp_path / "run" / RECORDS_FILE).records
+    assert (record.objectives, record.artifact) == (
+        {"em_percent": 40.0, "memory_mb": 8.0},
+        "trials/t0000/artifact",
+    )
+    failed, made, twin = record.forms
+    assert (made.label, made.objectives, made.artifact) == (
+        "int8",
+        {"em_percent": 38.0, "memory_mb": 3.0},
+        "trials/t0000/forms/int8/artifact",
+    )
+    assert made.against_twin == {"em_difference_percent": -2.0}
+    assert (failed.status, twin.status, twin.reason, twin.objectives) == (
+        "failed",
+        "skipped",
+        "over budget",
+        None,
+    )
+    assert "secret-word" not in str(failed.reason)
+
+
+def test_a_resumed_trial_is_sent_with_the_same_forms(tmp_path: Path, quantizing: None) -> None:
+    listed = {"quantize": {"bits": [32, 8]}}
+    before = _real_driver(tmp_path / "run", listed)
+    task = before.propose()
+    after = Driver(
+        before.spec,
+        space=before.space,
+        searcher=make_searcher(before.spec, before.space),
+        folder=tmp_path / "run",
+        observers=(_Told(),),
+        past=journal.read(tmp_path / "run"),
+    )
+    assert after.propose() == task

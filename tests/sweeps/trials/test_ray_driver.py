@@ -560,3 +560,34 @@ def test_a_cluster_that_grows_or_has_room_is_not_given_up(monkeypatch: pytest.Mo
     driver = _Told()
     Room(driver, {"CPU": 0.0, "GPU": 0.0})
     assert driver.named("note") == []
+
+
+@pytest.mark.long
+def test_a_sweep_with_stored_forms_trains_each_recipe_once_and_records_its_forms(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        forms={"quantize": {"bits": [32, 8]}},
+        space=[{"set": "model.family", "choice": ["bert", "lstm"]}],
+        scheduler={"name": "fifo"},
+        objectives=[
+            {"name": "em_percent", "goal": "max", "reference": 0},
+            {"name": "memory_mb", "goal": "min", "reference": 32},
+            {"name": "latency_p50_ms", "goal": "min", "reference": 1000},  # so that none is skipped
+        ],
+    )
+    console, tracker = _Told(), _Told()
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=tracker)
+    found = records.load(outcome.folder / RECORDS_FILE).records
+    assert outcome.counts == {"ok": 2}
+    for record in found:
+        int8, twin = record.forms
+        assert (int8.label, twin.label, int8.status, twin.status) == ("int8", "float32", "ok", "ok")
+        assert twin.objectives == record.objectives
+        assert twin.artifact == record.artifact == f"trials/{record.trial_id}/artifact"
+        assert int8.objectives["memory_mb"] < twin.objectives["memory_mb"]
+        assert int8.against_twin["clusters"] == 12
+        assert "quantize" not in record.config["methods"]

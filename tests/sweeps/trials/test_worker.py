@@ -14,6 +14,7 @@ from qa_core.data import squad, trained_tokenizers, vectors, windows
 from qa_core.errors import Paused, StorageError
 from sweeps.nodes.preflight import NodeRefused
 from sweeps.run_folder.layout import FINAL_FILE, WORKER_LOCK
+from sweeps.spec.objectives import are_settled_by_form
 from sweeps.trials import worker
 from sweeps.trials.task import TrialTask, as_values, from_values, packed, read_final, read_outcome, unpacked
 
@@ -285,3 +286,68 @@ def test_a_trial_that_was_killed_between_its_artifact_and_its_final_report_runs_
     (tmp_path / "t" / FINAL_FILE).unlink()
     again = _reports_of(task, monkeypatch)[-1]
     assert again["result"]["quality"] == final["result"]["quality"]
+
+
+INT8 = {"label": "int8", "settings": {"methods.quantize.bits": 8}}
+TWIN = {"label": "float32", "settings": {}}
+
+
+def test_a_task_with_forms_ends_with_a_result_of_each(small_squad, cache_dir, tmp_path, monkeypatch):
+    task = _task(tmp_path / "t", cache_dir, small_squad, forms=(INT8, TWIN))
+    assert from_values(as_values(task)) == task
+    (final,) = _reports_of(task, monkeypatch)[-1:]
+    forms = {form["label"]: form for form in final["result"]["forms"]}
+    assert [(label, form["status"], form["settings"]) for label, form in forms.items()] == [
+        ("int8", "ok", INT8["settings"]),
+        ("float32", "ok", {}),
+    ]
+    assert forms["float32"]["quality"] == final["result"]["quality"]
+    moved = tmp_path / "moved"
+    shutil.move(tmp_path / "t", moved)
+    again = read_final(moved)
+    assert again is not None
+    assert [form["artifact"] for form in again["result"]["forms"]] == [
+        str(moved / "forms" / "int8" / "artifact"),
+        str(moved / "artifact"),
+    ]
+    assert all(Path(form["artifact"]).is_dir() for form in again["result"]["forms"])
+
+
+def test_a_worker_that_was_killed_between_two_forms_goes_on_with_the_next(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    from qa_core import stored_forms
+
+    task = _task(tmp_path / "t", cache_dir, small_squad, forms=(INT8, TWIN))
+    with monkeypatch.context() as patches:
+        patches.setattr(stored_forms, "make_forms", lambda *_, **__: pytest.fail("killed"))
+        patches.setattr("qa_core.run.make_forms", stored_forms.make_forms)
+        with pytest.raises(BaseException, match="killed"):
+            _reports_of(task, monkeypatch)
+    weights = tmp_path / "t" / "artifact" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    monkeypatch.setattr("qa_core.training.train.accumulate", lambda *_: pytest.fail("trained again"))
+    (final,) = _reports_of(task, monkeypatch)[-1:]
+    assert [form["status"] for form in final["result"]["forms"]] == ["ok", "ok"]
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_form_that_fails_leaves_its_traceback_without_secrets(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    from qa_core import stored_forms
+
+    def broken(*_):
+        raise RuntimeError("https://me:secret-word@host/x")
+
+    monkeypatch.setattr(stored_forms, "write_form", broken)
+    worker.execute(_task(tmp_path / "t", cache_dir, small_squad, forms=(INT8, TWIN)), lambda report: None)
+    text = (tmp_path / "t" / "forms" / "int8" / "outcome.json").read_text()
+    assert "Traceback" in text
+    assert "secret-word" not in text
+
+
+def test_forms_are_skipped_only_where_no_objective_could_prefer_them():
+    assert are_settled_by_form(("em_percent", "memory_mb", "artifact_bytes", "train_peak_bytes"))
+    for other in ("f1_percent", "latency_p50_ms", "latency_p95_ms"):
+        assert not are_settled_by_form(("em_percent", "memory_mb", other))
