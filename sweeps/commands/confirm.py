@@ -19,7 +19,7 @@ from sweeps.front.confirm import Confirmed
 from sweeps.front.result import FrontResult
 from sweeps.nodes.report import machine_here
 from sweeps.run_folder.layout import RunFolder
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.records import Record, load
 from sweeps.spec.load import stored_spec
 from sweeps.spec.sections import SweepSpec

@@ -14,7 +14,7 @@ from sweeps.front.tables import table, words_against_twin, write_csv
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import printable
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.records import load
 from sweeps.spec.objectives import measure
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qa_core.errors import ConfigError, unknown
 from sweeps.front.points import LIMITABLE, Point
 from sweeps.front.result import FrontResult
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.spec.objectives import MEASURES, measure
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from sweeps.front.result import FrontResult
 from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal, PastTrial
 from sweeps.run_folder.layout import RunFolder
-from sweeps.run_folder.models import ModelId, models_of
+from sweeps.run_folder.model_id import ModelId
+from sweeps.run_folder.models import models_of
 from sweeps.run_folder.records import Record
 from sweeps.spec.load import store_spec
 from sweeps.spec.objectives import measure

@@ -11,7 +11,8 @@ import numpy as np
 
 from sweeps.front import pareto
 from sweeps.front.choosing import best_within_some_limit
-from sweeps.run_folder.models import ModelId, id_of, models_of
+from sweeps.run_folder.model_id import ModelId
+from sweeps.run_folder.models import id_of, models_of
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import measure
 

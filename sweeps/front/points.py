@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.front.comparability import ALLOWED, Group, device_for, groups, left_out_words
 from sweeps.progress.console import error_signature
-from sweeps.run_folder.models import ModelId, as_model, id_of, models_of, trials_of
+from sweeps.run_folder.model_id import ModelId
+from sweeps.run_folder.models import as_model, id_of, models_of, trials_of
 from sweeps.run_folder.records import Record, StoredForm, read_inside, text_at
 from sweeps.spec.objectives import MEASURES, measure
 

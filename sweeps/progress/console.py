@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from qa_core.errors import counted
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, printable
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 
 if TYPE_CHECKING:
     from rich.progress import Progress

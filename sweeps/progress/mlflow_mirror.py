@@ -26,7 +26,7 @@ from qa_core.errors import ConfigError, counted
 from sweeps.progress.flatten import distinct_names, model_params, numbers, texts
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, masked_values
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,35 +1,14 @@
-"""The models that trials left, and what each is called: `t0007`, or `t0007 int8+e8` for a stored form.
+"""The models that trials left.
 
 A trial without stored forms leaves one model, its artifact. A trial with forms leaves one for each form that is ok.
-What a front makes of them is in `sweeps/front/points.py`.
+What each is called is in `model_id.py`, what a front makes of them in `sweeps/front/points.py`.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
+from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.records import Record, StoredForm
-
-
-class ModelId(NamedTuple):
-    """Which model of a sweep is meant.
-
-    Attributes:
-        trial_id: of its trial.
-        form: label of the stored form; None where the trial has none, for its own artifact.
-    """
-
-    trial_id: str
-    form: str | None = None
-
-    def __str__(self) -> str:
-        """Return it as it is shown; nothing reads this back."""
-        return self.trial_id if self.form is None else f"{self.trial_id} {self.form}"
-
-    @property
-    def order(self) -> tuple[str, str]:
-        """By what models are sorted; None is no text."""
-        return self.trial_id, self.form or ""
 
 
 def models_of(record: Record) -> tuple[Record, ...]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from qa_core import files
 from sweeps.run_folder.layout import CHECKPOINT, TrialFolder
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 
 Kept = Literal["front", "all"]
 

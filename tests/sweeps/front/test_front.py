@@ -19,7 +19,7 @@ from sweeps.front.front import choosable, compute_front, prediction_note
 from sweeps.front.points import points
 from sweeps.front.result import FrontResult
 from sweeps.front.tables import table, write_csv, write_parquet
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import Objective
 

@@ -13,7 +13,7 @@ from sweeps.front.choosing import refusal, within
 from sweeps.front.front import choosable, compute_front, prediction_note
 from sweeps.front.points import finished, points
 from sweeps.front.tables import write_csv, write_parquet
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import Objective
 from tests.sweeps.forms import BITS, TABLE_BITS, stored, with_forms, without

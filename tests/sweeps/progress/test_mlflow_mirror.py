@@ -22,7 +22,7 @@ from sweeps.progress.mlflow_mirror import (
     sqlite_file,
 )
 from sweeps.run_folder.layout import ERROR_FILE
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 
 SPEC = {"name": "quick", "budget": {"trials": 3}, "seed": 4}
 

@@ -1,6 +1,7 @@
 """Which models a record stands for, and what each is called."""
 
-from sweeps.run_folder.models import ModelId, as_model, id_of, models_of, trials_of
+from sweeps.run_folder.model_id import ModelId
+from sweeps.run_folder.models import as_model, id_of, models_of, trials_of
 from tests.sweeps.forms import stored, with_forms, without
 from tests.sweeps.run_folder.test_records import record
 

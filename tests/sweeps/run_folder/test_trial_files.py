@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.trial_files import TrialFiles
 
 

@@ -24,7 +24,7 @@ from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
-from sweeps.run_folder.models import ModelId
+from sweeps.run_folder.model_id import ModelId
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.trials import ray_adapters, ray_driver
