@@ -29,14 +29,14 @@ from sweeps.run_folder.journal import Journal, PastTrial
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.models import models_of
+from sweeps.run_folder.noted_forms import NotedForm, as_note, noted_forms
 from sweeps.run_folder.records import Record
 from sweeps.spec.load import store_spec
 from sweeps.spec.objectives import measure
 from sweeps.spec.sections import SweepSpec
 
 FOLDER = "confirm"  # in the sweep's folder
-# In the notes of a trial: the trial whose recipe it repeats, and the labels of the forms that it makes.
-NOTE, FORMS_NOTE = "confirms", "forms"
+NOTE = "confirms"  # in the notes of a trial: the trial whose recipe it repeats
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ def plan(
     missing = _missing(spec, front, past.trials, seeds=seeds)
     confirming = confirming_spec(spec, count + len(missing))
     store_spec(confirming, folder)
-    for index, (trial_id, seed, forms) in enumerate(missing, start=count):
+    for index, (trial_id, seed, labels) in enumerate(missing, start=count):
         record = recipes[trial_id]
+        forms = [NotedForm(form.label, form.settings) for form in record.forms if form.label in labels]
         log.proposed(
             f"t{index:04d}",
             assignment=record.assignment,
-            notes={NOTE: trial_id, **({FORMS_NOTE: forms} if record.forms else {})},
+            notes={NOTE: trial_id, **as_note(forms)},
             recipe=_confirming(record, seed=seed),
         )
     return confirming
@@ -104,22 +105,21 @@ def plan(
 
 def _missing(
     spec: SweepSpec, front: FrontResult, past: Collection[PastTrial], *, seeds: int
-) -> list[tuple[str, int, list[str]]]:
+) -> list[tuple[str, int, set[str | None]]]:
     """Return (trial, new seed, labels of its forms) for what no trial of the confirming sweep covers yet."""
     covered: dict[tuple[str, int], set[str | None]] = {}
     for trial in past:
         confirms, labels = _noted(trial)
         covered.setdefault((confirms, trial.recipe["seed"]), {None}).update(labels)
-    wanted: dict[str, list[str | None]] = {}
+    wanted: dict[str, set[str | None]] = {}
     for point in front.front:
-        wanted.setdefault(point.trial_id, []).append(point.form)
+        wanted.setdefault(point.trial_id, set()).add(point.form)
     missing = []
     for number in range(seeds):
         for trial_id, forms in wanted.items():
             seed = new_seed(spec.seed, trial_id, number)
-            lacking = [form for form in forms if form not in covered.get((trial_id, seed), ())]
-            if lacking:
-                missing.append((trial_id, seed, sorted(form for form in lacking if form is not None)))
+            if lacking := forms - covered.get((trial_id, seed), set()):
+                missing.append((trial_id, seed, lacking))
     return missing
 
 
@@ -127,10 +127,8 @@ def _noted(trial: PastTrial) -> tuple[str, list[str]]:
     """Return which trial another one repeats, and the labels of the forms that it makes; raises DataError."""
     try:
         confirms = convert(str, trial.notes.get(NOTE), f"notes.{NOTE}", strict=True)
-        return confirms, convert(
-            list[str], trial.notes.get(FORMS_NOTE, []), f"notes.{FORMS_NOTE}", strict=True
-        )
-    except ConfigError as error:
+        return confirms, [form.label for form in noted_forms(trial.notes) or ()]
+    except (ConfigError, DataError) as error:
         raise DataError(f"trial {trial.trial_id}: {error}, as every confirming trial has") from error
 
 

@@ -196,7 +196,7 @@ def _why_no_point(record: Record, form: StoredForm, objectives: Sequence["Object
     """Return why a form of a finished trial is no point, as it is counted; None where it is one."""
     if form.status == "ok":
         return _lacking(form.objectives, objectives)
-    why = str(form.reason) if form.status == "skipped" else error_signature(str(form.reason))
+    why = error_signature(str(form.reason))
     return f"{form.status} ({why if len(why) <= LONGEST_REASON else why[: LONGEST_REASON - 3] + '...'})"
 
 

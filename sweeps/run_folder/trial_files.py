@@ -67,7 +67,10 @@ class TrialFiles:
         if files.has_link(forms, self._folder.parent):
             return []
         try:
-            return [ModelId(trial_id, name) for name in os.listdir(forms)]
+            with os.scandir(forms) as entries:
+                return [
+                    ModelId(trial_id, item.name) for item in entries if item.is_dir(follow_symlinks=False)
+                ]
         except OSError:  # there are none; a folder that cannot be looked into still counts
             return []
 

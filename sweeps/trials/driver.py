@@ -29,6 +29,7 @@ from sweeps.run_folder import provenance, records
 from sweeps.run_folder.journal import Journal, Past, PastTrial
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_values
+from sweeps.run_folder.noted_forms import noted_forms
 from sweeps.run_folder.records import Record
 from sweeps.run_folder.trial_files import TrialFiles
 from sweeps.schedulers.base import Curves, make_scheduler
@@ -376,7 +377,7 @@ class Driver:
             return None
         self._held = None
         self._proposed += 1
-        task = self._with_share(self._task(trial_id, to_dict(recipe)))
+        task = self._with_share(self._task(trial_id, to_dict(recipe), proposal.notes))
         self._spending.count(task.recipe)
         self.journal.proposed(
             trial_id, assignment=proposal.assignment, notes=proposal.notes, recipe=task.recipe
@@ -473,7 +474,7 @@ class Driver:
             return
         reached = trial.curve[-1]["examples_seen"] if trial.curve else 0
         self.spent_examples += reached
-        task = self._task(trial.trial_id, trial.recipe, reported_examples=reached)
+        task = self._task(trial.trial_id, trial.recipe, trial.notes, reported_examples=reached)
         forget_outcome(Path(task.folder))  # its record was not written: what happened then will happen again
         running = Running(task, proposal, curve=list(trial.curve), is_stopped=trial.is_stopped)
         running.starts = trial.starts
@@ -483,8 +484,16 @@ class Driver:
         else:
             self._again.append(running)
 
-    def _task(self, trial_id: str, recipe: Mapping[str, Any], *, reported_examples: int = 0) -> TrialTask:
-        forms = forms_of(from_dict(RunConfig, recipe), self.spec.forms)
+    def _task(
+        self,
+        trial_id: str,
+        recipe: Mapping[str, Any],
+        notes: Mapping[str, Any],
+        *,
+        reported_examples: int = 0,
+    ) -> TrialTask:
+        noted = noted_forms(notes)
+        forms = forms_of(from_dict(RunConfig, recipe), self.spec.forms) if noted is None else noted
         return TrialTask(
             trial_id=trial_id,
             recipe=dict(recipe),
@@ -498,6 +507,7 @@ class Driver:
             sweep_folder=str(self.folder),
             hang_minutes=self.spec.budget.hang_minutes,
             forms=tuple({"label": form.label, "settings": form.settings} for form in forms),
+            makes_all_forms=noted is not None,
         )
 
     def _with_share(self, task: TrialTask) -> TrialTask:

@@ -32,6 +32,7 @@ class TrialTask:
     gpu_share: float = 0.0  # that Ray gives this trial, and beyond which its process takes no memory
     # Stored forms of what is trained: {"label": ..., "settings": ...} each, see `Form` in `qa_core/config.py`.
     forms: tuple[Mapping[str, Any], ...] = ()
+    makes_all_forms: bool = False  # none is skipped because a smaller one is as good
     predicted_bytes: int | None = None  # of its training, from which the share was found; None: it was not
 
 

@@ -120,8 +120,10 @@ def front_of(trials: list[Record]) -> Any:
     return compute_front(trials, spec().objectives)
 
 
-def planned(folder: Path) -> list[tuple[str, list[str] | None]]:
-    return [(item.notes["confirms"], item.notes.get("forms")) for item in journal.read(folder).trials]
+def planned(folder: Path) -> list[tuple[str, list[str]]]:
+    """Return which trial each repeats and which forms it makes."""
+    trials = journal.read(folder).trials
+    return [(item.notes["confirms"], [form["label"] for form in item.notes["forms"]]) for item in trials]
 
 
 def test_a_training_is_repeated_once_for_each_seed_and_makes_its_forms_of_the_front(tmp_path: Path) -> None:
@@ -134,7 +136,9 @@ def test_a_training_is_repeated_once_for_each_seed_and_makes_its_forms_of_the_fr
     ]
     confirming = confirm.plan(spec(), on_front, STORED, tmp_path, seeds=2)
     assert confirming.budget.trials == 4
-    assert planned(tmp_path) == 2 * [("t0000", ["float32", "int8", "nf4"]), ("t0002", ["int8"])]
+    assert planned(tmp_path) == 2 * [("t0000", ["nf4", "int8", "float32"]), ("t0002", ["int8"])]
+    first = journal.read(tmp_path).trials[0]
+    assert first.notes["forms"][1] == {"label": "int8", "settings": {"methods.quantize.bits": 8}}
     assert confirming.forms == spec().forms
     seeds = [item.recipe["seed"] for item in journal.read(tmp_path).trials]
     assert len(set(seeds)) == 4
@@ -147,7 +151,7 @@ def test_a_form_that_came_onto_the_front_later_is_added_with_the_same_seed(tmp_p
     confirm.plan(spec(), front_of(before), before, tmp_path, seeds=1)
     after = [with_forms(TRIALS[0], stored("int8", 59.0, 3.0), stored("float32", 60.0, 9.0)), TRIALS[1]]
     confirm.plan(spec(), front_of(after), after, tmp_path, seeds=1)
-    assert planned(tmp_path) == [("t0000", ["float32"]), ("t0001", None), ("t0000", ["int8"])]
+    assert planned(tmp_path) == [("t0000", ["float32"]), ("t0001", []), ("t0000", ["int8"])]
     first, _, later = journal.read(tmp_path).trials
     assert first.recipe == later.recipe
 
@@ -155,8 +159,10 @@ def test_a_form_that_came_onto_the_front_later_is_added_with_the_same_seed(tmp_p
 def test_notes_of_a_confirming_trial_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     confirm.plan(spec(), front_of(STORED), STORED, tmp_path, seeds=1)
     path = tmp_path / "journal.jsonl"
-    path.write_text(path.read_text().replace('["int8"]', '"int8"'))
-    with pytest.raises(DataError, match=r"trial t0001: notes.forms: found 'int8'; allowed: a list of texts"):
+    path.write_text(path.read_text().replace('"label": "nf4"', '"label": "../nf4"'))
+    with pytest.raises(
+        DataError, match=r"trial t0000: notes.forms: label: found '../nf4'; allowed: the name"
+    ):
         confirm.plan(spec(), front_of(STORED), STORED, tmp_path, seeds=1)
 
 

@@ -93,12 +93,12 @@ def test_a_trial_with_forms_says_how_many_and_each_that_failed(tmp_path: Path) -
     output = io.StringIO()
     console = SweepConsole(output)
     console.start("quick", 2, tmp_path)
-    console.trial_ended({**ok("t0000"), "forms": forms})
+    console.trial_ended({**ok("t0000"), "seconds": 9.5, "forms": forms})
     console.trial_ended({**ok("t0001"), "forms": forms[:1]})
     console.finish({"ok": 2})
     lines = output.getvalue().splitlines()
     assert lines[1:5] == [
-        "t0000  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 2 forms from 3.1 MB, 1 skipped, 1 failed, 1 min 23 s",
+        "t0000  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 2 forms from 3.1 MB, 1 skipped, 1 failed, 9.5 s",
         "t0000  form      nf4 failed: RuntimeError: no kernel for 12 rows",
         "t0001  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 0 forms, 1 failed, 1 min 23 s",
         "t0001  form      nf4 failed: as t0000 nf4",

@@ -247,7 +247,7 @@ def form(label: str, em: float | None, memory: float = 1.0, **changes: Any) -> d
         "quality": {"em_percent": em, "f1_percent": 46.0} if is_ok else None,
         "cost": {"artifact_bytes": 1_000_000, "device": "cpu: x"} if is_ok else None,
         "against_twin": {"em_difference_percent": -0.5, "low": -1.0, "high": None}
-        if label != "float32"
+        if is_ok and label != "float32"
         else None,
         "artifact": f"trials/t0/forms/{label}/artifact",
     }

@@ -41,19 +41,20 @@ def test_of_a_trial_with_forms_those_that_are_beaten_go_and_the_twin_stays_with_
     for label, size in (("int8", 20), ("int8+e8", 10), ("nf4", 5)):
         _form(tmp_path, "t0", label, size)
     _trial(tmp_path, "t0/forms/nf4", **{".artifact.17.tmp": 7})  # of a killed worker
+    (tmp_path / "t0" / "forms" / "twin.json").write_bytes(bytes(4))
 
     def there() -> list[str]:
         return sorted(str(item.relative_to(tmp_path / "t0")) for item in tmp_path.rglob("*artifact*"))
 
     files.ended(["t0"], {ModelId("t0", "int8"), ModelId("t0", "int8+e8")})
     assert there() == ["artifact", "forms/int8+e8/artifact", "forms/int8/artifact"]
-    assert files.used_bytes([]) == 50 + 20 + 10 + 3
+    assert files.used_bytes([]) == 50 + 20 + 10 + 3 + 4
     files.ended([], {ModelId("t0", "int8+e8"), ModelId("t1")})
     assert there() == ["artifact", "forms/int8+e8/artifact"]
-    assert files.used_bytes([]) == 50 + 10 + 3
+    assert files.used_bytes([]) == 50 + 10 + 3 + 4
     files.ended([], {ModelId("t1", "int8")})
     assert there() == []
-    assert files.used_bytes([]) == 3
+    assert files.used_bytes([]) == 3 + 4
     assert len(list(tmp_path.rglob("answers.parquet"))) == 3
 
 

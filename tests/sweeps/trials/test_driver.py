@@ -10,10 +10,12 @@ from qa_core import registry
 from sweeps.budget.gpu_shares import GpuShare
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE, RECORDS_FILE
+from sweeps.run_folder.noted_forms import NotedForm, as_note
 from sweeps.searchers.base import make_searcher
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
+from sweeps.trials.task import as_values, from_values
 from tests.sweeps.toys import toy_space, toy_spec
 from tests.sweeps.trials.test_ray_driver import _Told
 
@@ -102,6 +104,19 @@ def test_open_trials_come_first_with_their_recipe_and_what_was_reported(tmp_path
     undisturbed = _driver(tmp_path / "other")
     expected = [undisturbed.propose().recipe for _ in range(5)]
     assert [after.propose().recipe for _ in range(2)] == expected[3:]
+
+
+def test_a_trial_makes_the_forms_that_its_notes_name_and_skips_none_as_no_better(tmp_path: Path) -> None:
+    listed = _driver(tmp_path / "listed").propose()
+    assert (listed.forms, listed.makes_all_forms) == ((), False)
+    (tmp_path / "run").mkdir()
+    int8 = NotedForm("int8", {"methods.quantize.bits": 8})
+    assignment, notes = {"model.family": "alpha"}, {"confirms": "t0007", **as_note([int8])}
+    journal.Journal(tmp_path / "run").proposed(
+        "t0000", assignment=assignment, notes=notes, recipe=listed.recipe
+    )
+    task = from_values(as_values(_driver(tmp_path / "run").propose()))
+    assert (task.forms, task.makes_all_forms) == (({"label": "int8", "settings": dict(int8.settings)},), True)
 
 
 def test_a_verdict_that_was_reached_before_the_sweep_ended_is_recorded_when_it_goes_on(
