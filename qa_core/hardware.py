@@ -35,6 +35,11 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return None
 
 
+def precision_name(precision: str, device: torch.device) -> str:
+    """Return the number format that a precision stands for on a device, as records name it."""
+    return str(autocast_dtype(precision, device) or torch.float32)
+
+
 def describe_device(device: torch.device) -> str:
     """Return a stable name of the device.
 

@@ -13,7 +13,7 @@ from qa_core.data.batches import collate
 from qa_core.data.prepare import TrialData
 from qa_core.data.squad import QaTable
 from qa_core.data.windows import WindowSet
-from qa_core.hardware import autocast_dtype, describe_device
+from qa_core.hardware import describe_device, precision_name
 from qa_core.memory import protocol as cost
 from qa_core.memory.forms import FormMemory
 from qa_core.memory.protocol import Protocol
@@ -129,9 +129,7 @@ def measured_cost(
         latency_p50_ms=cost.percentile(times, 0.5),
         latency_p95_ms=cost.percentile(times, 0.95),
         device=describe_device(reader.protocol.device),
-        precision=str(
-            autocast_dtype(reader.protocol.evaluation.precision, reader.protocol.device) or torch.float32
-        ),
+        precision=precision_name(reader.protocol.evaluation.precision, reader.protocol.device),
         threads=torch.get_num_threads(),
         protocol_version=cost.PROTOCOL_VERSION,
         compute_path=reader.protocol.family.compute_path(reader.model),

@@ -38,6 +38,7 @@ from qa_core.stored_forms import (
     Bench,
     Plan,
     forget_forms,
+    from_training,
     keep_twin,
     make_forms,
     measure_form,
@@ -140,8 +141,7 @@ def run(
     stored: tuple[FormResult, ...] = ()
     if plans:
         stored = make_forms(
-            model,
-            methods,
+            from_training(model, methods, bench),
             plans,
             twin,
             folder=folder,

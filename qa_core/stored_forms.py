@@ -18,10 +18,11 @@ import torch
 from qa_core import files, registry
 from qa_core.artifact import artifact
 from qa_core.config import Form, RunConfig
-from qa_core.data.prepare import TrialData
+from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import ArtifactError, ConfigError, DataError, Paused, StorageError
 from qa_core.families.base import Family
 from qa_core.form_folder import FORMS_FOLDER, TWIN_FILE, FormFolder
+from qa_core.hardware import choose_device, describe_device, precision_name
 from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
 from qa_core.memory.artifact_size import planned_artifact_bytes
 from qa_core.memory.forms import FormMemory, form_memory, planned_forms, training_skeleton
@@ -130,6 +131,17 @@ def write_form(
         StorageError: the artifact exists already, or the disk is full.
     """
     network, forms = exported(network, methods)
+    _write_artifact(network, forms, recipe, methods, place, bench)
+
+
+def _write_artifact(
+    network: torch.nn.Module,
+    forms: Mapping[str, Any],
+    recipe: RunConfig,
+    methods: Sequence[Method],
+    place: FormFolder,
+    bench: Bench,
+) -> None:
     own_folders = [own for method in methods if (own := method.own_folder(network)) is not None]
     artifact.write(
         place.artifact,
@@ -186,9 +198,55 @@ def forget_forms(folder: Path) -> None:
         files.remove_folder(path, inside=folder)
 
 
+WriteForm = Callable[[Plan, FormFolder], None]
+
+
+def from_training(network: torch.nn.Module, trained: Sequence[Method], bench: Bench) -> WriteForm:
+    """Return what writes forms of a network that has just been trained, and leaves it as it is.
+
+    Args:
+        network: methods attached.
+        trained: the methods of its recipe.
+    """
+
+    def write(plan: Plan, place: FormFolder) -> None:
+        methods = _export_methods(plan.form, plan.methods, trained)
+        write_form(copy.deepcopy(network), plan.form.recipe, methods, place, bench)
+
+    return write
+
+
+def from_artifact(folder: Path, bench: Bench) -> WriteForm:
+    """Return what writes forms of a trained network of which only the twin's artifact is left.
+
+    Methods that are added act on what the artifact stores, those that it holds bring that into their other form
+    (`Method.stored_anew`); the result is to the last digit what `from_training` writes.
+    """
+
+    def write(plan: Plan, place: FormFolder) -> None:
+        network, held, recipe = artifact.load_stored(folder)
+        network = network.to(bench.protocol.device)
+        changed = {path.split(".")[1] for path in plan.form.settings}
+        forms: dict[str, dict[str, Any]] = {}
+        for method in plan.methods:
+            form: Mapping[str, Any] | None
+            if method.name in changed and method.name in recipe.methods:
+                network, form = method.stored_anew(network, held.get(method.name))
+            elif method.name in changed:  # added, and so the last
+                method.attach(network, bench.family)
+                network, added = exported(network, [method])
+                form = added.get(method.name)
+            else:
+                form = held.get(method.name)
+            if form is not None:
+                forms[method.name] = dict(form)
+        _write_artifact(network, forms, plan.form.recipe, plan.methods, place, bench)
+
+    return write
+
+
 def make_forms(
-    network: torch.nn.Module,
-    trained: Sequence[Method],
+    write: WriteForm,
     plans: Sequence[Plan],
     twin: Stored,
     *,
@@ -202,8 +260,7 @@ def make_forms(
     """Make every planned form that is missing, from the smallest up; returns what each came to, in that order.
 
     Args:
-        network: as trained, methods attached; it is left as it is.
-        trained: the methods of the recipe.
+        write: `from_training` or `from_artifact`.
         twin: what the network came to as its recipe stores it.
         folder: of the trial.
         max_memory_mb: a form that is planned to need more for one window is skipped.
@@ -231,7 +288,7 @@ def make_forms(
         place = FormFolder(folder / FORMS_FOLDER / form.label)
         stored = _read(place.outcome, form.recipe, place.artifact)
         if stored is None:
-            found = _made(network, trained, plan, twin, place, folder=folder, bench=bench, state=state)
+            found = _made(write, plan, twin, place, folder=folder, bench=bench, state=state)
             if isinstance(found, FormResult):
                 results.append(found)
                 continue
@@ -239,6 +296,71 @@ def make_forms(
         smaller.append((plan, stored))
         results.append(_result(form, stored, place.artifact))
     return tuple(results)
+
+
+def more_forms(
+    config: RunConfig,
+    forms: Sequence[Form],
+    twin: Stored,
+    *,
+    folder: Path,
+    cache_dir: Path,
+    state: TrainState,
+    facts: Mapping[str, Any],
+    max_memory_mb: float | None = None,
+    skips_as_good: bool = True,
+) -> tuple[FormResult, ...]:
+    """Store a training that has ended in more forms, from the artifact that it left; see `make_forms`.
+
+    Args:
+        config: the recipe that was trained.
+        folder: of the trial; the artifact and the answers of the twin are there.
+        state: of the end of the training.
+        facts: `TrialData.facts` of the training: the same questions must be there.
+
+    Raises:
+        DataError: the questions or the tokenizer are others. ConfigError: this is another device, or computes in
+            another precision. ArtifactError: the artifact is altered.
+    """
+    family, methods = registry.make_family(config), registry.make_methods(config)
+    for method in methods:
+        method.prepare_family(family)
+    device = choose_device(config.device)
+    found = (describe_device(device), precision_name(config.evaluation.precision, device))
+    if found != (twin.cost.device, twin.cost.precision):
+        raise ConfigError(
+            f"device: found {', '.join(found)}; allowed: {twin.cost.device}, {twin.cost.precision}, on which the trial "
+            "was measured"
+        )
+    data = prepare(config, family, cache_dir=cache_dir)
+    _check_same_data(data.facts, facts)
+    protocol = Protocol(family, data.tokenizer, config.data.max_length, config.evaluation, device)
+    bench = Bench(family, data, protocol, cache_dir)
+    return make_forms(
+        from_artifact(FormFolder(folder).artifact, bench),
+        plan_forms(config, forms, bench),
+        twin,
+        folder=folder,
+        bench=bench,
+        state=state,
+        max_memory_mb=max_memory_mb,
+        skips_as_good=skips_as_good,
+        is_to_pause=bool,
+    )
+
+
+def _check_same_data(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for part in ("selection", "evaluation"):
+        hashes = [facts[part]["data_hash"] for facts in (found, wanted)]
+        if hashes[0] != hashes[1]:
+            raise DataError(
+                f"data.{part}: found questions with hash {hashes[0]}; allowed: {hashes[1]}, those of the training"
+            )
+    if found["tokenizer_hash"] != wanted["tokenizer_hash"]:
+        raise DataError(
+            f"model.tokenizer: found one with hash {found['tokenizer_hash']}; allowed: {wanted['tokenizer_hash']}, "
+            "that of the training"
+        )
 
 
 def _why_skipped(
@@ -268,8 +390,7 @@ def is_over(plan: Plan, max_memory_mb: float | None) -> bool:
 
 
 def _made(
-    network: torch.nn.Module,
-    trained: Sequence[Method],
+    write: WriteForm,
     plan: Plan,
     twin: Stored,
     place: FormFolder,
@@ -283,8 +404,7 @@ def _made(
     files.remove_folder(place.path, inside=folder)  # of a worker that was killed half-way
     try:
         assert plan.memory is not None
-        methods = _export_methods(form, plan.methods, trained)
-        write_form(copy.deepcopy(network), form.recipe, methods, place, bench)
+        write(plan, place)
         training = {
             "train_peak_bytes": twin.cost.train_peak_bytes,
             "trainable_parameters": twin.cost.trainable_parameters,

@@ -218,6 +218,24 @@ def export(
 
 
 @app.command()
+def forms(
+    run_dir: RunFolder,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="forms.METHOD.OPTION=LIST",
+            help="Values of an option that acts after training; may be given many times.",
+        ),
+    ] = None,
+) -> int:
+    """Store the trained networks of a sweep in more forms; nothing is trained. Their points join the front."""
+    from sweeps.commands import forms as storing
+
+    return storing.forms(run_dir, set_ or [])
+
+
+@app.command()
 def upload(
     run_dir: RunFolder,
     url: Annotated[

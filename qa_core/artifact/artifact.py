@@ -50,6 +50,7 @@ __all__ = [
     "is_artifact",
     "load",
     "load_plain",
+    "load_stored",
     "set_null_threshold",
     "verify",
     "write",
@@ -169,7 +170,33 @@ def load(folder: Path) -> LoadedArtifact:
     return loaded
 
 
+def load_stored(folder: Path) -> tuple[torch.nn.Module, Mapping[str, Mapping[str, Any]], RunConfig]:
+    """Return the network as the files hold it, its methods' forms and its recipe; not what answers, see `load`.
+
+    Raises:
+        ArtifactError: as `load`.
+    """
+    manifest = verify(folder)
+    try:
+        config, family = _of_the_recipe(folder, manifest)
+        return _filled(folder, manifest, family), manifest["forms"], config
+    except ArtifactError:
+        raise
+    except Exception as error:  # as in `load`
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{folder}: cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
 def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
+    config, family = _of_the_recipe(folder, manifest)
+    model = _filled(folder, manifest, family)
+    for name, form in manifest["forms"].items():
+        model = registry.method_class(name).settle(model, form)
+    tokenizer = _read_tokenizer(folder, manifest["architecture"])
+    return LoadedArtifact(model.eval(), family, tokenizer, config, manifest, folder)
+
+
+def _of_the_recipe(folder: Path, manifest: Mapping[str, Any]) -> tuple[RunConfig, Family]:
     config = _read_recipe(folder / RECIPE)
     family = registry.make_family(config)
     named = (manifest["family"], manifest.get("head", family.head))
@@ -180,15 +207,17 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> LoadedArtifact:
         )
     if manifest.get("prompting") is not None:
         family = family.with_prompting(from_dict(Prompting, manifest["prompting"], path="prompting"))
+    return config, family
+
+
+def _filled(folder: Path, manifest: Mapping[str, Any], family: Family) -> torch.nn.Module:
+    """Return the network in its stored forms, weights read."""
     check_numbers(folder, manifest)
     model = family.restore(manifest["architecture"])
     for name, form in manifest["forms"].items():
         model = registry.method_class(name).restore(model, form)
     _load_weights(folder, model, manifest["renamed"])
-    for name, form in manifest["forms"].items():
-        model = registry.method_class(name).settle(model, form)
-    tokenizer = _read_tokenizer(folder, manifest["architecture"])
-    return LoadedArtifact(model.eval(), family, tokenizer, config, manifest, folder)
+    return model
 
 
 def _read_recipe(path: Path) -> RunConfig:

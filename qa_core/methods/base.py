@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.config import RunConfig
+from qa_core.errors import ConfigError
 from qa_core.families.base import Batch, Family, NoOptions
 from qa_core.values import Setting, from_dict
 
@@ -173,6 +174,26 @@ class Method(ABC):
                 On the meta device the form is planned.
         """
         return model
+
+    def stored_anew(
+        self, model: "nn.Module", form: Mapping[str, Any] | None
+    ) -> "tuple[nn.Module, Mapping[str, Any] | None]":
+        """Bring a network that was stored with other options of `after_training` into this method's form.
+
+        Args:
+            model: restored and not settled; may be consumed.
+            form: what `restore` read it by; None where the options gave no form.
+
+        Returns:
+            The network as this method's `export` would have left it, and its form.
+
+        Raises:
+            ConfigError: what is stored does not hold what these options need; the training would.
+        """
+        raise ConfigError(
+            f"methods.{self.name}: found an artifact that is stored with other options; allowed: those of its recipe, "
+            "or another training"
+        )
 
     def own_folder(self, model: "nn.Module") -> OwnFolder | None:
         """Return which weights of the network, exported by all methods, ship in their own folder; None for none."""

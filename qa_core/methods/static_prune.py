@@ -313,6 +313,34 @@ class StaticPrune(Method):
         for name, mask in self._masks(layers, self.options.density):
             yield name, SparseMatrix.pack(layers[name].base_layer.weight, mask, values, borrowed=borrowed)
 
+    def stored_anew(
+        self, model: "nn.Module", form: Mapping[str, Any] | None
+    ) -> "tuple[nn.Module, Mapping[str, Any] | None]":
+        """Store kept values in fewer bits where these options say so; how they are resident is a word of the form.
+
+        Raises:
+            ConfigError: values in more bits are wanted than are stored.
+        """
+        from qa_core.models.stored.base import StoredLinear, set_module
+        from qa_core.models.stored.sparse import SparseMatrix
+
+        assert form is not None, "a pruned network always has a form"
+        values = VALUE_FORMS[self.options.value_bits]
+        matrices = {}
+        for name, matrix in form["matrices"].items():
+            stored = matrix["settings"]["values"]
+            if stored["encoding"] != values["encoding"]:
+                if stored["encoding"] != VALUE_FORMS[32]["encoding"]:
+                    raise ConfigError(
+                        f"methods.static_prune.value_bits: found {self.options.value_bits} for values stored as "
+                        f"{stored['encoding']}; allowed: no more bits than these"
+                    )
+                layer: Any = model.get_submodule(name)
+                set_module(model, name, StoredLinear(layer.matrix.recoded(values), layer.bias))
+                matrix = SparseMatrix.recoded_form(matrix, values)
+            matrices[name] = dict(matrix)
+        return model, {"resident": self.options.resident, "matrices": matrices}
+
     @classmethod
     def restore(cls, model: "nn.Module", form: Mapping[str, Any]) -> "nn.Module":
         """Put an empty packed layer in the place of each pruned one."""

@@ -137,9 +137,11 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
     for name, value in given.items():
         if value != defaults[name] and name not in RESUMABLE:
             allowed = ", ".join(f"--{item}" for item in RESUMABLE)
+            is_of_forms = name == "set_" and any(item.startswith("forms") for item in value)
+            instead = f", or qa-sweep forms {folder} --set ... for trials that ended" if is_of_forms else ""
             raise ConfigError(
                 f"--{name.strip('_').replace('_', '-')}: not with --resume: a resumed sweep keeps its settings; "
-                f"allowed: {allowed}"
+                f"allowed: {allowed}{instead}"
             )
     spec = stored_spec(folder)
     budget = spec.budget.model_dump()

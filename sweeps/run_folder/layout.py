@@ -2,6 +2,7 @@
 
     spec.json               the settings that the sweep runs with
     records.jsonl           one line for each trial that ended
+    forms.jsonl             stored forms of trials that ended, made later: see `records.py`
     journal.jsonl           what must be known of trials that have not ended
     preflight.json          what the nodes of a cluster answered
     tracking-errors.txt     tracebacks of calls that MLflow did not take
@@ -20,7 +21,7 @@ from pathlib import Path
 from qa_core.form_folder import ARTIFACT, FORMS_FOLDER, FormFolder
 
 SPEC_FILE = "spec.json"
-RECORDS_FILE = "records.jsonl"
+RECORDS_FILE, MORE_FORMS_FILE = "records.jsonl", "forms.jsonl"
 JOURNAL_FILE, DRIVER_LOCK = "journal.jsonl", "driver.lock"
 PREFLIGHT_FILE, PREFLIGHT_LOCK = "preflight.json", "preflight.lock"
 ERROR_FILE = "tracking-errors.txt"
@@ -101,6 +102,11 @@ class RunFolder:
     def records(self) -> Path:
         """One line for each trial that ended."""
         return self.path / RECORDS_FILE
+
+    @property
+    def more_forms(self) -> Path:
+        """Stored forms that were made after their trials' records were written."""
+        return self.path / MORE_FORMS_FILE
 
     @property
     def journal(self) -> Path:

@@ -1,19 +1,22 @@
 """`records.jsonl`: one JSON line for each trial that ended, the source of truth of a sweep.
 
-Lines are only ever appended. Everything else (tables, plots, the tracking server) is derived from them. What
+Lines are only ever appended. Stored forms that are made after a trial's record was written stand in `forms.jsonl`, and
+`load` adds them to the record. Everything else (tables, plots, the tracking server) is derived from them. What
 a front makes of records is in `sweeps/front/front.py`.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qa_core import files
 from qa_core.errors import ConfigError, DataError, unknown
 from qa_core.schema import as_json
 from qa_core.values import from_dict
 from sweeps.run_folder import json_lines
+from sweeps.run_folder.layout import MORE_FORMS_FILE
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, SCHEMA_VERSION)  # 1: without `forms`
@@ -159,7 +162,49 @@ def load(path: Path) -> Loaded:
         DataError: the file is missing, or a line is malformed or of an unknown schema version.
     """
     found, notes = json_lines.read(path)
-    return Loaded(tuple(_record(values, place) for place, values in found), notes)
+    loaded = Loaded(tuple(_record(values, place) for place, values in found), notes)
+    more = path.with_name(MORE_FORMS_FILE)
+    return _with_more_forms(loaded, more) if files.is_there(more) else loaded
+
+
+def append_forms(path: Path, trial_id: str, forms: Sequence[StoredForm]) -> None:
+    """Add stored forms to the trial of a record, whose own line stays as it is.
+
+    Args:
+        path: `RunFolder.more_forms`. A form with the settings of an earlier one takes its place.
+
+    Raises:
+        as `append`.
+    """
+    values = {"trial_id": trial_id, "forms": as_json(list(forms)), "schema_version": SCHEMA_VERSION}
+    json_lines.append(path, values, what=f"forms of {trial_id}")
+
+
+def _with_more_forms(loaded: Loaded, path: Path) -> Loaded:
+    found, notes = json_lines.read(path)
+    by_id = {record.trial_id: record for record in loaded.records}
+    for place, values in found:
+        _check_version(values, place)
+        try:
+            more = from_dict(_MoreForms, values, strict=True)
+            if more.trial_id not in by_id:
+                raise DataError(f"trial_id: found {more.trial_id!r}; allowed: a trial with a record")
+            record = by_id[more.trial_id]
+            changed = [dict(form.settings) for form in more.forms]
+            kept = [form for form in record.forms if dict(form.settings) not in changed]
+            by_id[more.trial_id] = replace(record, forms=(*kept, *more.forms))
+        except (ConfigError, DataError) as error:
+            raise DataError(f"{place}: {error}") from error
+    return Loaded(tuple(by_id[record.trial_id] for record in loaded.records), (*loaded.notes, *notes))
+
+
+@dataclass(frozen=True)
+class _MoreForms:
+    """A line of `forms.jsonl`."""
+
+    trial_id: str
+    forms: Sequence[StoredForm]
+    schema_version: int
 
 
 def read_inside(record: Record, read: Callable[[Record], Value]) -> Value:
@@ -183,11 +228,15 @@ def text_at(value: Any, name: str) -> str:
 
 
 def _record(values: Mapping[str, Any], place: str) -> Record:
-    version = values.get("schema_version")
-    if version not in READABLE_VERSIONS or isinstance(version, bool):
-        readable = " and ".join(map(str, READABLE_VERSIONS))
-        raise DataError(f"{place}: schema_version: found {version!r}; this version reads {readable}")
+    _check_version(values, place)
     try:
         return from_dict(Record, values, strict=True)
     except (ConfigError, DataError) as error:
         raise DataError(f"{place}: {error}") from error
+
+
+def _check_version(values: Mapping[str, Any], place: str) -> None:
+    version = values.get("schema_version")
+    if version not in READABLE_VERSIONS or isinstance(version, bool):
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise DataError(f"{place}: schema_version: found {version!r}; this version reads {readable}")

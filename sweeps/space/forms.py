@@ -18,7 +18,7 @@ from sweeps.space.paths import METHODS_PATH
 if TYPE_CHECKING:
     from qa_core.methods.base import Method
 
-__all__ = ["Form", "Listed", "form_of", "forms_of"]
+__all__ = ["Form", "Listed", "form_of", "forms_of", "free_label"]
 
 Listed = Mapping[str, Mapping[str, Sequence[Any]]]  # method -> option -> values, as `SweepSpec.forms`
 
@@ -50,10 +50,17 @@ def forms_of(recipe: RunConfig, listed: Listed) -> tuple[Form, ...]:
             if _differs(recipe, methods[name], option)
         }
         if (key := repr(settings)) not in forms:
-            label = _free_label(_label(recipe, methods, applied), labels)
+            label = free_label(_label(recipe, methods, applied), labels)
             labels.add(label)
             forms[key] = form_of(recipe, label, settings)
     return tuple(forms.values())
+
+
+def free_label(label: str, taken: Container[str]) -> str:
+    """Return the label, numbered where two forms differ in what it does not say."""
+    if label not in taken:
+        return label
+    return next(found for number in count(2) if (found := f"{label}-{number}") not in taken)
 
 
 def _applies(recipe: RunConfig, name: str) -> bool:
@@ -109,10 +116,3 @@ def _label(recipe: RunConfig, methods: Mapping[str, "Method"], applied: Listed) 
         told or methods.values(), key=lambda method: method.name in recipe.methods
     )  # added ones first
     return "+".join(method.form_words(applied[method.name]) for method in told)
-
-
-def _free_label(label: str, taken: Container[str]) -> str:
-    """Return the label, numbered where two forms differ in what it does not say."""
-    if label not in taken:
-        return label
-    return next(found for number in count(2) if (found := f"{label}-{number}") not in taken)

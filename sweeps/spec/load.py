@@ -24,7 +24,7 @@ from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE, SPEC_FILE, RunF
 from sweeps.run_folder.masking import has_secret, masked_text
 from sweeps.spec.objectives import MEASURES, RETIRED, WHY_RETIRED, why_a_number
 from sweeps.spec.sections import AUTO, DECIDED_BY_THE_SWEEP, SweepSpec
-from sweeps.spec.source import Location, Source, dotted, read_source
+from sweeps.spec.source import Location, Source, dotted, overridden, read_source
 
 RECIPE_SECTIONS: Mapping[str, type] = {
     "model": ModelConfig,
@@ -91,6 +91,31 @@ def stored_spec(folder: Path) -> SweepSpec:
             place = f"{path}: objectives[{index}].reference"
             raise DataError(f"{place}: found {AUTO} or nothing; allowed: a number")
     return spec
+
+
+def forms_to_add(spec: SweepSpec, overrides: Sequence[str]) -> SweepSpec:
+    """Return a stored sweep with these lists of stored forms in place of its own.
+
+    Args:
+        overrides: "forms.METHOD.OPTION=[...]" each, or "forms={...}".
+
+    Raises:
+        ConfigError: another setting is named, none is, or a list is refused.
+    """
+    values = {name: item for name, item in spec.as_dict().items() if name != "forms"}
+    source = overridden(values, overrides)
+    for key, override in source.overrides.items():
+        if key[0] != "forms":
+            raise ConfigError(f"{override}: found {dotted(key)}; allowed: forms.METHOD.OPTION=[...]")
+    if not source.overrides:
+        raise ConfigError("--set: found none; allowed: --set forms.METHOD.OPTION=[...], once or more often")
+    try:
+        found = SweepSpec.model_validate(source.values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_refusals(error, source))) from error
+    found._source = source
+    _check_forms(found)
+    return found
 
 
 def store_spec(spec: SweepSpec, folder: Path) -> None:

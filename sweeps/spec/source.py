@@ -102,6 +102,14 @@ def read_source(path: str | Path, overrides: Sequence[str] = (), scales: Sequenc
     return source
 
 
+def overridden(values: dict[str, Any], overrides: Sequence[str]) -> Source:
+    """Return settings that stand in no file, with "key=value" overrides applied in order; raises as `read_source`."""
+    source = Source("--set", values)
+    for override in overrides:
+        _apply_text(source, override)
+    return source
+
+
 def scale_names(path: str | Path) -> list[str]:
     """Return the names of a file's scales, in their order; raises ConfigError as `read_source` does."""
     return list(_take_scales(_read_file(Path(path))))

@@ -109,7 +109,7 @@ def record_of(
         prerequisites=result["prerequisites"] if result else {},
         device=result["cost"]["device"] if result else None,
         artifact=_relative(result["artifact"], folder) if result else None,
-        forms=_forms_of(result, spec=spec, folder=folder) if result else (),
+        forms=forms_of_result(result, spec=spec, folder=folder) if result else (),
         notes=running.proposal.notes,
         starts=max(1, running.starts),
         started_at=_utc(running.started),
@@ -130,7 +130,7 @@ def record_of(
     )
 
 
-def _forms_of(result: Mapping[str, Any], *, spec: SweepSpec, folder: Path) -> tuple[StoredForm, ...]:
+def forms_of_result(result: Mapping[str, Any], *, spec: SweepSpec, folder: Path) -> tuple[StoredForm, ...]:
     """Return the stored forms of a result in its JSON form; that of an earlier version has none."""
     return tuple(
         StoredForm(

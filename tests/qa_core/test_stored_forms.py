@@ -12,12 +12,13 @@ from qa_core import run as spine
 from qa_core import stored_forms
 from qa_core.artifact import artifact
 from qa_core.config import Form, RunConfig, form_of
-from qa_core.errors import ConfigError, OverMemoryBudget, Paused, StorageError
+from qa_core.errors import ConfigError, DataError, OverMemoryBudget, Paused, StorageError
 from qa_core.form_folder import FormFolder
 from qa_core.run import run
 from qa_core.schema import FormResult, RunResult
 from qa_core.scoring.answer_file import read_scores
 from qa_core.stored_forms import AS_GOOD, OVER_BUDGET
+from qa_core.training.checkpoint import TrainState
 from qa_core.values import from_dict
 
 pytestmark = pytest.mark.numeric
@@ -470,3 +471,104 @@ def test_an_artifact_that_is_only_stored_anew_has_forms_too(
     assert by_label(result)["b8e8"].status == "ok"
     again = stored(config, tmp_path / "t", cache_dir, forms=quantised(config, (8, 8)))
     assert outcome(again) == outcome(result)
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings"),
+    [
+        (
+            {},
+            [
+                {"methods.quantize.bits": 8, "methods.quantize.embedding_bits": 8},
+                {"methods.quantize.bits": 4},
+            ],
+        ),
+        (
+            {"static_prune": {"density": 0.3}},
+            [
+                {"methods.static_prune.resident": "packed"},
+                {"methods.static_prune.value_bits": 16},
+                {"methods.static_prune.resident": "packed", "methods.quantize.bits": 8},
+            ],
+        ),
+        ({"lora": {"rank": 4, "merge": False}}, [{"methods.quantize.bits": 4}]),
+    ],
+    ids=["plain", "static_prune", "lora-apart"],
+)
+def test_a_form_of_a_finished_trial_is_the_one_that_its_training_would_have_left(
+    methods: dict[str, Any],
+    settings: list[dict[str, Any]],
+    small_squad: Path,
+    cache_dir: Path,
+    tmp_path: Path,
+) -> None:
+    config = recipe(small_squad, methods)
+    forms = [form_of(config, f"form-{number}", found) for number, found in enumerate(settings)]
+    at_once = stored(config, tmp_path / "t", cache_dir, forms=forms)
+    ended = stored(config, tmp_path / "ended", cache_dir)
+    later = stored_forms.more_forms(config, forms, **of_the_end(ended, tmp_path / "ended", cache_dir))
+    assert [form.label for form in later] == [form.label for form in at_once.forms]
+    for one, other in zip(later, at_once.forms, strict=True):
+        assert (one.status, one.quality, one.against_twin) == ("ok", other.quality, other.against_twin)
+        manifests = [artifact.verify(Path(form.artifact or "")) for form in (one, other)]
+        assert manifests[0] == manifests[1]  # hashes of all files, forms, threshold
+    assert stored(config, tmp_path / "again", cache_dir).quality == ended.quality
+
+
+def of_the_end(result: RunResult, folder: Path, cache_dir: Path) -> dict[str, Any]:
+    """What a record says of the end of a training."""
+    last = result.curve[-1]
+    selection = (last.selection_em_percent, last.selection_f1_percent)
+    return {
+        "twin": stored_forms.Stored(result.quality, result.cost, selection),
+        "folder": folder,
+        "cache_dir": cache_dir,
+        "state": TrainState(examples_seen=last.examples_seen, train_seconds=result.cost.train_seconds),
+        "facts": result.data,
+        "skips_as_good": False,
+    }
+
+
+def test_what_the_artifact_does_not_hold_fails_with_the_reason(
+    small_squad: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    """Adapters that are merged cannot be told from the base, and 16 bits do not become 32."""
+    for number, (methods, settings, expected) in enumerate(
+        (
+            (
+                {"lora": {"rank": 4}},
+                {"methods.lora.merge": False},
+                "methods.lora: found an artifact that is stored",
+            ),
+            (
+                {"static_prune": {"value_bits": 16}},
+                {"methods.static_prune.value_bits": 32},
+                "value_bits: found 32 for values stored as half; allowed: no more bits",
+            ),
+        )
+    ):
+        config = recipe(small_squad, methods)
+        folder = tmp_path / str(number)
+        ended = stored(config, folder, cache_dir)
+        (found,) = stored_forms.more_forms(
+            config, [form_of(config, "x", settings)], **of_the_end(ended, folder, cache_dir)
+        )
+        assert found.status == "failed"
+        assert expected in (found.reason or "")
+
+
+def test_more_forms_are_refused_on_other_questions_and_another_device(
+    small: RunConfig, cache_dir: Path, tmp_path: Path
+) -> None:
+    ended = stored(small, tmp_path / "t", cache_dir)
+    given = of_the_end(ended, tmp_path / "t", cache_dir)
+    forms = quantised(small, (8, 8))
+    other = replace(small, data=replace(small.data, evaluation_questions=10))
+    with pytest.raises(
+        DataError, match=r"data.evaluation: found questions with hash .* allowed: .* of the training"
+    ):
+        stored_forms.more_forms(other, forms, **given)
+    twin = replace(given["twin"], cost=replace(ended.cost, device="cuda: another"))
+    with pytest.raises(ConfigError, match="device: found cpu.* allowed: cuda: another"):
+        stored_forms.more_forms(small, forms, **{**given, "twin": twin})
+    assert not (tmp_path / "t" / "forms").exists()
