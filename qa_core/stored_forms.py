@@ -322,9 +322,7 @@ def more_forms(
         DataError: the questions or the tokenizer are others. ConfigError: this is another device, or computes in
             another precision. ArtifactError: the artifact is altered.
     """
-    family, methods = registry.make_family(config), registry.make_methods(config)
-    for method in methods:
-        method.prepare_family(family)
+    family, _ = registry.assemble(config)
     device = choose_device(config.device)
     found = (describe_device(device), precision_name(config.evaluation.precision, device))
     if found != (twin.cost.device, twin.cost.precision):
@@ -334,8 +332,8 @@ def more_forms(
         )
     data = prepare(config, family, cache_dir=cache_dir)
     _check_same_data(data.facts, facts)
-    protocol = Protocol(family, data.tokenizer, config.data.max_length, config.evaluation, device)
-    bench = Bench(family, data, protocol, cache_dir)
+    protocol = Protocol(data.family, data.tokenizer, config.data.max_length, config.evaluation, device)
+    bench = Bench(data.family, data, protocol, cache_dir)
     return make_forms(
         from_artifact(FormFolder(folder).artifact, bench),
         plan_forms(config, forms, bench),

@@ -569,6 +569,6 @@ def test_more_forms_are_refused_on_other_questions_and_another_device(
     ):
         stored_forms.more_forms(other, forms, **given)
     twin = replace(given["twin"], cost=replace(ended.cost, device="cuda: another"))
-    with pytest.raises(ConfigError, match="device: found cpu.* allowed: cuda: another"):
+    with pytest.raises(ConfigError, match=r"device: found cpu.* allowed: cuda: another"):
         stored_forms.more_forms(small, forms, **{**given, "twin": twin})
     assert not (tmp_path / "t" / "forms").exists()
