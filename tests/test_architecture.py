@@ -107,7 +107,7 @@ REGISTRIES = {
     "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS"),
 }
 # What others are made with.
-NOT_REGISTERED = ("__init__", "base", "heads", "halving", "ranks", "nsga2")
+NOT_REGISTERED = ("__init__", "base", "heads", "halving", "pausing", "ranks", "nsga2")
 
 Rule = Callable[[Path], list[str]]
 

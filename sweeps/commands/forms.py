@@ -12,12 +12,13 @@ from typing import Any
 from qa_core import files
 from qa_core.config import Form, RunConfig
 from qa_core.data.cache import default_cache_dir
-from qa_core.errors import QaError
+from qa_core.errors import QaError, counted
 from qa_core.schema import Cost, FormResult, Quality, as_json
 from qa_core.values import from_dict
 from sweeps.commands.run import write_front
 from sweeps.commands.validate import print_lines
 from sweeps.front.front import compute_front
+from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder.journal import held
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.records import Record, append_forms, load, read_inside
@@ -51,7 +52,7 @@ def forms(run_dir: Path, overrides: Sequence[str]) -> int:
             made += sum(form.status == "ok" for form in results)
             print_lines(record.trial_id, [_line(form) for form in results])
         write_front(compute_front(load(run.records).records, spec.objectives), run.path)
-    print(f"{made} new forms; see: qa-sweep front {run_dir}")
+    print(f"{counted(made, 'new form')}; see: {shell_command('qa-sweep', 'front', run_dir)}")
     return 0
 
 

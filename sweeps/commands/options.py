@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from qa_core import files as files_door
 from qa_core.errors import ConfigError, unknown
+from sweeps.progress.shell_command import shell_command
 from sweeps.spec.load import load_spec, stored_spec, why_refused
 from sweeps.spec.sections import SweepSpec
 
@@ -138,7 +139,8 @@ def resumed_spec(folder: Path, given: dict[str, Any]) -> SweepSpec:
         if value != defaults[name] and name not in RESUMABLE:
             allowed = ", ".join(f"--{item}" for item in RESUMABLE)
             is_of_forms = name == "set_" and any(item.startswith("forms") for item in value)
-            instead = f", or qa-sweep forms {folder} --set ... for trials that ended" if is_of_forms else ""
+            more = shell_command("qa-sweep", "forms", folder, "--set", "...")
+            instead = f", or {more} for trials that ended" if is_of_forms else ""
             raise ConfigError(
                 f"--{name.strip('_').replace('_', '-')}: not with --resume: a resumed sweep keeps its settings; "
                 f"allowed: {allowed}{instead}"

@@ -117,7 +117,7 @@ def test_trials_that_name_one_teacher_share_it_and_their_records_say_what_it_was
     again = _run(config, tmp_path / "b", cache)
     lora = {"distill": {"teacher_recipe": options["teacher_recipe"]}, "lora": {"rank": 2}}
     other = _run(replace(config, seed=6, methods=lora), tmp_path / "c", cache)
-    assert trainings == [(0, []), (5, ["distill"]), (5, ["distill"]), (6, ["distill", "lora"])]
+    assert trainings == [(0, []), (5, ["distill"]), (5, ["distill"]), (6, ["lora", "distill"])]
     (folder,) = [item for item in (cache / "teachers").iterdir() if item.is_dir()]
     assert sorted(item.name for item in folder.iterdir()) == ["answers.parquet", "artifact", "result.json"]
 
