@@ -148,7 +148,8 @@ def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> 
     if outcome.ended_by is not None:
         print(f"the sweep ended early: {outcome.ended_by}")
     not_begun = trials - sum(outcome.counts.values()) - outcome.unfinished if outcome.ended_by else 0
-    left = {"unfinished": outcome.unfinished, "of the budget not begun": max(0, not_begun)}
+    paused = len(outcome.paused) if outcome.ended_by else 0  # they may go on, or only with more trials
+    left = {"unfinished": outcome.unfinished, "paused": paused, "of the budget not begun": max(0, not_begun)}
     if any(left.values()):
         named = " and ".join(f"{counted(count, 'trial')} {what}" for what, count in left.items() if count)
         failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
@@ -157,7 +158,8 @@ def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> 
     if outcome.paused:
         named = ", ".join(f"{trial_id} at {seen} examples" for trial_id, seen in outcome.paused.items())
         print(f"paused, with their checkpoints: {named}")
-        print(f"more trials may let them go on: {_resume_command(target)} --trials +N")
+        if outcome.ended_by is None:
+            print(f"more trials may let them go on: {_resume_command(target)} --trials +N")
 
 
 def _resume_command(target: Target) -> str:

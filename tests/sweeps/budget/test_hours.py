@@ -48,6 +48,11 @@ def test_no_sweep_takes_longer_than_its_own_limit():
     assert hours(time_minutes=90) == Hours(at_most=1.5, at_least=1.5, concurrent=2)
 
 
+def test_no_sweep_takes_longer_than_its_examples():
+    assert hours(most_share=0.5) == Hours(at_most=3.0, at_least=1.5, concurrent=2)
+    assert hours(most_share=0.125) == Hours(at_most=0.75, at_least=0.75, concurrent=2)
+
+
 def test_what_was_not_timed_counts_as_the_mean_of_the_rest():
     assert hours(trial_hours={B: 3.0}).at_most == 8 * 3.0 / 2
 

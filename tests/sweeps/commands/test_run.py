@@ -4,8 +4,10 @@ import subprocess
 import sys
 import types
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ class FakeTuner(types.ModuleType):
     INTERRUPTED = "interrupted"
     ended_by: str | None = None
     unfinished = 2
+    paused: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, ends: BaseException | Counter[str]) -> None:
         super().__init__("sweeps.trials.ray_driver")
@@ -60,6 +63,7 @@ class FakeTuner(types.ModuleType):
             unfinished=self.unfinished,
             spent_examples=77,
             ended_by=self.ended_by,
+            paused=self.paused,
         )
 
 
@@ -249,7 +253,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = begun_sweep(tmp_path / "a")
-    more = ("--trials", "+6", "--concurrent", "1", "--max-disk-gb", "2.5")
+    more = ("--trials", "+6", "--concurrent", "1", "--max-disk-gb", "2.5", "--total-examples", "90000")
     code, tuner, tracker = run_with(monkeypatch, Counter(ok=3), "--resume", str(folder), *more)
     assert code == 0
     (call,) = tuner.calls
@@ -259,6 +263,7 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
         1,
     )
     assert call["spec"].budget.max_disk_gb == 2.5
+    assert call["spec"].budget.total_examples == 90000
     assert call["resume"] is True
     assert [item.reference for item in call["spec"].objectives] == [25.0, 3.5]
     assert tracker.calls[0] == ("start", None, "parent7")
@@ -268,6 +273,27 @@ def test_a_resumed_sweep_keeps_its_settings_its_tracking_and_what_happened(
     elsewhere = ("--resume", str(folder), "--tracking-uri", "http://x")
     assert run_with(monkeypatch, Counter(ok=3), *elsewhere)[2].calls[0] == ("start", "http://x")
     assert f"qa-sweep run --resume {folder} --tracking-uri http://x" in capsys.readouterr().out
+
+
+def test_a_sweep_with_paused_trials_is_done_and_says_which_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeTuner, "unfinished", 0)
+    monkeypatch.setattr(FakeTuner, "paused", {"t0001": 604, "t0003": 1800})
+    folder = tmp_path / "a"
+    code, _, tracker = run_with(monkeypatch, Counter(ok=3, paused=2), "--out", str(folder))
+    assert (code, tracker.calls[-1]) == (0, ("finish", "finished"))
+    shown = capsys.readouterr().out
+    assert "3 finished, 2 paused" in shown
+    assert "paused, with their checkpoints: t0001 at 604 examples, t0003 at 1800 examples" in shown
+    assert f"more trials may let them go on: qa-sweep run --resume {folder} --trials +N" in shown
+    assert "resume with" not in shown
+
+    monkeypatch.setattr(FakeTuner, "ended_by", "budget.time_minutes: 3 min are over")
+    code, _, _ = run_with(monkeypatch, Counter(ok=22, paused=2), "--out", str(tmp_path / "b"))
+    shown = capsys.readouterr().out
+    assert f"2 trials paused; resume with: qa-sweep run --resume {tmp_path / 'b'}" in shown
+    assert "--trials +N" not in shown
 
 
 @pytest.mark.parametrize("kind", ["server", "file"])
@@ -442,6 +468,7 @@ def test_a_sweep_goes_on_on_another_cpu_unless_it_compares_times(
         (["--trials", "1"], "--trials: found 1; allowed: 2 or more, the trials that have started"),
         (["--concurrent", "0"], "budget.concurrent: found 0; allowed: 1 or more"),
         (["--max-disk-gb", "0"], "budget.max_disk_gb: found 0.0; allowed: a number above 0"),
+        (["--total-examples", "5"], "total_examples: found 5; allowed: at least examples = "),
         (["--out", "elsewhere"], "--out: not with --resume"),
     ],
 )

@@ -15,7 +15,7 @@ from rich.console import Console
 from qa_core.errors import DataError
 from sweeps.front import plots
 from sweeps.front.choosing import FIXED, within
-from sweeps.front.front import choosable, compute_front, prediction_note
+from sweeps.front.front import choosable, compute_front, prediction_note, with_paused
 from sweeps.front.points import points
 from sweeps.front.result import FrontResult
 from sweeps.front.tables import table, write_csv, write_parquet
@@ -418,3 +418,11 @@ def test_there_is_no_word_of_predictions_that_were_right() -> None:
     records = [predicted("t0", 3e6, 3e6), predicted("t1", None, 1e6), record("t2")]
     assert prediction_note(records) is None
     assert "predicted" not in text_of(compute_front(records, BOTH))
+
+
+def test_paused_trials_are_counted_among_those_that_are_not_compared() -> None:
+    stopped = record("t1", status="stopped", reason="x", objectives=None)
+    result = compute_front([record("t0"), stopped], BOTH)
+    assert with_paused(result, 0) == result
+    assert list(with_paused(result, 3).left_out.items()) == [("paused", 3), ("stopped", 1)]
+    assert "not compared: 3 paused, 1 stopped" in str(table(with_paused(result, 3)).caption)
