@@ -2,7 +2,8 @@
 
 The final numbers of a model are in one run alone, so that a scatter of all runs shows each point once. A trial without
 stored forms is one model. Of a trial with forms, the run has the curves and, as `twin.NAME`, what the unquantised
-network came to; below it each form has a run of its own.
+network came to; below it each form has a run of its own. Where forms were made later, of a trial that had been mirrored
+without them, its own run stays the one of its twin.
 
 Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of truth: what
 MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by id through
@@ -209,7 +210,7 @@ class Tracker:
             del self._missed[trial_id]
 
     def catch_up(self, past: Iterable[Mapping[str, Any]]) -> None:
-        """Write the runs of trials that ended before the sweep was resumed, where MLflow did not hear of it."""
+        """Write what MLflow did not hear of: trials that ended before the sweep was resumed, and forms of them."""
         self._missed |= {str(record["trial_id"]): record for record in past}
         self._guard("catch_up", self._log_missed)
 
@@ -262,7 +263,7 @@ class Tracker:
 
     def _log_missed(self, runs: "_Runs") -> None:
         for trial_id, record in list(self._missed.items()):
-            if trial_id not in runs.ended:
+            if not runs.holds(trial_id, record):
                 runs.log_record(trial_id, record)
             del self._missed[trial_id]
 
@@ -324,7 +325,8 @@ class _Runs:
         self._running: set[str] = set()  # MLflow run ids
         self._paused: set[str] = set()  # trial ids whose run is closed for now
         self._front: set[ModelId] = set()  # those whose run carries the tag
-        self.ended: set[str] = set()  # trial ids whose runs hold the whole record
+        self._ended: dict[ModelId, str] = {}  # those whose run holds all that is known of them -> status
+        self._has_finals: set[str] = set()  # trial ids whose own run has the final numbers of a model
 
     @classmethod
     def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
@@ -367,15 +369,17 @@ class _Runs:
 
     def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
         run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
-        forms = record.get("forms") or ()
+        forms = _forms(record)
         self._log_params(run_id, record.get("config") or {})
         if not forms:
             self._log_params(run_id, model_params(record))
+            self._has_finals.add(trial_id)
         curve = record.get("curve") or []
         self.log_curve(trial_id, curve)
         for form in forms:  # before the trial's run ends, which then holds all of its record
             self._log_form(run_id, record, form)
-        final = numbers({TWIN: _final_values(record)} if forms else _final_values(record))
+        values = _final_values(record)
+        final = numbers(values if trial_id in self._has_finals else {TWIN: values})
         others = record.get("cross_domain") or {}
         # MLflow takes a name for a path and refuses those that are not in their shortest form.
         names = distinct_names(others)
@@ -383,11 +387,22 @@ class _Runs:
         self._log_final(run_id, final, record)
         self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record.get("finished_at"))
         self._paused.discard(trial_id)
-        self.ended.add(trial_id)
+
+    def holds(self, trial_id: str, record: Mapping[str, Any]) -> bool:
+        """Tell whether the runs of a trial and its stored forms are there and have ended as the record says."""
+        ended = {
+            ModelId(trial_id): record,
+            **{ModelId(trial_id, str(form["label"])): form for form in _forms(record)},
+        }
+        return all(self._ended.get(model) == str(item["status"]) for model, item in ended.items())
 
     def _log_form(self, trial_run: str, record: Mapping[str, Any], form: Mapping[str, Any]) -> None:
         """Write the run of a stored form, nested below its trial's."""
         model = ModelId(str(record["trial_id"]), str(form["label"]))
+        if not form.get("settings") and model.trial_id in self._has_finals:
+            self._children[model] = trial_run
+            self._end(model, form, FORM_STATUS[str(form["status"])], record.get("finished_at"))
+            return
         if model not in self._children:
             tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
             tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
@@ -421,6 +436,9 @@ class _Runs:
             self._client.set_tag(run_id, FRONT_TAG, "true")
         self._client.set_terminated(run_id, status, end_time=_milliseconds(finished_at))
         self._running.discard(run_id)
+        if not entries.get("reason") and self._ended.get(model) not in (None, entries["status"]):
+            self._client.delete_tag(run_id, "reason")  # of a form that failed and was made again
+        self._ended[model] = str(entries["status"])
 
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
         run_id = self.open_child(trial_id)
@@ -513,10 +531,14 @@ class _Runs:
         self._started_ms[run.info.run_id] = run.info.start_time
         if run.info.status == "RUNNING":
             self._running.add(run.info.run_id)
-        elif model.form is None and run.data.tags.get("status") in TRIAL_STATUS:  # not one that `close` ended
-            self.ended.add(model.trial_id)
-        elif model.form is None and run.data.tags.get("status") == PAUSED:
-            self._paused.add(model.trial_id)
+        else:
+            status = run.data.tags.get("status")
+            if status in (*TRIAL_STATUS, *FORM_STATUS):  # not one that `close` ended
+                self._ended[model] = status
+            elif status == PAUSED and model.form is None:
+                self._paused.add(model.trial_id)
+        if model.form is None and "em_percent" in run.data.metrics:
+            self._has_finals.add(model.trial_id)
         if FRONT_TAG in run.data.tags:
             self._front.add(model)
 
@@ -526,6 +548,11 @@ class _Runs:
         params = [Param(name, text) for name, text in texts(masked_values(values)).items()]
         for start in range(0, len(params), PARAMS_PER_BATCH):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
+
+
+def _forms(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the stored forms of a record."""
+    return record.get("forms") or ()
 
 
 def _final_values(entries: Mapping[str, Any]) -> dict[str, Any]:

@@ -357,6 +357,43 @@ def test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again(
     assert children(client, second)["t0"].info.status == "FINISHED"
 
 
+def test_forms_that_were_made_later_join_a_mirrored_trial_whose_own_run_stands_for_its_twin(
+    run_folder: Path, client: Any
+) -> None:
+    first = start(run_folder)
+    for name in ("t0", "t1"):
+        first.trial_ended(record(name))
+    first.log_front([], 0.5, [ModelId("t0"), ModelId("t1")], spent_examples=300)
+    first.finish("finished")
+    later = record(
+        "t0", forms=[form("int8", 39.5, 3.0), form("nf4", None), form("as-trained", 40.0, settings={})]
+    )
+    on_front = [ModelId("t0", "int8"), ModelId("t0", "as-trained")]
+    for _ in range(2):  # resumed twice
+        second = start(run_folder, parent_run_id=first.parent_run_id)
+        second.catch_up([later, record("t1")])
+        second.log_front([], 0.6, on_front, spent_examples=300)
+        second.finish("finished")
+        assert sorted(form_runs(client, second)) == ["t0 int8", "t0 nf4"]
+        scattered = [run for run in all_runs(client, second) if "em_percent" in run.data.metrics]
+        assert sorted(run.info.run_name for run in scattered) == ["t0", "t0 int8", "t1"]
+        tagged = [run.info.run_name for run in all_runs(client, second) if FRONT_TAG in run.data.tags]
+        assert sorted(tagged) == ["t0", "t0 int8"]
+    twin = children(client, second)["t0"]
+    assert not [name for name in twin.data.metrics if name.startswith("twin.")]
+    assert twin.info.status == "FINISHED"
+
+
+def test_a_form_that_failed_and_was_made_again_is_mirrored_again(run_folder: Path, client: Any) -> None:
+    first = start(run_folder)
+    first.trial_ended(record("t0", forms=[form("int8", None)]))
+    second = start(run_folder, parent_run_id=first.parent_run_id)
+    second.catch_up([record("t0", forms=[form("int8", 39.5)])])
+    run = form_runs(client, second)["t0 int8"]
+    assert (run.info.status, run.data.tags["status"], "reason" in run.data.tags) == ("FINISHED", "ok", False)
+    assert points(client, run, "em_percent") == [(400, 39.5)]
+
+
 def failing(error: Exception, *, times: int) -> tuple[Callable[..., Any], list[int]]:
     """Wrap `_Runs.log_record` so that its first calls raise; the list counts all calls."""
     calls = [0]
