@@ -1,7 +1,8 @@
 """`forms`: more stored forms of the trials of a sweep that have ended, from their artifacts, onto the same front.
 
 Nothing is trained, and Ray is not started: one trial after the other is stored anew in this process, on the device that
-measured it. Their records stay as they are; the new forms stand in `forms.jsonl`. MLflow hears of them when the sweep is resumed.
+measured it. Their records stay as they are; the new forms stand in `forms.jsonl`. MLflow gets them when the sweep is
+resumed.
 """
 
 from collections.abc import Sequence
