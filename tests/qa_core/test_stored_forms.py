@@ -442,6 +442,7 @@ def test_what_is_damaged_or_of_another_recipe_is_made_again(
     result = stored(small, tmp_path / "t", cache_dir, forms=forms)
     assert outcome(result) == outcome(whole)
     artifact.verify(made.artifact)
+    assert json.loads(made.outcome.read_text())["recipe"] != "another"
 
 
 def test_forms_of_a_training_that_begins_anew_are_made_anew(
