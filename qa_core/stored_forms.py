@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from qa_core import files, registry
+from qa_core import files, heartbeat, registry
 from qa_core.artifact import artifact
 from qa_core.config import Form, RunConfig
 from qa_core.data.prepare import TrialData, prepare
@@ -96,6 +96,7 @@ def plan_forms(config: RunConfig, forms: Sequence[Form], bench: Bench) -> list[P
     plans: dict[str, Plan] = {}  # by what is stored
     refused = []
     for form in sorted(forms, key=lambda form: not form.is_twin):  # stable
+        heartbeat.beat()
         try:
             layout, plan = _plan(form, bench)
         except ConfigError as error:
@@ -399,6 +400,7 @@ def _made(
 ) -> Stored | FormResult:
     """Make one form; a failure of it alone is its result."""
     form = plan.form
+    heartbeat.beat()
     files.remove_folder(place.path, inside=folder)  # of a worker that was killed half-way
     try:
         assert plan.memory is not None
