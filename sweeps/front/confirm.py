@@ -232,7 +232,7 @@ def _exact_match(repeats: Sequence[Record], folder: Path) -> _Answers | None:
 
 
 def _answers_of(model: Record, folder: Path) -> Path:
-    """Return the file of a model's answers; those of the unquantised network are its trial's own."""
+    """Return the file of a model's answers; those of the twin are its trial's own."""
     trial = RunFolder(folder).trial(model.trial_id)
     form = model.forms[0] if model.forms else None
     return trial.form(form.label).answers if form is not None and form.settings else trial.path / ANSWERS_FILE

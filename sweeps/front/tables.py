@@ -53,7 +53,7 @@ def words_against_twin(found: Mapping[str, Any]) -> str:
     """Return how much exact match a stored form lost or gained, with the interval where there is one."""
     low, high = found.get("low"), found.get("high")
     interval = "" if low is None or high is None else f" ({low:+.2f} to {high:+.2f})"
-    return f"EM against the unquantised network: {found['em_difference_percent']:+.2f}{interval}"
+    return f"EM against the network as trained: {found['em_difference_percent']:+.2f}{interval}"
 
 
 def format_value(value: float) -> str:

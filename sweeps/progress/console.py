@@ -307,7 +307,7 @@ def _result_text(record: Mapping[str, Any]) -> str:
     named = (("em_percent", "EM", ""), ("f1_percent", "F1", ""), ("memory_mb", "at", " MB"))
     parts = [f"{word} {values[name]:.1f}{unit}" for name, word, unit in named if values.get(name) is not None]
     if forms := record.get("forms"):
-        parts = [f"{', '.join(parts)} unquantised; {_forms_text(forms)}"]
+        parts = [f"{', '.join(parts)} as trained; {_forms_text(forms)}"]
     if record.get("seconds") is not None:
         parts.append(_duration(float(record["seconds"])))
     return ", ".join(parts)

@@ -1,9 +1,9 @@
 """MLflow as a mirror of a sweep: one parent run, one nested run for each trial, the front on the parent.
 
 The final numbers of a model are in one run alone, so that a scatter of all runs shows each point once. A trial without
-stored forms is one model. Of a trial with forms, the run has the curves and, as `twin.NAME`, what the unquantised
-network came to; below it each form has a run of its own. Where forms were made later, of a trial that had been mirrored
-without them, its own run stays the one of its twin.
+stored forms is one model. Of a trial with forms, the run has the curves and, as `twin.NAME`, what the network came to
+as it was trained; below it each form has a run of its own. Where forms were made later, of a trial that had been
+mirrored without them, its own run stays the one of its twin.
 
 Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of truth: what
 MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by id through

@@ -94,9 +94,9 @@ class CurveTable:
         """Build the table from a run's `records.jsonl` and `spec.json`.
 
         Only finished trials count, since only they have a full curve; they stand in the order in which they were
-        proposed. The curve of a trial with stored forms is that of its unquantised network, and so are its final
-        values: a replay knows no forms. Of absolute paths the last part is kept: replay opens no file, and a table is
-        made to be handed on.
+        proposed. The curve of a trial with stored forms is that of its twin, the network as it was trained, and
+        so are its final values: a replay knows no forms. Of absolute paths the last part is kept: replay opens
+        no file, and a table is made to be handed on.
 
         Raises:
             DataError: a file cannot be read, finished trials cannot be compared, or none is left.

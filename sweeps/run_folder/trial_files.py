@@ -2,8 +2,8 @@
 
 A trial that ended needs no checkpoint, and a dominated artifact is never exported: both are removed. The record and the
 answers to single questions stay. A dominated point stays dominated, so nothing is removed that would be needed later. A
-removed artifact can be trained again from the recipe in the record. Of a trial with stored forms, the unquantised
-artifact stays as long as one of its forms can be chosen: more forms can be made of it.
+removed artifact can be trained again from the recipe in the record. The artifact of a trial with stored forms, its
+twin, stays as long as one of the forms can be chosen: more forms can be made of it.
 """
 
 import os
@@ -38,8 +38,7 @@ class TrialFiles:
         """Remove what is no longer needed now that these trials have their records.
 
         Args:
-            chosen: the models whose artifacts are kept, with the unquantised artifacts of their trials; all others that
-                ended lose theirs.
+            chosen: the models whose artifacts are kept, with those of their twins; all others that ended lose theirs.
         """
         for trial_id in trial_ids:
             self._remove(self._folder / trial_id / CHECKPOINT)

@@ -318,7 +318,7 @@ def test_export_copies_the_stored_form_that_fits_or_that_is_named(
     assert "best em_percent with memory_mb <= 19.9 MB, of 2 that fit: trial t0 int8" in shown
     assert "bert full micro, em_percent 39.00, memory_mb 6.00" in shown
     assert (
-        "form int8: methods.quantize.bits=8; EM against the unquantised network: -1.50 (-3.25 to +0.25)"
+        "form int8: methods.quantize.bits=8; EM against the network as trained: -1.50 (-3.25 to +0.25)"
         in shown
     )
     assert exported("named", "--trial", "t0", "--form", "int8") == 0.5

@@ -98,9 +98,9 @@ def test_a_trial_with_forms_says_how_many_and_each_that_failed(tmp_path: Path) -
     console.finish({"ok": 2})
     lines = output.getvalue().splitlines()
     assert lines[1:5] == [
-        "t0000  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 2 forms from 3.1 MB, 1 skipped, 1 failed, 9.5 s",
+        "t0000  finished  EM 61.2, F1 70.0, at 12.5 MB as trained; 2 forms from 3.1 MB, 1 skipped, 1 failed, 9.5 s",
         "t0000  form      nf4 failed: RuntimeError: no kernel for 12 rows",
-        "t0001  finished  EM 61.2, F1 70.0, at 12.5 MB unquantised; 0 forms, 1 failed, 1 min 23 s",
+        "t0001  finished  EM 61.2, F1 70.0, at 12.5 MB as trained; 0 forms, 1 failed, 1 min 23 s",
         "t0001  form      nf4 failed: as t0000 nf4",
     ]
     assert lines[-2:] == [

@@ -289,7 +289,7 @@ def test_each_form_is_a_run_below_its_trial_and_has_the_final_numbers_alone(
     assert (runs["t0 nf4"].info.status, runs["t0 nf4"].data.metrics) == ("FAILED", {})
     assert runs["t0 nf4"].data.tags["reason"] == "RuntimeError: no kernel"
     assert small.info.end_time - small.info.start_time == 77_000
-    # The trial has its curve and what its unquantised network came to, under other names.
+    # The trial has its curve and what its twin came to, under other names.
     assert points(client, trial, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
     assert points(client, trial, "memory_mb") == [(100, 12.5), (400, 12.5)]
     assert points(client, trial, "twin.em_percent") == [(400, 40.0)]

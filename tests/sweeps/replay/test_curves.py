@@ -77,7 +77,7 @@ def test_finished_trials_become_curves_and_the_others_are_counted(tmp_path: Path
     assert "command" not in table.provenance
 
 
-def test_the_curve_of_a_trial_with_forms_is_that_of_its_unquantised_network(tmp_path: Path) -> None:
+def test_the_curve_of_a_trial_with_forms_is_that_of_its_twin(tmp_path: Path) -> None:
     plain = CurveTable.from_run(*run_folder(tmp_path, record("t0"), record("t1")))
     (tmp_path / "records.jsonl").unlink()
     with_some = with_forms(record("t0"), stored("int8", 99.0, 1.0))
