@@ -26,6 +26,7 @@ from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text
+from sweeps.run_folder.noted_forms import noted_forms
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials import signals
@@ -199,6 +200,7 @@ def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
         _check_objectives(trial.record, objectives, folder)
         try:
             from_dict(RunConfig, trial.recipe)
+            noted_forms(trial.notes)
             for report in (*trial.curve, *(trial.record.curve if trial.record else ())):
                 check_report(report, objectives)
         except (ConfigError, DataError) as error:

@@ -30,6 +30,7 @@ FULL_FINE_TUNING = "full"
 WIDEST_CHECKPOINT = 28  # characters in a table
 LONGEST_REASON = 60  # characters of why forms failed, where they are counted
 WITHOUT_FORMS = "without a stored form"  # that is ok, though the sweep lists forms for the trial
+AGAINST_TWIN = ("em_difference_percent", "low", "high")  # of `StoredForm.against_twin`
 OF_A_POINT = (
     "model.family",
     "model.head",
@@ -66,9 +67,9 @@ class Point:
     form_settings: Mapping[str, Any] = field(
         default_factory=dict
     )  # by path: how the form differs from the recipe
-    against_twin: Mapping[str, Any] = field(
+    against_twin: Mapping[str, float | None] = field(
         default_factory=dict
-    )  # as of `StoredForm`; empty where there is none
+    )  # `AGAINST_TWIN` of a form, or empty
 
     @property
     def id(self) -> ModelId:
@@ -254,8 +255,16 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         settings=_settings(record),
         form=None if form is None else form.label,
         form_settings={} if form is None else dict(form.settings),
-        against_twin={} if form is None else dict(form.against_twin or {}),
+        against_twin={} if form is None else _against_twin(form),
     )
+
+
+def _against_twin(form: StoredForm) -> dict[str, float | None]:
+    """Return the difference in exact match to the twin, and its interval; nothing where none is recorded."""
+    found = form.against_twin or {}
+    if found.get("em_difference_percent") is None:
+        return {}
+    return {name: None if found.get(name) is None else float(found[name]) for name in AGAINST_TWIN}
 
 
 def known_costs(cost: Mapping[str, Any] | None) -> dict[str, float]:

@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import counted
-from sweeps.front.points import Point
+from sweeps.front.points import AGAINST_TWIN, Point
 
 if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
 
 SAME_SCORE = 1e-9  # percent: nearer scores are equal
-# Of the difference to the twin: columns -> keys of `StoredForm.against_twin`.
-AGAINST_TWIN = {
-    "em_against_twin": "em_difference_percent",
-    "em_against_twin_low": "low",
-    "em_against_twin_high": "high",
-}
+# Column -> what of `Point.against_twin` it holds.
+AGAINST_COLUMNS = dict(
+    zip(("em_against_twin", "em_against_twin_low", "em_against_twin_high"), AGAINST_TWIN, strict=True)
+)
 GROUPED = (
     "values",
     "settings",
@@ -101,7 +99,7 @@ class FrontResult:
 
 def _row(point: Point) -> dict[str, Any]:
     row = {name: value for name, value in vars(point).items() if name not in GROUPED}
-    compared = {name: point.against_twin.get(key) for name, key in AGAINST_TWIN.items()}
+    compared = {name: point.against_twin.get(key) for name, key in AGAINST_COLUMNS.items()}
     return {**row, **compared, **point.settings, **point.form_settings, **point.values}
 
 
@@ -117,6 +115,6 @@ def columns(result: FrontResult) -> list[str]:
     known = ("trial_id", "form", *names, *GROUPED)
     rest = [name for name in Point.__dataclass_fields__ if name not in known]
     compared = (
-        AGAINST_TWIN if any(point.form is not None for point in (*result.points, *result.others)) else ()
+        AGAINST_COLUMNS if any(point.form is not None for point in (*result.points, *result.others)) else ()
     )
     return ["trial_id", "form", *names, *rest, *compared, *searched_paths(result)]

@@ -52,6 +52,14 @@ def _terms() -> dict[str, Any]:
     }
 
 
+FORM: dict[str, Any] = {
+    "label": "int8",
+    "settings": {"methods.quantize.bits": 8},
+    "status": "ok",
+    "objectives": {"em_percent": 1.0, "memory_mb": 1.0},
+}
+
+
 def record(folder: Path, trial_id: str) -> dict[str, Any]:
     """Return a valid record as JSON values."""
     number = TRIALS.index(trial_id)
@@ -210,6 +218,16 @@ LINES: list[tuple[str, Make, tuple[str, ...]]] = [
     ("an absolute name", in_record("trial_id", to="/tmp/x"), ("trial_id: found '/tmp/x'",)),
     ("a name of dots", in_record("trial_id", to=".."), ("trial_id: found '..'",)),
     ("a name of markup", in_record("trial_id", to="<script>"), ("trial_id: found '<script>'",)),
+    (
+        "a form whose name leads elsewhere",
+        in_record("forms", to=[{"label": "../x", "settings": {}, "status": "failed", "reason": "why"}]),
+        ("label: found '../x'",),
+    ),
+    (
+        "a form with a difference that is text",
+        in_record("forms", to=[FORM | {"against_twin": {"em_difference_percent": "much"}}]),
+        ("records.jsonl", "t0000", "could not convert"),
+    ),
     ("a name with a line feed", in_record("trial_id", to="t0\n"), (r"trial_id: found 't0\n'",)),
     *(
         (f"no {name}", in_record(name, to=...), ("records.jsonl:1", f"{name}: missing"))
@@ -311,6 +329,16 @@ JOURNAL: list[tuple[str, Make, tuple[str, ...]]] = [
     ("a report of no trial", in_journal(3, "trial_id", to="t0009"), ("journal.jsonl:4", "misses 't0009'")),
     ("an assignment that is a list", in_journal(1, "assignment", to=[]), ("journal.jsonl:2", "assignment")),
     ("notes that are text", in_journal(1, "notes", to="a"), ("journal.jsonl:2", "notes: found 'a'")),
+    (
+        "a noted form whose name leads elsewhere",
+        in_journal(4, "notes", to={"forms": [{"label": "../../x", "settings": {}}]}),
+        ("journal.jsonl", "t0001", "notes.forms: label: found '../../x'"),
+    ),
+    (
+        "a noted form of another setting",
+        in_journal(4, "notes", to={"forms": [{"label": "x", "settings": {"seed": 1}}]}),
+        ("journal.jsonl", "t0001", "notes.forms: settings: found 'seed'"),
+    ),
     ("no recipe", in_journal(1, "recipe", to=...), ("journal.jsonl:2", "misses 'recipe'")),
     (
         "a recipe that is text",

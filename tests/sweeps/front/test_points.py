@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from qa_core.errors import DataError
 from sweeps.front import plots
 from sweeps.front.choosing import refusal, within
 from sweeps.front.front import choosable, compute_front, prediction_note
@@ -180,6 +181,21 @@ def test_the_group_that_is_shown_is_that_of_most_trials_however_many_forms_other
     assert names(result.points) == ["t1", "t2"]
     assert result.left_out == {"with evaluation data other instead of 0123456789ab (t0)": 1}
     assert {str(point.id) for point in result.others} == {"t0 int8", "t0 int8+e8", "t0 nf4"}
+
+
+@pytest.mark.parametrize(
+    ("against", "words"),
+    [({"em_difference_percent": "much"}, "could not convert"), ({"low": 1.0}, None), ({}, None)],
+)
+def test_a_difference_to_the_twin_that_is_none_is_refused_or_left_out(
+    against: Any, words: str | None
+) -> None:
+    item = with_forms(record("t0"), stored("int8", 50, 2, against_twin=against))
+    if words is None:
+        assert points([item], BOTH).points[0].against_twin == {}
+    else:
+        with pytest.raises(DataError, match=rf"trial t0: its record cannot be read: {words}"):
+            points([item], BOTH)
 
 
 def test_predictions_are_compared_for_each_form() -> None:
