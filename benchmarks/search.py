@@ -18,7 +18,8 @@ that such a difference can have. Of other questions the baseline is not known, a
 
 Each cell is the median over seeds with the 10 and 90 % quantiles. Volume counts above the references that
 `reference: auto` gives: the best trivial baseline of the evaluation questions, and 1.1 times the largest memory. A
-replay ends when it has started as many trials as the table has recipes. The oracle (`benchmarks/oracle.py`) is no
+replay ends when it has started as many trials as the table has recipes, or, with `--trainings N`, when its trials have
+consumed the examples of N whole trainings; a third table then says what is there at that end. The oracle (`benchmarks/oracle.py`) is no
 search but the bound: it trains, whole and one after another, the recipes that dominate the most.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
@@ -31,7 +32,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +46,7 @@ from qa_core.config import DataConfig
 from qa_core.data.selection import select_questions, split_selection
 from qa_core.errors import DataError
 from sweeps import registry
+from sweeps.commands.replay import parse_options
 from sweeps.front import pareto
 from sweeps.replay.curve_files import read_table
 from sweeps.replay.curves import Curve, CurveTable
@@ -98,6 +100,8 @@ class Run:
     stopped: int
     finished: int
     spent: float  # budget share at the end
+    paused: int = 0
+    end: Standing | None = None  # None: as at the last of SPEND, or later
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,13 @@ class Setting:
     workers: int
     parts: tuple[int, ...]
     others: bool
+    options: Mapping[str, Any] = field(default_factory=dict)  # of pareto_asha
+    trainings: float | None = None  # that a replay may consume
+
+    @property
+    def examples(self) -> int | None:
+        """Examples that a replay may consume; None: no limit."""
+        return None if self.trainings is None else int(self.trainings * self.table.spec.budget.examples)
 
 
 def main(
@@ -124,6 +135,13 @@ def main(
         list[int] | None, typer.Option(help="the budget's share 1 / N where the first rung lies")
     ] = None,
     others: Annotated[bool, typer.Option(help="rows of Optuna, Syne Tune and bins of memory too")] = False,
+    option: Annotated[
+        list[str] | None, typer.Option(help="key=value, for pareto_asha; repeat for several")
+    ] = None,
+    trainings: Annotated[
+        float | None,
+        typer.Option(help="whole trainings whose examples a replay may consume; default: no limit"),
+    ] = None,
     processes: Annotated[int, typer.Option(help="replays at a time")] = 1,
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/search.json"),
 ) -> None:
@@ -132,7 +150,8 @@ def main(
         typer.echo("Syne Tune is not installed; its rows are left out (pip install 'qa-sweeps[bench]')")
     results, references = {}, {}
     for name, curves in chosen_tables(table, synthetic).items():
-        setting = Setting(curves, workers, tuple(first_rung or (27, 9)), others)
+        options = parse_options(option or (), "--option")
+        setting = Setting(curves, workers, tuple(first_rung or (27, 9)), others, options, trainings)
         results[name] = measure(setting, seeds=seeds, processes=processes)
         references[name] = {objective.name: objective.worst for objective in curves.spec.objectives}
         for line in (*markdown(name, setting, results[name]), *paired_markdown(results[name])):
@@ -258,7 +277,8 @@ class Replayer:
         """Replay one method with one seed."""
         table = self.setting.table
         searcher, scheduler = self.makers[row](table, self.space, seed)
-        return summary(table, replay(table, searcher, scheduler, workers=self.setting.workers))
+        workers, examples = self.setting.workers, self.setting.examples
+        return summary(table, replay(table, searcher, scheduler, workers=workers, examples=examples))
 
 
 _replayers: list[Replayer] = []  # of this process: the table is sent to it once
@@ -291,7 +311,7 @@ def methods(setting: Setting) -> dict[str, Maker]:
         if has_slow and moasha.is_installed():
             rows[f"random + Syne Tune's MOASHA{rungs}"] = syne_tune(grace, is_ranked=False)
             rows[f"random + MOASHA, ranks repaired{rungs}"] = syne_tune(grace, is_ranked=True)
-        rows[f"{OURS}{rungs}"] = registered("random", {}, "pareto_asha", grace)
+        rows[f"{OURS}{rungs}"] = registered("random", {}, "pareto_asha", {**grace, **setting.options})
         for bins in (4, 12) if others else ():
             options = {**grace, "memory_bins": bins}
             rows[f"{OURS}, {bins} bins{rungs}"] = registered("random", {}, "pareto_asha", options)
@@ -335,6 +355,8 @@ def summary(table: CurveTable, outcome: ReplayOutcome) -> Run:
         stopped=outcome.counts.get("stopped", 0),
         finished=outcome.counts.get("ok", 0),
         spent=outcome.examples / total,
+        paused=outcome.counts.get("paused", 0),
+        end=standing(table, outcome.finished_at(math.inf)),
     )
 
 
@@ -433,7 +455,23 @@ def markdown(name: str, setting: Setting, rows: Mapping[str, Sequence[Run]]) -> 
     ]
     second = {row: [*_standing_cells(runs), *_counts(runs)] for row, runs in rows.items()}
     lines += _table(["method", *budget_to], first)
-    return [*lines, "", *_table(["method", *at, "finished", "stopped"], second)]
+    lines += ["", *_table(["method", *at, "finished", "stopped"], second)]
+    if setting.trainings is not None:
+        headings = ["method", "mean HV %", "HV %", "mean front points", "finished", "stopped", "paused"]
+        third = {row: _end_cells(runs) for row, runs in rows.items() if all(run.end for run in runs)}
+        lines += ["", f"At the end, {setting.trainings:g} trainings' worth:", "", *_table(headings, third)]
+    return lines
+
+
+def _end_cells(runs: Sequence[Run]) -> list[str]:
+    ends = [run.end for run in runs if run.end is not None]
+    volumes = [end.volume for end in ends]
+    return [
+        f"{100 * np.mean(volumes):.1f}",
+        cell(volumes),
+        f"{np.mean([end.front_points for end in ends]):.2f}",
+        *(f"{np.mean([getattr(run, key) for run in runs]):.1f}" for key in ("finished", "stopped", "paused")),
+    ]
 
 
 def _standing_cells(runs: Sequence[Run]) -> list[str]:

@@ -12,13 +12,14 @@ import torch
 
 from qa_core import registry
 from qa_core.config import EvaluationConfig, ModelConfig
-from qa_core.data.clusters import Clusters
+from qa_core.data.clusters import Clusters, each_alone, question_clusters
 from qa_core.data.squad import QaTable, load_table, read_squad, select_questions
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows
 from qa_core.families.base import Family, GeneratedAnswer
 from qa_core.scoring.decode import NonFiniteScore, Prediction, apply_threshold
 from qa_core.scoring.evaluate import (
+    Floor,
     index_accuracy,
     predict,
     quality,
@@ -28,7 +29,7 @@ from qa_core.scoring.evaluate import (
     selection_scores,
     tune_threshold,
 )
-from qa_core.scoring.intervals import clustered_mean
+from qa_core.scoring.intervals import clustered_mean, standard_error
 from qa_core.scoring.scores import evaluate_v2, question_scores
 
 pytestmark = pytest.mark.numeric
@@ -385,3 +386,62 @@ def test_index_accuracy_leaves_mode_and_random_state_alone(windows):
     assert torch.equal(torch.get_rng_state(), state)
     assert reader.training
     assert not reader.frozen.training
+
+
+def _answering(answered: dict[int, str], table: QaTable) -> np.ndarray:
+    """Return the scores of a reader that answers these questions so, and nothing else."""
+    found = [Prediction(answered.get(row, ""), 0.0) for row in range(len(table))]
+    return scores_by_question(found, table, None)
+
+
+def test_the_floor_is_the_best_baseline_and_a_gain_is_paired_with_it_question_by_question():
+    """Ten questions, six without an answer: answering nothing has 60 % and the other baselines less.
+
+    Right on two that have an answer, wrong on one that has none: the differences are 1, 1, -1 and seven times 0.
+    """
+    table = small({**{f"a{index}": ["x"] for index in range(4)}, **{f"n{index}": [] for index in range(6)}})
+    floor = Floor.of(table)
+    assert (floor.baseline, floor.exact.tolist()) == ("no_answer", [0.0] * 4 + [1.0] * 6)
+    found = floor.gain(_answering({0: "x", 1: "x", 9: "x"}, table))
+    differences = np.array([100.0, 100.0, -100.0, *[0.0] * 7])
+    assert found == {
+        "selection_baseline": "no_answer",
+        "selection_baseline_em_percent": 60.0,
+        "selection_gain_percent": pytest.approx(10.0),
+        "selection_gain_error_percent": pytest.approx(differences.std(ddof=1) / 10**0.5),
+        "selection_gain_unit": "question",  # one paragraph: nothing else is independent
+    }
+    alike = floor.gain(_answering({}, table))
+    assert (alike["selection_gain_percent"], alike["selection_gain_error_percent"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("articles", "unit"), [(7, "question"), (8, "article")])
+def test_the_error_of_a_gain_is_by_article_where_there_are_enough_of_them(articles, unit):
+    data = [
+        {
+            "title": f"t{article}",
+            "paragraphs": [
+                {
+                    "context": f"{article} x y",
+                    "qas": [
+                        {"id": f"{article}-{row}", "question": "?", "is_impossible": True, "answers": []}
+                        for row in range(5)
+                    ],
+                }
+            ],
+        }
+        for article in range(articles)
+    ]
+    table = read_squad({"version": "v2.0", "data": data}, "articles")
+    wrong = dict.fromkeys(range(10), "x")  # all of two articles
+    found = Floor.of(table).gain(_answering(wrong, table))
+    assert found["selection_gain_unit"] == unit
+    differences = np.repeat([-100.0, -100.0, *[0.0] * (articles - 2)], 5)
+    clusters = question_clusters(table) if unit == "article" else each_alone(len(table), "question")
+    assert found["selection_gain_error_percent"] == pytest.approx(standard_error(differences, clusters))
+    by_question = differences.std(ddof=1) / len(differences) ** 0.5
+    assert (found["selection_gain_error_percent"] > 1.5 * by_question) == (unit == "article")
+
+
+def test_a_single_question_has_no_error():
+    assert Floor.of(small({"a": ["x"]})).gain(np.array([[1.0, 1.0]]))["selection_gain_error_percent"] is None

@@ -13,6 +13,7 @@ from qa_core.scoring.intervals import (
     clustered_difference,
     clustered_mean,
     crossed_mean,
+    standard_error,
 )
 
 T_9 = 2.2621571628  # 0.975 quantile of Student's t with 9 degrees of freedom (printed tables)
@@ -252,3 +253,12 @@ def test_every_pair_of_small_cases_agrees_with_a_slow_version():
         error = math.sqrt(7 / 8 * sum((mean - values.mean()) ** 2 for mean in kept))
         found = clustered_mean(values, clusters)
         assert (found.high - found.low) / 2 == pytest.approx(2.44 * error, rel=0.03)
+
+
+def test_the_standard_error_of_values_that_stand_alone_is_that_of_the_textbook():
+    values = np.array([3.0, 5.0, 8.0, 1.0, 9.0])
+    found = standard_error(values, each_alone(5, "question"))
+    assert found == pytest.approx(values.std(ddof=1) / math.sqrt(5))
+    assert standard_error(np.repeat(values, 7), articles([7] * 5)) == pytest.approx(found)
+    assert standard_error([2.0] * 4, each_alone(4, "question")) == 0.0
+    assert standard_error([2.0, 3.0], articles([2])) is None

@@ -212,3 +212,16 @@ def test_a_rung_at_which_nothing_was_trained_has_no_loss() -> None:
     assert output.getvalue().split("rung", 1)[1].split() == (
         ["2000/18000", "examples,", "selection", "EM", "23.5,", "12.5", "MB"]
     )
+
+
+def test_a_trial_that_pauses_gives_up_its_place_and_says_why() -> None:
+    output = io.StringIO()
+    console = SweepConsole(output)
+    console.trial_started("t0000", "bert full")
+    console.trial_paused("t0000", 600, "at the score of no answer")
+    console.trial_started("t0000", "bert full")
+    console.trial_ended(ok("t0000"))
+    console.finish({"ok": 1, "paused": 2})
+    lines = output.getvalue().splitlines()
+    assert lines[1] == "t0000  paused    at 600 examples: at the score of no answer  [bert full]"
+    assert lines[-1].startswith("sweep  1 finished, 2 paused in ")

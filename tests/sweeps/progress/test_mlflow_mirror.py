@@ -135,6 +135,25 @@ def test_each_status_of_a_record_has_its_run_status_and_its_tags(
     assert run.data.tags.get("reason") == (None if status == "ok" else f"why it was {status}")
 
 
+def test_the_run_of_a_paused_trial_is_closed_and_opened_again_with_it(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    for trial in ("t0", "t1"):
+        tracker.trial_started(trial)
+        tracker.trial_reported(trial, progress(100, 20.0))
+        tracker.trial_paused(trial, 100, "at the score of no answer")
+    run = children(client, tracker)["t0"]
+    assert (run.info.status, run.data.tags["status"]) == ("KILLED", "paused")
+    assert run.data.tags["reason"] == "paused: at the score of no answer"
+    tracker.trial_started("t0")
+    run = children(client, tracker)["t0"]
+    assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "running")
+    tracker.trial_ended(record("t0"))
+    tracker.finish("finished")
+    found = {trial: run.data.tags["status"] for trial, run in children(client, tracker).items()}
+    assert found == {"t0": "ok", "t1": "paused"}
+    assert tracker.failures == 0
+
+
 def test_live_reports_and_a_repeated_record_double_nothing(run_folder: Path, client: Any) -> None:
     tracker = start(run_folder)
     tracker.trial_reported("t0", progress(100, 20.0))

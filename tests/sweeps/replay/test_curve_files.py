@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from qa_core.errors import DataError, StorageError
 from sweeps.replay.curve_files import METADATA_KEY, described, read_table, write_table
-from sweeps.replay.curves import CurveTable
+from sweeps.replay.curves import CurveTable, check_curve
 from tests.sweeps.curves import curve, spec_of
 
 SPACE = [
@@ -49,6 +49,27 @@ def test_a_table_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     assert list(found.curves[1].assignment) == list(table().curves[1].assignment)
     assert type(found.curves[1].assignment["methods.quantize.bits"]) is int
     assert found.space.legal == table().space.legal
+
+
+def test_what_a_scheduler_reads_beside_the_objectives_is_kept_where_it_was_recorded(tmp_path: Path) -> None:
+    one = table()
+    extras = {"selection_gain_percent": (1 / 3, None), "train_loss": (2.5, 0.1)}
+    some = replace(one, curves=(replace(one.curves[0], extras=extras), *one.curves[1:]))
+    write_table(some, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet") == some
+    assert "report.train_loss" in parquet.read_schema(tmp_path / "t.parquet").names
+    assert "report.selection_gain_error_percent" not in parquet.read_schema(tmp_path / "t.parquet").names
+
+
+@pytest.mark.parametrize(
+    "extras", [{"train_loss": (1.0,)}, {"train_loss": (1.0, float("nan"))}, {"f1": (1.0, 2.0)}]
+)
+def test_what_is_beside_the_objectives_is_checked(
+    extras: dict[str, tuple[float, ...]], tmp_path: Path
+) -> None:
+    one = table()
+    with pytest.raises(DataError, match=r"allowed: 2 finite numbers or null, of selection_gain_percent, "):
+        check_curve(replace(one.curves[0], extras=extras), "here")
 
 
 def test_a_flipped_byte_is_noticed_wherever_it_is(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from sweeps import registry
+from sweeps.front import pareto
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.replay.curves import CurveTable, _curve
 from sweeps.replay.simulate import recorded_space, replay
@@ -419,3 +420,62 @@ def test_a_replay_on_several_workers_equals_the_rule_read_slowly() -> None:
         found = {trial.curve: trial.examples_seen for trial in outcome.trials}
         assert found == SlowSweep(table, rungs, eta, workers).run(), (seed, workers, eta)
         assert 3 < outcome.counts["stopped"] < 40
+
+
+# What a sweep leaves at its end
+
+
+def floored_table(rng: np.random.Generator, recipes: int) -> CurveTable:
+    """Return curves with reports at 100, 300 and 900 of 2,700, of which many are at the floor."""
+    table = random_table(rng, recipes)
+    curves = []
+    for one in table.curves:
+        gains = tuple(float(value) - rng.integers(0, 12) for value in one.rung_values["em_percent"])
+        losses = tuple(float(value) for value in rng.integers(1, 5, 4))
+        extras = {
+            "selection_gain_percent": gains,
+            "selection_gain_error_percent": (1.0,) * 4,
+            "train_loss": losses,
+        }
+        curves.append(replace(one, extras=extras))
+    return replace(table, curves=tuple(curves))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("floor", ["pause", "stop", "off"])
+def test_no_trial_on_its_rungs_front_and_above_the_floor_is_stopped_or_left_paused(
+    workers: int, floor: str
+) -> None:
+    rungs, held_back = (100, 300, 900), 0
+    for seed in range(20):
+        table = floored_table(np.random.default_rng(seed), 30)
+        searcher = registry.searcher_class("random")(
+            recorded_space(table), table.spec.objectives, seed=seed, options={}
+        )
+        scheduler = make_scheduler("pareto_asha", {"grace_examples": 100, "floor": floor})
+        outcome = replay(table, searcher, scheduler, workers=workers)
+        reached = {trial.curve: (trial.status, trial.examples_seen) for trial in outcome.trials}
+        assert len(reached) == 30
+        for number, rung in enumerate(rungs):
+            there = [index for index, (_, seen) in reached.items() if seen >= rung]
+            if not there:
+                continue
+            losses = [
+                (
+                    -table.curves[index].rung_values["em_percent"][number],
+                    table.curves[index].rung_values["memory_mb"][number],
+                )
+                for index in there
+            ]
+            for index, is_on_front in zip(there, pareto.front_mask(np.array(losses)), strict=True):
+                extras = table.curves[index].extras
+                is_at_floor = (
+                    floor != "off" and number > 0 and extras["selection_gain_percent"][number] <= 2.0
+                )
+                status, seen = reached[index]
+                ended_here = status != "ok" and seen < (*rungs, 2700)[number + 1]
+                held_back += ended_here and is_at_floor
+                assert not (is_on_front and ended_here) or is_at_floor, (seed, index, rung)
+        if floor != "stop":
+            assert outcome.counts["ok"] >= 1
+    assert (held_back > 100) == (floor != "off")

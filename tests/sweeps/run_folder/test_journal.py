@@ -45,6 +45,32 @@ def test_trials_come_back_in_order_with_curves_verdicts_and_records(tmp_path: Pa
     assert past.tracking == {"tracking_uri": "sqlite:///x", "parent_run_id": "run1"}
 
 
+def test_a_trial_is_paused_from_its_report_until_a_worker_takes_it_up(tmp_path: Path) -> None:
+    log = _begun(tmp_path)
+    assert journal.count_paused(tmp_path) == 0
+    log.reported("t0001", {**PROGRESS, "examples_seen": 90}, is_stopped=False, is_paused=True)
+    assert [trial.is_paused for trial in journal.read(tmp_path).trials] == [False, True]
+    assert journal.count_paused(tmp_path) == 1
+    log.started("t0001")
+    trial = journal.read(tmp_path).trials[1]
+    assert (trial.is_paused, trial.is_stopped, trial.starts, len(trial.curve)) == (False, False, 3, 2)
+
+
+def test_a_paused_trial_that_was_stopped_later_has_a_record_and_is_paused_no_more(tmp_path: Path) -> None:
+    log = _begun(tmp_path)
+    log.reported("t0001", {**PROGRESS, "examples_seen": 90}, is_stopped=False, is_paused=True)
+    records.append(tmp_path / "records.jsonl", record("t0001"))
+    assert journal.count_paused(tmp_path) == 0
+
+
+def test_a_journal_that_knows_no_pause_is_read_as_before(tmp_path: Path) -> None:
+    _begun(tmp_path)
+    path = tmp_path / JOURNAL_FILE
+    path.write_text(path.read_text().replace(', "is_paused": false', "").replace('"is_paused": false, ', ""))
+    assert "is_paused" not in path.read_text()
+    assert [trial.is_paused for trial in journal.read(tmp_path).trials] == [False, False]
+
+
 def test_a_folder_whose_sweep_ended_before_its_first_trial_has_no_past(tmp_path: Path) -> None:
     assert journal.read(tmp_path) == journal.Past()
 

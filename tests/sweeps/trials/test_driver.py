@@ -11,6 +11,7 @@ from sweeps.budget.gpu_shares import GpuShare
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE, RECORDS_FILE
 from sweeps.run_folder.noted_forms import NotedForm, as_note
+from sweeps.schedulers.pausing import Verdict
 from sweeps.searchers.base import make_searcher
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SHARES
@@ -528,3 +529,209 @@ def test_a_resumed_trial_is_sent_with_the_same_forms(tmp_path: Path, quantizing:
         past=journal.read(tmp_path / "run"),
     )
     assert after.propose() == task
+
+
+# Pausing
+
+
+def _pausing_driver(folder: Path, **budget: Any) -> Driver:
+    """Return a driver whose reports are judged, at rungs 100 and 300."""
+    return _driver(folder, budget={"trials": 4, "examples": 900, **budget})
+
+
+def _report_at(
+    driver: Driver, trial_id: str, seen: int, em: float, *, gain: float = 50.0, loss: float = 1.0
+) -> Verdict:
+    """Report as Ray does: the scheduler, then the driver's word, then the report, then the end."""
+    learnt = {
+        "selection_baseline": "no_answer",
+        "selection_gain_percent": gain,
+        "selection_gain_error_percent": 1.0,
+        "train_loss": loss,
+    }
+    report = {**_report(seen, em), **learnt}
+    verdict = driver.judged(trial_id, report, driver.judge.verdict(trial_id, report))
+    assert driver.pauses(trial_id) == (verdict is Verdict.PAUSE)
+    stops = {"is_stopped": verdict is Verdict.STOP, "is_paused": verdict is Verdict.PAUSE}
+    driver.reported(trial_id, report, **stops)
+    if verdict is not Verdict.GO_ON:
+        driver.ended(trial_id, {}, None)
+    return verdict
+
+
+def _begin(driver: Driver) -> str:
+    task = driver.propose()
+    driver.started(task.trial_id)
+    (Path(task.folder) / "checkpoint").mkdir(parents=True, exist_ok=True)
+    (Path(task.folder) / "checkpoint" / "weights").write_bytes(bytes(1000))
+    return task.trial_id
+
+
+def test_a_paused_trial_has_no_record_keeps_its_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:
+    driver = _pausing_driver(tmp_path / "run")
+    verdicts = [_report_at(driver, _begin(driver), 104, em) for em in (50.0, 20.0, 60.0)]
+    assert verdicts == [Verdict.PAUSE, Verdict.PAUSE, Verdict.GO_ON]
+    assert (driver.counts(), driver.unfinished(), list(driver.paused)) == (
+        {"paused": 2},
+        1,
+        ["t0000", "t0001"],
+    )
+    assert driver.observers[0].named("trial_paused")[0] == ("t0000", 104, "fewer than 3 results at this rung")
+    assert not (tmp_path / "run" / RECORDS_FILE).exists()
+    # With three results the first two are judged; of three one goes on, and t0002 is better than both.
+    task = driver.propose()
+    assert task.trial_id == "t0003"
+    assert [(record.trial_id, record.status) for record in driver.records] == [
+        ("t0000", "stopped"),
+        ("t0001", "stopped"),
+    ]
+    assert driver.records[0].reason == "stopped by scheduler 'pareto_asha' at 104 examples"
+    assert not (tmp_path / "run/trials/t0000/checkpoint").exists()
+    assert driver.counts() == {"stopped": 2}
+
+
+def test_a_promoted_trial_is_told_what_it_has_reported(tmp_path: Path) -> None:
+    driver = _pausing_driver(tmp_path / "run")
+    for em in (60.0, 20.0, 50.0):
+        trial_id = _begin(driver)
+        verdict = _report_at(driver, trial_id, 104, em)
+    assert (trial_id, verdict) == ("t0002", Verdict.STOP)
+    task = driver.propose()
+    assert (task.trial_id, task.reported_examples) == ("t0000", 104)
+    driver.started("t0000")
+    assert driver.running["t0000"].starts == 2
+    assert (tmp_path / "run/trials/t0000/checkpoint").exists()
+
+
+def test_who_is_paused_is_paused_after_a_resume_and_more_trials_may_let_it_go_on(tmp_path: Path) -> None:
+    before = _pausing_driver(tmp_path / "run", trials=3)
+    for em in (50.0, 20.0):
+        _report_at(before, _begin(before), 104, em)
+    after = _pausing_driver(tmp_path / "run", trials=3)
+    assert (list(after.paused), after.unfinished(), after.trials_left) == (["t0000", "t0001"], 0, 1)
+    assert after.spent_examples == 208
+    assert [len(curve) for curve in after.history().values()] == [1, 1]
+    assert after.has_work()
+    assert after.propose().trial_id == "t0002"
+    assert _pausing_driver(tmp_path / "run", trials=4).propose().trial_id == "t0002"
+
+
+def test_a_trial_that_pauses_for_no_other_to_come_goes_on_at_once(tmp_path: Path) -> None:
+    driver = _pausing_driver(tmp_path / "run", trials=2)
+    first = _begin(driver)
+    assert _report_at(driver, first, 104, 50.0) is Verdict.PAUSE  # another trial will come
+    second = _begin(driver)
+    assert _report_at(driver, second, 104, 40.0) is Verdict.STOP  # no more: the front goes on, the rest stops
+    assert driver.propose().trial_id == first
+    driver.started(first)
+    assert _report_at(driver, first, 312, 55.0) is Verdict.GO_ON
+    driver.ended(first, _final(tmp_path / "run/trials/t0000", 60.0), None)
+    assert (driver.propose(), driver.has_work(), driver.counts()) == (None, False, {"ok": 1, "stopped": 1})
+
+
+def test_at_the_floor_the_lowest_loss_goes_on_when_nothing_else_is_left_and_one_front_point_is_enough(
+    tmp_path: Path,
+) -> None:
+    driver = _pausing_driver(tmp_path / "run", trials=3)
+    running = [_begin(driver) for _ in range(3)]
+    for trial_id in running:
+        driver.reported(trial_id, _report(104, 5.0), is_stopped=False)
+    found = [
+        _report_at(driver, trial_id, 304, 5.0, gain=1.0, loss=loss)
+        for trial_id, loss in zip(running, (2.0, 1.5, 1.9), strict=True)
+    ]
+    assert found == [Verdict.PAUSE] * 3  # the last of them too: another has the lowest loss
+    assert driver.observers[0].named("note") == [
+        ("rung 300 tells nothing yet: 3 of 3 trials at the score of no answer",)
+    ]
+    assert driver.propose().trial_id == "t0001"
+    assert driver.propose() is None  # while it runs
+    driver.started("t0001")
+    driver.ended("t0001", _final(tmp_path / "run/trials/t0001", 30.0), None)
+    assert (driver.propose(), driver.has_work()) == (None, False)
+    assert driver.counts() == {"ok": 1, "paused": 2}
+    resumed = _pausing_driver(tmp_path / "run", trials=3)
+    assert (resumed.has_work(), resumed.counts()) == (False, {"ok": 1, "paused": 2})
+    assert resumed._told_rungs == {300}
+
+
+def test_a_trial_that_fails_after_its_report_has_failed_and_is_not_paused(tmp_path: Path) -> None:
+    driver = _pausing_driver(tmp_path / "run")
+    trial_id = _begin(driver)
+    folder = tmp_path / "run/trials/t0000"
+    (folder / OUTCOME_FILE).write_text('{"status": "failed", "reason": "x", "traceback": "y"}')
+    assert _report_at(driver, trial_id, 104, 50.0) is Verdict.PAUSE
+    assert (driver.counts(), driver.paused) == ({"failed": 1}, {})
+
+
+def test_a_worker_that_dies_after_its_trial_paused_loses_nothing(tmp_path: Path) -> None:
+    driver = _pausing_driver(tmp_path / "run")
+    trial_id = _begin(driver)
+    driver.reported(trial_id, _report(104), is_stopped=False, is_paused=True)
+    driver.lost(trial_id, "The actor died", is_own=True)
+    assert (list(driver.paused), driver.trials_left) == (["t0000"], 3)
+
+
+def test_above_the_disk_limit_the_worst_paused_trials_are_stopped_before_the_sweep_ends(
+    tmp_path: Path,
+) -> None:
+    driver = _pausing_driver(tmp_path / "run", max_disk_gb=3.5e-6)
+    running = [_begin(driver) for _ in range(4)]  # 1,000 bytes each
+    assert driver.ended_by is None
+    for trial_id, loss in zip(running[:2], (1.0, 2.0), strict=True):
+        driver.reported(trial_id, _report(104, 5.0), is_stopped=False)
+        _report_at(driver, trial_id, 304, 5.0, gain=1.0, loss=loss)
+    (record,) = driver.records
+    assert (record.trial_id, record.status) == ("t0001", "stopped")  # not yet t0000, of the lower loss
+    assert record.reason == (
+        "stopped at 304 examples, where it was paused, for its disk space (budget.max_disk_gb: 3.5e-06)"
+    )
+    assert not (tmp_path / "run/trials/t0001/checkpoint").exists()
+    assert (driver.ended_by, list(driver.paused)) == (None, ["t0000"])
+    _report_at(driver, running[2], 104, 90.0)  # waits on the front of its rung, and is never given up
+    (tmp_path / "run/trials/t0003/checkpoint/more").write_bytes(bytes(3000))
+    driver.reported(running[3], _report(104, 5.0), is_stopped=False)
+    assert [record.trial_id for record in driver.records] == ["t0001", "t0000"]
+    assert list(driver.paused) == ["t0002"]
+    assert driver.ended_by.startswith("the trials' files hold")
+
+
+def test_a_sweep_ends_when_no_stretch_fits_into_its_examples_and_says_what_is_paused(tmp_path: Path) -> None:
+    """900 for one training; 100 + 100 + 100 for three beginnings; the rest is too little for a fourth or a rung more."""
+    driver = _pausing_driver(tmp_path / "run", trials=9, total_examples=1299)
+    first = _begin(driver)
+    _report_at(driver, first, 100, 90.0)
+    for em in (20.0, 95.0):
+        trial_id = _begin(driver)
+        verdict = _report_at(driver, trial_id, 100, em)
+    assert (trial_id, verdict) == (
+        "t0002",
+        Verdict.GO_ON,
+    )  # 300 consumed; to 500 reserved, 600 more to its end
+    assert driver.propose().trial_id == "t0003"  # to 600: with those 600 kept back, 1,200
+    driver.started("t0003")
+    assert [record.trial_id for record in driver.records] == ["t0000", "t0001"]
+    assert driver.propose() is None  # a fifth does not fit: 1,300
+    assert (
+        _report_at(driver, "t0003", 100, 99.0) is Verdict.PAUSE
+    )  # 600 consumed or reserved, 200 + 600 more: 1,400
+    assert driver.observers[0].named("trial_paused")[-1] == ("t0003", 100, "budget.total_examples")
+    assert _report_at(driver, "t0002", 300, 95.0) is Verdict.GO_ON  # nobody else may reach this rung
+    driver.ended("t0002", _final(tmp_path / "run/trials/t0002", 60.0), None)
+    assert driver.propose() is None
+    assert (driver.has_work(), driver.ended_by, driver.unfinished()) == (False, None, 0)
+    assert driver.spent_note() == (
+        "budget.total_examples: 1200 of 1299 are spent, and no trial's next stretch fits into the rest; 1 trial "
+        "paused. A resumed sweep takes another --total-examples"
+    )
+    assert len(journal.read(tmp_path / "run").trials) == 4  # the fifth was not begun
+    more = _pausing_driver(tmp_path / "run", trials=9, total_examples=1500)
+    assert more.propose().trial_id == "t0003"
+    assert more.spent_note() is None
+
+
+def test_a_sweep_that_had_all_of_its_trials_has_no_note_on_examples(tmp_path: Path) -> None:
+    driver = _pausing_driver(tmp_path / "run", trials=1, total_examples=5000)
+    trial_id = _begin(driver)
+    driver.ended(trial_id, _final(tmp_path / "run/trials/t0000", 60.0), None)
+    assert (driver.propose(), driver.spent_note()) == (None, None)

@@ -115,7 +115,8 @@ def test_a_sweep_that_pauses_ends_with_a_front_and_decides_the_same_when_it_was_
     # One that paused went on from its checkpoint: its record has all of its reports, each once.
     (best,) = (trial for trial in trials.values() if trial.record and trial.record.status == "ok")
     seen = [point["examples_seen"] for point in best.record.curve]
-    assert seen == [24, 48, 96, 192, 240]
+    rungs = (24, 48, 96, 192, 240)
+    assert [rung for rung, at in zip(rungs, seen, strict=True) if not rung <= at < rung + 4] == []
 
     killed = Sweep(tmp_path / "killed", ["--config", str(path)], cache_dir)
     for lines in (7, 6):
