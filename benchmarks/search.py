@@ -19,8 +19,9 @@ that such a difference can have. Of other questions the baseline is not known, a
 Each cell is the median over seeds with the 10 and 90 % quantiles. Volume counts above the references that
 `reference: auto` gives: the best trivial baseline of the evaluation questions, and 1.1 times the largest memory. A
 replay ends when it has started as many trials as the table has recipes, or, with `--trainings N`, when its trials have
-consumed the examples of N whole trainings; a third table then says what is there at that end. The oracle (`benchmarks/oracle.py`) is no
-search but the bound: it trains, whole and one after another, the recipes that dominate the most.
+consumed the examples of N whole trainings; a third table then says what is there at that end. The oracle
+(`benchmarks/oracle.py`) is no search but the bound: it trains, whole and one after another, the recipes that dominate
+the most.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
 same proposals at equal seed, those of Syne Tune too, and are compared in pairs. `--others` adds the rows of Optuna,

@@ -697,7 +697,7 @@ def test_above_the_disk_limit_the_worst_paused_trials_are_stopped_before_the_swe
 
 
 def test_a_sweep_ends_when_no_stretch_fits_into_its_examples_and_says_what_is_paused(tmp_path: Path) -> None:
-    """900 for one training; 100 + 100 + 100 for three beginnings; the rest is too little for a fourth or a rung more."""
+    """What one training needs to its end is kept back until one has come to it; figures stand at each step."""
     driver = _pausing_driver(tmp_path / "run", trials=9, total_examples=1299)
     first = _begin(driver)
     _report_at(driver, first, 100, 90.0)
