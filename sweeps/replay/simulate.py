@@ -326,7 +326,8 @@ class _Simulation:
         return self._allows(Account(0, self.table.curves[curve].budget_examples))
 
     def _allows(self, account: Account, *, besides: _Running | None = None) -> bool:
-        others = [Account(trial.examples_seen, trial.examples_seen) for trial in self.ended]
+        budgets = [curve.budget_examples for curve in self.table.curves]
+        others = [Account(trial.examples_seen, budgets[trial.curve], is_open=False) for trial in self.ended]
         others += [self._account(running, is_going=True) for _, _, running in self.events]
         others += [
             self._account(item, is_going=False) for item in self.paused.values() if item is not besides

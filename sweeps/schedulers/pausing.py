@@ -148,11 +148,13 @@ class Account:
         seen: examples at its last report or at its end.
         budget: examples of its whole training; 0 where nothing is trained.
         is_going: it runs: the examples to its next rung are reserved.
+        is_open: it has not ended.
     """
 
     seen: int
     budget: int
     is_going: bool = False
+    is_open: bool = True
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,9 @@ class Allowance:
     """The examples that all trials of a sweep may consume together.
 
     As long as no trial has been trained to its end, the examples that one of them still needs for it are kept back:
-    otherwise a sweep could spend all on rungs that tell nothing, and end with nothing. A trial reports after the step
-    that reaches a rung: the total can be exceeded by less than a batch for each trial.
+    otherwise a sweep could spend all on rungs that tell nothing, and end with nothing. A trial counts as being at its
+    rung, although it reports after the step that reaches it: the total can be exceeded by less than a batch for each
+    trial, and no stretch that was kept back is lost by it.
 
     Attributes:
         total: None: no limit.
@@ -172,12 +175,12 @@ class Allowance:
     rungs: tuple[int, ...]
 
     def stretch(self, account: Account) -> int:
-        """Return the examples from a trial's last report to its next one."""
+        """Return the examples from a trial's rung to its next one or to its end."""
         if account.budget <= account.seen:
             return 0
         place = bisect_right(self.rungs, account.seen)
         end = self.rungs[place] if place < len(self.rungs) else account.budget
-        return min(end, account.budget) - account.seen
+        return min(end, account.budget) - self._counted(account)
 
     def fits(
         self, others: Iterable[Account], account: Account, *, more: int = 0, has_finished: bool = False
@@ -185,7 +188,7 @@ class Allowance:
         """Return whether a trial's next stretch fits beside what is consumed, reserved and kept back.
 
         Args:
-            others: of all other trials; of one that has ended, the budget is what it has seen.
+            others: of all other trials.
             account: of the trial that asks.
             more: examples that come with it or were consumed beside the trials, such as teachers'.
             has_finished: some trial has been trained to its end.
@@ -193,11 +196,18 @@ class Allowance:
         if self.total is None:
             return True
         accounts = [*others, replace(account, is_going=True)]
-        reached = [item.seen + (self.stretch(item) if item.is_going else 0) for item in accounts]
+        reached = [self._counted(item) + (self.stretch(item) if item.is_going else 0) for item in accounts]
         to_the_end = [
             item.budget - there
             for item, there in zip(accounts, reached, strict=True)
-            if item.budget > item.seen
+            if item.is_open and item.budget > item.seen
         ]
         kept_back = 0 if has_finished else min(to_the_end, default=0)
         return sum(reached) + kept_back + more <= self.total
+
+    def _counted(self, account: Account) -> int:
+        """Return the rung that a trial has reached, or its whole budget."""
+        if account.seen >= account.budget:
+            return account.budget
+        place = bisect_right(self.rungs, account.seen)
+        return self.rungs[place - 1] if place else 0

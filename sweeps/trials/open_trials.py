@@ -73,7 +73,9 @@ class OpenTrials:
 
     def accounts(self, *, besides: str | None = None) -> list[Account]:
         """Return what all trials have consumed and, of those that run, what is reserved; one may be left out."""
-        found = [Account(record.examples_seen, record.examples_seen) for record in self.records]
+        found = [
+            Account(record.examples_seen, record.budget_examples, is_open=False) for record in self.records
+        ]
         for items, is_going in (
             (self.running.values(), True),
             (self.cut_short, False),

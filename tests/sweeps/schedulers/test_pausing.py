@@ -66,12 +66,12 @@ def test_a_stretch_ends_at_the_next_rung_or_at_the_end() -> None:
     allowance = Allowance(1000, RUNGS)
     stretches = {
         (0, 200): 10,
-        (9, 200): 1,
+        (9, 200): 10,
         (10, 200): 20,
-        (33, 200): 57,
-        (95, 200): 105,
-        (0, 0): 0,
+        (33, 200): 60,
+        (95, 200): 110,
         (30, 60): 30,
+        (0, 0): 0,
     }
     for (seen, budget), expected in stretches.items():
         assert allowance.stretch(Account(seen, budget)) == expected, (seen, budget)
@@ -80,6 +80,7 @@ def test_a_stretch_ends_at_the_next_rung_or_at_the_end() -> None:
 
 def test_what_runs_is_reserved_to_its_next_rung_and_counts_before_what_asks() -> None:
     others = [Account(200, 200), Account(30, 200), Account(30, 200, is_going=True)]  # 200 + 30 + 90
+    others += [Account(9, 200, is_open=False)]  # failed before its first rung: nothing
     asking = Account(10, 200)  # to 30
     for total, expected in ((349, False), (350, True)):
         assert Allowance(total, RUNGS).fits(others, asking, has_finished=True) == expected
@@ -97,5 +98,8 @@ def test_what_one_trial_needs_to_its_end_is_kept_back_until_one_has_come_to_it()
     # The first trial of all needs its own whole training, and the one that goes to its end nothing beside.
     assert [Allowance(total, RUNGS).fits([], new) for total in (199, 200)] == [False, True]
     assert [Allowance(total, RUNGS).fits([], Account(90, 200)) for total in (199, 200)] == [False, True]
+    # One that has ended will not come to its end; and what steps reached over their rungs takes nothing from the rest.
+    stopped = Account(190, 200, is_open=False)  # counts as 90
+    assert [Allowance(total, RUNGS).fits([stopped], new) for total in (289, 290)] == [False, True]
     # A trial that trains nothing is not one that will be trained to its end.
     assert Allowance(0, RUNGS).fits([], Account(0, 0))
