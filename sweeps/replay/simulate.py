@@ -293,7 +293,14 @@ class _Simulation:
             {running.trial.trial_id: running.seen for _, _, running in self.events},
             may_start=self.trials_left > 0 and (self.held is None or self._fits_new(self.held[1])),
             has_finished=self.has_finished,
+            too_dear=self._too_dear(pausing),
         )
+
+    def _too_dear(self, pausing: _Running | None) -> frozenset[str]:
+        if self.allowance.total is None:
+            return frozenset()
+        waiting = [*self.paused.values(), *([] if pausing is None else [pausing])]
+        return frozenset(item.trial.trial_id for item in waiting if not self._fits(item))
 
     def _free_worker(
         self, situation: Situation, candidates: Candidates, pausing: _Running | None = None

@@ -214,10 +214,11 @@ class Halving:
                         (math.inf if loss is None else loss, in_order_of_proposal(trial_id), trial_id)
                     )
                 elif place >= 0 and can_be_reached and not self._rungs[place].is_settled:
-                    is_reachable = True  # the rungs above
+                    is_reachable |= trial_id not in situation.too_dear  # the rungs above
                 elif place < 0 or self._goes_on(place, trial_id):
-                    promotions.append((place, trial_id))
-                    is_reachable = True
+                    if trial_id not in situation.too_dear:
+                        promotions.append((place, trial_id))
+                        is_reachable = True
                 else:
                     beaten.append(trial_id)
         promotions.sort(key=lambda item: (-item[0], in_order_of_proposal(item[1])))

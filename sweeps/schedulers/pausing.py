@@ -29,12 +29,15 @@ class Situation:
         going: trials that run or are about to -> examples seen at their last report.
         may_start: a new trial may still be proposed.
         has_finished: some trial has been trained to its end.
+        too_dear: paused trials whose examples to their next rung the sweep may not spend: they do not go on for now, and
+            no rung waits for them.
     """
 
     paused: Mapping[str, int] = field(default_factory=dict)
     going: Mapping[str, int] = field(default_factory=dict)
     may_start: bool = False
     has_finished: bool = False
+    too_dear: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ def next_step(
 def candidates_of(judge: Judge | None, situation: Situation) -> Candidates:
     """Return what becomes of paused trials; where the scheduler pauses none, all may go on, in the order proposed."""
     if judge is None:
-        return Candidates(tuple(sorted(situation.paused, key=in_order_of_proposal)))
+        affordable = situation.paused.keys() - situation.too_dear
+        return Candidates(tuple(sorted(affordable, key=in_order_of_proposal)))
     return judge.candidates(situation)
 
 

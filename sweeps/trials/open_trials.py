@@ -46,7 +46,8 @@ class OpenTrials:
         paused = {trial_id: item.examples_seen for trial_id, item in self.paused.items()}
         if pausing is not None:
             paused[pausing] = seen
-        return Situation(paused, going, may_start, self._has_finished())
+        too_dear = self._too_dear(paused)
+        return Situation(paused, going, may_start, self._has_finished(), too_dear)
 
     def step(self, situation: Situation, candidates: Candidates) -> Step:
         """Return what a free worker does in a situation of these trials."""
@@ -87,6 +88,15 @@ class OpenTrials:
                 if item.task.trial_id != besides
             ]
         return found
+
+    def _too_dear(self, paused: Mapping[str, int]) -> frozenset[str]:
+        """Return the trials, paused at so many examples, whose next stretch may not be spent."""
+        if self.spending.total is None:
+            return frozenset()
+        items = {**self.running, **self.paused}
+        return frozenset(
+            trial_id for trial_id, seen in paused.items() if not self.fits(items[trial_id], seen)
+        )
 
     def _has_finished(self) -> bool:
         """Return whether some trial has been trained to its end."""
