@@ -344,8 +344,7 @@ class Driver:
         total = self._spending.total
         if total is None or self.ended_by is not None or self.running:
             return None
-        waits = candidates_of(self.judge, self._open.situation(may_start=self._may_start())).promotions
-        if self._held is None and not waits and not self._again:
+        if self._held is None and not self._again and not self._let_go_on():
             return None
         spent = self._spending.spent(self._open.accounts())
         return (
@@ -404,14 +403,16 @@ class Driver:
         del self.running[trial_id]
         running.is_on_worker = False
         self.paused[trial_id] = running
-        waits = candidates_of(self.judge, self._open.situation(may_start=self._may_start()))
-        is_let_go_on = trial_id in waits.promotions  # if there were examples for it
-        why = (
-            "budget.total_examples" if self.judge is None or is_let_go_on else self.judge.why(trial_id, seen)
-        )
+        is_dear = self.judge is None or trial_id in self._let_go_on()
+        why = self.judge.why(trial_id, seen) if self.judge and not is_dear else "budget.total_examples"
         for observer in self.observers:
             observer.trial_paused(trial_id, seen, why)
         self._watch_disk()
+
+    def _let_go_on(self) -> tuple[str, ...]:
+        """Return the paused trials that would go on if any number of examples could be spent."""
+        situation = self._open.situation(may_start=self._may_start())
+        return candidates_of(self.judge, replace(situation, too_dear=frozenset())).promotions
 
     def _stop_paused(self, trial_id: str, why: str | None = None) -> None:
         """Record a paused trial as stopped, which frees its checkpoint."""

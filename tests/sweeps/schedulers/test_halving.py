@@ -341,6 +341,17 @@ def test_a_paused_trial_that_is_stopped_does_not_keep_the_rung_above_waiting():
     assert found == Candidates(promotions=("t0",), beaten=("t1",))
 
 
+def test_no_rung_waits_for_a_trial_whose_examples_cannot_be_spent():
+    one = halving()
+    for trial, em in (("t0", 50.0), ("t1", 60.0), ("t2", 70.0)):
+        told(one, trial, 10, em, em)
+    told(one, "t0", 30, 50, 8)
+    paused = {"t0": 30, "t1": 10}
+    assert one.candidates(Situation(paused)).promotions == ("t1",)  # which t0 waits for
+    assert one.candidates(Situation(paused, too_dear=frozenset({"t1"}))).promotions == ("t0",)
+    assert one.candidates(Situation(paused, too_dear=frozenset(paused))) == Candidates()
+
+
 def test_the_highest_rung_goes_first_and_then_the_order_of_proposal():
     one = halving(rungs=(10, 30, 90))
     for trial in ("t10000", "t9999", "t0007", "t0003"):

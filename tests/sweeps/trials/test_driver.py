@@ -635,7 +635,7 @@ def test_at_the_floor_the_lowest_loss_goes_on_when_nothing_else_is_left_and_one_
     driver = _pausing_driver(tmp_path / "run", trials=3)
     running = [_begin(driver) for _ in range(3)]
     for trial_id in running:
-        driver.reported(trial_id, _report(104, 5.0), is_stopped=False)
+        driver.reported(trial_id, {**_report(104, 5.0), "selection_gain_percent": 0.0}, is_stopped=False)
     found = [
         _report_at(driver, trial_id, 304, 5.0, gain=1.0, loss=loss)
         for trial_id, loss in zip(running, (2.0, 1.5, 1.9), strict=True)
@@ -675,20 +675,21 @@ def test_a_worker_that_dies_after_its_trial_paused_loses_nothing(tmp_path: Path)
 def test_above_the_disk_limit_the_worst_paused_trials_are_stopped_before_the_sweep_ends(
     tmp_path: Path,
 ) -> None:
-    driver = _pausing_driver(tmp_path / "run", max_disk_gb=3.5e-6)
+    driver = _pausing_driver(tmp_path / "run", max_disk_gb=4.5e-6)
     running = [_begin(driver) for _ in range(4)]  # 1,000 bytes each
-    assert driver.ended_by is None
     for trial_id, loss in zip(running[:2], (1.0, 2.0), strict=True):
         driver.reported(trial_id, _report(104, 5.0), is_stopped=False)
         _report_at(driver, trial_id, 304, 5.0, gain=1.0, loss=loss)
+    assert (driver.records, list(driver.paused)) == ([], ["t0000", "t0001"])
+    (tmp_path / "run/trials/t0003/checkpoint/weights").write_bytes(bytes(2000))
+    _report_at(driver, running[2], 104, 90.0)  # waits on the front of its rung, and is never given up
     (record,) = driver.records
     assert (record.trial_id, record.status) == ("t0001", "stopped")  # not yet t0000, of the lower loss
     assert record.reason == (
-        "stopped at 304 examples, where it was paused, for its disk space (budget.max_disk_gb: 3.5e-06)"
+        "stopped at 304 examples, where it was paused, for its disk space (budget.max_disk_gb: 4.5e-06)"
     )
     assert not (tmp_path / "run/trials/t0001/checkpoint").exists()
-    assert (driver.ended_by, list(driver.paused)) == (None, ["t0000"])
-    _report_at(driver, running[2], 104, 90.0)  # waits on the front of its rung, and is never given up
+    assert (driver.ended_by, list(driver.paused)) == (None, ["t0000", "t0002"])
     (tmp_path / "run/trials/t0003/checkpoint/more").write_bytes(bytes(3000))
     driver.reported(running[3], _report(104, 5.0), is_stopped=False)
     assert [record.trial_id for record in driver.records] == ["t0001", "t0000"]
