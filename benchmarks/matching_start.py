@@ -37,7 +37,7 @@ def start_matching(family: Family, model: nn.Module) -> None:
         if name.endswith("position_embeddings"):
             _divide_tokens_and_places(model, module, pairs, heads=_heads(model))
         if name.endswith("relative_attention_bias"):
-            _prefer_neighbours(module, pairs)
+            _place_heads(module, pairs)
 
 
 def _queries_and_keys(family: Family, model: nn.Module) -> list[tuple[nn.Linear, nn.Linear]]:
@@ -95,14 +95,19 @@ def _turned(rows: Tensor, angles: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _prefer_neighbours(bias: Any, pairs: list[tuple[nn.Linear, nn.Linear]]) -> None:
-    """Let T5's heads for places prefer a few tokens back: one table [buckets, H] serves all layers."""
-    heads = bias.weight.shape[1]
+def _place_heads(bias: Any, pairs: list[tuple[nn.Linear, nn.Linear]]) -> None:
+    """Let T5's heads for places prefer a few tokens back, and those for tokens look back past the token itself.
+
+    One table [buckets, H] serves all layers; its first half is for what stands before, a small distance its own bucket.
+    T5 tells question from context by nothing else than their order, so that a token which may find itself learns
+    nothing from an equal one in the question.
+    """
+    buckets, heads = bias.weight.shape
     bias.weight.zero_()
+    bias.weight[0, : heads // 2] = -2 * BIAS
+    bias.weight[buckets // 2 :, : heads // 2] = -BIAS
     for number in range(heads // 2, heads):
-        bias.weight[OFFSETS[0][(number - heads // 2) % 2], number] = (
-            BIAS  # a small distance back is its own bucket
-        )
+        bias.weight[OFFSETS[0][(number - heads // 2) % 2], number] = BIAS
     for query, key in pairs:
         for layer in (query, key):
             layer.weight.view(heads, -1, layer.weight.shape[1])[heads // 2 :] *= PLACES_SCALE

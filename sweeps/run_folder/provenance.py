@@ -38,6 +38,7 @@ PACKAGES = (
 )
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 SOURCE_FOLDERS = ("qa_core", "sweeps")
+SOURCE_KINDS = ("*.py", "*.safetensors")
 
 
 def collect(arguments: Sequence[str] | None = None, *, gpus: Sequence[str] = ()) -> dict[str, Any]:
@@ -86,10 +87,13 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 
 def source_hash(folder: Path = PROJECT_FOLDER) -> str:
-    """Return the first 12 hex digits of a SHA-256 over the project's source files: equal where the same code runs."""
+    """Return the first 12 hex digits of a SHA-256 over the project's source files and networks.
+
+    It is equal where the same code runs and starts from the same weights.
+    """
     digest = hashlib.sha256()
     for package in SOURCE_FOLDERS:
-        for path in sorted((folder / package).rglob("*.py")):
+        for path in sorted(item for kind in SOURCE_KINDS for item in (folder / package).rglob(kind)):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

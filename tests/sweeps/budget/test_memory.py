@@ -62,8 +62,9 @@ def predictions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({}, {"lora": {"merge": False}, "quantize": {"bits": 4}}),
         ({"family": "t5", "head": "generate"}, {}),
         ({"family": "lstm"}, {"quantize": {}}),
+        ({"checkpoint": "sample-tiny"}, {"quantize": {"bits": 4}}),
     ],
-    ids=["bert-lora-nf4", "t5-generate", "lstm-int8"],
+    ids=["bert-lora-nf4", "t5-generate", "lstm-int8", "bert-shipped-nf4"],
 )
 @pytest.mark.long
 def test_the_forecast_is_what_the_worker_predicts_and_measures(
@@ -76,6 +77,16 @@ def test_the_forecast_is_what_the_worker_predicts_and_measures(
     assert cost.predicted_inference_peak_batch8_bytes == cost.inference_peak_batch8_bytes
     assert foreseen == final_values(PREDICTED, quality=None, cost=cost)
     assert {forecast.why(config, name) for name in PREDICTED} == {None}
+
+
+def test_two_families_read_networks_of_one_name_with_tokenizers_of_their_own(
+    small_squad, cache_dir, forecast
+):
+    for family in ("bert", "mamba"):
+        config = recipe(small_squad, family=family, checkpoint="sample-tiny")
+        alone = MemoryForecast(cache_dir=cache_dir)
+        for name in PREDICTED:
+            assert forecast.predict(config, name) == alone.predict(config, name) is not None
 
 
 def test_of_a_checkpoint_only_configuration_and_tokenizer_are_read(

@@ -52,6 +52,17 @@ def test_what_is_there_passes(checkpoint: Path, tmp_path: Path) -> None:
     check(from_checkpoint(checkpoint), tmp_path)
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert", "mamba", "t5"])
+def test_a_network_of_the_package_passes_without_a_question_to_the_hub(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        readiness, "_check_hub", lambda setting, name: pytest.fail(f"{setting}: asked for {name}")
+    )
+    for is_cluster in (False, True):
+        check(from_checkpoint("sample-tiny", family), tmp_path, is_cluster=is_cluster)
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [

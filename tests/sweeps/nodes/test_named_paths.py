@@ -47,8 +47,9 @@ def test_files_and_folders_are_found_wherever_a_recipe_or_the_space_names_them(t
 
 
 def test_a_folder_that_has_the_name_of_a_preset_or_of_a_choice_is_not_meant(tmp_path: Path) -> None:
-    for name in ("tiny", "dot", "bert", "linear"):
+    for name in ("tiny", "dot", "bert", "linear", "sample-tiny"):
         (tmp_path / name).mkdir()
+    assert named_paths(spec({"model": {"family": "bert", "checkpoint": "sample-tiny"}})) == {}
     recipe = {
         "model": {"family": "bert", "checkpoint": "tiny", "options": {"attention": "dot"}},
         "train": {"schedule": "linear"},

@@ -25,7 +25,7 @@ def test_versions_and_sources_are_those_of_the_process_that_answers(tmp_path: Pa
     assert "words" not in found
 
 
-def test_the_sources_are_known_by_name_and_content(tmp_path: Path) -> None:
+def test_sources_and_networks_are_known_by_name_and_content(tmp_path: Path) -> None:
     for package in ("qa_core", "sweeps"):
         (tmp_path / package / "inner").mkdir(parents=True)
         (tmp_path / package / "inner" / "module.py").write_text("x = 1\n")
@@ -36,7 +36,10 @@ def test_the_sources_are_known_by_name_and_content(tmp_path: Path) -> None:
     seen.add(provenance.source_hash(tmp_path))
     (tmp_path / "sweeps" / "inner" / "module.py").rename(tmp_path / "sweeps" / "module.py")
     seen.add(provenance.source_hash(tmp_path))
-    assert len(seen) == 3
+    for content in (b"weights", b"others"):
+        (tmp_path / "qa_core" / "inner" / "model.safetensors").write_bytes(content)
+        seen.add(provenance.source_hash(tmp_path))
+    assert len(seen) == 5
 
 
 def test_free_disk_is_that_of_the_nearest_folder_there_is(
