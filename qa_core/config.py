@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
+from qa_core.errors import ConfigError, unknown
 from qa_core.training.schedules import DECAYS
 from qa_core.values import Setting, check_ranges, refusal, require
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+# Of a question that comes as a row of a table; which column holds one is said by `qa_core/data/mapping.py`.
+FIELDS = ("id", "title", "context", "question", "answer", "start", "is_impossible")
 HEADS = ("span", "generate")
 DEVICES = ("auto", "cpu", "cuda")
 # Of the evaluation questions: what picks the front, what confirms it.
@@ -70,21 +73,40 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which questions: `sample` (the built-in corpus), a SQuAD or Parquet file, or a hub data set name."""
+    """Which questions: `sample` (the built-in corpus), a file, a folder of `datasets`, or a hub data set name."""
 
     train: Annotated[
         str,
         Setting(
-            "Training questions: sample (built in), a SQuAD or Parquet file, or the name of a hub data set."
+            "Training questions: sample (built in), a file (SQuAD JSON, rows in JSON or JSON lines, CSV, TSV, Parquet, "
+            "Arrow), a folder of the library datasets, or the name of a hub data set."
         ),
     ] = "sample"
     evaluation: Annotated[
         str | None,
         Setting(
-            "Evaluation questions, named as for data.train. null: the training source's own dev split. A file has "
-            "none, so there a source must be named."
+            "Evaluation questions, named as for data.train. null: the training source's own dev split, or where it has "
+            "none, as a file has none, a part of it that is then not trained on (data.holdout_share)."
         ),
     ] = None
+    holdout_share: Annotated[
+        float,
+        Setting(
+            "Share of the training source, by whole articles or paragraphs, that is held out as evaluation questions "
+            "where data.evaluation is null and the source has no dev split of its own.",
+            "share",
+            above=0,
+            below=1,
+        ),
+    ] = 0.2
+    columns: Annotated[
+        Mapping[str, str],
+        Setting(
+            "Names of the columns of data.train, as {question: q, context: passage}; fields: "
+            f"{', '.join(FIELDS)}. Those of a usual name need not stand here. Other sources are read by it where they "
+            "have one of these columns."
+        ),
+    ] = field(default_factory=dict)
     train_questions: Annotated[
         int | None, Setting("How many training questions are used. null: all.", "questions", at_least=1)
     ] = None
@@ -371,6 +393,12 @@ def _check_data(data: DataConfig) -> None:
     named = list(data.cross_domain)
     is_named_once = all(named) and len(set(named)) == len(named)
     require(is_named_once, "data.cross_domain", named, "names of data sources, each once")
+    for name, column in data.columns.items():
+        if name not in FIELDS:
+            raise ConfigError(f"data.columns.{name}: {unknown('field', name, FIELDS)}")
+        require(bool(column), f"data.columns.{name}", column, "the name of a column")
+    twice = len(set(data.columns.values())) < len(data.columns)
+    require(not twice, "data.columns", dict(data.columns), "a column of its own for each field")
     needed = data.max_question_length + 8
     room = data.max_length - needed
     allowed = f"more than max_question_length + 8 = {needed} tokens"

@@ -11,20 +11,31 @@ from qa_core.errors import DataError
 from qa_core.values import shown as cut
 
 ANSWER_LAYOUTS = "a list of objects with text and answer_start, or two lists of equal length with these names"
+ROW_LAYOUTS = f"{ANSWER_LAYOUTS}; in rows also text or a list of texts"
 
 
 class BadExample(DataError):
     """One question, paragraph or article is malformed; a reader may drop it instead of stopping."""
 
 
+class TextAlone(str):
+    """A gold answer of which the source gives the text and not the place."""
+
+
 class Fields:
     """Checks fields of a source; each refusal is a `BadExample` that names it, the place and the question.
 
-    Places are such as `data[3].paragraphs[0].qas[7]`; `named` may hold `title` and `question_id`.
+    Places are such as `data[3].paragraphs[0].qas[7]`; `named` may hold `title` and `question_id`. `names` says what
+    fields are called in a source of rows: its own columns.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.names: Mapping[str, str] = {}
+
+    def at(self, place: str, field: str) -> str:
+        """Return the place of a field of a question, as the source names it."""
+        return f"{place}.{self.names.get(field, field)}"
 
     def bad(
         self, place: str, found: Any, allowed: str, *, title: str = "", question_id: str = ""
@@ -74,20 +85,20 @@ class Fields:
         """
         impossible = values.get("is_impossible")
         if impossible is not None and not isinstance(impossible, bool):
-            raise self.bad(f"{place}.is_impossible", impossible, "true or false", **named)
-        answers = values.get("answers", [] if impossible else None)
+            raise self.bad(self.at(place, "is_impossible"), impossible, "true or false", **named)
+        answers, here = values.get("answers", [] if impossible else None), self.at(place, "answers")
         if isinstance(answers, Mapping):
-            answers = self._as_objects(f"{place}.answers", answers, named)
+            answers = self._as_objects(here, answers, named)
             empty_is_unanswerable = True
         if not isinstance(answers, list):
-            raise self.bad(f"{place}.answers", answers, ANSWER_LAYOUTS, **named)
+            raise self.bad(here, answers, ROW_LAYOUTS if self.names else ANSWER_LAYOUTS, **named)
         if impossible:
             answers = [answer for answer in answers if not _says_nothing(answer)]
         if impossible and answers:
-            raise self.bad(f"{place}.answers", answers, "no answers where is_impossible is true", **named)
+            raise self.bad(here, answers, "no answers where is_impossible is true", **named)
         if not answers and impossible is None and not empty_is_unanswerable:
             allowed = 'at least one answer, or "is_impossible": true, or a file whose version is v2.0'
-            raise self.bad(f"{place}.answers", answers, allowed, **named)
+            raise self.bad(here, answers, allowed, **named)
         return answers
 
     def _as_objects(self, place: str, value: Mapping[str, Any], named: Mapping[str, str]) -> list[Any]:

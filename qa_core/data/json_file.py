@@ -1,21 +1,27 @@
-"""Read a JSON file, plain or gzip, and word what is wrong with it; not what its values mean."""
+"""Read a JSON file or a file of JSON lines, plain or gzip, and word what is wrong with it; not what its values mean."""
 
 import gzip
 import io
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qa_core import files
+from qa_core.data.fields import BadExample
+from qa_core.data.lines import (
+    damaged_gzip,
+    most_unpacked,
+    read_lines,
+    refuse_other_than_gzip,
+    unpacked_too_large,
+)
 from qa_core.errors import DataError
 
-LINES_HINT = (
-    "Where each line is an object of its own (JSON lines), convert the file: datasets.load_dataset('json', "
-    "data_files=..., split='train').to_parquet('FILE.parquet')"
-)
-MOST_UNPACKED, SMALL_BYTES = 200, 2**20  # text is packed to about a fifth
-GZIP_MAGIC = b"\x1f\x8b"
+
+class JsonLinesFound(DataError):
+    """A file called .json holds a document on its first line, and more below it."""
 
 
 def read_json(path: Path) -> Any:
@@ -41,29 +47,49 @@ def read_json(path: Path) -> Any:
         ) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        hint = f". {LINES_HINT}" if error.msg == "Extra data" else ""  # a second document
-        raise DataError(f"{path}: {place}: {error.msg}; allowed: one JSON document{hint}") from error
+        is_of_lines = (
+            error.msg == "Extra data" and "\n" in error.doc and "\n" not in error.doc[: error.pos].strip()
+        )
+        kind = JsonLinesFound if is_of_lines else DataError
+        raise kind(f"{path}: {place}: {error.msg}; allowed: one JSON document") from error
     except ValueError as error:
         raise DataError(f"{path}: {error}; allowed: one JSON document") from error
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of each line that is not blank; of one that is not JSON a `BadExample` that says so.
+
+    Raises:
+        DataError: as for `read_lines`.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        try:
+            yield place, files.parse_json(line.rstrip(), is_finite=False)
+        except json.JSONDecodeError as error:
+            yield (
+                place,
+                BadExample(
+                    f"{path}: {place}, column {error.colno}: {error.msg}; allowed: one JSON object on each line"
+                ),
+            )
+        except ValueError as error:
+            yield place, BadExample(f"{path}: {place}: {error}; allowed: one JSON object on each line")
 
 
 def _content(path: Path) -> bytes:
     try:
         content = files.read_bytes(path, most_bytes=files.DATA_BYTES)
-        if path.suffix != ".gz" or not content:
+        if path.suffix.lower() != ".gz" or not content:
             return content
-        if not content.startswith(GZIP_MAGIC):
-            raise DataError(f"{path}: found a file that is not gzip; allowed: gzip data under the suffix .gz")
-        most_bytes = min(files.DATA_BYTES, MOST_UNPACKED * len(content) + SMALL_BYTES)
+        refuse_other_than_gzip(content, path)
+        most_bytes = most_unpacked(len(content))
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             unpacked = file.read(most_bytes + 1)
         if len(unpacked) > most_bytes:
-            raise DataError(
-                f"{path}: found gzip data that unpack to more than {most_bytes} bytes; allowed: at most "
-                f"{MOST_UNPACKED} times as many as the {len(content)} of the file"
-            )
+            raise unpacked_too_large(path, most_bytes)
         return unpacked
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}: found truncated or damaged gzip data ({error}); allowed: a complete file"
-        ) from error
+        raise damaged_gzip(path, error) from error

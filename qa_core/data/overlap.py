@@ -32,10 +32,11 @@ def overlap(table: QaTable, other: QaTable) -> Overlap:
 
 
 def _shared(texts: Iterable[str], others: Iterable[str]) -> int:
-    known = set(map(_plain, others))
-    return sum(_plain(text) in known for text in texts)
+    known = set(map(plain_text, others))
+    return sum(plain_text(text) in known for text in texts)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return a text in Unicode's form NFKC, without letter case and with single spaces."""
     composed = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return " ".join(composed.casefold().split())

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core.config import CHOOSE, DataConfig, RunConfig
+from qa_core.data.columns import MissingSplit
 from qa_core.data.demonstrations import draw_demonstrations
+from qa_core.data.holdout import Holdout, hold_out
 from qa_core.data.layout import WindowLayout
+from qa_core.data.mapping import ForeignColumns
 from qa_core.data.negatives import add_negatives, keep_unanswerable
 from qa_core.data.overlap import overlap
 from qa_core.data.selection import split_confirm
-from qa_core.data.squad import QaTable, is_file_source, load_table, select_questions, split_selection
+from qa_core.data.sources import has_own_dev_split
+from qa_core.data.squad import QaTable, load_table, select_questions, split_selection
 from qa_core.data.tokenizers import prepare_tokenizer, ready_tokenizer, tokenizer_hash
 from qa_core.data.windows import WindowLengths, WindowSet, build_windows, no_windows
-from qa_core.errors import ConfigError
 from qa_core.families.base import Family, Found
 
 if TYPE_CHECKING:
@@ -34,9 +37,10 @@ class TrialData:
     `family` is that of the recipe with the demonstrations that were drawn, and `found` what its network is built with.
     `facts` are JSON values for the record: for each of `train`, `selection`, `evaluation` and the
     `cross_domain` sources its source, data hash, and counts of questions, paragraphs, unanswerable and skipped
-    questions and windows. For `evaluation` they also name the part that is scored and the hash of both parts. Beside
-    them stand how many unanswerable questions of each kind are trained on, and the demonstrations. The windows of an
-    evaluation or cross-domain set are None until they are asked for; a prompted network has no training windows.
+    questions and windows. For `evaluation` they also name the part that is scored, the hash of both parts, and how they
+    were held out of the training source, None where they were not. Beside them stand how many unanswerable questions of
+    each kind are trained on, and the demonstrations. The windows of an evaluation or cross-domain set are None until
+    they are asked for; a prompted network has no training windows.
     """
 
     family: Family
@@ -86,7 +90,8 @@ def prepare(
 ) -> TrialData:
     """Read, split and window the data of a recipe.
 
-    The training source is cut to `data.train_questions`, then split into train and selection part by article.
+    Without evaluation data a part of the training source is held out first. The training source is cut to
+    `data.train_questions`, then split into train and selection part by article.
     The train part alone loses unanswerable questions and gains synthetic ones, as the recipe says; from it come
     the demonstrations of a prompted network.
 
@@ -97,18 +102,18 @@ def prepare(
         tokenizer: to take in place of the recipe's own; None for that.
 
     Raises:
-        ConfigError: the evaluation data is not named and the training source has none, or the tokenizer
-            cannot be had.
+        ConfigError: the tokenizer cannot be had.
         DataError: a source is missing or malformed.
         StorageError: the cache folder cannot be written to.
     """
     data = config.data
-    evaluation_table, whole_hash = evaluation_part(config, cache_dir=cache_dir)
+    sources = data_sources(data, cache_dir=cache_dir)
+    evaluation_table, whole_hash = _evaluation_part(config, sources.evaluation)
     cross_domain_tables = {
-        source: load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
-        for source in data.cross_domain
+        source: load_other(source, data, cache_dir=cache_dir) for source in data.cross_domain
     }
-    source_table, split_table, selection_table = _split(data, cache_dir)
+    source_table = sources.train
+    split_table, selection_table = _split(data, source_table)
     # Trained before unanswerable questions go and come: trials that differ in them share one tokenizer.
     tokenizer = prepare_tokenizer(family, split_table, cache_dir) if tokenizer is None else tokenizer
     found = family.prepare(tokenizer, data, cache_dir=cache_dir)
@@ -131,6 +136,7 @@ def prepare(
             "windows": None,
             "part": config.evaluation.part,
             "whole_data_hash": whole_hash,
+            "held_out": sources.held_out,
         },
         "cross_domain": {
             source: {
@@ -171,9 +177,16 @@ def evaluation_part(config: RunConfig, *, cache_dir: Path) -> tuple[QaTable, str
     With an `evaluation.confirm_share` they are those that choose the front, or those that `qa-sweep confirm` takes.
 
     Raises:
-        ConfigError, DataError, StorageError: as for `prepare`.
+        DataError, StorageError: as for `prepare`.
     """
-    whole = _evaluation_table(config.data, cache_dir)
+    data = config.data
+    own = _own_evaluation(data, cache_dir)
+    if own is None:
+        return _evaluation_part(config, data_sources(data, cache_dir=cache_dir).evaluation)
+    return _evaluation_part(config, select_questions(own, data.evaluation_questions, seed=data.split_seed))
+
+
+def _evaluation_part(config: RunConfig, whole: QaTable) -> tuple[QaTable, str]:
     share = config.evaluation.confirm_share
     if share == 0.0:
         return whole, whole.data_hash
@@ -188,7 +201,12 @@ def recipe_tokenizer(config: RunConfig, family: Family, *, cache_dir: Path) -> "
         ConfigError, DataError, StorageError: as for `prepare`.
     """
     found = ready_tokenizer(family)
-    return prepare_tokenizer(family, _split(config.data, cache_dir)[1], cache_dir) if found is None else found
+    if found is not None:
+        return found
+    data = config.data
+    has_evaluation = data.evaluation is not None or has_own_dev_split(data.train)
+    source = _whole(data, cache_dir) if has_evaluation else data_sources(data, cache_dir=cache_dir).train
+    return prepare_tokenizer(family, _split(data, source)[0], cache_dir)
 
 
 def scored_questions(data: DataConfig, *, cache_dir: Path) -> tuple[int, int]:
@@ -197,24 +215,103 @@ def scored_questions(data: DataConfig, *, cache_dir: Path) -> tuple[int, int]:
     Raises:
         ConfigError, DataError: as for `prepare`.
     """
-    selection = len(_split(data, cache_dir)[2])
-    others = (
-        load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
-        for source in data.cross_domain
-    )
-    return selection, selection + len(_evaluation_table(data, cache_dir)) + sum(map(len, others))
+    sources = data_sources(data, cache_dir=cache_dir)
+    selection = len(_split(data, sources.train)[1])
+    others = (load_other(source, data, cache_dir=cache_dir) for source in data.cross_domain)
+    return selection, selection + len(sources.evaluation) + sum(map(len, others))
 
 
-def _split(data: DataConfig, cache_dir: Path) -> tuple[QaTable, QaTable, QaTable]:
-    """Return all questions of the training source, the train part and the selection part of those that are used."""
-    source = load_table(
-        data.train, split="train", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir
+@dataclass(frozen=True, eq=False)
+class DataSources:
+    """The questions that a recipe may train on and those that it is evaluated on.
+
+    `held_out` says how the second were taken from the training source, in JSON values; None: they were not. `whole` is
+    the training source as it was read.
+    """
+
+    train: QaTable
+    evaluation: QaTable
+    whole: QaTable
+    held_out: dict[str, Any] | None = None
+
+
+def data_sources(data: DataConfig, *, cache_dir: Path) -> DataSources:
+    """Read the training source and the evaluation questions, held out of it where they come from nowhere else.
+
+    Raises:
+        DataError, StorageError: as for `prepare`.
+    """
+    whole = _whole(data, cache_dir)
+    table, held = _own_evaluation(data, cache_dir), None
+    if table is None:
+        held = hold_out(whole, data.holdout_share, seed=data.split_seed)
+        table = held.evaluation
+    evaluation = select_questions(table, data.evaluation_questions, seed=data.split_seed)
+    if held is None:
+        return DataSources(whole, evaluation, whole)
+    return DataSources(held.train, evaluation, whole, _holdout_facts(held, data, of_questions=len(whole)))
+
+
+def _whole(data: DataConfig, cache_dir: Path) -> QaTable:
+    return load_table(
+        data.train,
+        split="train",
+        skip_bad_examples=data.skip_bad_examples,
+        columns=data.columns,
+        cache_dir=cache_dir,
     )
+
+
+def load_other(source: str, data: DataConfig, *, cache_dir: Path) -> QaTable:
+    """Read a source that is not trained on; `data.columns` names its columns where it has one of those.
+
+    Raises:
+        DataError, StorageError: as for `load_table`. MissingSplit: a training source without a dev split.
+    """
+    options: dict[str, Any] = {
+        "split": "dev",
+        "skip_bad_examples": data.skip_bad_examples,
+        "cache_dir": cache_dir,
+    }
+    if not data.columns:
+        return load_table(source, **options)
+    try:
+        return load_table(source, columns=data.columns, **options)
+    except ForeignColumns:
+        return load_table(source, **options)
+
+
+def _own_evaluation(data: DataConfig, cache_dir: Path) -> QaTable | None:
+    """Return the evaluation source that is named, or the training source's own dev split; None: it has none."""
+    if data.evaluation is not None:
+        return load_other(data.evaluation, data, cache_dir=cache_dir)
+    has_split = has_own_dev_split(data.train)
+    if has_split is False:
+        return None
+    try:
+        return load_other(data.train, data, cache_dir=cache_dir)
+    except MissingSplit:
+        if has_split:
+            raise
+        return None
+
+
+def _holdout_facts(held: Holdout, data: DataConfig, *, of_questions: int) -> dict[str, Any]:
+    return {
+        "share": data.holdout_share,
+        "seed": data.split_seed,
+        "unit": held.unit,
+        "questions": len(held.evaluation),
+        "of_questions": of_questions,
+    }
+
+
+def _split(data: DataConfig, source: QaTable) -> tuple[QaTable, QaTable]:
+    """Return the train part and the selection part of those questions of the training source that are used."""
     chosen = select_questions(source, data.train_questions, seed=data.split_seed)
-    train, selection = split_selection(
+    return split_selection(
         chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
     )
-    return source, train, selection
 
 
 def _mixed(table: QaTable, data: DataConfig) -> tuple[QaTable, dict[str, Any]]:
@@ -251,17 +348,6 @@ def _demonstration_facts(family: Family, layout: WindowLayout) -> dict[str, Any]
     return {"question_ids": [example.question_id for example in shown], "tokens": len(layout.prefix)}
 
 
-def _evaluation_table(data: DataConfig, cache_dir: Path) -> QaTable:
-    if data.evaluation is None and is_file_source(data.train):
-        raise ConfigError(
-            f"data.evaluation: found nothing, and data.train is the file {data.train!r}, which has no dev "
-            "split; allowed: a file, a hub data set name or `sample`"
-        )
-    source = data.evaluation or data.train
-    table = load_table(source, split="dev", skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir)
-    return select_questions(table, data.evaluation_questions, seed=data.split_seed)
-
-
 def _table_facts(table: QaTable) -> dict[str, Any]:
     return {
         "source": table.source,
@@ -271,6 +357,9 @@ def _table_facts(table: QaTable) -> dict[str, Any]:
         "unanswerable": int(table.is_unanswerable.sum()),
         "skipped": table.skipped,
         "skipped_answers": table.skipped_answers,
+        "layout": table.reading.layout,
+        "columns": dict(table.reading.columns),
+        "answers_found": dict(table.reading.answers),
     }
 
 

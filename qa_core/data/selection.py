@@ -51,7 +51,7 @@ def split_selection(
             "held out for the selection split"
         )
     order = numpy_generator(seed, "split_selection").permutation(len(sizes))
-    held_out = np.isin(groups, _draw_groups(sizes, order, wanted=share * len(table)))
+    held_out = np.isin(groups, draw_groups(sizes, order, wanted=share * len(table)))
     selection = table.take(np.flatnonzero(held_out))
     return table.take(np.flatnonzero(~held_out)), select_questions(selection, max_questions, seed=seed)
 
@@ -80,11 +80,11 @@ def split_confirm(table: QaTable, share: float, *, seed: int) -> tuple[QaTable, 
             "paragraphs are set aside"
         )
     order = numpy_generator(seed, "split_confirm").permutation(len(sizes))
-    set_aside = np.isin(clusters.of_value, _draw_groups(sizes, order, wanted=share * len(table)))
+    set_aside = np.isin(clusters.of_value, draw_groups(sizes, order, wanted=share * len(table)))
     return table.take(np.flatnonzero(~set_aside)), table.take(np.flatnonzero(set_aside))
 
 
-def _draw_groups(sizes: np.ndarray, order: np.ndarray, *, wanted: float) -> list[int]:
+def draw_groups(sizes: np.ndarray, order: np.ndarray, *, wanted: float) -> list[int]:
     """Take groups in order while each brings the total nearer to `wanted`; at least one, never all."""
     drawn: list[int] = []
     total = 0

@@ -1,58 +1,80 @@
 """Readers: a source name becomes a table of checked questions.
 
-A source is `sample` (the built-in corpus), a JSON file (.json, .json.gz) of SQuAD v1.1 or v2.0 or of rows, a Parquet
-file, or the name of a data set on the hub. What is malformed is refused with file, place and field. Tables are in
-`table.py`, the layouts of JSON in `articles.py`, the hub's columns in `columns.py`, subsets and splits in
-`selection.py`.
+What a name may be is said by `sources.py`. Tables are in `table.py`, the layouts of JSON in `articles.py`, CSV in
+`delimited.py`, Parquet, Arrow and the hub in `columns.py`, objects in memory in `qa_core/data/objects.py`, subsets and
+splits in `selection.py`. What is malformed is refused with file, place and field.
 """
 
-import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qa_core import files
-from qa_core.data.articles import articles_of, questions_of
-from qa_core.data.columns import COLUMNS_WANTED, HUB_SPLITS, read_hub, read_parquet
+from qa_core.data.articles import articles_of, is_row, questions_of, row_names
+from qa_core.data.columns import (
+    HUB_SPLITS,
+    read_arrow_file,
+    read_hub,
+    read_parquet,
+    read_rows,
+    read_saved,
+    saved_files,
+)
+from qa_core.data.delimited import DelimitedFile
 from qa_core.data.fields import BadExample
-from qa_core.data.json_file import read_json
+from qa_core.data.json_file import JsonLinesFound, read_json, read_json_lines
+from qa_core.data.mapping import SETTING, ForeignColumns, map_columns
+from qa_core.data.reading import Reading
+from qa_core.data.rows import RowReader, reading_of
 from qa_core.data.selection import select_questions, split_selection
+from qa_core.data.sources import (
+    ARROW,
+    DELIMITED,
+    JSON,
+    PARQUET,
+    SAMPLE,
+    SAVED,
+    Found,
+    find,
+    is_file_source,
+)
 from qa_core.data.table import QaTable, TableBuilder
-from qa_core.data.table_cache import cached_table
+from qa_core.data.table_cache import cached_table, table_layout
 from qa_core.errors import DataError
 
-__all__ = ["QaTable", "is_file_source", "load_questions", "load_table", "select_questions", "split_selection"]
+__all__ = [
+    "QaTable",
+    "is_file_source",
+    "load_questions",
+    "load_table",
+    "read_articles",
+    "read_squad",
+    "select_questions",
+    "split_selection",
+]
 
-FILE_SUFFIXES = (".json", ".json.gz", ".parquet")
 ANSWER_FIELDS = ("answers", "is_impossible", "plausible_answers")
-# What is not read itself, by the name under which `datasets` reads it.
-CONVERTIBLE = {
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".jsonl.gz": "json",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".tsv": "csv",
-    ".arrow": "arrow",
-}
-SOURCES = (
-    "`sample`, a file (.json, .json.gz, .parquet) or a hub data set name (owner/name, owner/name:configuration, "
-    "owner/name@split)"
-)
-HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w.-]+|[\w-]+)(:[\w.-]+)?(@[\w.-]+)?")
+SQUAD_LAYOUT, ROWS_LAYOUT, LINES_LAYOUT = "SQuAD JSON", "JSON, a row for each question", "JSON lines"
+Items = Callable[[], Iterable[tuple[str, Any]]]
 
 
 def load_table(
-    source: str, *, split: str, skip_bad_examples: bool = False, cache_dir: Path | None = None
+    source: str,
+    *,
+    split: str,
+    skip_bad_examples: bool = False,
+    columns: Mapping[str, str] | None = None,
+    cache_dir: Path | None = None,
 ) -> QaTable:
     """Read all questions of a source.
 
     Args:
-        source: `sample`, the path of a .json, .json.gz or .parquet file, or a hub data set name.
+        source: `sample`, the path of a file or folder, or a hub data set name; see `sources.py`.
         split: "train" or "dev"; a file is read whole, whatever the split.
         skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`; of a question with
             good answers, the bad ones alone, counted in `skipped_answers`. A file that cannot be read at all is
             refused all the same.
+        columns: field -> column, of those that have another name than a usual one; see `mapping.py`. None: none has.
         cache_dir: where the table is kept for the other trials of the machine; None: it is parsed again each time.
 
     Raises:
@@ -61,20 +83,96 @@ def load_table(
     """
     if split not in HUB_SPLITS:
         raise DataError(f"split: found {split!r}; allowed: {', '.join(HUB_SPLITS)}")
-    if source == "sample":
+    columns = columns or {}
+    if source == SAMPLE:
+        _refuse_columns(source, columns)
         return _sample(split)
     if not is_file_source(source):
-        return read_hub(source, split=split, skip_bad_examples=skip_bad_examples, cache_dir=cache_dir)
-    path = _existing_file(source)
+        return read_hub(
+            source, split=split, columns=columns, skip_bad_examples=skip_bad_examples, cache_dir=cache_dir
+        )
+    found = find(source)
+    paths = _paths(found, split)
+    name = str(found.path) if found.split is None else source
+
+    def parse() -> QaTable:
+        return _read_file(found, paths, name, columns=columns, skip_bad_examples=skip_bad_examples)
+
     if cache_dir is None:
-        return _read_file(path, skip_bad_examples)
+        return parse()
     return cached_table(
-        [path],
-        lambda: _read_file(path, skip_bad_examples),
-        source=str(path),
-        layout=next(suffix for suffix in FILE_SUFFIXES if path.name.endswith(suffix)),
+        paths,
+        parse,
+        source=name,
+        layout=table_layout(f"{found.kind} {_suffixes(found.path)}", columns),
         skip_bad_examples=skip_bad_examples,
         cache_dir=cache_dir,
+    )
+
+
+def load_questions(source: str, *, columns: Mapping[str, str] | None = None) -> QaTable:
+    """Read the questions of a source and leave its gold answers alone; a blind test file need not have any.
+
+    Raises:
+        DataError: as for `load_table`, except that nothing about answers is looked at.
+    """
+    columns = columns or {}
+    if source == SAMPLE:
+        return load_table(source, split="dev", columns=columns)
+    if not is_file_source(source):
+        return read_hub(source, split="dev", columns=columns, skip_bad_examples=False, needs_answers=False)
+    found = find(source)
+    return _read_file(
+        found, _paths(found, "dev"), source, columns=columns, skip_bad_examples=False, needs_answers=False
+    )
+
+
+def read_articles(source: str) -> list[Any] | None:
+    """Return the articles of a SQuAD file, of which nothing is checked yet; None for a source in another layout.
+
+    Raises:
+        DataError: the file is missing, or not JSON.
+    """
+    if not is_file_source(source) or (found := find(source)).kind != JSON:
+        return None
+    try:
+        document = read_json(found.path)
+    except JsonLinesFound:
+        return None
+    items = [item for _, item in articles_of(document, source)]
+    return None if row_names(items, {}) else items
+
+
+def read_squad(
+    document: Any,
+    source: str,
+    *,
+    skip_bad_examples: bool = False,
+    columns: Mapping[str, str] | None = None,
+    needs_answers: bool = True,
+) -> QaTable:
+    """Turn a parsed JSON document, SQuAD v1.1 or v2.0 or one row for each question, into a table.
+
+    Args:
+        document: a mapping with `version` and `data`, or a list of rows, see `articles.py`.
+        source: its name in messages and records.
+        skip_bad_examples, columns: as for `load_table`.
+        needs_answers: False leaves the answers alone: all questions have none.
+
+    Raises:
+        DataError: as for `load_table`.
+    """
+    document = document if needs_answers else _without_answers(document)
+    items = articles_of(document, source)
+    version = str(document.get("version", "")) if isinstance(document, dict) else ""
+    return _read_items(
+        lambda: items,
+        source,
+        ROWS_LAYOUT,
+        columns=columns or {},
+        skip_bad_examples=skip_bad_examples,
+        needs_answers=needs_answers,
+        empty_is_unanswerable=version.lower().lstrip("v").startswith("2"),
     )
 
 
@@ -85,56 +183,103 @@ def _sample(split: str) -> QaTable:
     return read_squad(sample_squad(split, 0), f"sample:{split}")
 
 
-def _read_file(path: Path, skip_bad_examples: bool) -> QaTable:
-    if path.name.endswith(".parquet"):
-        return read_parquet(path, skip_bad_examples=skip_bad_examples)
-    return read_squad(read_json(path), str(path), skip_bad_examples=skip_bad_examples)
+def _paths(found: Found, split: str) -> list[Path]:
+    return saved_files(found.path, found.split_for(split)) if found.kind == SAVED else [found.path]
 
 
-def load_questions(source: str) -> QaTable:
-    """Read the questions of a source and leave its gold answers alone; a blind test file need not have any.
-
-    Raises:
-        DataError: as for `load_table`, except that nothing about answers is looked at in a JSON file.
-    """
-    if not is_file_source(source) or source.endswith(".parquet"):
-        return load_table(source, split="dev")
-    path = _existing_file(source)
-    return read_squad(_without_answers(read_json(path)), str(path))
+def _suffixes(path: Path) -> str:
+    """Return what of a file's name decides how it is read."""
+    return "".join(path.suffixes[-2:]).lower()
 
 
-def _existing_file(source: str) -> Path:
-    if not _exists(source):
-        raise DataError(f"{source}: found no such file; allowed: {SOURCES}")
-    path = Path(source).expanduser()
-    if not files.is_file(path) or not path.name.endswith(FILE_SUFFIXES):
-        kind = "a folder" if files.is_folder(path) else "a file of another kind"
-        raise DataError(f"{source}: found {kind}; allowed: {SOURCES}{_how_to_convert(path)}")
-    return path
-
-
-def _how_to_convert(path: Path) -> str:
-    """Return how the library `datasets` makes a Parquet file of a source of another kind; "" where it cannot."""
-    named = repr(str(path))
-    if path.is_dir():
-        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-            part = "" if (path / "state.json").is_file() else '["train"]'
-            return f". Convert it: datasets.load_from_disk({named}){part}.to_parquet('FILE.parquet')"
-        return ". Name one of its files"
-    format_name = next((name for suffix, name in CONVERTIBLE.items() if path.name.endswith(suffix)), None)
-    if format_name is None:
-        return ""
-    return (
-        f". Convert it: datasets.load_dataset({format_name!r}, data_files={named}, split='train')"
-        f".to_parquet('FILE.parquet'), with the columns {COLUMNS_WANTED}"
+def _read_file(
+    found: Found,
+    paths: list[Path],
+    source: str,
+    *,
+    columns: Mapping[str, str],
+    skip_bad_examples: bool,
+    needs_answers: bool = True,
+) -> QaTable:
+    path, options = found.path, {"skip_bad_examples": skip_bad_examples, "needs_answers": needs_answers}
+    if found.kind == PARQUET:
+        return read_parquet(path, columns=columns, **options)
+    if found.kind == ARROW:
+        return read_arrow_file(path, columns=columns, **options)
+    if found.kind == SAVED:
+        return read_saved(source, paths, columns=columns, **options)
+    if found.kind == DELIMITED:
+        file = DelimitedFile(path)
+        column_map = map_columns(file.names, columns, str(path), needs_answers=needs_answers)
+        return read_rows(str(path), file.rows(), column_map, layout=file.layout, is_text=True, **options)
+    if found.kind == JSON:
+        try:
+            return read_squad(read_json(path), str(path), columns=columns, **options)
+        except JsonLinesFound:
+            pass
+    return _read_items(
+        lambda: read_json_lines(path),
+        str(path),
+        LINES_LAYOUT,
+        columns=columns,
+        empty_is_unanswerable=True,
+        **options,
     )
 
 
-def _exists(source: str) -> bool:
-    try:
-        return Path(source).expanduser().exists()
-    except (OSError, RuntimeError):  # a name too long, or ~ of a user that is not there
-        return False
+def _read_items(
+    items: Items,
+    source: str,
+    layout: str,
+    *,
+    columns: Mapping[str, str],
+    skip_bad_examples: bool,
+    needs_answers: bool,
+    empty_is_unanswerable: bool,
+) -> QaTable:
+    """Read articles and rows of JSON, which are walked through twice: for the names of columns, then for the rest."""
+    builder = TableBuilder(source, skip_bad_examples=skip_bad_examples)
+    names = row_names((item for _, item in items()), columns)
+    reader = None
+    if names:
+        column_map = map_columns(names, columns, source, needs_answers=needs_answers)
+        builder.reading = reading_of(layout, column_map)
+        reader = RowReader(builder, column_map, needs_answers=needs_answers)
+    else:
+        _refuse_columns(source, columns)
+        builder.reading = Reading(SQUAD_LAYOUT)
+    for place, item in items():
+        try:
+            if isinstance(item, BadExample):
+                if reader is not None:
+                    reader.skip()
+                raise item
+            if reader is not None and is_row(item):
+                reader.add(place, item)
+                continue
+        except BadExample as error:
+            builder.refuse(error)
+            continue
+        for question in questions_of(place, item, builder.fields, on_bad=builder.refuse):
+            try:
+                builder.add_question(
+                    question.place,
+                    question.values,
+                    context=question.context,
+                    title=question.title,
+                    empty_is_unanswerable=empty_is_unanswerable,
+                )
+            except BadExample as error:
+                builder.refuse(error)
+    return builder.build()
+
+
+def _refuse_columns(source: str, columns: Mapping[str, str]) -> None:
+    if columns:
+        raise ForeignColumns(
+            f"{source}: {SETTING}: found {dict(columns)}; allowed: nothing for articles with paragraphs, which have no "
+            "columns"
+        )
 
 
 def _without_answers(value: Any) -> Any:
@@ -147,44 +292,3 @@ def _without_answers(value: Any) -> Any:
     if "data" in kept:
         kept["version"] = "v2.0"
     return {**kept, "answers": []} if "question" in kept else kept
-
-
-def is_file_source(source: str) -> bool:
-    """Tell whether a source means a file, there or not, rather than `sample` or a hub name."""
-    if source == "sample":
-        return False
-    return source.endswith(FILE_SUFFIXES) or HUB_NAME.fullmatch(source) is None or _exists(source)
-
-
-def read_squad(document: Any, source: str, *, skip_bad_examples: bool = False) -> QaTable:
-    """Turn a parsed JSON document, SQuAD v1.1 or v2.0 or one row for each question, into a table.
-
-    Args:
-        document: the mapping with `version` and `data`, see `articles.py`.
-        source: its name in messages and records.
-        skip_bad_examples: as for `load_table`.
-
-    Raises:
-        DataError: as for `load_table`.
-    """
-    articles = articles_of(document, source)
-    builder = TableBuilder(source, skip_bad_answers=skip_bad_examples)
-    is_version_2 = str(document.get("version", "")).lower().lstrip("v").startswith("2")
-
-    def on_bad(error: BadExample, questions: int) -> None:
-        if not skip_bad_examples:
-            raise error
-        builder.skipped += questions
-
-    for found in questions_of(articles, builder.fields, on_bad=on_bad):
-        try:
-            builder.add_question(
-                found.place,
-                found.values,
-                context=found.context,
-                title=found.title,
-                empty_is_unanswerable=is_version_2,
-            )
-        except BadExample as error:
-            on_bad(error, 1)
-    return builder.build()

@@ -6,18 +6,22 @@ its way in, by `fields.py`. Reading files is in `squad.py` and `columns.py`; sub
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from qa_core.data.fields import BadExample, Fields, Raw, shown
+from qa_core.data.fields import BadExample, Fields, Raw, TextAlone, shown
+from qa_core.data.placing import ABSENT, AMBIGUOUS, find_answer
+from qa_core.data.reading import Reading
 from qa_core.errors import DataError
 from qa_core.schema import Answer, Example
 
+SHOWN_MALFORMED = 3  # refusals that are kept as examples
 SCHEMA = pa.schema(
     [
         ("question_id", pa.string()),
@@ -40,6 +44,7 @@ class QaTable:
         source: where it came from, for messages and records.
         skipped: questions that were dropped as malformed while reading.
         skipped_answers: malformed gold answers that were dropped from questions with others.
+        reading: how the source was understood; of a part of a table, that of the whole.
     """
 
     rows: pa.Table
@@ -47,6 +52,7 @@ class QaTable:
     source: str
     skipped: int = 0
     skipped_answers: int = 0
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -120,17 +126,21 @@ class QaTable:
 
 
 class TableBuilder:
-    """Collects checked questions; a reader that drops those refused counts them in `skipped`.
+    """Collects checked questions.
 
     Args:
         source: its name in messages and records.
-        skip_bad_answers: drop malformed gold answers of a question that has others, and count them.
+        skip_bad_examples: what `refuse` does with a malformed question. Malformed gold answers of a question that has
+            others are then dropped alone.
     """
 
-    def __init__(self, source: str, *, skip_bad_answers: bool = False) -> None:
+    def __init__(self, source: str, *, skip_bad_examples: bool = False) -> None:
         self.fields = Fields(source)
+        self.reading = Reading()  # what the reader knows; completed by `build`
         self.skipped = 0
-        self._skips_answers = skip_bad_answers
+        self._skips = skip_bad_examples
+        self._malformed: list[str] = []
+        self._found: Counter[str] = Counter()
         self._skipped_answers = 0
         self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         self._context_index: dict[str, int] = {}
@@ -154,12 +164,12 @@ class TableBuilder:
         fields = self.fields
         if not isinstance(values, dict):
             raise fields.bad(place, values, "an object with id, question and answers", title=title)
-        question_id = fields.question_id(f"{place}.id", values.get("id"), title=title)
+        question_id = fields.question_id(fields.at(place, "id"), values.get("id"), title=title)
         named = {"title": title, "question_id": question_id}
         if question_id in self._places:
             allowed = f"ids that occur once; it stands at {self._places[question_id]} already"
-            raise fields.bad(f"{place}.id", question_id, allowed, **named)
-        question = fields.text(f"{place}.question", values.get("question"), **named)
+            raise fields.bad(fields.at(place, "id"), question_id, allowed, **named)
+        question = fields.text(fields.at(place, "question"), values.get("question"), **named)
         found = fields.answers(place, values, empty_is_unanswerable=empty_is_unanswerable, named=named)
         answers = self._checked_answers(place, found, context, named)
         self._places[question_id] = place
@@ -169,6 +179,13 @@ class TableBuilder:
             self._columns.values(), (question_id, title, index, question, texts, starts), strict=True
         ):
             column.append(value)
+
+    def refuse(self, error: BadExample, questions: int = 1) -> None:
+        """Raise the error, or leave out and count the questions that it is about where malformed ones are skipped."""
+        if not self._skips:
+            raise error
+        self.skipped += questions
+        self._remember(error)
 
     def build(self) -> QaTable:
         """Return the table.
@@ -182,7 +199,8 @@ class TableBuilder:
             raise DataError(f"{source}: found no questions{dropped}; allowed: at least one")
         rows = pa.table(self._columns, schema=SCHEMA)
         contexts = pa.array(list(self._context_index), pa.large_string())
-        return QaTable(rows, contexts, source, self.skipped, self._skipped_answers)
+        reading = replace(self.reading, answers=dict(self._found), malformed=tuple(self._malformed))
+        return QaTable(rows, contexts, source, self.skipped, self._skipped_answers, reading)
 
     def _checked_answers(
         self, place: str, answers: list[Any], context: str, named: dict[str, str]
@@ -192,16 +210,22 @@ class TableBuilder:
         refusals: list[BadExample] = []
         for index, answer in enumerate(answers):
             try:
-                good.append(self._answer(f"{place}.answers[{index}]", answer, context, named))
+                good.append(
+                    self._answer(f"{self.fields.at(place, 'answers')}[{index}]", answer, context, named)
+                )
             except BadExample as error:
                 refusals.append(error)
-        if refusals and not (good and self._skips_answers):
+        if refusals and not (good and self._skips):
             raise refusals[0]
         self._skipped_answers += len(refusals)
+        for error in refusals:
+            self._remember(error)
         return good
 
     def _answer(self, place: str, answer: Any, context: str, named: dict[str, str]) -> tuple[str, int]:
         fields = self.fields
+        if isinstance(answer, TextAlone):
+            return self._place(place, fields.text(place, str(answer), **named), context, named)
         if not isinstance(answer, dict):
             raise fields.bad(place, answer, "an object with text and answer_start", **named)
         text = fields.text(f"{place}.text", answer.get("text"), **named)
@@ -217,6 +241,22 @@ class TableBuilder:
                 f"{place}.answer_start", Raw(f"{start}, where it reads {shown(found)}"), allowed, **named
             )
         return text, start
+
+    def _place(self, place: str, text: str, context: str, named: dict[str, str]) -> tuple[str, int]:
+        """Return text and start of an answer in its context, and count how it was found."""
+        found = find_answer(text, context)
+        if found is None:
+            self._found[ABSENT] += 1
+            raise self.fields.bad(
+                place, text, "text of the context, in any letter case and with any white space", **named
+            )
+        self._found[found.how] += 1
+        self._found[AMBIGUOUS] += found.places > 1
+        return found.text, found.start
+
+    def _remember(self, error: BadExample) -> None:
+        if len(self._malformed) < SHOWN_MALFORMED:
+            self._malformed.append(str(error).removeprefix(f"{self.fields.source}: "))
 
 
 def _rows(rows: pa.Table) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,9 @@ that changes is parsed again. The file is memory-mapped, so that trials share it
 """
 
 import hashlib
+import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,12 +18,14 @@ import pyarrow as pa
 
 from qa_core import files as files_door  # `files` are those of the source here
 from qa_core.data.cache import DamagedFile, read_or_make
+from qa_core.data.reading import Reading
 from qa_core.data.table import SCHEMA, QaTable
 
-FORMAT = 2  # raise it when the file or the checks of the readers change: older ones are then left alone
+FORMAT = 3  # raise it when the file or the checks of the readers change: older ones are then left alone
 HEADER_BYTES = 64  # keeps the Arrow file aligned
 CONTEXT = "context"
 COUNTS = ("skipped", "skipped_answers")
+READING = "reading"
 STORED = pa.schema(
     [
         pa.field(CONTEXT, pa.dictionary(pa.int32(), pa.large_string()))
@@ -68,6 +71,11 @@ def cached_table(
     )
 
 
+def table_layout(kind: str, columns: Mapping[str, str]) -> str:
+    """Return what decides how the files of a source are read, beside their content."""
+    return f"{kind} {json.dumps(dict(columns), sort_keys=True)}"
+
+
 def _write(file: BinaryIO, table: QaTable) -> None:
     columns = [
         pa.DictionaryArray.from_arrays(table.rows.column("context_index").combine_chunks(), table.contexts)
@@ -75,9 +83,9 @@ def _write(file: BinaryIO, table: QaTable) -> None:
         else table.rows.column(name).combine_chunks()
         for name in STORED.names
     ]
-    stored = pa.table(
-        columns, schema=STORED.with_metadata({name: str(getattr(table, name)) for name in COUNTS})
-    )
+    metadata = {name: str(getattr(table, name)) for name in COUNTS}
+    metadata[READING] = json.dumps(table.reading.as_values())
+    stored = pa.table(columns, schema=STORED.with_metadata(metadata))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, stored.schema) as writer:
         writer.write_table(stored)
@@ -101,7 +109,8 @@ def _read(path: Path, source: str) -> QaTable:
     contexts = stored.column(CONTEXT).combine_chunks()
     columns = [contexts.indices if name == "context_index" else stored.column(name) for name in SCHEMA.names]
     counts = {name: int(stored.schema.metadata[name.encode()]) for name in COUNTS}
-    return QaTable(pa.table(columns, schema=SCHEMA), contexts.dictionary, source, **counts)
+    reading = Reading.from_values(json.loads(stored.schema.metadata[READING.encode()]))
+    return QaTable(pa.table(columns, schema=SCHEMA), contexts.dictionary, source, **counts, reading=reading)
 
 
 def _header(body: pa.Buffer) -> bytes:

@@ -63,14 +63,21 @@ def gold_answers(articles: Any, *, source: str = "data") -> dict[str, list[str]]
     Raises:
         DataError: a field is missing or of the wrong type, or an id occurs twice; names the place.
     """
-    from qa_core.data.articles import articles_of, questions_of
+    from qa_core.data.articles import FoundQuestion, articles_of, is_row, questions_of
     from qa_core.data.fields import Fields
 
     fields = Fields(source)
     golds: dict[str, list[str]] = {}
-    for found in questions_of(
-        articles_of({"data": articles}, source), fields, on_bad=_refuse, golds_only=True
-    ):
+    questions = (
+        found
+        for place, item in articles_of({"data": articles}, source)
+        for found in (
+            [FoundQuestion(place, "", "", item)]
+            if is_row(item) and "question" in item
+            else questions_of(place, item, fields, on_bad=_refuse, golds_only=True)
+        )
+    )
+    for found in questions:
         place, values = found.place, found.values
         if not isinstance(values, dict):
             raise fields.bad(place, values, "an object with id and answers")
@@ -145,12 +152,13 @@ def score_file(
     na_threshold: float = 1.0,
     strict: bool = False,
     skip_bad_examples: bool = False,
+    columns: Mapping[str, str] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Score a file of predictions against a data file.
 
     Args:
-        data_path: a file as `qa_core.data.squad.load_table` reads it (.json, .json.gz, .parquet).
+        data_path: a file or folder as `qa_core.data.squad.load_table` reads it.
         predictions_path: JSON object of question id -> text.
         official: "v1.1" or "v2.0" do as those scripts do. None scores by the v2.0 rules, but a missing
             prediction counts as "", and `missing_predictions` and `extra_predictions` count missing and
@@ -159,6 +167,7 @@ def score_file(
         na_threshold: see `evaluate_v2`.
         strict: refuse a file that lacks predictions.
         skip_bad_examples: leave out what `load_table` leaves out, so that the score is of the same questions.
+        columns: as for `load_table`.
         warn: told where more than 1 % of the questions have no prediction; None: nobody is.
 
     Raises:
@@ -170,7 +179,7 @@ def score_file(
         raise ConfigError(f"official: {unknown('version', official, OFFICIAL_VERSIONS)}")
     if official == "v1.1" and na_prob_path is not None:
         raise ConfigError("official: found v1.1 together with no-answer probabilities; allowed: v2.0")
-    golds = _read_golds(Path(data_path), skip_bad_examples=skip_bad_examples)
+    golds = _read_golds(str(data_path), skip_bad_examples=skip_bad_examples, columns=columns)
     predictions = _read_object(Path(predictions_path), "question id -> answer text")
     na_probs = _read_object(Path(na_prob_path), "question id -> number") if na_prob_path is not None else None
     missing = [question_id for question_id in golds if question_id not in predictions]
@@ -306,16 +315,17 @@ def _number(na_probs: Mapping[str, Any] | None, question_id: str, source: str) -
     return value
 
 
-def _read_golds(path: Path, *, skip_bad_examples: bool) -> dict[str, list[str]]:
-    if path.suffix == ".parquet" or skip_bad_examples:
-        from qa_core.data.squad import load_table
+def _read_golds(
+    source: str, *, skip_bad_examples: bool, columns: Mapping[str, str] | None
+) -> dict[str, list[str]]:
+    """Return question id -> gold texts. Of SQuAD's articles it reads no more than a score needs."""
+    from qa_core.data.squad import load_table, read_articles
 
-        table = load_table(str(path), split="dev", skip_bad_examples=skip_bad_examples)
-        return dict(zip(table.question_ids, table.rows.column("answer_texts").to_pylist(), strict=True))
-    from qa_core.data.articles import articles_of
-    from qa_core.data.json_file import read_json
-
-    return gold_answers(articles_of(read_json(path), str(path)), source=str(path))
+    articles = None if skip_bad_examples or columns else read_articles(source)
+    if articles is not None:
+        return gold_answers(articles, source=source)
+    table = load_table(source, split="dev", skip_bad_examples=skip_bad_examples, columns=columns)
+    return dict(zip(table.question_ids, table.rows.column("answer_texts").to_pylist(), strict=True))
 
 
 def _read_object(path: Path, allowed: str) -> dict[str, Any]:

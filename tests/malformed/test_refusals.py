@@ -18,12 +18,14 @@ from tests.malformed import (
     run_cases,
     squad_cases,
     sweep_cases,
+    table_cases,
 )
 from tests.malformed.cases import Case, check_refusal, run_case, tree
 
 PLAIN = [
     *squad_cases.CASES,
     *parquet_cases.CASES,
+    *table_cases.CASES,
     *sweep_cases.CASES,
     *option_cases.CASES,
     *run_cases.CASES,
@@ -48,7 +50,8 @@ def test_there_are_several_hundred_malformed_inputs_and_no_two_are_one() -> None
     assert len({case.name for case in cases}) == len(cases) >= 500
     assert len(cases) + sum(map(len, IN_TRIALS)) >= 550
     kinds = {case.name.partition(":")[0] for case in cases}
-    assert {"squad", "parquet", "sweep", "options", "predictions", "records", "journal", "artifact"} <= kinds
+    tables = {"csv", "tsv", "table", "json lines", "json list", "columns"}
+    assert {"squad", "parquet", "sweep", "options", "predictions", "records", "journal", "artifact"} | tables <= kinds
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=name_of)

@@ -63,7 +63,7 @@ def test_a_missing_column_is_named(rows: list, write_parquet: Callable) -> None:
     for row in rows:
         del row["answers"]
     with pytest.raises(
-        DataError, match=r"data\.parquet: found columns id, title, context, question; missing: answers"
+        DataError, match=r"data\.parquet: found columns id, title, context, question; missing: answer \(usual"
     ):
         load_table(write_parquet(rows), split="train")
 

@@ -274,6 +274,10 @@ def test_a_missing_file_and_a_folder_are_refused_without_asking_the_hub(tmp_path
         ("./squad", True),
         ("a/b/c", True),
         ("train.jsn", True),
+        ("owner/train.csv", True),
+        ("TRAIN.TSV", True),
+        ("train.jsonl.gz", True),
+        ("owner/train.arrow@test", False),
     ],
 )
 def test_a_name_with_a_file_suffix_or_a_deep_path_means_a_file(source: str, expected: bool) -> None:
