@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from qa_core.errors import ConfigError, QaError
-from sweeps.commands.options import takes_spec
+from sweeps.commands.options import DEFAULT_CONFIG, Columns, read_columns, read_spec, takes_spec
 from sweeps.progress.console import may_be_lost
 from sweeps.run_folder.masking import masked_text, printable
 from sweeps.spec.sections import SweepSpec
@@ -145,6 +145,36 @@ def plan(spec: SweepSpec, calibrate: Calibrate = False) -> int:
 
 
 @app.command()
+def data(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A file (SQuAD, JSON, JSON lines, CSV, TSV, Parquet, Arrow), a folder of the library datasets, a hub "
+            "name, or sample.",
+        ),
+    ],
+    columns: Columns = None,
+    eval_data: Annotated[
+        str | None, typer.Option(help="Evaluation data; default: its dev split, or a part held out.")
+    ] = None,
+    config: Annotated[
+        str, typer.Option(help="Configuration whose tokenizers and settings are used.")
+    ] = DEFAULT_CONFIG,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be given many times."),
+    ] = None,
+) -> int:
+    """Show what is understood of a data source: columns, counts, lengths, hold-out, ceilings, examples."""
+    from sweeps.commands import data as looking
+
+    return looking.data(
+        read_spec(config=config, set_=set_, data=source, eval_data=eval_data, columns=columns)
+    )
+
+
+@app.command()
 def settings(
     prefix: Annotated[
         str,
@@ -253,8 +283,9 @@ def evaluate(
     artifact: Artifact,
     data: Annotated[
         str | None,
-        typer.Argument(help="SQuAD or Parquet file, hub name, or sample; not needed with --probes."),
+        typer.Argument(help="File, folder or hub name, or sample; not needed with --probes."),
     ] = None,
+    columns: Columns = None,
     against: Annotated[
         Path | None, typer.Option(help="Another artifact, compared on the same questions.")
     ] = None,
@@ -272,7 +303,8 @@ def evaluate(
     """Score a model on data, with intervals and baselines; prints one JSON object."""
     from sweeps.commands import evaluate as evaluation
 
-    extras = evaluation.Extras(against, semantic, probes, output, force, skip_bad_examples)
+    named = None if columns is None else read_columns(columns)
+    extras = evaluation.Extras(against, semantic, probes, output, force, skip_bad_examples, named)
     return evaluation.evaluate(artifact, data, device=device, extras=extras)
 
 
@@ -282,8 +314,9 @@ def predict(
     question: Annotated[str | None, typer.Option(help="One question; needs --context.")] = None,
     context: Annotated[str | None, typer.Option(help="The paragraph to read.")] = None,
     input_: Annotated[
-        str | None, typer.Option("--input", help="Questions as a SQuAD or Parquet file.")
+        str | None, typer.Option("--input", help="Questions: a file, named as for `run --data`.")
     ] = None,
+    columns: Columns = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for the answers to --input.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
 ) -> int:
@@ -294,12 +327,13 @@ def predict(
         return answers.predict_one(artifact, question=question, context=context)
     if question is not None or context is not None:
         raise ConfigError("predict: found --input beside --question or --context; allowed: one or the other")
-    return answers.predict_file(artifact, input_, output=output, force=force)
+    named = None if columns is None else read_columns(columns)
+    return answers.predict_file(artifact, input_, output=output, force=force, columns=named)
 
 
 @app.command()
 def score(
-    data: Annotated[Path, typer.Argument(help="SQuAD or Parquet file with the gold answers.")],
+    data: Annotated[Path, typer.Argument(help="File with the gold answers, named as for `run --data`.")],
     predictions: Annotated[Path, typer.Argument(help="JSON object: question id to answer.")],
     na_prob: Annotated[
         Path | None, typer.Option(help="JSON object: question id to no-answer probability.")
@@ -312,6 +346,7 @@ def score(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A missing prediction is an error.")] = False,
     skip_bad_examples: SkipBadExamples = False,
+    columns: Columns = None,
 ) -> int:
     """Score a file of predictions; prints one JSON object."""
     import json
@@ -326,6 +361,7 @@ def score(
         na_threshold=na_prob_thresh,
         strict=strict,
         skip_bad_examples=skip_bad_examples,
+        columns=None if columns is None else read_columns(columns),
         warn=lambda text: print(f"warning: {text}", file=sys.stderr),
     )
     print(json.dumps(scores, indent=2))

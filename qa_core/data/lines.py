@@ -7,7 +7,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 from qa_core import files
 from qa_core.errors import DataError
@@ -36,7 +36,7 @@ def read_lines(path: Path) -> Iterator[str]:
                 refuse_other_than_gzip(file.read(len(GZIP_MAGIC)), path)
                 file.seek(0)
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    yield from _lines(unpacked, path, most_unpacked(size))
+                    yield from _lines(cast(BinaryIO, unpacked), path, most_unpacked(size))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise damaged_gzip(path, error) from error
 
@@ -65,7 +65,7 @@ def unpacked_too_large(path: Path, most_bytes: int) -> DataError:
     )
 
 
-def _lines(file: IO[bytes], path: Path, most_bytes: int) -> Iterator[str]:
+def _lines(file: BinaryIO, path: Path, most_bytes: int) -> Iterator[str]:
     number = total = 0
     while raw := file.readline(MOST_LINE_BYTES + 1):
         number += 1

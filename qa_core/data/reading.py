@@ -37,4 +37,7 @@ class Reading:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Reading":
         """Return what `as_values` was called on."""
-        return cls(**{name: tuple(item) if isinstance(item, list) else item for name, item in values.items()})
+        read: dict[str, Any] = {
+            name: tuple(item) if isinstance(item, list) else item for name, item in values.items()
+        }
+        return cls(**read)

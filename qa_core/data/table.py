@@ -218,8 +218,8 @@ class TableBuilder:
         if refusals and not (good and self._skips):
             raise refusals[0]
         self._skipped_answers += len(refusals)
-        for error in refusals:
-            self._remember(error)
+        for refusal in refusals:
+            self._remember(refusal)
         return good
 
     def _answer(self, place: str, answer: Any, context: str, named: dict[str, str]) -> tuple[str, int]:

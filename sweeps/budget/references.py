@@ -37,6 +37,7 @@ MOST_TOGETHER = 32  # recipes of a combination that are all looked at; of more, 
 OF_THE_QUESTIONS = (
     "data.train",
     "data.evaluation",
+    "data.holdout_share",
     "data.evaluation_questions",
     "data.skip_bad_examples",
     "data.split_seed",

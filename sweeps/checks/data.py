@@ -4,7 +4,7 @@
 training data. Everything else that the user should know is returned as lines, which `validate`, `plan` and `run` print.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from qa_core import registry
 from qa_core.config import DataConfig, RunConfig
 from qa_core.errors import ConfigError, DataError, QaError
 from qa_core.values import from_dict
+from sweeps.checks import lengths
 from sweeps.space.space import Space
 
 if TYPE_CHECKING:
+    from qa_core.data.reading import Reading
     from qa_core.data.table import QaTable
     from qa_core.families.base import Family
     from qa_core.scoring.ceiling import Ceiling
@@ -43,15 +45,18 @@ class DataReport:
     """What was found, in lines for the user.
 
     Args:
-        sources: one line about each source: split, name, questions, what was skipped.
+        sources: one line about each source: split, name, questions, what was skipped; others about columns that were
+            guessed, answers that were looked for, and questions that are held out.
         overlaps: one line about each source that shares texts with the training data.
         ceilings: one line about each source: the highest exact match with each tokenizer of the space.
+        lengths: where they are asked for, one line about each tokenizer: tokens of the training questions and contexts.
         warnings: what makes scores lower or higher than they should be.
     """
 
     sources: list[str] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     ceilings: list[str] = field(default_factory=list)
+    lengths: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def sections(self) -> dict[str, list[str]]:
@@ -59,6 +64,7 @@ class DataReport:
         return {
             "data": self.sources,
             "also in the training data": self.overlaps,
+            "tokens of a question with its context, by tokenizer": self.lengths,
             "highest exact match that can be reached, by tokenizer": self.ceilings,
         }
 
@@ -68,17 +74,22 @@ class _Source:
     role: str  # train or dev
     name: str
     table: "QaTable"
+    whole_hash: str = ""  # of all questions of a training source, of which a part may be held out
+    held_out: Mapping[str, Any] | None = None  # how, of questions that come out of the training source
 
 
-def look_at_data(spec: "SweepSpec", space: Space, *, cache_dir: Path) -> DataReport:
+def look_at_data(
+    spec: "SweepSpec", space: Space, *, cache_dir: Path, counts_tokens: bool = False
+) -> DataReport:
     """Read and check every data source of a sweep.
 
     Args:
         space: of the spec; says which tokenizers and longest answers its recipes have.
+        counts_tokens: tell the lengths too.
         cache_dir: where tables, trained tokenizers and ceilings are kept; trials take them from there.
 
     Raises:
-        ConfigError: an evaluation source is not named, or one source is trained on and scored on.
+        ConfigError: one source is trained on and scored on.
         DataError: a source is missing or malformed, or too small to be split.
         StorageError: the cache folder cannot be written to.
     """
@@ -88,10 +99,11 @@ def look_at_data(spec: "SweepSpec", space: Space, *, cache_dir: Path) -> DataRep
         train, *others = _read(spec, data, seen, cache_dir)
         _check_splits(spec, data, train.table, others[0].table)
         for other in others:
-            _refuse_one_source(spec, data, train, other)
+            if other.held_out is None:
+                _refuse_one_source(spec, data, train, other)
             _add_overlap(report, train, other)
-    report.sources = [_described(source) for source in seen.values()]
-    _add_ceilings(report, space, list(seen.values()), cache_dir)
+    report.sources = [line for source in seen.values() for line in _described(source)]
+    _add_ceilings(report, space, list(seen.values()), cache_dir, counts_tokens)
     return report
 
 
@@ -110,26 +122,18 @@ def _read(
     spec: "SweepSpec", data: DataConfig, seen: dict[tuple[str, str], _Source], cache_dir: Path
 ) -> list[_Source]:
     """Return the training source, then those that are scored on; each is read once."""
-    from qa_core.data.squad import is_file_source, load_table
+    from qa_core.data.prepare import data_sources, load_other
 
-    if data.evaluation is None and is_file_source(data.train):
-        place = spec.where("recipe", "data", "evaluation")
-        raise ConfigError(
-            f"{place}: found nothing, and data.train is the file {data.train!r}, which has no dev split; "
-            "allowed: a file (--eval-data), a hub data set name or sample"
-        )
-    names = [
-        ("train", data.train),
-        ("dev", data.evaluation or data.train),
-        *(("dev", source) for source in data.cross_domain),
-    ]
-    for role, name in names:
-        if (role, name) not in seen:
-            table = load_table(
-                name, split=role, skip_bad_examples=data.skip_bad_examples, cache_dir=cache_dir
-            )
-            seen[role, name] = _Source(role, name, table)
-    return [seen[key] for key in names]
+    sources = data_sources(data, cache_dir=cache_dir)
+    train = _Source("train", data.train, sources.train, sources.whole.data_hash)
+    name = data.evaluation or data.train
+    evaluation = _Source("dev", name, sources.evaluation, held_out=sources.held_out)
+    seen.setdefault(("train", data.train), train)
+    seen.setdefault(("dev" if sources.held_out is None else "held out", name), evaluation)
+    for other in data.cross_domain:
+        if ("dev", other) not in seen:
+            seen["dev", other] = _Source("dev", other, load_other(other, data, cache_dir=cache_dir))
+    return [train, evaluation, *(seen["dev", other] for other in data.cross_domain)]
 
 
 def _check_splits(spec: "SweepSpec", data: DataConfig, train: "QaTable", evaluation: "QaTable") -> None:
@@ -145,7 +149,7 @@ def _check_splits(spec: "SweepSpec", data: DataConfig, train: "QaTable", evaluat
 
 
 def _refuse_one_source(spec: "SweepSpec", data: DataConfig, train: _Source, other: _Source) -> None:
-    if train.table.data_hash != other.table.data_hash:
+    if other.table.data_hash not in (train.table.data_hash, train.whole_hash):
         return
     setting = "evaluation" if other.name == (data.evaluation or data.train) else "cross_domain"
     same = "the same source" if train.name == other.name else f"the same questions as {train.name!r}"
@@ -160,8 +164,9 @@ def _add_overlap(report: DataReport, train: _Source, other: _Source) -> None:
     from qa_core.data.overlap import overlap
 
     found = overlap(other.table, train.table)
+    name = "held-out part" if other.held_out else other.name
     line = (
-        f"{other.name}: {found.paragraphs} of its {found.of_paragraphs} paragraphs and {found.questions} of its "
+        f"{name}: {found.paragraphs} of its {found.of_paragraphs} paragraphs and {found.questions} of its "
         f"{found.of_questions} questions stand in {train.name} too, which is trained on"
     )
     if line not in report.overlaps and (found.paragraphs or found.questions):
@@ -170,14 +175,44 @@ def _add_overlap(report: DataReport, train: _Source, other: _Source) -> None:
             report.warnings.append(f"{line}; a score on it says less about text that a model has not seen")
 
 
-def _described(source: _Source) -> str:
-    table = source.table
+def _described(source: _Source) -> Iterator[str]:
+    table, held = source.table, source.held_out
+    if held is not None:
+        yield (
+            f"dev: {len(table)} of the {held['of_questions']} questions of {source.name}, held out by "
+            f"whole {held['unit']}s (data.holdout_share {held['share']:g}, data.split_seed {held['seed']}): none is "
+            "trained on"
+        )
+        return
     counts = {"skipped": table.skipped, "malformed answers of others left out": table.skipped_answers}
     more = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    return f"{source.role}: {source.name}: {len(table)} questions{more}"
+    yield f"{source.role}: {source.name}: {len(table)} questions{more}"
+    yield from (f"{source.role}: {source.name}: {line}" for line in remarks(table.reading))
 
 
-def _add_ceilings(report: DataReport, space: Space, sources: Sequence[_Source], cache_dir: Path) -> None:
+def remarks(reading: "Reading") -> Iterator[str]:
+    """Yield what was guessed about a source and what was left out of it, a line each."""
+    if reading.guessed:
+        named = ", ".join(f"{field} from the column {reading.columns[field]!r}" for field in reading.guessed)
+        yield f"guessed: {named} (data.columns names others)"
+    if reading.is_numbered:
+        yield "there is no column of ids: questions are numbered from 0"
+    if found := found_answers(reading):
+        yield f"answers without places were looked for in their contexts: {found}"
+    yield from (f"left out: {line}" for line in reading.malformed)
+
+
+def found_answers(reading: "Reading") -> str:
+    """Return in words how answers given as text alone were found, "" where there are none."""
+    from qa_core.data.placing import ABSENT, AMBIGUOUS
+
+    first = {AMBIGUOUS: f"{AMBIGUOUS}, of which the first was taken", ABSENT: ABSENT}
+    return ", ".join(f"{count} {first.get(how, how)}" for how, count in reading.answers.items() if count)
+
+
+def _add_ceilings(
+    report: DataReport, space: Space, sources: Sequence[_Source], cache_dir: Path, counts_tokens: bool
+) -> None:
     """Find the ceiling of each source under each reader, and put lines and warnings into the report."""
     readers: dict[tuple[str, str], _Reader] = {}
     tokenizers = _Tokenizers(cache_dir)
@@ -185,6 +220,7 @@ def _add_ceilings(report: DataReport, space: Space, sources: Sequence[_Source], 
         reader = _Reader.of(config, tokenizers)
         known = readers.setdefault((reader.label, reader.key), reader)
         known.families.setdefault(config.model.family)
+        known.max_length = config.data.max_length
     for source in sources:
         words = []
         for reader in readers.values():
@@ -196,6 +232,13 @@ def _add_ceilings(report: DataReport, space: Space, sources: Sequence[_Source], 
             report.warnings += _ceiling_warnings(source, reader, ceiling)
         if words:
             report.ceilings.append(f"{source.role}: {source.name}: {', '.join(words)}")
+    if counts_tokens:
+        trained = next(source.table for source in sources if source.role == "train")
+        for reader in readers.values():
+            if reader.failure is None:
+                counts = lengths.in_tokens(trained, reader.tokenizer)
+                line = lengths.in_words(counts, over=reader.max_length, setting="data.max_length")
+                report.lengths.append(f"{reader.named}: {line}")
     failed = dict.fromkeys(
         f"{reader.label}: not known: {reader.failure}" for reader in readers.values() if reader.failure
     )
@@ -280,6 +323,7 @@ class _Reader:
     layout: Any = None
     failure: str | None = None
     families: dict[str, None] = field(default_factory=dict)
+    max_length: int = 0
 
     @classmethod
     def of(cls, config: RunConfig, tokenizers: _Tokenizers) -> "_Reader":

@@ -5,6 +5,7 @@ semantic score is `qa_core/scoring/semantic.py`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ class Extras:
         output: where the printed object goes as well, together with every answer to the probes.
         force: overwrite `output`.
         skip_bad_examples: leave out malformed questions of the data and malformed answers, and count them.
+        columns: field -> column of the data, of those that have an unusual name; None: none has.
     """
 
     against: Path | None = None
@@ -42,6 +44,7 @@ class Extras:
     output: Path | None = None
     force: bool = False
     skip_bad_examples: bool = False
+    columns: Mapping[str, str] | None = None
 
 
 def evaluate(artifact: Path, data: str | None, *, device: str, extras: Extras) -> int:
@@ -95,7 +98,7 @@ def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras
     from qa_core.scoring.semantic import load_encoder
 
     place = choose_device(device)
-    table = load_table(data, split="dev", skip_bad_examples=extras.skip_bad_examples)
+    table = load_table(data, split="dev", skip_bad_examples=extras.skip_bad_examples, columns=extras.columns)
     # Both are read before questions are answered, so that a wrong name costs seconds.
     other = None if extras.against is None else load_artifact(extras.against)
     encoder = extras.semantic and load_encoder(extras.semantic, setting="--semantic", device=place)

@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from qa_core import files as files_door
+from qa_core.config import FIELDS
 from qa_core.errors import ConfigError, unknown
 from sweeps.progress.shell_command import shell_command
 from sweeps.spec.load import load_spec, stored_spec, why_refused
@@ -27,6 +28,7 @@ MOST_DIGITS = 9  # of a number of trials
 SETTINGS = {
     "data": "recipe.data.train",
     "eval_data": "recipe.data.evaluation",
+    "columns": "recipe.data.columns",
     "trials": "budget.trials",
     "total_examples": "budget.total_examples",
     "max_memory_mb": "budget.max_memory_mb",
@@ -35,6 +37,30 @@ SETTINGS = {
     "max_disk_gb": "budget.max_disk_gb",
     "seed": "seed",
 }
+
+
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD=COLUMN,...",
+        help="Names of the data's columns, such as question=q,context=passage,answer=gold.",
+    ),
+]
+
+
+def read_columns(text: str) -> dict[str, str]:
+    """Return field -> column of an option; raises ConfigError where it is not FIELD=COLUMN, separated by commas."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        field, equals, column = (piece.strip() for piece in part.partition("="))
+        if not (field and equals and column):
+            raise ConfigError(f"--columns: found {part!r}; allowed: FIELD=COLUMN, separated by commas")
+        if field not in FIELDS:
+            raise ConfigError(f"--columns: {unknown('field', field, FIELDS)}")
+        if field in found:
+            raise ConfigError(f"--columns: found {field} twice; allowed: each field once")
+        found[field] = column
+    return found
 
 
 def read_spec(
@@ -52,9 +78,14 @@ def read_spec(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Training data: sample, a SQuAD or Parquet file, or a hub name.")
+        str | None,
+        typer.Option(help="Training data: sample, a file (SQuAD, JSON, CSV, Parquet, ...) or a hub name."),
     ] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Evaluation data, named as --data.")] = None,
+    eval_data: Annotated[
+        str | None,
+        typer.Option(help="Evaluation data, named as --data; default: its dev split, or a part held out."),
+    ] = None,
+    columns: Columns = None,
     trials: Annotated[
         str | None,
         typer.Option(metavar="N", help="Number of trials; with --resume also +N: N more trials."),
@@ -86,6 +117,7 @@ def read_spec(
     given = {
         "data": data,
         "eval_data": eval_data,
+        "columns": None if columns is None else read_columns(columns),
         "trials": None if trials is None else _whole_number(trials),
         "total_examples": total_examples,
         "max_memory_mb": max_memory_mb,

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,15 @@ def predict_one(artifact: Path, *, question: str | None, context: str | None) ->
     return 0
 
 
-def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool) -> int:
-    """Answer every question of a file and write a JSON object of question id -> answer, "" for none.
+def predict_file(
+    artifact: Path,
+    data: str,
+    *,
+    output: Path | None,
+    force: bool,
+    columns: Mapping[str, str] | None = None,
+) -> int:
+    """Answer every question of a source and write a JSON object of question id -> answer, "" for none.
 
     Raises:
         ConfigError: no output is named.
@@ -49,7 +57,7 @@ def predict_file(artifact: Path, data: str, *, output: Path | None, force: bool)
     from qa_core.data.squad import load_questions
     from qa_core.scoring.decode import apply_threshold
 
-    table = load_questions(data)
+    table = load_questions(data, columns=columns)
     loaded = load_artifact(artifact)
     answers = apply_threshold(answer(loaded, table, device="auto"), loaded.null_threshold)
     write_json(output, answers)

@@ -79,12 +79,12 @@ def show_data(report: DataReport) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def print_lines(title: str, lines: list[str]) -> None:
-    """Print a title and the lines under it; nothing where there is no line."""
+def print_lines(title: str, lines: list[str], *, width: int = COLUMNS) -> None:
+    """Print a title and the lines under it, which are broken at `width`; nothing where there is no line."""
     if lines:
-        print(f"{title}:")
+        print(f"{printable(title)}:")
         for line in lines:
-            print(fill(printable(line), COLUMNS, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
+            print(fill(printable(line), width, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
 
 
 def words(assignment: Mapping[str, Any]) -> str:

@@ -31,7 +31,15 @@ FIRST_PROTOCOL = 1  # of records that do not name the version of their measuring
 # Fields of a cost that depend on the model of the processor, not on its kind alone.
 OF_THE_MACHINE = ("rss_peak_bytes", "latency_p50_ms", "latency_p95_ms")
 # Settings of `data` that decide which questions are the evaluation set.
-EVALUATION_DATA = ("train", "evaluation", "evaluation_questions", "skip_bad_examples", "split_seed")
+EVALUATION_DATA = (
+    "train",
+    "evaluation",
+    "holdout_share",
+    "columns",
+    "evaluation_questions",
+    "skip_bad_examples",
+    "split_seed",
+)
 RECIPES_DRAWN = 128  # of a space, to see whether its recipes compare with each other
 HASH_DIGITS = 12  # shown
 TRIALS_SHOWN = 4

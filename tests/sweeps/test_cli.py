@@ -68,6 +68,8 @@ RECORDS = [record("t0", 40.0, 20.0), record("t1", 10.0, 5.0), record("t2", 30.0,
         (["--data", "a b: c#d.json"], "recipe.data.train", "a b: c#d.json"),
         (["--data", "7"], "recipe.data.train", "7"),
         (["--eval-data", "dev.json"], "recipe.data.evaluation", "dev.json"),
+        (["--columns", "question=q: a, id=#"], "recipe.data.columns", {"question": "q: a", "id": "#"}),
+        (["--set", "recipe.data.columns={answer: gold}"], "recipe.data.columns", {"answer": "gold"}),
         (["--set", "budget.examples=9000", "--set", "name=other"], "name", "other"),
         (["--set", "budget.trials=3", "--trials", "7"], "budget.trials", 7),
     ],
@@ -89,7 +91,7 @@ def test_an_option_is_an_override_of_the_setting_that_it_names(
 
 def test_every_option_of_the_spec_stands_on_run_plan_and_validate(capsys: pytest.CaptureFixture[str]) -> None:
     names = {"--config", "--set", *(f"--{name.replace('_', '-')}" for name in options.SETTINGS)}
-    assert len(names) == 10
+    assert len(names) == 11
     for command in ("run", "plan", "validate"):
         assert cli.main([command, "--help"]) == 0
         shown = capsys.readouterr().out
@@ -99,7 +101,18 @@ def test_every_option_of_the_spec_stands_on_run_plan_and_validate(capsys: pytest
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
-    for name in ("run", "validate", "plan", "front", "export", "evaluate", "predict", "score", "doctor"):
+    for name in (
+        "run",
+        "validate",
+        "plan",
+        "data",
+        "front",
+        "export",
+        "evaluate",
+        "predict",
+        "score",
+        "doctor",
+    ):
         assert f"\n  {name} " in shown
 
 
@@ -120,6 +133,12 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["run", "--resume", "absent", "--set", "seed=4"], "error: --set: not with --resume"),
         (["run", "--resume", "absent", "--eval-data", "x"], "error: --eval-data: not with --resume"),
         (["run", "--calibrate"], "error: --calibrate: found without --dry-run"),
+        (
+            ["plan", "--columns", "quest=q"],
+            "error: --columns: unknown field 'quest'; did you mean 'question'?",
+        ),
+        (["data", "absent.csv"], "error: absent.csv: found no such file"),
+        (["data"], "error: Missing argument 'DATA'"),
         (["plan", "--nonsense"], "error: No such option: --nonsense"),
         (["nonsense"], "error: No such command 'nonsense'"),
         (["export", "x"], "error: Missing option"),

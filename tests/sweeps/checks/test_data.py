@@ -114,6 +114,36 @@ def test_one_file_to_train_and_to_score_is_refused_whatever_it_is_called(look: L
         look(sweep({"train": train}, choice))
 
 
+def test_of_one_file_a_part_is_held_out_and_said(look: Look, write: Write) -> None:
+    path = write("my.json", document(PARAGRAPHS, GOLDS))
+    report = look(sweep({"train": path, "holdout_share": 0.25, "split_seed": 5}))
+    assert report.sources == [
+        f"train: {path}: 3 questions",
+        f"dev: 1 of the 4 questions of {path}, held out by whole articles (data.holdout_share 0.25, "
+        "data.split_seed 5): none is trained on",
+    ]
+    assert (report.overlaps, report.warnings) == ([], [])
+    with pytest.raises(ConfigError, match=r"data\.cross_domain: found .*my\.json', the same source"):
+        look(sweep({"train": path, "cross_domain": [path]}))
+
+
+def test_what_was_guessed_and_looked_for_in_a_table_is_said(look: Look, tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    lines = [f'What of {gold}?,"{text}",{gold}' for text, gold in zip(PARAGRAPHS, GOLDS, strict=True)]
+    path.write_text("\n".join(["question,passage,gold", *lines, "Who?,The tower.,Anna"]))
+    report = look(sweep({"train": str(path), "skip_bad_examples": True}))
+    said = [line.removeprefix(f"train: {path}: ") for line in report.sources]
+    assert said[0].endswith("questions, 1 skipped")
+    assert said[1:5] == [
+        "guessed: context from the column 'passage', answer from the column 'gold' (data.columns names others)",
+        "there is no column of ids: questions are numbered from 0",
+        "answers without places were looked for in their contexts: 4 exact, 1 nowhere in their context",
+        "left out: line 6.gold[0] (question '4'): found 'Anna'; allowed: text of the context, in any letter case and "
+        "with any white space",
+    ]
+    assert said[5].startswith("dev: 1 of the 4 questions of")
+
+
 def test_paragraphs_and_questions_that_both_have_are_counted_whatever_their_form(
     look: Look, write: Write
 ) -> None:

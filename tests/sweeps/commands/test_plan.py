@@ -150,7 +150,7 @@ def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
     assert cli.main(["validate", "--set", "recipe.data.cross_domain=[sample]"]) == 0
     assert capsys.readouterr().out.count("dev: sample: 630 questions") == 1  # told once, for both uses
     assert cli.main(["validate", "--data", str(bad)]) == 2
-    assert "--eval-data" in capsys.readouterr().err
+    assert str(bad) in capsys.readouterr().err
 
 
 FORMS = ["--set", "forms.quantize={bits: [32, 8, 4], embedding_bits: [32, 8]}"]
