@@ -1,7 +1,7 @@
 """Rows of a CSV or TSV file: quoted as RFC 4180 says, with a first row of names; not what their cells mean.
 
 Of .csv files with one column when split by commas, semicolons, tabs and bars are tried: spreadsheets write what their
-language sets. Cells are text; what they hold is read in `rows.py`.
+language sets. Cells are text; what they hold is read in `qa_core/data/rows.py`.
 """
 
 import csv
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qa_core.data.fields import BadExample
-from qa_core.data.lines import read_lines
+from qa_core.data.text_lines import read_lines
 from qa_core.errors import DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from qa_core import files
 from qa_core.data.fields import BadExample
-from qa_core.data.lines import (
+from qa_core.data.text_lines import (
     damaged_gzip,
     most_unpacked,
     read_lines,

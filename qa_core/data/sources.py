@@ -94,7 +94,7 @@ def is_file_source(source: str) -> bool:
     if source == SAMPLE:
         return False
     return (
-        _kind_of(source) is not None
+        suffix_of(source) != ""
         or HUB_NAME.fullmatch(source) is None
         or _exists(source)
         or _saved_part(source) is not None
@@ -116,7 +116,7 @@ def find(source: str) -> Found:
     path = Path(source).expanduser()
     if _is_saved(path):
         return Found(SAVED, path)
-    kind = _kind_of(path.name)
+    kind = SUFFIXES.get(suffix_of(path.name))
     if not files.is_file(path) or kind is None:
         found = "a folder" if files.is_folder(path) else "a file of another kind"
         raise DataError(f"{source}: found {found}; allowed: {SOURCES}{_hint(path)}")
@@ -137,9 +137,16 @@ def _splits_of(folder: Path) -> list[str]:
     return saved_splits(folder) if files.is_file(folder / SPLITS) else []
 
 
-def _kind_of(name: str) -> str | None:
+def suffix_of(name: str) -> str:
+    """Return the suffix that says how a file is read, in small letters, "" where none does."""
     small = name.lower()
-    return next((kind for suffix, kind in SUFFIXES.items() if small.endswith(suffix)), None)
+    return next((suffix for suffix in SUFFIXES if small.endswith(suffix)), "")
+
+
+def path_of(source: str) -> str:
+    """Return the path of a source that means a file or folder: without the split that it names."""
+    saved = None if _exists(source) else _saved_part(source)
+    return source if saved is None else source.rpartition("@")[0]
 
 
 def _saved_part(source: str) -> Path | None:

@@ -37,6 +37,7 @@ from qa_core.data.sources import (
     Found,
     find,
     is_file_source,
+    suffix_of,
 )
 from qa_core.data.table import QaTable, TableBuilder
 from qa_core.data.table_cache import cached_table, table_layout
@@ -104,7 +105,7 @@ def load_table(
         paths,
         parse,
         source=name,
-        layout=table_layout(f"{found.kind} {_suffixes(found.path)}", columns),
+        layout=table_layout(f"{found.kind} {suffix_of(found.path.name)}", columns),
         skip_bad_examples=skip_bad_examples,
         cache_dir=cache_dir,
     )
@@ -185,11 +186,6 @@ def _sample(split: str) -> QaTable:
 
 def _paths(found: Found, split: str) -> list[Path]:
     return saved_files(found.path, found.split_for(split)) if found.kind == SAVED else [found.path]
-
-
-def _suffixes(path: Path) -> str:
-    """Return what of a file's name decides how it is read."""
-    return "".join(path.suffixes[-2:]).lower()
 
 
 def _read_file(

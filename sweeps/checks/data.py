@@ -98,9 +98,9 @@ def look_at_data(
     for data in data_settings(spec):
         train, *others = _read(spec, data, seen, cache_dir)
         _check_splits(spec, data, train.table, others[0].table)
-        for other in others:
+        for position, other in enumerate(others):
             if other.held_out is None:
-                _refuse_one_source(spec, data, train, other)
+                _refuse_one_source(spec, train, other, "cross_domain" if position else "evaluation")
             _add_overlap(report, train, other)
     report.sources = [line for source in seen.values() for line in _described(source)]
     _add_ceilings(report, space, list(seen.values()), cache_dir, counts_tokens)
@@ -148,10 +148,9 @@ def _check_splits(spec: "SweepSpec", data: DataConfig, train: "QaTable", evaluat
         split_confirm(select_questions(evaluation, data.evaluation_questions, seed=seed), share, seed=seed)
 
 
-def _refuse_one_source(spec: "SweepSpec", data: DataConfig, train: _Source, other: _Source) -> None:
+def _refuse_one_source(spec: "SweepSpec", train: _Source, other: _Source, setting: str) -> None:
     if other.table.data_hash not in (train.table.data_hash, train.whole_hash):
         return
-    setting = "evaluation" if other.name == (data.evaluation or data.train) else "cross_domain"
     same = "the same source" if train.name == other.name else f"the same questions as {train.name!r}"
     raise ConfigError(
         f"{spec.where('recipe', 'data', setting)}: data.{setting}: found {other.name!r}, {same}, on which data.train "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core import files
 from qa_core.errors import ConfigError, StorageError
 from qa_core.schema import as_json
-from sweeps.commands.predict import answer, load_artifact, write_json
+from sweeps.commands.predict import answer, load_artifact, tell, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,6 +99,7 @@ def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras
 
     place = choose_device(device)
     table = load_table(data, split="dev", skip_bad_examples=extras.skip_bad_examples, columns=extras.columns)
+    tell(table.reading)
     # Both are read before questions are answered, so that a wrong name costs seconds.
     other = None if extras.against is None else load_artifact(extras.against)
     encoder = extras.semantic and load_encoder(extras.semantic, setting="--semantic", device=place)

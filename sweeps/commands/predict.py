@@ -1,6 +1,7 @@
 """`predict`: an artifact at work on one question or a file. How it is scored: `evaluate.py`."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core import files
 from qa_core.errors import ArtifactError, ConfigError, StorageError
+from sweeps.checks.data import remarks
+from sweeps.run_folder.masking import printable
 
 if TYPE_CHECKING:
     from qa_core.artifact.loaded import LoadedArtifact
+    from qa_core.data.reading import Reading
     from qa_core.data.table import QaTable
     from qa_core.scoring.decode import Prediction
 
@@ -58,12 +62,19 @@ def predict_file(
     from qa_core.scoring.decode import apply_threshold
 
     table = load_questions(data, columns=columns)
+    tell(table.reading)
     loaded = load_artifact(artifact)
     answers = apply_threshold(answer(loaded, table, device="auto"), loaded.null_threshold)
     write_json(output, answers)
     empty = sum(not text for text in answers.values())
     print(f"{output}: {len(answers)} answers, {empty} of them empty")
     return 0
+
+
+def tell(reading: "Reading") -> None:
+    """Say on the error stream what was guessed about the data."""
+    for line in remarks(reading):
+        print(f"note: {printable(line)}", file=sys.stderr)
 
 
 def answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[Prediction]":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
 from qa_core.checkpoints import shipped_names
-from qa_core.data.squad import is_file_source
+from qa_core.data.sources import is_file_source, path_of
 
 if TYPE_CHECKING:
     from sweeps.spec.sections import SweepSpec
@@ -31,7 +31,7 @@ def named_paths(spec: "SweepSpec") -> dict[str, str]:
     found: dict[str, str] = {}
     for setting, value in texts:
         if value not in presets | shipped and _is_path(setting, value):
-            found.setdefault(value, setting)
+            found.setdefault(path_of(value) if setting.endswith(DATA_SOURCES) else value, setting)
     return found
 
 

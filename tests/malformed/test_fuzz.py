@@ -64,6 +64,36 @@ def parquet(folder: Path, rng: random.Random) -> None:
     (folder / "bad.parquet").write_bytes(damaged_bytes(rows, rng))
 
 
+def csv_bytes(folder: Path, rng: random.Random) -> None:
+    (folder / "bad.csv").write_bytes(damaged_bytes(as_csv(), rng))
+
+
+def json_lines(folder: Path, rng: random.Random) -> None:
+    rows = damaged_json(as_rows(), rng)
+    lines = b"".join(as_json(row) + b"\n" for row in rows) if isinstance(rows, list) else as_json(rows)
+    (folder / "bad.jsonl").write_bytes(lines)
+
+
+def as_rows() -> list[dict[str, object]]:
+    """Return the questions of `TRAIN_SQUAD` with their answers as text alone."""
+    return [
+        {
+            "id": item["id"],
+            "context": paragraph["context"],
+            "question": item["question"],
+            "answer": item["answers"][0]["text"] if item["answers"] else "",
+        }
+        for article in TRAIN_SQUAD["data"]
+        for paragraph in article["paragraphs"]
+        for item in paragraph["qas"]
+    ]
+
+
+def as_csv() -> bytes:
+    lines = [",".join(as_rows()[0]), *(",".join(f'"{cell}"' for cell in row.values()) for row in as_rows())]
+    return "\r\n".join(lines).encode()
+
+
 def predictions(folder: Path, rng: random.Random) -> None:
     (folder / "bad.json").write_bytes(as_json(damaged_json(GOOD_PREDICTIONS, rng)))
 
@@ -100,6 +130,8 @@ KINDS: list[tuple[Make, tuple[str, ...], str | None]] = [
     (squad_json, (*VALIDATE, "bad.json"), None),
     (scored_json, ("score", "bad.json", "predictions.json"), None),
     (parquet, (*VALIDATE, "bad.parquet"), None),
+    (csv_bytes, (*VALIDATE, "bad.csv"), None),
+    (json_lines, (*VALIDATE, "bad.jsonl"), None),
     (predictions, ("score", "good.json", "bad.json"), None),
     (predictions, ("score", "good.json", "predictions.json", "--na-prob", "bad.json"), None),
     (sweep_bytes, PLAN, None),

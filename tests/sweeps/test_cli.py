@@ -91,7 +91,7 @@ def test_an_option_is_an_override_of_the_setting_that_it_names(
 
 def test_every_option_of_the_spec_stands_on_run_plan_and_validate(capsys: pytest.CaptureFixture[str]) -> None:
     names = {"--config", "--set", *(f"--{name.replace('_', '-')}" for name in options.SETTINGS)}
-    assert len(names) == 11
+    assert len(names) == 12
     for command in ("run", "plan", "validate"):
         assert cli.main([command, "--help"]) == 0
         shown = capsys.readouterr().out

@@ -143,7 +143,9 @@ def test_rows_give_the_table_that_articles_give(write: Write) -> None:
     )
     rows[1]["context"] = 5
     path = write({"data": rows})
-    with pytest.raises(DataError, match=r"data\[1\]\.context: found 5; allowed: text that is not blank"):
+    with pytest.raises(
+        DataError, match=r"data\[1\]\.context \(question '2'\): found 5; allowed: text that is not blank"
+    ):
         load_table(str(path), split="train")
     kept = load_table(str(path), split="train", skip_bad_examples=True)
     assert (len(kept), kept.skipped) == (1, 1)

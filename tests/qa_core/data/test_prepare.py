@@ -14,7 +14,7 @@ from qa_core.data import windows
 from qa_core.data.layout import WindowLayout
 from qa_core.data.prepare import TrialData, prepare
 from qa_core.data.squad import QaTable
-from qa_core.errors import ConfigError, DataError
+from qa_core.errors import DataError
 from qa_core.families.base import Found
 
 
@@ -158,9 +158,13 @@ def test_the_record_states_sources_hashes_counts_and_overlap(
         "unanswerable": int(data.train_table.is_unanswerable.sum()),
         "skipped": 0,
         "skipped_answers": 0,
+        "layout": "SQuAD JSON",
+        "columns": {},
+        "answers_found": {},
         "windows": len(data.train),
     }
     assert facts["evaluation"]["questions"] == 100
+    assert facts["evaluation"]["held_out"] is None
     train_contexts = {many.example(index).context for index in range(300)}
     shared_contexts = {many.example(index).context for index in range(250, 350)} & train_contexts
     assert facts["evaluation_contexts_in_train"] == len(shared_contexts) >= 10
@@ -211,11 +215,26 @@ def test_another_split_seed_gives_another_split(get: Callable[..., TrialData]) -
     assert get(split_seed=13).facts["selection"] != get(split_seed=14).facts["selection"]
 
 
-def test_a_training_file_without_evaluation_data_is_refused(get: Callable[..., TrialData]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"data\.evaluation: found nothing, and data\.train is the file .*train\.json"
-    ):
-        get(evaluation=None)
+def test_of_a_training_file_without_evaluation_data_a_part_is_held_out_and_recorded(
+    get: Callable[..., TrialData],
+) -> None:
+    data = get(evaluation=None, holdout_share=0.3, train_questions=None)
+    tables = [data.train_table, data.selection_table, data.evaluation_table]
+    parts = [set(table.contexts.to_pylist()) for table in tables]
+    assert all(parts)
+    assert not (parts[0] | parts[1]) & parts[2]
+    assert not parts[0] & parts[1]
+    held = data.facts["evaluation"]["held_out"]
+    assert held == {
+        "share": 0.3,
+        "seed": 13,
+        "unit": "article",
+        "questions": len(data.evaluation_table),
+        "of_questions": 300,
+    }
+    assert 0.2 < held["questions"] / 300 < 0.4
+    assert sum(map(len, tables)) == 300
+    assert data.facts["evaluation_contexts_in_train"] == 0
 
 
 def test_skipped_examples_are_counted_in_the_record(

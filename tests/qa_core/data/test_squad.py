@@ -225,8 +225,8 @@ def test_a_dropped_paragraph_counts_its_questions(document: dict) -> None:
         (b'{"data": []}', "data.json.gz", "found a file that is not gzip"),
         (
             b"id,question",
-            "data.csv",
-            "found a file of another kind; allowed: `sample`, a file (.json, .json.gz, .pa",
+            "data.txt",
+            "found a file of another kind; allowed: `sample`, a file (.json, .jsonl, .ndj",
         ),
         (b"PAR1 and nothing more", "data.parquet", "allowed: a complete Parquet file"),
         (b"", "data.parquet", "allowed: a complete Parquet file"),

@@ -135,10 +135,10 @@ def test_a_hub_data_set_is_checked_once_for_each_of_its_files(
     )
     fresh = load_table("owner/name", split="dev")
     checked = []
-    read = columns._read_rows
+    read = columns.read_rows
     monkeypatch.setattr(
         columns,
-        "_read_rows",
+        "read_rows",
         lambda source, *given, **options: checked.append(source) or read(source, *given, **options),
     )
     for split in ("dev", "train", "dev"):

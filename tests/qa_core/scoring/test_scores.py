@@ -333,7 +333,7 @@ def test_files_that_are_not_json_are_refused_with_their_name(tmp_path, name, con
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{re.escape(name)}.*{message}"):
         scores.score_file(path, path)
-    with pytest.raises(DataError, match=r"absent\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.json: found no such file"):
         scores.score_file(tmp_path / "absent.json", path)
 
 

@@ -46,6 +46,15 @@ def test_files_and_folders_are_found_wherever_a_recipe_or_the_space_names_them(t
     }
 
 
+def test_of_a_folder_with_splits_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    recipe = {
+        "data": {"train": "saved@train", "evaluation": "saved@test", "cross_domain": ["owner/name@test"]}
+    }
+    assert named_paths(spec(recipe)) == {"saved": "data.train"}
+
+
 def test_a_folder_that_has_the_name_of_a_preset_or_of_a_choice_is_not_meant(tmp_path: Path) -> None:
     for name in ("tiny", "dot", "bert", "linear", "sample-tiny"):
         (tmp_path / name).mkdir()
