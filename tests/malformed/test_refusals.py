@@ -51,7 +51,16 @@ def test_there_are_several_hundred_malformed_inputs_and_no_two_are_one() -> None
     assert len(cases) + sum(map(len, IN_TRIALS)) >= 550
     kinds = {case.name.partition(":")[0] for case in cases}
     tables = {"csv", "tsv", "table", "json lines", "json list", "columns"}
-    assert {"squad", "parquet", "sweep", "options", "predictions", "records", "journal", "artifact"} | tables <= kinds
+    assert {
+        "squad",
+        "parquet",
+        "sweep",
+        "options",
+        "predictions",
+        "records",
+        "journal",
+        "artifact",
+    } | tables <= kinds
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=name_of)
