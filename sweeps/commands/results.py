@@ -65,10 +65,7 @@ def export(
     if trial is None:
         best, rule = _best(result, run_dir, limits)
     else:
-        best, rule = (
-            _named(result, trial, form),
-            "the model that was asked for" if form else "the trial that was asked for",
-        )
+        best, rule = _named(result, trial, form), f"the {'form' if form else 'trial'} that was asked for"
     if best.artifact is None:
         raise DataError(f"{RunFolder(run_dir).records}: trial {best.id} does not say where its artifact is")
     if files.is_there(to):

@@ -341,7 +341,7 @@ def test_export_copies_the_stored_form_that_fits_or_that_is_named(
         in shown
     )
     assert exported("named", "--trial", "t0", "--form", "int8") == 0.5
-    assert "the model that was asked for: trial t0 int8" in capsys.readouterr().out
+    assert "the form that was asked for: trial t0 int8" in capsys.readouterr().out
     assert exported("twin", "--trial", "t0", "--form", "float32") is None
     assert "form float32" not in capsys.readouterr().out
 
