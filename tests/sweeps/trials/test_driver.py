@@ -644,6 +644,7 @@ def test_at_the_floor_the_lowest_loss_goes_on_when_nothing_else_is_left_and_one_
     assert driver.observers[0].named("note") == [
         ("rung 300 tells nothing yet: 3 of 3 trials at the score of no answer",)
     ]
+    assert _pausing_driver(tmp_path / "run", trials=3)._told_rungs == {300}  # told once, not again on a resume
     assert driver.propose().trial_id == "t0001"
     assert driver.propose() is None  # while it runs
     driver.started("t0001")
@@ -652,7 +653,6 @@ def test_at_the_floor_the_lowest_loss_goes_on_when_nothing_else_is_left_and_one_
     assert driver.counts() == {"ok": 1, "paused": 2}
     resumed = _pausing_driver(tmp_path / "run", trials=3)
     assert (resumed.has_work(), resumed.counts()) == (False, {"ok": 1, "paused": 2})
-    assert resumed._told_rungs == {300}
 
 
 def test_a_trial_that_fails_after_its_report_has_failed_and_is_not_paused(tmp_path: Path) -> None:
