@@ -168,6 +168,7 @@ def test_a_frame_of_pandas_may_have_gaps_where_there_is_no_answer() -> None:
     ("text", "context", "start", "found", "how", "places"),
     [
         ("art", "party art, art", 6, "art", "exact", 2),
+        ("art", "smart art", 6, "art", "exact", 1),
         ("art", "a party", 3, "art", "exact", 1),
         ("ART", "a party, Art", 9, "Art", "in other letter case", 1),
         ("in  Bonn", "He is in\nbonn", 6, "in\nbonn", "with other white space", 1),
