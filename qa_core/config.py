@@ -27,7 +27,11 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model: a family and a hub name, a local folder or one of the family's named tiny configurations."""
+    """Which model: a family, and where it starts.
+
+    `checkpoint` is a hub name, a local folder, one of the family's named tiny configurations with random weights
+    (`presets` in its file), or the name of a pretrained network of this package (`qa_core/checkpoints`).
+    """
 
     family: Annotated[str, Setting("The kind of model.")]
     checkpoint: Annotated[

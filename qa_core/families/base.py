@@ -198,7 +198,8 @@ class Family(ABC):
             found: of `prepare` with the same tokenizer.
 
         Raises:
-            ConfigError: the checkpoint is neither a preset, a folder nor a name that the hub knows.
+            ConfigError: the checkpoint is neither a preset, a network of this package, a folder nor a name that the hub
+                knows.
         """
 
     @abstractmethod
