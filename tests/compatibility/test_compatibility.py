@@ -117,7 +117,9 @@ def test_the_interrupted_trial_resumes_from_its_checkpoint(workplace: Path, tmp_
     result = run.run(config, reports.append, folder=folder, cache_dir=tmp_path / "cache")
     assert trial.curve
     # The last rung is reported again; its clock shows that it was not trained again.
-    assert [as_json(item) for item in reports[:1]] == trial.curve
+    again = as_json(reports[0])  # with the fields that came later, of which its checkpoint knows nothing
+    assert [{name: again.pop(name) for name in trial.curve[0]}] == trial.curve
+    assert set(again.values()) == {None}
     assert result.curve[-1].examples_seen == config.train.budget_examples
 
 
@@ -138,6 +140,7 @@ def test_the_interrupted_sweep_is_resumed(workplace: Path, cache_dir: Path) -> N
     assert [trial.trial_id for trial in journal.read(Path("run")).trials if trial.record is None] == ["t0006"]
     output = Sweep(Path("run"), [], cache_dir).finish()
     assert file.read_bytes().startswith(before), output
-    loaded = records.load(file).records
+    # A trial that pauses while another may still come has its record after that one.
+    loaded = sorted(records.load(file).records, key=lambda record: record.trial_id)
     assert [item.trial_id for item in loaded] == [f"t{index:04d}" for index in range(8)]
     assert (loaded[6].starts, loaded[6].status in ("ok", "stopped")) == (2, True), loaded[6]
