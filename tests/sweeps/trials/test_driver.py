@@ -644,7 +644,9 @@ def test_at_the_floor_the_lowest_loss_goes_on_when_nothing_else_is_left_and_one_
     assert driver.observers[0].named("note") == [
         ("rung 300 tells nothing yet: 3 of 3 trials at the score of no answer",)
     ]
-    assert _pausing_driver(tmp_path / "run", trials=3)._told_rungs == {300}  # told once, not again on a resume
+    assert _pausing_driver(tmp_path / "run", trials=3)._told_rungs == {
+        300
+    }  # told once, not again on a resume
     assert driver.propose().trial_id == "t0001"
     assert driver.propose() is None  # while it runs
     driver.started("t0001")
