@@ -237,14 +237,24 @@ def export(
     form: Annotated[
         str | None, typer.Option(metavar="LABEL", help="With --trial: which of its stored forms.")
     ] = None,
+    min_em: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Take the smallest model with at least this exact match."),
+    ] = None,
+    with_examples: Annotated[
+        bool,
+        typer.Option("--with-examples", help="Show a few evaluation questions and answers on the card."),
+    ] = False,
 ) -> int:
-    """Copy the best model within the given limits on cost."""
-    from sweeps.commands import results
-    from sweeps.front.choosing import read_limits
+    """Copy the best model within the given limits on cost, with a card that says what it is."""
+    from sweeps.commands import export as exporting
+    from sweeps.front.choosing import read_limits, read_min_em
 
     memory = [] if max_memory_mb is None else [f"memory_mb={max_memory_mb}"]
     limits = read_limits([*memory, *(max_ or [])])
-    return results.export(run_dir, limits=limits, trial=trial, form=form, to=to)
+    least = None if min_em is None else read_min_em(min_em)
+    choice = exporting.Choice(limits, least, trial, form)
+    return exporting.export(run_dir, choice, to=to, with_examples=with_examples)
 
 
 @app.command()
@@ -294,17 +304,20 @@ def evaluate(
     ] = None,
     probes: Annotated[bool, typer.Option("--probes", help="Also answer the built-in probes.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Also write the object here, with every answer to the probes.")
+        Path | None, typer.Option(help="Also write all of it here as JSON, with every answer to the probes.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object in place of the table.")
+    ] = False,
     skip_bad_examples: SkipBadExamples = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
-    """Score a model on data, with intervals and baselines; prints one JSON object."""
+    """Score a model on data, with intervals and baselines."""
     from sweeps.commands import evaluate as evaluation
 
     named = None if columns is None else read_columns(columns)
-    extras = evaluation.Extras(against, semantic, probes, output, force, skip_bad_examples, named)
+    extras = evaluation.Extras(against, semantic, probes, output, force, skip_bad_examples, json_, named)
     return evaluation.evaluate(artifact, data, device=device, extras=extras)
 
 
@@ -314,21 +327,41 @@ def predict(
     question: Annotated[str | None, typer.Option(help="One question; needs --context.")] = None,
     context: Annotated[str | None, typer.Option(help="The paragraph to read.")] = None,
     input_: Annotated[
-        str | None, typer.Option("--input", help="Questions: a file, named as for `run --data`.")
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="Questions: a file, named as for `run --data`, or - for the standard input (JSON lines or a JSON "
+            "document).",
+        ),
     ] = None,
     columns: Columns = None,
-    output: Annotated[Path | None, typer.Option(help="JSON file for the answers to --input.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the answers here, not on the standard output.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="text, json, jsonl, or squad: one object of ids and answers, which `score` reads. Default: text, with "
+            "--output squad.",
+        ),
+    ] = None,
+    n_best: Annotated[int, typer.Option(help="Give this many answers to each question.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
+    skip_bad_examples: SkipBadExamples = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
-    """Answer one question, or all questions of a file."""
+    """Answer one question, or all questions of a file, with scores and places in the text."""
     from sweeps.commands import predict as answers
 
+    named = None if columns is None else read_columns(columns)
+    wanted = answers.Wanted(output, force, format_, n_best, skip_bad_examples, device, named)
     if input_ is None:
-        return answers.predict_one(artifact, question=question, context=context)
+        return answers.predict_one(artifact, question=question, context=context, wanted=wanted)
     if question is not None or context is not None:
         raise ConfigError("predict: found --input beside --question or --context; allowed: one or the other")
-    named = None if columns is None else read_columns(columns)
-    return answers.predict_file(artifact, input_, output=output, force=force, columns=named)
+    return answers.predict_file(artifact, input_, wanted=wanted)
 
 
 @app.command()

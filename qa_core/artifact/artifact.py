@@ -2,6 +2,7 @@
 
     manifest.json         format, family, architecture, deployed forms, demonstrations of a prompted network, null
                           threshold, SHA-256 and size of every file
+    config.json           where transformers can open the folder: its configuration (`plain_folder.py`)
     recipe.json           the recipe, every default filled in
     model.safetensors     the weights in their deployed form
     tokenizer.json ...    the tokenizer
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file
+from safetensors.torch import load_file, save_file
 
 from qa_core import files, registry
 from qa_core.artifact.loaded import LoadedArtifact
@@ -34,6 +35,7 @@ from qa_core.artifact.manifest import (
     read_manifest,
     verify,
 )
+from qa_core.artifact.plain_folder import CONFIG, plain_folder
 from qa_core.artifact.weight_file import check_dtypes, check_numbers, write_network
 from qa_core.config import RunConfig
 from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
@@ -81,13 +83,16 @@ def write(
     if files.is_there(folder):
         raise StorageError(f"{folder}: exists already; an artifact is never overwritten")
     family = registry.make_family(config)
+    architecture = family.architecture(model)
+    plain = plain_folder(family, model, architecture, own_folders)
     with files.written_folder(folder) as target:
-        renamed: dict[str, dict[str, str]] = {}
         for own in own_folders:
-            renamed |= _write_own_folder(target, own, model)
-        apart = [name for names in renamed.values() for name in names]
+            _write_own_folder(target, own, model)
+        apart = [name for own in own_folders for name in own.tensors]
         with _hidden(model, _with_shared(model, apart)):
-            write_network(target / WEIGHTS, model)
+            names = write_network(target / WEIGHTS, model, {} if plain is None else plain.names)
+        if plain is not None:
+            (target / CONFIG).write_text(plain.config)
         tokenizer.save_pretrained(target)
         (target / RECIPE).write_text(recipe_text(config))
         recorded = {
@@ -97,10 +102,11 @@ def write(
         }
         manifest = manifest_values(
             family,
-            architecture=family.architecture(model),
+            architecture=architecture,
             forms=forms,
             prompting=prompting,
             own_folders=own_folders,
+            names=names,
             recorded=recorded,
         )
         (target / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
@@ -113,11 +119,13 @@ def manifest_values(
     forms: Mapping[str, Any],
     prompting: Prompting | None,
     own_folders: Sequence[OwnFolder],
+    names: Mapping[str, str],
     recorded: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what the manifest of a new artifact says, its threshold not tuned yet.
 
     Args:
+        names: name in the network -> name in `model.safetensors`, where the two differ.
         recorded: path in the folder -> size and hash, of all files but the manifest.
     """
     renamed = {f"{own.folder}/{own.weights_file}": dict(own.tensors) for own in own_folders}
@@ -130,7 +138,7 @@ def manifest_values(
         "prompting": None if prompting is None else to_dict(prompting),
         "null_threshold": None,
         "weight_files": [WEIGHTS, *renamed],
-        "renamed": renamed,
+        "renamed": {**({WEIGHTS: dict(names)} if names else {}), **renamed},
         "files": dict(recorded),
     }
 
@@ -305,8 +313,13 @@ def _check_options(folder: Path, family: Family) -> None:
             )
 
 
-def copy(folder: Path, to: Path) -> None:
+def copy(folder: Path, to: Path, *, documents: Mapping[str, str] | None = None) -> None:
     """Copy a verified artifact to a new folder, which appears whole or not at all.
+
+    Args:
+        folder: of the artifact.
+        to: the new folder.
+        documents: texts to put beside it, by names that `is_document` takes; none of them is recorded or read.
 
     Raises:
         ArtifactError: the source is altered. StorageError: the target exists or cannot be written.
@@ -318,11 +331,12 @@ def copy(folder: Path, to: Path) -> None:
         for name in [MANIFEST, *manifest["files"]]:
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target / name)
+        for name, text in (documents or {}).items():
+            (target / name).write_text(text, encoding="utf-8")
     verify(to)
 
 
-def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> dict[str, dict[str, str]]:
-    """Write one folder; returns its weights file -> name in the network -> name in the file."""
+def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> None:
     place = target / own.folder
     place.mkdir()
     state = model.state_dict()
@@ -330,24 +344,39 @@ def _write_own_folder(target: Path, own: OwnFolder, model: torch.nn.Module) -> d
     save_file(tensors, place / own.weights_file, metadata={"format": "pt"})
     for name, document in own.documents.items():
         (place / name).write_text(document_text(document))
-    return {f"{own.folder}/{own.weights_file}": dict(own.tensors)}
 
 
 def _load_weights(folder: Path, model: torch.nn.Module, renamed: Mapping[str, Mapping[str, str]]) -> None:
     """Fill a network from all weight files; every tensor must come from exactly one of them."""
     state = model.state_dict()
-    check_dtypes(folder / WEIGHTS, {name: name for name in state}, state)
-    lacking, unexpected = load_model(model, str(folder / WEIGHTS), strict=False)
-    missing = set(lacking)
-    for file, names in renamed.items():
-        check_dtypes(folder / file, names, state)
+    missing, unexpected = set(state), []
+    for file in (WEIGHTS, *(name for name in renamed if name != WEIGHTS)):
         tensors = load_file(folder / file)
+        names = dict(renamed.get(file, {}))
+        if file == WEIGHTS:  # it renames some of its tensors, other files all
+            names |= {name: name for name in tensors.keys() - set(names.values())}
+        check_dtypes(folder / file, names, state)
         unexpected += sorted(tensors.keys() - set(names.values()))
         here = {name: tensors[there] for name, there in names.items()}
         unexpected += model.load_state_dict(here, strict=False).unexpected_keys
+        unexpected += _filled_twice(state, here, filled=state.keys() - missing)
         missing -= _with_shared(model, names)
     if missing or unexpected:
         raise ArtifactError(f"{folder}: weights that are missing {sorted(missing)} or too many {unexpected}")
+
+
+def _filled_twice(
+    state: Mapping[str, torch.Tensor], names: Collection[str], *, filled: Collection[str]
+) -> list[str]:
+    """Return the names whose tensor, or one that shares its memory, is filled already or by an earlier name."""
+    twice, places = [], set()
+    for name in sorted(names):
+        if name in state and state[name].numel():
+            place = state[name].data_ptr()
+            if name in filled or place in places:
+                twice.append(name)
+            places.add(place)
+    return twice
 
 
 def _with_shared(model: torch.nn.Module, names: Collection[str]) -> set[str]:

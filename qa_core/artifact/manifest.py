@@ -6,6 +6,7 @@ file without a recorded hash is refused. Reads JSON and hashes files; what is ma
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -32,7 +33,12 @@ OPTIONAL_ENTRIES: Mapping[str, Any] = {  # of newer writers
 }
 OWN_HASH, NO_HASH = "manifest_sha256", "0" * 64
 LONGEST_NUMBER = len("-2.2250738585072014e-308")  # characters of a float in JSON
-NOT_RECORDED = ("README.md",)  # beside the manifest and hidden files
+# What a user may add: documents, which no library reads as a part of a model.
+DOCUMENT_NAMES = re.compile(
+    r"(README|LICEN[CS]E|NOTICE|COPYING|CITATION|CHANGELOG|AUTHORS)([-_]\w+)?(\.txt|\.cff|\.bib)?",
+    re.IGNORECASE,
+)
+DOCUMENT_SUFFIXES = (".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".csv")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def verify(folder: Path) -> dict[str, Any]:
     for name in _names(folder):
         if name not in manifest["files"]:
             raise ArtifactError(
-                f"{folder / name}: not recorded in {MANIFEST}; allowed: the files that it names"
+                f"{folder / name}: not recorded in {MANIFEST}; allowed: the files that it names, hidden files, and "
+                f"documents (README, LICENSE, NOTICE and the like, {', '.join(DOCUMENT_SUFFIXES)})"
             )
     return manifest
 
@@ -140,11 +147,17 @@ def _check_own_hash(path: Path, text: str, recorded: Any) -> None:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Yield the files that a loader could read: all but the manifest, hidden files and those that are only told."""
+    """Yield the files that a loader could read: all but the manifest, hidden files and documents."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_dir() and name not in (MANIFEST, *NOT_RECORDED) and not path.name.startswith("."):
+        is_told = path.name.startswith(".") or is_document(path.name) or name == MANIFEST
+        if not path.is_dir() and not is_told:
             yield name
+
+
+def is_document(name: str) -> bool:
+    """Tell whether a file of this name is one that a user may add to an artifact; none of them is read."""
+    return DOCUMENT_NAMES.fullmatch(name) is not None or name.lower().endswith(DOCUMENT_SUFFIXES)
 
 
 def _inside(folder: Path, name: str) -> Path:

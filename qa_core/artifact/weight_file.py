@@ -31,19 +31,30 @@ DTYPES = {
 COMMON_NUMBER = 10**6  # what a description may say whatever the weights are
 
 
-def write_network(path: Path, model: torch.nn.Module) -> None:
+def write_network(path: Path, model: torch.nn.Module, names: Mapping[str, str]) -> dict[str, str]:
     """Write all parameters and buffers; of a tensor with several names the first one. Equal networks, equal bytes.
+
+    Args:
+        path: of the file.
+        model: the network.
+        names: name in the network -> name in the file, where the two differ.
+
+    Returns:
+        Those of `names` that are in the file.
 
     `save_model` of safetensors notes the other names in the header, in an order that changes from process to process.
     """
     tensors: dict[str, torch.Tensor] = {}
+    used: list[str] = []
     written: set[tuple[Any, ...]] = set()
     for name, tensor in sorted(model.state_dict().items()):
         place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if tensor.numel() == 0 or place not in written:
-            tensors[name] = tensor.contiguous()
+            tensors[names.get(name, name)] = tensor.contiguous()
+            used.append(name)
         written.add(place)
     save_file(tensors, path, metadata={"format": "pt"})
+    return {name: names[name] for name in used if name in names}
 
 
 def check_numbers(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,15 @@ def read_json(path: Path) -> Any:
         DataError: the file is missing, empty, truncated, not gzip data under the suffix .gz, or not JSON in
             UTF-8; names the file and, where there is one, the line.
     """
-    content = _content(path)
+    return parse_document(_content(path), str(path))
+
+
+def parse_document(content: bytes, path: str) -> Any:
+    """Return the parsed document of some bytes; `path` is its name in messages.
+
+    Raises:
+        DataError: as for `read_json`.
+    """
     if not content.strip():
         raise DataError(f"{path}: found an empty file; allowed: one JSON document")
     nul = content.find(b"\0")
@@ -57,12 +65,17 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of each line that is not blank; of one that is not JSON a `BadExample` that says so.
+    """Yield place and value of each line that is not blank; see `parse_json_lines`.
 
     Raises:
         DataError: as for `read_lines`.
     """
-    for number, line in enumerate(read_lines(path), 1):
+    return parse_json_lines(read_lines(path), str(path))
+
+
+def parse_json_lines(lines: Iterable[str], source: str) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of each line that is not blank; of one that is not JSON a `BadExample` that says so."""
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         place = f"line {number}"
@@ -72,11 +85,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             yield (
                 place,
                 BadExample(
-                    f"{path}: {place}, column {error.colno}: {error.msg}; allowed: one JSON object on each line"
+                    f"{source}: {place}, column {error.colno}: {error.msg}; allowed: one JSON object on each line"
                 ),
             )
         except ValueError as error:
-            yield place, BadExample(f"{path}: {place}: {error}; allowed: one JSON object on each line")
+            yield place, BadExample(f"{source}: {place}: {error}; allowed: one JSON object on each line")
 
 
 def _content(path: Path) -> bytes:

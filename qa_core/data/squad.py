@@ -22,7 +22,13 @@ from qa_core.data.columns import (
 )
 from qa_core.data.delimited import DelimitedFile
 from qa_core.data.fields import BadExample
-from qa_core.data.json_file import JsonLinesFound, read_json, read_json_lines
+from qa_core.data.json_file import (
+    JsonLinesFound,
+    parse_document,
+    parse_json_lines,
+    read_json,
+    read_json_lines,
+)
 from qa_core.data.mapping import SETTING, ForeignColumns, map_columns
 from qa_core.data.reading import Reading
 from qa_core.data.rows import RowReader, reading_of
@@ -49,6 +55,7 @@ __all__ = [
     "load_questions",
     "load_table",
     "read_articles",
+    "read_questions",
     "read_squad",
     "select_questions",
     "split_selection",
@@ -111,20 +118,54 @@ def load_table(
     )
 
 
-def load_questions(source: str, *, columns: Mapping[str, str] | None = None) -> QaTable:
+def load_questions(
+    source: str, *, columns: Mapping[str, str] | None = None, skip_bad_examples: bool = False
+) -> QaTable:
     """Read the questions of a source and leave its gold answers alone; a blind test file need not have any.
 
     Raises:
         DataError: as for `load_table`, except that nothing about answers is looked at.
     """
-    columns = columns or {}
+    options: dict[str, Any] = {
+        "columns": columns or {},
+        "skip_bad_examples": skip_bad_examples,
+    }
     if source == SAMPLE:
-        return load_table(source, split="dev", columns=columns)
+        return load_table(source, split="dev", **options)
     if not is_file_source(source):
-        return read_hub(source, split="dev", columns=columns, skip_bad_examples=False, needs_answers=False)
+        return read_hub(source, split="dev", needs_answers=False, **options)
     found = find(source)
-    return _read_file(
-        found, _paths(found, "dev"), source, columns=columns, skip_bad_examples=False, needs_answers=False
+    return _read_file(found, _paths(found, "dev"), source, needs_answers=False, **options)
+
+
+def read_questions(
+    content: bytes, source: str, *, columns: Mapping[str, str] | None = None, skip_bad_examples: bool = False
+) -> QaTable:
+    """Return the questions of a text that is JSON lines or a document as in a .json file, whichever it is.
+
+    Args:
+        content: the text, in UTF-8.
+        source: its name in messages.
+        columns, skip_bad_examples: as for `load_questions`.
+
+    Raises:
+        DataError: as for `load_questions`.
+    """
+    options: dict[str, Any] = {"columns": columns or {}, "skip_bad_examples": skip_bad_examples}
+    try:
+        document = parse_document(content, source)
+        if not (isinstance(document, dict) and is_row(document)):  # one line is a document too
+            return read_squad(document, source, needs_answers=False, **options)
+    except JsonLinesFound:
+        pass
+    lines = content.decode("utf-8-sig").splitlines()
+    return _read_items(
+        lambda: parse_json_lines(lines, source),
+        source,
+        LINES_LAYOUT,
+        needs_answers=False,
+        empty_is_unanswerable=True,
+        **options,
     )
 
 

@@ -210,6 +210,13 @@ class Family(ABC):
     def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """Build the network of an artifact, weights uninitialised; `artifact.load` fills them in."""
 
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the name of the class of transformers that this network is; None, as here: transformers has none.
+
+        Of the same weights the class computes the same logits.
+        """
+        return None
+
     def logits(self, model: "nn.Module", batch: Batch) -> tuple["Tensor", ...]:
         """Return what the loss is made of, and what distillation compares: all logits of one forward pass.
 

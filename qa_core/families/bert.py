@@ -113,6 +113,13 @@ class Bert(Family):
         config = config_as_json(model.config)  # type: ignore[arg-type]
         return config | ({"span_head": "lm_rows"} if reads_rows else {})
 
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the reader of spans of transformers; None with the head `lm_rows`, which it does not have."""
+        from qa_core.models.lm_rows import LmRowsHead
+
+        reads_rows = isinstance(model.get_submodule("qa_outputs"), LmRowsHead)
+        return None if reads_rows else "BertForQuestionAnswering"
+
     def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """Build the network from its configuration."""
         from transformers import BertForQuestionAnswering

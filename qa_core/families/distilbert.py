@@ -89,6 +89,10 @@ class DistilBert(Family):
 
         return config_as_json(model.config)  # type: ignore[arg-type]
 
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the reader of spans of transformers."""
+        return "DistilBertForQuestionAnswering"
+
     def restore(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """Build the network from its configuration."""
         from transformers import DistilBertForQuestionAnswering

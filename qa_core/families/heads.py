@@ -41,6 +41,10 @@ class Head(ABC, Generic[Owner]):
     def blocks(self, model: "nn.Module") -> Sequence[Block]:
         """Return the layers of the body."""
 
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the class of transformers that the network is; None, as here: the head is this project's own."""
+        return None
+
 
 class SpanHead(Head[Owner]):
     """Reads start and end logits off the states of a body; the network is a `SpanReader`."""
@@ -60,6 +64,10 @@ class TextHead(Head[Owner]):
     def complete(self, body: Any) -> "nn.Module":
         """Return the body."""
         return body
+
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the class of the body."""
+        return str(self.body_class().__name__)
 
     @abstractmethod
     def target_logits(self, model: "nn.Module", batch: Batch) -> "Tensor":
@@ -136,3 +144,7 @@ class HeadedFamily(Family):
     def blocks(self, model: "nn.Module") -> Sequence[Block]:
         """Return the layers of the body."""
         return self.reader.blocks(model)
+
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the class of transformers that the network is; None where the head is this project's own."""
+        return self.reader.plain_class(model)

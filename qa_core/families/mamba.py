@@ -90,6 +90,10 @@ class MambaText(TextHead["Mamba"]):
 
         return MambaForCausalLM
 
+    def plain_class(self, model: "nn.Module") -> str | None:
+        """Return the language model of transformers; None where there is an attention block, which it does not have."""
+        return None if self.family.attention_layer is not None else super().plain_class(model)
+
     def target_logits(self, model: "nn.Module", batch: Batch) -> "Tensor":
         """Return the logits behind prompt and target, [B, T, V]."""
         return self._logits(model, batch, batch["target_ids"])

@@ -17,6 +17,7 @@ import torch
 from qa_core import registry
 from qa_core.artifact import artifact
 from qa_core.artifact.manifest import NO_HASH, RECIPE, WEIGHTS, OwnFolder, manifest_text
+from qa_core.artifact.plain_folder import CONFIG, plain_folder
 from qa_core.config import RunConfig
 from qa_core.families.base import Family
 from qa_core.memory.forms import PlannedForm, planned_forms
@@ -53,7 +54,13 @@ def planned_artifact_bytes(
     network = written_skeleton(family, planned)
     own_folders = [own for method in methods if (own := method.own_folder(network)) is not None]
     state = network.state_dict()
-    sizes = {WEIGHTS: safetensors_bytes(weight_tensors(network, own_folders))}
+    plain = plain_folder(family, network, architecture, own_folders)
+    tensors = weight_tensors(network, own_folders)
+    names = {} if plain is None else {name: plain.names[name] for name in tensors if name in plain.names}
+    written = {names.get(name, name): tensor for name, tensor in tensors.items()}
+    sizes = {WEIGHTS: safetensors_bytes(written)}
+    if plain is not None:
+        sizes[CONFIG] = len(plain.config.encode())
     for own in own_folders:
         apart = {there: state[here] for here, there in own.tensors.items()}
         sizes[f"{own.folder}/{own.weights_file}"] = safetensors_bytes(apart)
@@ -69,6 +76,7 @@ def planned_artifact_bytes(
         forms=planned.forms,
         prompting=family.prompting,
         own_folders=own_folders,
+        names=names,
         recorded={name: {"sha256": NO_HASH, "bytes": size} for name, size in sorted(sizes.items())},
     )
     return sum(sizes.values()) + len(manifest_text(manifest).encode())

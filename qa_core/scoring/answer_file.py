@@ -17,7 +17,7 @@ from qa_core.errors import DataError
 from qa_core.form_folder import ANSWERS_FILE
 from qa_core.scoring.decode import Prediction, final_text
 
-__all__ = ["ANSWERS_FILE", "read_scores", "write_answers"]
+__all__ = ["ANSWERS_FILE", "read_answers", "read_scores", "write_answers"]
 
 SCHEMA = pa.schema(
     [
@@ -64,6 +64,13 @@ def write_answers(
         parquet.write_table(pa.table(columns, schema=schema), temporary)
 
 
+def read_answers(path: Path) -> dict[str, str]:
+    """Return the answers by question, "" for no answer; raises DataError as `read_scores`."""
+    found = _read(path)
+    ids, texts = (found.column(name).to_pylist() for name in ("question_id", "answer"))
+    return dict(zip(ids, texts, strict=True))
+
+
 def read_scores(path: Path) -> tuple[list[str], np.ndarray, Clusters]:
     """Return the ids of the questions, their (exact match, F1) from 0 to 1, [Q, 2], and which belong together.
 
@@ -72,15 +79,7 @@ def read_scores(path: Path) -> tuple[list[str], np.ndarray, Clusters]:
     Raises:
         DataError: the file is missing, damaged or not one of answers.
     """
-    try:
-        with files.opened(path, most_bytes=files.DATA_BYTES) as file:
-            found = parquet.read_table(file)
-    except (DataError, pa.ArrowException) as error:
-        raise DataError(f"{path}: answers cannot be read: {error}") from error
-    if not any(found.schema.equals(schema) for schema in (SCHEMA, OLDER_SCHEMA)):
-        columns = [f"{item.name}: {item.type}" for item in found.schema]
-        allowed = [f"{item.name}: {item.type}" for item in SCHEMA]
-        raise DataError(f"{path}: found columns {columns}; allowed: {allowed}")
+    found = _read(path)
     scores = np.column_stack([found.column(name).to_numpy() for name in ("exact_match", "f1")])
     ids = found.column("question_id").to_pylist()
     is_score = (scores >= 0.0) & (scores <= 1.0)  # false for NaN, which stands for a missing one
@@ -91,6 +90,19 @@ def read_scores(path: Path) -> tuple[list[str], np.ndarray, Clusters]:
     if None in ids or len(set(ids)) != len(ids):
         raise DataError(f"{path}: found question ids that are missing or stand twice; allowed: each once")
     return ids, scores, _clusters(found, path)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        with files.opened(path, most_bytes=files.DATA_BYTES) as file:
+            found = parquet.read_table(file)
+    except (DataError, pa.ArrowException) as error:
+        raise DataError(f"{path}: answers cannot be read: {error}") from error
+    if not any(found.schema.equals(schema) for schema in (SCHEMA, OLDER_SCHEMA)):
+        columns = [f"{item.name}: {item.type}" for item in found.schema]
+        allowed = [f"{item.name}: {item.type}" for item in SCHEMA]
+        raise DataError(f"{path}: found columns {columns}; allowed: {allowed}")
+    return found
 
 
 def _clusters(found: pa.Table, path: Path) -> Clusters:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qa_core.data.characters import bare
+from qa_core.data.characters import bare, bare_bounds
 from qa_core.data.table import QaTable
 from qa_core.data.windows import WindowSet
 from qa_core.errors import DataError
@@ -51,6 +51,46 @@ class Prediction:
     null_odds: float
     score: float
     question_id: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One answer that a model offers.
+
+    Attributes:
+        text: without white space and format characters at its ends; it may be empty.
+        score: start plus end logit, or the log-probability of a written answer; in nats.
+        start, end: characters of the paragraph, `context[start:end] == text`; None where the answer was written.
+        window: of the question's windows, the first of which is 0.
+    """
+
+    text: str
+    score: float
+    start: int | None
+    end: int | None
+    window: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best answers to one question, before any threshold: candidates that differ, by falling score.
+
+    `null_score` is the least no-answer score over the question's `windows` windows, in nats. A model may offer no
+    candidate.
+    """
+
+    question_id: str
+    candidates: tuple[Candidate, ...]
+    null_score: float
+    windows: int
+
+    def answer(self, threshold: float | None) -> Candidate | None:
+        """Return the answer that stands under a threshold on the null odds (see `Prediction`); None: no answer."""
+        if not self.candidates or not self.candidates[0].text:
+            return None
+        best = self.candidates[0]
+        is_null = threshold is not None and self.null_score - best.score > threshold
+        return None if is_null else best
 
 
 def best_spans(
@@ -94,6 +134,112 @@ def best_spans(
         end=first + best_extra.gather(1, first[:, None]).squeeze(1),
         null_score=null_score,
     )
+
+
+def top_spans(
+    start_logits: Tensor,
+    end_logits: Tensor,
+    span_mask: Tensor,
+    null_positions: Tensor,
+    *,
+    max_answer_tokens: int,
+    count: int,
+) -> SpanScores:
+    """Return the best spans of each window: `SpanScores` of [W, K], K = `count`, by falling score.
+
+    The arguments are those of `best_spans`, and so is the order of equal scores. Where a window has fewer spans, the
+    scores behind them are minus infinity. `null_score` is [W].
+    """
+    best = best_spans(
+        start_logits, end_logits, span_mask, null_positions, max_answer_tokens=max_answer_tokens
+    )
+    if count == 1:
+        return SpanScores(best.score[:, None], best.start[:, None], best.end[:, None], best.null_score)
+    is_context = span_mask.scatter(1, null_positions[:, None], False)
+    start = start_logits.double().masked_fill(~is_context, -math.inf)  # [W, L]
+    end = end_logits.double().masked_fill(~is_context, -math.inf)
+    length = start.shape[1]
+    widths = min(max_answer_tokens, length)
+    ends = torch.nn.functional.pad(end, (0, widths - 1), value=-math.inf).unfold(
+        1, length, 1
+    )  # [W, widths, L]
+    sums = (start[:, None] + ends).transpose(1, 2).flatten(1)  # [W, L * widths], by start, then by width
+    sums = torch.nn.functional.pad(sums, (0, max(0, count - sums.shape[1])), value=-math.inf)
+    score, place = sums.sort(dim=1, descending=True, stable=True)
+    score, place = score[:, :count], place[:, :count]
+    place = place.masked_fill(score == -math.inf, 0)
+    first = place // widths
+    is_bad = best.score.isnan()[:, None]
+    return SpanScores(score.masked_fill(is_bad, math.nan), first, first + place % widths, best.null_score)
+
+
+def rank_spans(windows: WindowSet, table: QaTable, spans: SpanScores, *, count: int) -> list[Ranked]:
+    """Return the best answers to each question of the table, in its order; the first is that of `decode_spans`.
+
+    A span that several windows hold counts once, with its best score and the earliest window of those.
+
+    Args:
+        windows: all windows of the table.
+        table: the questions.
+        spans: of all windows, in their order, as `top_spans` returns them with this `count`.
+        count: how many candidates a question has at most.
+
+    Raises:
+        NonFiniteScore: a logit is NaN or infinite; names the question.
+    """
+    questions = windows.question_index  # [W]
+    score, null_score = spans.score.numpy(), spans.null_score.numpy()
+    _refuse_nan(score[:, 0] + null_score, questions, table)
+    places = windows.token_starts[:-1, None]
+    char_starts = windows.char_starts[places + spans.start.numpy()]  # [W, K]
+    char_ends = windows.char_ends[places + spans.end.numpy()]
+    contexts, names = table.contexts.to_pylist(), table.question_ids
+    found = []
+    for question, (first, last) in enumerate(_window_ranges(questions, len(table))):
+        context = contexts[table.context_index[question]]
+        of_question = score[first:last].ravel()
+        candidates: dict[tuple[int, int], Candidate] = {}
+        for place in np.argsort(-of_question, kind="stable").tolist():
+            if len(candidates) == count or of_question[place] == -math.inf:
+                break
+            window, column = divmod(place, score.shape[1])
+            begin, end = int(char_starts[first + window, column]), int(char_ends[first + window, column])
+            start, stop = bare_bounds(context[begin:end])
+            bounds = (begin + start, begin + stop)
+            candidate = Candidate(context[slice(*bounds)], float(of_question[place]), *bounds, window)
+            candidates.setdefault(bounds, candidate)
+        least = float(null_score[first:last].min())
+        found.append(Ranked(names[question], tuple(candidates.values()), least, last - first))
+    return found
+
+
+def rank_generated(
+    windows: WindowSet, table: QaTable, answers: Sequence[GeneratedAnswer], *, count: int
+) -> list[Ranked]:
+    """Return the best written answers to each question of the table; the first is that of `decode_generated`.
+
+    Each window gives one answer, so that there are no more candidates than windows. Equal texts count once.
+
+    Raises:
+        NonFiniteScore: a log-probability is NaN; names the question.
+    """
+    questions = windows.question_index
+    scores = np.array([answer.log_probability for answer in answers], dtype=np.float64)  # [W]
+    nulls = np.array([answer.null_log_probability for answer in answers], dtype=np.float64)
+    _refuse_nan(np.where(np.isnan(scores) | np.isnan(nulls), np.nan, 0.0), questions, table)
+    texts = [bare(answer.text) for answer in answers]
+    scores[[not text for text in texts]] = -math.inf
+    names = table.question_ids
+    found = []
+    for question, (first, last) in enumerate(_window_ranges(questions, len(table))):
+        candidates: dict[str, Candidate] = {}
+        for window in np.argsort(-scores[first:last], kind="stable").tolist():
+            text, score = texts[first + window], float(scores[first + window])
+            if text and score > -math.inf and len(candidates) < count:
+                candidates.setdefault(text, Candidate(text, score, None, None, window))
+        least = float(nulls[first:last].min())
+        found.append(Ranked(names[question], tuple(candidates.values()), least, last - first))
+    return found
 
 
 def decode_spans(windows: WindowSet, table: QaTable, spans: SpanScores) -> list[Prediction]:
@@ -186,6 +332,12 @@ def _first_of_each(sorted_questions: np.ndarray, count: int) -> np.ndarray:
     firsts = np.flatnonzero(np.diff(sorted_questions, prepend=-1))
     assert len(firsts) == count, "every question of the table has windows, and no other has"
     return firsts
+
+
+def _window_ranges(questions: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """Return the first window of each question and the one after its last; they stand together, in order."""
+    firsts = _first_of_each(questions, count).tolist()
+    return list(zip(firsts, [*firsts[1:], len(questions)], strict=True))
 
 
 def _refuse_nan(scores: np.ndarray, questions: np.ndarray, table: QaTable) -> None:

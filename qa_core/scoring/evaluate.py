@@ -5,9 +5,10 @@ is in `decode.py`, the scoring rules in `scores.py`. Memory and time are measure
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +27,15 @@ from qa_core.schema import Quality
 from qa_core.scoring.baselines import BASELINES
 from qa_core.scoring.decode import (
     Prediction,
+    Ranked,
     SpanScores,
     best_spans,
     decode_generated,
     decode_spans,
     final_text,
+    rank_generated,
+    rank_spans,
+    top_spans,
 )
 from qa_core.scoring.intervals import (
     LEAST_CLUSTERS,
@@ -56,6 +61,7 @@ def predict(
     tokenizer: "PreTrainedTokenizerFast",
     settings: EvaluationConfig,
     device: torch.device,
+    on_batch: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """Answer every question of a table, in its order, before any threshold.
 
@@ -67,23 +73,37 @@ def predict(
         tokenizer: the one that made the windows.
         settings: batch size in tokens, answer lengths, precision.
         device: where batches go.
+        on_batch: called after each batch with the number of its windows.
 
     Raises:
         NonFiniteScore: the model's scores are NaN or infinite; names the question.
     """
-    batches = plan_inference_batches(windows.lengths, settings.batch_tokens)
-    order = np.concatenate(batches)  # windows in the order in which they are answered
-    forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked), _evaluation_mode(model), _inference(settings, device):
-        tensors = (_to_device(collate(windows, batch, tokenizer.pad_token_id), device) for batch in batches)
-        if family.head == "generate":
-            limit = settings.max_new_tokens
-            answers: list[GeneratedAnswer] = []
-            for batch in tensors:
-                answers += family.generate(model, batch, tokenizer, max_new_tokens=limit)
-            return decode_generated(windows, table, [answers[place] for place in np.argsort(order)])
-        parts = [_spans_of(family, model, batch, settings.max_answer_tokens) for batch in tensors]
-    return decode_spans(windows, table, _in_window_order(parts, order))
+    pass_ = _Pass(model, family, windows, tokenizer, settings, device, on_batch)
+    if family.head == "generate":
+        return decode_generated(windows, table, pass_.written())
+    return decode_spans(windows, table, pass_.spans(best_spans))
+
+
+def rank(
+    model: nn.Module,
+    family: Family,
+    windows: WindowSet,
+    table: QaTable,
+    *,
+    tokenizer: "PreTrainedTokenizerFast",
+    settings: EvaluationConfig,
+    device: torch.device,
+    count: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Ranked]:
+    """Return the best `count` answers to every question with their places; arguments and errors as for `predict`.
+
+    The first of each is what `predict` answers.
+    """
+    pass_ = _Pass(model, family, windows, tokenizer, settings, device, on_batch)
+    if family.head == "generate":
+        return rank_generated(windows, table, pass_.written(), count=count)
+    return rank_spans(windows, table, pass_.spans(partial(top_spans, count=count)), count=count)
 
 
 def tune_threshold(predictions: Sequence[Prediction], table: QaTable) -> float | None:
@@ -302,15 +322,59 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _spans_of(family: Family, model: nn.Module, batch: Batch, max_answer_tokens: int) -> SpanScores:
-    start_logits, end_logits = family.span_logits(model, batch)  # [B, L]
-    return best_spans(
-        start_logits,
-        end_logits,
-        batch["span_mask"],
-        batch["null_positions"],
-        max_answer_tokens=max_answer_tokens,
-    )
+@dataclass(frozen=True)
+class _Pass:
+    """One pass of a model over all windows, in batches by length. What it returns is in the windows' order."""
+
+    model: nn.Module
+    family: Family
+    windows: WindowSet
+    tokenizer: "PreTrainedTokenizerFast"
+    settings: EvaluationConfig
+    device: torch.device
+    on_batch: Callable[[int], None] | None
+
+    def written(self) -> list[GeneratedAnswer]:
+        """Return the text that the model writes for each window."""
+        answers: list[GeneratedAnswer] = []
+        limit = self.settings.max_new_tokens
+        with self._mode():
+            for batch in self._batches():
+                answers += self.family.generate(self.model, batch, self.tokenizer, max_new_tokens=limit)
+        return [answers[place] for place in np.argsort(self._order)]
+
+    def spans(self, choose: Callable[..., SpanScores]) -> SpanScores:
+        """Return what `choose`, of the kind of `best_spans`, finds in each window."""
+        parts = []
+        limit = self.settings.max_answer_tokens
+        with self._mode():
+            for batch in self._batches():
+                start_logits, end_logits = self.family.span_logits(self.model, batch)  # [B, L]
+                masks = batch["span_mask"], batch["null_positions"]
+                parts.append(choose(start_logits, end_logits, *masks, max_answer_tokens=limit))
+        return _in_window_order(parts, self._order)
+
+    @cached_property
+    def _plan(self) -> list[np.ndarray]:
+        return plan_inference_batches(self.windows.lengths, self.settings.batch_tokens)
+
+    @property
+    def _order(self) -> np.ndarray:
+        """Windows in the order in which they are answered."""
+        return np.concatenate(self._plan)
+
+    @contextmanager
+    def _mode(self) -> Iterator[None]:
+        forked = [self.device] if self.device.type == "cuda" else []
+        inference = _inference(self.settings, self.device)
+        with torch.random.fork_rng(devices=forked), _evaluation_mode(self.model), inference:
+            yield
+
+    def _batches(self) -> Iterator[Batch]:
+        for windows in self._plan:
+            yield _to_device(collate(self.windows, windows, self.tokenizer.pad_token_id), self.device)
+            if self.on_batch is not None:
+                self.on_batch(len(windows))
 
 
 def _in_window_order(parts: list[SpanScores], order: np.ndarray) -> SpanScores:

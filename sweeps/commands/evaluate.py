@@ -1,7 +1,7 @@
 """`evaluate`: an artifact scored by the one evaluator, with intervals, baselines and what else is asked for.
 
-Prints one JSON object. What answers the questions is in `predict.py`; the probes are `qa_core/scoring/probes.py`, the
-semantic score is `qa_core/scoring/semantic.py`.
+Prints tables (`evaluation_tables.py`) or one JSON object. What answers the questions is in `predict.py`; the probes are
+`qa_core/scoring/probes.py`, the semantic score is `qa_core/scoring/semantic.py`.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core import files
 from qa_core.errors import ConfigError, StorageError
 from qa_core.schema import as_json
+from sweeps.commands.evaluation_tables import tables
 from sweeps.commands.predict import answer, load_artifact, tell, write_json
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ class Extras:
         against: another artifact, compared on the same questions.
         semantic: a sentence encoder, a folder or a hub name.
         probes: answer the packaged probes too.
-        output: where the printed object goes as well, together with every answer to the probes.
+        output: where the JSON object is written, together with every answer to the probes.
         force: overwrite `output`.
         skip_bad_examples: leave out malformed questions of the data and malformed answers, and count them.
+        as_json: print the JSON object in place of the table.
         columns: field -> column of the data, of those that have an unusual name; None: none has.
     """
 
@@ -44,11 +46,12 @@ class Extras:
     output: Path | None = None
     force: bool = False
     skip_bad_examples: bool = False
+    as_json: bool = False
     columns: Mapping[str, str] | None = None
 
 
 def evaluate(artifact: Path, data: str | None, *, device: str, extras: Extras) -> int:
-    """Print the quality of an artifact as one JSON object, with the data's hash.
+    """Print the quality of an artifact, with the data's hash.
 
     Args:
         artifact: the model; its own no-answer threshold is applied as it is.
@@ -62,10 +65,19 @@ def evaluate(artifact: Path, data: str | None, *, device: str, extras: Extras) -
         StorageError: the output exists and `force` is not given, or it cannot be written.
     """
     _check(data, extras)
+    from qa_core.data.squad import load_table
+
     result: dict[str, Any] = {}
-    loaded = load_artifact(artifact)
+    # It is read before the model, so that a wrong name costs seconds.
+    table = None
     if data is not None:
-        result |= _on_data(loaded, data, device=device, extras=extras)
+        table = load_table(
+            data, split="dev", skip_bad_examples=extras.skip_bad_examples, columns=extras.columns
+        )
+        tell(table.reading)
+    loaded = load_artifact(artifact)
+    if table is not None:
+        result |= {**_on_table(loaded, table, device=device, extras=extras), "data": data}
     result |= {"artifact": str(artifact), "device": _device_name(device)}
     printed = dict(result)
     if extras.probes:
@@ -74,7 +86,13 @@ def evaluate(artifact: Path, data: str | None, *, device: str, extras: Extras) -
         printed["probes"] = {name: value for name, value in probes.items() if name != "answers"}
     if extras.output is not None:
         write_json(extras.output, result)
-    print(json.dumps(printed, indent=2, allow_nan=False))
+    if extras.as_json:
+        print(json.dumps(printed, indent=2, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        for shown in tables(printed):
+            Console().print(shown)
     return 0
 
 
@@ -89,17 +107,14 @@ def _check(data: str | None, extras: Extras) -> None:
         raise StorageError(f"{extras.output}: exists already; choose another file or give --force")
 
 
-def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras) -> dict[str, Any]:
+def _on_table(loaded: "LoadedArtifact", table: "QaTable", *, device: str, extras: Extras) -> dict[str, Any]:
     """Return quality, intervals and the extras that need data, under their names."""
     from qa_core.data.clusters import question_clusters
-    from qa_core.data.squad import load_table
     from qa_core.hardware import choose_device
     from qa_core.scoring import evaluate as evaluator
     from qa_core.scoring.semantic import load_encoder
 
     place = choose_device(device)
-    table = load_table(data, split="dev", skip_bad_examples=extras.skip_bad_examples, columns=extras.columns)
-    tell(table.reading)
     # Both are read before questions are answered, so that a wrong name costs seconds.
     other = None if extras.against is None else load_artifact(extras.against)
     encoder = extras.semantic and load_encoder(extras.semantic, setting="--semantic", device=place)
@@ -108,7 +123,6 @@ def _on_data(loaded: "LoadedArtifact", data: str, *, device: str, extras: Extras
     scores = evaluator.scores_by_question(predictions, table, threshold)
     result: dict[str, Any] = {
         **asdict(evaluator.quality(predictions, table, threshold)),
-        "data": data,
         "data_hash": table.data_hash,
         "skipped": table.skipped,
         "skipped_answers": table.skipped_answers,

@@ -1,73 +1,139 @@
-"""`predict`: an artifact at work on one question or a file. How it is scored: `evaluate.py`."""
+"""`predict`: an artifact at work on one question, a file or the standard input. How it is scored: `evaluate.py`.
+
+Questions are read and checked before the model is loaded. How answers are written is in `answer_formats.py`.
+"""
 
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qa_core import files
-from qa_core.errors import ArtifactError, ConfigError, StorageError
+from qa_core.errors import ArtifactError, ConfigError, DataError, StorageError, counted
 from sweeps.checks.data import remarks
+from sweeps.commands.answer_formats import FORMATS, OBJECT, TEXT, formatted, is_answered
+from sweeps.progress.answering import answering
 from sweeps.run_folder.masking import printable
 
 if TYPE_CHECKING:
     from qa_core.artifact.loaded import LoadedArtifact
     from qa_core.data.reading import Reading
     from qa_core.data.table import QaTable
-    from qa_core.scoring.decode import Prediction
+    from qa_core.data.windows import WindowSet
+    from qa_core.scoring.decode import Prediction, Ranked
+
+STANDARD_INPUT = "-"
+Found = TypeVar("Found")
 
 
-def predict_one(artifact: Path, *, question: str | None, context: str | None) -> int:
-    """Print the answer to one question; an empty line when the paragraph does not answer it.
+@dataclass(frozen=True)
+class Wanted:
+    """How `predict` answers, and where to.
+
+    Args:
+        output: the file of the answers; None for the standard output.
+        force: overwrite it.
+        format: one of `FORMATS`; None: text on the standard output, and the object that `score` reads in a file.
+        n_best: how many answers are given for each question, at most.
+        skip_bad_examples: leave out malformed questions and count them.
+        device: auto, cpu or cuda.
+        columns: field -> column of the questions, of those that have an unusual name; None: none has.
+    """
+
+    output: Path | None = None
+    force: bool = False
+    format: str | None = None
+    n_best: int = 1
+    skip_bad_examples: bool = False
+    device: str = "auto"
+    columns: Mapping[str, str] | None = None
+
+
+def predict_one(artifact: Path, *, question: str | None, context: str | None, wanted: Wanted) -> int:
+    """Answer one question.
 
     Raises:
-        ConfigError: question or context is missing.
+        ConfigError: question or context is missing, or a setting is refused.
+        ArtifactError: the artifact is refused.
+        StorageError: the output exists and `force` is not given, or it cannot be written.
     """
     if question is None or context is None:
-        raise ConfigError("predict: expected --question with --context, or --input with --output")
+        raise ConfigError("predict: expected --question with --context, or --input FILE")
+    _check(wanted)
     from qa_core.data.table import TableBuilder
-    from qa_core.scoring.decode import apply_threshold
 
     builder = TableBuilder("command line")
     values = {"id": "question", "question": question, "is_impossible": True}
     builder.add_question("--question", values, context=context, title="", empty_is_unanswerable=True)
     builder.fields.text("--context", context)
-    loaded = load_artifact(artifact)
-    predictions = answer(loaded, builder.build(), device="cpu")
-    print(apply_threshold(predictions, loaded.null_threshold)["question"])
-    return 0
+    return _predict(artifact, builder.build(), wanted, is_named=False)
 
 
-def predict_file(
-    artifact: Path,
-    data: str,
-    *,
-    output: Path | None,
-    force: bool,
-    columns: Mapping[str, str] | None = None,
-) -> int:
-    """Answer every question of a source and write a JSON object of question id -> answer, "" for none.
+def predict_file(artifact: Path, data: str, *, wanted: Wanted) -> int:
+    """Answer every question of a file, or of the standard input where `data` is "-".
 
     Raises:
-        ConfigError: no output is named.
+        ConfigError: a setting is refused.
+        ArtifactError, DataError: artifact or questions are refused.
         StorageError: the output exists and `force` is not given, or it cannot be written.
     """
-    if output is None:
-        raise ConfigError("predict: expected --output FILE with --input")
-    if files.is_there(output) and not force:
-        raise StorageError(f"{output}: exists already; choose another file or give --force")
-    from qa_core.data.squad import load_questions
-    from qa_core.scoring.decode import apply_threshold
+    _check(wanted)
+    from qa_core.data.squad import load_questions, read_questions
 
-    table = load_questions(data, columns=columns)
+    options: dict[str, Any] = {"columns": wanted.columns, "skip_bad_examples": wanted.skip_bad_examples}
+    if data == STANDARD_INPUT:
+        table = read_questions(_standard_input(), "standard input", **options)
+    else:
+        table = load_questions(data, **options)
     tell(table.reading)
+    return _predict(artifact, table, wanted, is_named=True)
+
+
+def _check(wanted: Wanted) -> None:
+    """Refuse what cannot be done before anything is read."""
+    if wanted.format is not None and wanted.format not in FORMATS:
+        raise ConfigError(f"--format: found {wanted.format!r}; allowed: {', '.join(FORMATS)}")
+    if wanted.n_best < 1:
+        raise ConfigError(f"--n-best: found {wanted.n_best}; allowed: 1 or more")
+    if wanted.n_best > 1 and _format(wanted) == OBJECT:
+        raise ConfigError(
+            f"--n-best: found {wanted.n_best} with the format {OBJECT}, which has one answer for each question; "
+            "allowed: with --format text, json or jsonl"
+        )
+    if wanted.output is not None and files.is_there(wanted.output) and not wanted.force:
+        raise StorageError(f"{wanted.output}: exists already; choose another file or give --force")
+
+
+def _format(wanted: Wanted) -> str:
+    return wanted.format or (TEXT if wanted.output is None else OBJECT)
+
+
+def _standard_input() -> bytes:
+    content = sys.stdin.buffer.read(files.DATA_BYTES + 1)
+    if len(content) > files.DATA_BYTES:
+        raise DataError(
+            f"standard input: found more than {files.DATA_BYTES} bytes; allowed: at most that many"
+        )
+    return content
+
+
+def _predict(artifact: Path, table: "QaTable", wanted: Wanted, *, is_named: bool) -> int:
     loaded = load_artifact(artifact)
-    answers = apply_threshold(answer(loaded, table, device="auto"), loaded.null_threshold)
-    write_json(output, answers)
-    empty = sum(not text for text in answers.values())
-    print(f"{output}: {len(answers)} answers, {empty} of them empty")
+    ranked = rank(loaded, table, device=wanted.device, count=wanted.n_best)
+    threshold = loaded.null_threshold
+    text = formatted(ranked, threshold, form=_format(wanted), n_best=wanted.n_best, is_named=is_named)
+    if table.skipped:
+        print(f"note: {counted(table.skipped, 'malformed question')} left out", file=sys.stderr)
+    if wanted.output is None:
+        sys.stdout.write(text)
+        return 0
+    files.make_folder(wanted.output.parent)
+    files.write_text(wanted.output, text)
+    empty = sum(not is_answered(item, threshold) for item in ranked)
+    print(f"{wanted.output}: {counted(len(ranked), 'answer')}, {empty} of them 'no answer'")
     return 0
 
 
@@ -83,10 +149,28 @@ def answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[
     Raises:
         ArtifactError: its network or tokenizer cannot be used, such as for a setting of the wrong type.
     """
+    from qa_core.scoring import evaluate as evaluator
+
+    return _asked(loaded, table, evaluator.predict, device=device)
+
+
+def rank(loaded: "LoadedArtifact", table: "QaTable", *, device: str, count: int) -> "list[Ranked]":
+    """Return the best `count` answers to each question with their places; otherwise as `answer`."""
+    from qa_core.scoring import evaluate as evaluator
+
+    return _asked(loaded, table, evaluator.rank, device=device, count=count)
+
+
+def _asked(
+    loaded: "LoadedArtifact", table: "QaTable", ask: Callable[..., Found], *, device: str, **options: Any
+) -> Found:
+    """Lay out the windows of a table and let `ask`, a function of the evaluator, answer them; shows the progress."""
     import torch
 
     try:
-        return _answer(loaded, table, device=device)
+        with tempfile.TemporaryDirectory() as scratch:  # these questions are asked once
+            windows = _windows(loaded, table, Path(scratch))
+            return _with_progress(loaded, table, windows, ask, device=device, **options)
     except torch.OutOfMemoryError:  # of the device, not of the artifact
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
@@ -94,18 +178,29 @@ def answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[
         raise ArtifactError(f"{loaded.folder}: cannot answer: {type(error).__name__}: {reason}") from error
 
 
-def _answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list[Prediction]":
+def _windows(loaded: "LoadedArtifact", table: "QaTable", cache_dir: Path) -> "WindowSet":
     from qa_core.data.windows import WindowLengths, build_windows
-    from qa_core.hardware import choose_device
-    from qa_core.scoring import evaluate as evaluator
 
-    place = choose_device(device)
     data = loaded.config.data
     lengths = WindowLengths(data.max_length, data.stride, data.max_question_length)
     layout = loaded.family.layout(loaded.tokenizer)
-    with tempfile.TemporaryDirectory() as scratch:  # these questions are asked once
-        windows = build_windows(table, loaded.tokenizer, layout, lengths=lengths, cache_dir=Path(scratch))
-        return evaluator.predict(
+    return build_windows(table, loaded.tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
+
+
+def _with_progress(
+    loaded: "LoadedArtifact",
+    table: "QaTable",
+    windows: "WindowSet",
+    ask: Callable[..., Found],
+    *,
+    device: str,
+    **options: Any,
+) -> Found:
+    from qa_core.hardware import choose_device
+
+    place = choose_device(device)
+    with answering(len(windows)) as on_batch:
+        return ask(
             loaded.model.to(place),
             loaded.family,
             windows,
@@ -113,6 +208,8 @@ def _answer(loaded: "LoadedArtifact", table: "QaTable", *, device: str) -> "list
             tokenizer=loaded.tokenizer,
             settings=loaded.config.evaluation,
             device=place,
+            on_batch=on_batch,
+            **options,
         )
 
 

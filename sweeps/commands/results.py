@@ -1,22 +1,19 @@
-"""`front` and `export`: what a sweep found, read from its records."""
+"""`front`: what a sweep found, read from its records. What is taken from it is in `export.py`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core import files
-from qa_core.errors import ConfigError, DataError, StorageError, unknown
-from sweeps.front import choosing
+from qa_core.errors import DataError
 from sweeps.front.front import compute_front, with_paused
-from sweeps.front.points import Point
 from sweeps.front.result import FrontResult
-from sweeps.front.tables import table, words_against_twin, write_csv
+from sweeps.front.tables import table, write_csv
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import printable
 from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.records import load
-from sweeps.spec.objectives import measure
 
 if TYPE_CHECKING:
     from sweeps.run_folder.records import Loaded
@@ -38,56 +35,6 @@ def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
     return 0
 
 
-def export(
-    run_dir: Path, *, limits: Mapping[str, float], trial: str | None, form: str | None, to: Path
-) -> int:
-    """Copy the best artifact within limits, or a named one, verified and loaded before it is copied and verified after.
-
-    Args:
-        limits: upper bounds on costs, by objective; see `sweeps/front/choosing.py`.
-        trial: whose artifact is copied, in place of the best one; None for that.
-        form: label of the trial's stored form; None where it has none, or one alone.
-
-    Raises:
-        ConfigError: neither limits nor a trial are given, or both; no finished trial fits, and the message names the
-            smallest need; or there is no such trial or form.
-        ArtifactError: the artifact is altered or does not load.
-        StorageError: the target exists or cannot be written.
-    """
-    if bool(limits) == (trial is not None):
-        found = "neither a limit nor a trial" if trial is None else "limits and a trial"
-        raise ConfigError(
-            f"export: found {found}; allowed: --max-memory-mb MB, --max FIELD=VALUE (several), or --trial ID"
-        )
-    if form is not None and trial is None:
-        raise ConfigError(f"--form: found {form!r} without --trial; allowed: together with --trial ID")
-    result = read_front(run_dir)
-    if trial is None:
-        best, rule = _best(result, run_dir, limits)
-    else:
-        best, rule = _named(result, trial, form), f"the {'form' if form else 'trial'} that was asked for"
-    if best.artifact is None:
-        raise DataError(f"{RunFolder(run_dir).records}: trial {best.id} does not say where its artifact is")
-    if files.is_there(to):
-        raise StorageError(f"{to}: exists already; choose a new folder")
-    from qa_core.artifact import artifact
-
-    source = artifact_folder(run_dir, best.id, best.artifact)
-    if not files.is_folder(source):
-        raise DataError(
-            f"{source}: the artifact of trial {best.id} is not there; its recipe is in the records"
-        )
-    artifact.load(source)
-    artifact.copy(source, to)
-    values = ", ".join(f"{item.name} {best.values[item.name]:.2f}" for item in result.objectives)
-    print(f"{rule}: trial {best.id}")
-    print(f"{to}: {best.family} {best.methods} {best.checkpoint}, {values}")
-    if facts := [f"{path}={value}" for path, value in best.form_settings.items()]:
-        against = [words_against_twin(best.against_twin)] if best.against_twin else []
-        print(f"form {best.form}: {'; '.join([', '.join(facts), *against])}")
-    return 0
-
-
 def artifact_folder(run_dir: Path, model: ModelId, named: str) -> Path:
     """Return the folder that a record names, there or not; raises DataError when it is not in the sweep's folder."""
     folder = run_dir / named
@@ -99,69 +46,25 @@ def artifact_folder(run_dir: Path, model: ModelId, named: str) -> Path:
     return folder
 
 
-def _named(result: FrontResult, trial: str, form: str | None) -> Point:
-    """Return the point of a trial, and of one of its stored forms; raises ConfigError where there is none."""
-    points = {point.id: point for points in (result.points, *result.apart) for point in points}
-    mine = {model.form: point for model, point in points.items() if model.trial_id == trial}
-    beside = {point.form: point for point in result.others if point.trial_id == trial}
-    if not mine and beside and all(beside):
-        whys = "; ".join(f"{label} {_why(point)}" for label, point in beside.items())
-        raise ConfigError(f"--trial: found {trial!r}, of which no stored form is a model: {whys}")
-    if not mine:
-        raise ConfigError(
-            f"--trial: {unknown('finished trial', trial, {model.trial_id for model in points})}"
-        )
-    if form in mine:
-        return mine[form]
-    labels = [label for label in mine if label is not None]
-    if form is None and len(labels) == 1:
-        return mine[labels[0]]
-    if form is None:
-        raise ConfigError(
-            f"--form: found none, and trial {trial} has {len(labels)} stored forms; allowed: {', '.join(labels)}"
-        )
-    if form in beside:
-        why = _why(beside[form])
-        raise ConfigError(
-            f"--form: found {form!r}, which is no model: {why}; allowed: {', '.join(labels) or 'none'}"
-        )
-    raise ConfigError(f"--form: {unknown(f'stored form of trial {trial}', form, labels)}")
-
-
-def _why(point: Point) -> str:
-    """Return why a stored form is no point."""
-    return str(point.left_out) if point.status == "ok" else f"{point.status}: {point.left_out}"
-
-
-def _best(result: FrontResult, run_dir: Path, limits: Mapping[str, float]) -> tuple[Point, str]:
-    """Return the best point within limits whose artifact is there, and the rule by which it was chosen."""
-    fitting = choosing.within(result, limits)
-    if not fitting:
-        raise ConfigError(choosing.refusal(result, limits))
-    given = ", ".join(f"{name} <= {limit:g} {measure(name).unit}" for name, limit in limits.items())
-    quality = choosing.objective_of_quality(result.objectives)
-    rule = f"best {quality.name} with {given}, of {len(fitting)} that fit"
-    best = fitting[0]
-    for point in fitting:
-        if point.artifact is None or files.is_there(artifact_folder(run_dir, point.id, point.artifact)):
-            if point is not best:
-                print(
-                    f"note: trial {best.id} is better ({quality.name} {best.values[quality.name]:.2f}), and its "
-                    "artifact was removed (budget.keep_artifacts: all keeps them)"
-                )
-            return point, rule
-    return best, rule
-
-
 def read_front(run_dir: Path) -> FrontResult:
     """Compute the front of a sweep's folder from its records and its stored objectives.
 
     Raises:
         DataError: it is not the folder of a sweep, or its records cannot be read or compared.
     """
+    return front_of(run_dir, read_records(run_dir))
+
+
+def read_records(run_dir: Path) -> "Loaded":
+    """Return the records of a sweep's folder and print what is odd about them; raises DataError as `read_front`."""
     loaded = _load(run_dir)
     for note in loaded.notes:
         print(f"note: {printable(note)}")
+    return loaded
+
+
+def front_of(run_dir: Path, loaded: "Loaded") -> FrontResult:
+    """Return the front of the records of a sweep's folder; raises DataError as `read_front`."""
     objectives = _objectives(RunFolder(run_dir).spec)
     try:
         return with_paused(compute_front(loaded.records, objectives), journal.count_paused(run_dir))

@@ -6,7 +6,7 @@ artifacts are still there is looked at in `sweeps/commands/results.py`.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qa_core.errors import ConfigError, unknown
 from sweeps.front.points import LIMITABLE, Point
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
 
 FIXED = tuple(name for name in LIMITABLE if MEASURES[name].rung_field)  # by the recipe
-LIMIT = "--max"  # the option that names one
+LIMIT, MIN_EM = "--max", "--min-em"  # the options that name one
 
 
 def read_limits(texts: Iterable[str]) -> dict[str, float]:
@@ -41,28 +41,71 @@ def read_limits(texts: Iterable[str]) -> dict[str, float]:
     return limits
 
 
-def within(result: "FrontResult", limits: Mapping[str, float]) -> "list[Point]":
+def read_min_em(text: str) -> float:
+    """Return the least exact match, in percent; raises ConfigError where it is no number from 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise ConfigError(f"{MIN_EM}: found {text!r}; allowed: a number from 0 to 100, in %")
+    return value
+
+
+def within(
+    result: "FrontResult", limits: Mapping[str, float], *, min_em: float | None = None
+) -> "list[Point]":
     """Return the comparable points that no limit excludes, best quality first, of equals the cheaper one.
 
     Quality is the first objective of the sweep that is not a cost, or its first objective. A point whose record lacks
     a limited field does not fit.
-    """
-    by = [*limits, "memory_mb"]
 
-    def order(point: "Point") -> tuple[float, list[float], tuple[str, str]]:
+    Args:
+        result: of the sweep.
+        limits: upper bounds on costs, by objective.
+        min_em: least exact match in percent; then the cheapest come first, by `cost_to_save`. None: there is none.
+    """
+    by = [*limits, "memory_mb"] if min_em is None else [cost_to_save(result, limits), *limits, "memory_mb"]
+
+    def order(point: "Point") -> tuple[Any, ...]:
         costs = [point.costs.get(name, math.inf) for name in by]
-        return loss_of_quality(point, result.objectives), costs, point.id.order
+        loss = loss_of_quality(point, result.objectives)
+        return (loss, costs, point.id.order) if min_em is None else (costs[0], loss, costs, point.id.order)
 
     fitting = [
         point
         for point in result.points
         if all(point.costs.get(name, math.inf) <= limit for name, limit in limits.items())
+        and (min_em is None or (point.em_percent is not None and point.em_percent >= min_em))
     ]
     return sorted(fitting, key=order)
 
 
-def refusal(result: "FrontResult", limits: Mapping[str, float]) -> str:
+def cost_to_save(result: "FrontResult", limits: Mapping[str, float]) -> str:
+    """Return the cost by which a model is called smaller: the first limited one, or the sweep's first, or memory."""
+    own = (item.name for item in result.objectives if item.name in LIMITABLE and item.goal == "min")
+    return next(iter([*limits, *own]), "memory_mb")
+
+
+def refusal(result: "FrontResult", limits: Mapping[str, float], *, min_em: float | None = None) -> str:
     """Return why no point is within the limits: the smallest need of each, or that they are not met together."""
+    if min_em is not None and result.points:
+        scored = [point for point in within(result, limits) if point.em_percent is not None]
+        if scored or not limits:
+            best = max(scored, key=lambda point: float(point.em_percent or 0.0), default=None)
+            most = (
+                "no record says its em_percent"
+                if best is None
+                else (
+                    f"the best em_percent is {math.floor(100 * float(best.em_percent or 0.0)) / 100:g} ({best.id})"
+                )
+            )
+            kept = (
+                f" within {', '.join(f'{name}={limit:g}' for name, limit in limits.items())}"
+                if limits
+                else ""
+            )
+            return f"{MIN_EM}: found {min_em:g}; none of {result.counted_points} has it{kept}: {most}"
     given = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
     if not result.points:
         forms = {f"stored forms {reason}": count for reason, count in result.forms_left_out.items()}

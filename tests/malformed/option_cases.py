@@ -106,7 +106,19 @@ LINES: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ("a confirmation of nothing", ("confirm", "gone"), ("gone", "spec.json")),
     ("a confirmation without seeds", ("confirm", "gone", "--seeds", "0"), ("--seeds", "found 0")),
     ("a prediction without a question", ("predict", "gone"), ("--question",)),
-    ("a prediction without an output", ("predict", "gone", "--input", "good.json"), ("--output",)),
+    ("a prediction by nothing", ("predict", "gone", "--input", "good.json"), ("gone", "manifest.json")),
+    ("a prediction for nothing", ("predict", "gone", "--input", "gone.jsonl"), ("gone.jsonl",)),
+    ("no best answer", ("predict", "gone", "--input", "good.json", "--n-best", "0"), ("--n-best", "found 0")),
+    (
+        "an unknown format",
+        ("predict", "gone", "--input", "good.json", "--format", "xml"),
+        ("--format", "'xml'", "jsonl"),
+    ),
+    (
+        "an export of an exact match above all",
+        ("export", "gone", "--min-em", "101", "--to", OUT),
+        ("--min-em", "'101'", "0 to 100"),
+    ),
     (
         "a prediction over a file",
         ("predict", "x", "--input", "good.json", "--output", "good.json"),

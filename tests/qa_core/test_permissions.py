@@ -44,7 +44,7 @@ calls = {
     "manifest": lambda: read_manifest(locked),
     "tokenizer": lambda: load_tokenizer(str(closed)),
     "front": lambda: results.read_front(locked),
-    "output": lambda: predict.predict_file(top, "good.json", output=locked / "x", force=False),
+    "output": lambda: predict.predict_file(top, "good.json", wanted=predict.Wanted(output=locked / "x")),
 }
 for name, call in calls.items():
     try:

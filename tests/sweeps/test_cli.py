@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -145,7 +146,16 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["front", "absent"], "error: absent/records.jsonl: cannot be read"),
         (["predict", "absent"], "error: predict: expected --question with --context"),
         (["predict", "absent", "--question", "q"], "expected --question with --context"),
-        (["predict", "absent", "--input", "x"], "expected --output FILE"),
+        (["predict", "absent", "--input", "./x.json"], "error: ./x.json: found no such file"),
+        (["predict", "absent", "--input", "x", "--n-best", "0"], "--n-best: found 0; allowed: 1 or more"),
+        (
+            ["predict", "absent", "--input", "x", "--format", "xml"],
+            "--format: found 'xml'; allowed: text, json",
+        ),
+        (
+            ["predict", "absent", "--input", "x", "--format", "squad", "--n-best", "2"],
+            "--n-best: found 2 with the format squad",
+        ),
         (["predict", "absent", "--input", "x", "--question", "q"], "--input beside --question"),
         (["evaluate", "absent", "sample"], "error: absent: not an artifact"),
         (["evaluate", "absent"], "error: evaluate: expected DATA, or --probes, or both"),
@@ -468,9 +478,9 @@ def test_predict_answers_with_a_piece_of_the_context(
     context = "The tower of Velm was built by Orla Finch in the year 1204, of red stone."
     arguments = ["predict", str(artifact_folder), "--question", "Who built it?", "--context", context]
     assert cli.main(arguments) == 0
-    answer = capsys.readouterr().out.removesuffix("\n")
-    assert answer
-    assert answer in context
+    shown = re.fullmatch(r"(.+) \(score -?[\d.]+, characters (\d+) to (\d+)\)\n", capsys.readouterr().out)
+    assert shown
+    assert context[int(shown[2]) : int(shown[3])] == shown[1]
 
 
 def squad_file(path: Path, count: int) -> Path:
@@ -499,7 +509,7 @@ def test_predictions_of_a_file_score_as_evaluate_says(
     capsys.readouterr()
     assert cli.main(["score", str(data), str(output)]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert cli.main(["evaluate", str(artifact_folder), str(data)]) == 0
+    assert cli.main(["evaluate", str(artifact_folder), str(data), "--json"]) == 0
     quality = json.loads(capsys.readouterr().out)
     assert quality["questions"] == scores["total"] == 3
     assert (quality["em_percent"], quality["f1_percent"]) == pytest.approx((scores["exact"], scores["f1"]))

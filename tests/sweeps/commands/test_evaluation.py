@@ -56,7 +56,7 @@ def knows_all(monkeypatch: pytest.MonkeyPatch, folders: dict[str, str]) -> None:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert cli.main(["evaluate", *arguments]) == 0
+    assert cli.main(["evaluate", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 

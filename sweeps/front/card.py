@@ -1,0 +1,287 @@
+"""The card of an exported model: a README that says what it is, how good, how large, on what data, and its limits.
+
+Text alone: a function of the model's record and of what its folder holds. Questions of the data are on it only where
+they are handed in. `sweeps/commands/export.py` writes it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeps.progress.shell_command import shell_command
+from sweeps.run_folder.masking import masked_text, printable
+from sweeps.run_folder.records import Record, read_inside
+
+if TYPE_CHECKING:
+    from qa_core.scoring.intervals import Interval
+
+CARD = "README.md"
+ADAPTER_CONFIG = "adapter/adapter_config.json"
+NOT_KNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a card must know of the exported folder.
+
+    Attributes:
+        name: of the folder.
+        files: the recorded ones.
+        plain_class: the class of transformers that opens it; None where none does.
+        has_prompt: whether the network was prompted with demonstrations.
+        threshold: on the null odds, above which there is no answer; None: every question is answered.
+        compared: how many models of the sweep it was chosen from.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    plain_class: str | None
+    has_prompt: bool
+    threshold: float | None
+    compared: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question of the evaluation set, its gold answers and the model's answer, "" for none."""
+
+    question: str
+    golds: tuple[str, ...]
+    answer: str
+
+
+def model_card(
+    model: Record,
+    shipped: Shipped,
+    *,
+    intervals: "Mapping[str, Interval] | None",
+    examples: Sequence[Example] = (),
+) -> str:
+    """Return the card as Markdown, its field `license` empty.
+
+    Args:
+        model: the record of the model, of `models_of`.
+        shipped: the folder.
+        intervals: of EM and F1 in percent; None where the answers are not there.
+        examples: questions to show; none unless the user asked for them.
+
+    Raises:
+        DataError: the record cannot be read; names the trial.
+    """
+    return read_inside(model, lambda model: _card(model, shipped, intervals, examples))
+
+
+def _card(
+    model: Record,
+    shipped: Shipped,
+    intervals: "Mapping[str, Interval] | None",
+    examples: Sequence[Example],
+) -> str:
+    parts = [
+        _front_matter(shipped),
+        f"# {_text(shipped.name)}\n\n{_what(model)}",
+        _section("Use", _use(shipped)),
+        _section("Scores", _scores(model, shipped, intervals)),
+        _section("Size and speed", _costs(model)),
+        _section("Data", _data(model)),
+        _section("Recipe", _recipe(model)),
+        _section("Limits", _limits(model, shipped)),
+        _section("How to repeat it", _repeat(model)),
+        _section("Examples", _examples(examples)) if examples else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(shipped: Shipped) -> str:
+    """Return the fields that the hub reads. The licence is the user's to choose."""
+    library = "peft" if ADAPTER_CONFIG in shipped.files else "transformers"
+    lines = [
+        "---",
+        "license:  # fill in, such as apache-2.0; the licences of the data and of the base network bind you too",
+        *([f"library_name: {library}"] if shipped.plain_class else []),
+        "pipeline_tag: question-answering",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _what(model: Record) -> str:
+    config = model.config["model"]
+    methods = " + ".join(dict(model.config.get("methods") or {})) or "full fine-tuning"
+    form = f", stored as {_code(model.forms[0].label)}" if model.forms else ""
+    head = f", head {_code(config['head'])}" if config.get("head") else ""
+    return (
+        f"Answers questions about a given text. Family {_code(config['family'])}{head}, checkpoint "
+        f"{_code(config['checkpoint'])}, {methods}{form}; trained by qa-sweeps."
+    )
+
+
+def _use(shipped: Shipped) -> Iterator[str]:
+    yield "```\nqa-sweep predict . --question 'Who ...?' --context '...'\n```"
+    if shipped.plain_class is None:
+        yield "transformers cannot open this folder: its weights or its head are in a form that only qa-sweeps reads."
+        return
+    lines = [
+        f"from transformers import AutoTokenizer, {shipped.plain_class}",
+        f'model = {shipped.plain_class}.from_pretrained(".").eval()',
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+    ]
+    if ADAPTER_CONFIG in shipped.files:
+        lines.insert(1, "from peft import PeftModel")
+        lines.insert(3, 'model = PeftModel.from_pretrained(model, "adapter").eval()')
+    yield "\n".join(["```python", *lines, "```"])
+    yield (
+        "Windows of long texts, the choice of the answer and the threshold for no answer (`manifest.json`) are then up "
+        "to the caller."
+    )
+    if shipped.has_prompt:
+        yield "So are the demonstrations before each prompt, which `manifest.json` has."
+
+
+def _scores(model: Record, shipped: Shipped, intervals: "Mapping[str, Interval] | None") -> Iterator[str]:
+    quality = model.quality or {}
+    rows = [("questions", "number", "EM [%]", "F1 [%]"), ("---", "---:", "---:", "---:")]
+    for name, part in (("all", ""), ("with an answer", "has_ans_"), ("without an answer", "no_ans_")):
+        number = quality.get(f"{part}questions")
+        if number:
+            scores = [_score(quality, f"{part}{kind}_percent") for kind in ("em", "f1")]
+            rows.append((name, str(number), *scores))
+    for name in ("no_answer", "first_span", "question_blind"):
+        scores = [_score(quality, f"baseline_{name}_{kind}_percent") for kind in ("em", "f1")]
+        if any(scores):
+            rows.append((f"baseline {name.replace('_', ' ')}", "", *scores))
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    yield _interval_words(intervals)
+    yield (
+        "Every question is answered."
+        if shipped.threshold is None
+        else f'"No answer" where its score is more than {shipped.threshold:.4f} above that of the best answer.'
+    )
+    for source, other in model.cross_domain.items():
+        scores = [_score(other["quality"], f"{kind}_percent") for kind in ("em", "f1")]
+        yield f"On {_code(source)}: EM {scores[0]} %, F1 {scores[1]} %."
+
+
+def _interval_words(intervals: "Mapping[str, Interval] | None") -> str:
+    if intervals is None:
+        return "No intervals: the answers to single questions were not there when this card was written."
+    em = intervals["em_percent"]
+    if em.low is None:
+        return f"No intervals: {em.clusters} {em.unit}s are too few for one."
+    bounds = [
+        f"{name} {intervals[key].low:.2f} to {intervals[key].high:.2f} %"
+        for name, key in (("EM", "em_percent"), ("F1", "f1_percent"))
+    ]
+    return f"{100 * em.confidence:.0f} % intervals over {em.clusters} {em.unit}s: {', '.join(bounds)}."
+
+
+def _costs(model: Record) -> Iterator[str]:
+    cost = model.cost or {}
+    entries = [
+        ("memory, one window", "inference_peak_bytes", 1e6, "MB"),
+        ("memory, eight windows", "inference_peak_batch8_bytes", 1e6, "MB"),
+        ("files of the folder", "artifact_bytes", 1e6, "MB"),
+        ("latency, median", "latency_p50_ms", 1.0, "ms"),
+    ]
+    lines = [
+        f"- {name}: {float(cost[key]) / divisor:.2f} {unit}"
+        for name, key, divisor, unit in entries
+        if cost.get(key) is not None
+    ]
+    lines += [f"- parameters: {cost['parameters']:,}"] if cost.get("parameters") is not None else []
+    lines += [f"- measured on: {_text(model.device)}"] if model.device else []
+    yield "\n".join(lines) or NOT_KNOWN
+
+
+def _data(model: Record) -> Iterator[str]:
+    settings = model.config.get("data") or {}
+    lines = []
+    for name, key in (("training", "train"), ("evaluation", "evaluation")):
+        found = model.data.get(key) or {}
+        source = found.get("source") or settings.get(key)
+        facts = [_code(source)] if source else []
+        facts += [f"{found['questions']} questions"] if "questions" in found else []
+        facts += [f"{found['unanswerable']} of them without an answer"] if found.get("unanswerable") else []
+        facts += [f"hash {_code(found['data_hash'])}"] if "data_hash" in found else []
+        lines.append(f"- {name}: {', '.join(facts) or NOT_KNOWN}")
+    shared = model.data.get("evaluation_contexts_in_train")
+    lines += (
+        [f"- evaluation paragraphs that are in the training data too: {shared}"] if shared is not None else []
+    )
+    yield "\n".join(lines)
+
+
+def _recipe(model: Record) -> Iterator[str]:
+    train = model.config.get("train") or {}
+    chosen = {
+        "model": model.config["model"],
+        "methods": {**dict(model.config.get("methods") or {})},
+        "train": {name: train[name] for name in ("learning_rate", "batch_size", "schedule") if name in train},
+        "examples seen": model.examples_seen,
+        "seed": model.seed,
+    }
+    if model.forms:
+        chosen["form"] = dict(model.forms[0].settings)
+    yield "All settings are in `recipe.json`. The main ones:"
+    yield f"```json\n{json.dumps(chosen, indent=1, ensure_ascii=True)}\n```"
+
+
+def _limits(model: Record, shipped: Shipped) -> Iterator[str]:
+    evaluation = model.config.get("evaluation") or {}
+    longest = evaluation.get("max_answer_tokens")
+    lines = [
+        f"- It was chosen from {shipped.compared} models by these scores: the best of many is also the luckiest. "
+        "`qa-sweep confirm` scores new seeds.",
+        "- One seed. The intervals are over questions of this evaluation set, not over seeds or other texts.",
+        "- It finds what the text says, true or not, and was not tested on other domains or languages than its data.",
+    ]
+    if longest and (model.config["model"].get("head") or "span") == "span":
+        lines.append(f"- No answer is longer than {longest} tokens.")
+    yield "\n".join(lines)
+
+
+def _repeat(model: Record) -> Iterator[str]:
+    provenance = model.provenance
+    evaluation = (model.config.get("data") or {}).get("evaluation")
+    lines = (
+        [f"# trial {model.trial_id} of", masked_text(str(provenance["command"]))]
+        if "command" in provenance
+        else []
+    )
+    if evaluation:
+        lines += ["# its scores", shell_command("qa-sweep", "evaluate", ".", masked_text(str(evaluation)))]
+    if lines:
+        yield "\n".join(["```", *map(printable, lines), "```"])
+    git, packages = provenance.get("git") or {}, provenance.get("packages") or {}
+    named = [f"{name} {packages[name]}" for name in ("torch", "transformers", "peft") if packages.get(name)]
+    facts = [f"commit {_code(git['commit'])}"] if git.get("commit") else []
+    facts += [f"versions {_text(', '.join(named))}"] if named else []
+    yield f"{'; '.join(facts)}." if facts else f"Commit and versions: {NOT_KNOWN}."
+
+
+def _examples(examples: Sequence[Example]) -> Iterator[str]:
+    rows = [("question", "gold answers", "answer"), ("---", "---", "---")]
+    for example in examples:
+        golds = "; ".join(map(_text, example.golds)) or "no answer"
+        rows.append((_text(example.question), golds, _text(example.answer) or "no answer"))
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _section(title: str, paragraphs: Iterator[str]) -> str:
+    return "\n\n".join([f"## {title}", *paragraphs])
+
+
+def _score(quality: Mapping[str, Any], name: str) -> str:
+    value = quality.get(name)
+    return "" if value is None else f"{float(value):.2f}"
+
+
+def _text(value: Any) -> str:
+    """Return a value as text that no renderer takes for Markdown or HTML, in one line."""
+    plain = printable(" ".join(masked_text(str(value)).split()))
+    return "".join(f"\\{sign}" if sign in r"\`*_[]<>|#" else sign for sign in plain)
+
+
+def _code(value: Any) -> str:
+    return f"`{printable(masked_text(str(value))).replace('`', chr(39))}`"
