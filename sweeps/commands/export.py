@@ -17,7 +17,7 @@ from sweeps.front.card import CARD, Example, Shipped, model_card
 from sweeps.front.points import Point
 from sweeps.front.result import FrontResult
 from sweeps.front.tables import words_against_twin
-from sweeps.front.ties import Tie, smaller_and_tied
+from sweeps.front.ties import Ties, smaller_and_tied
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.models import id_of, models_of
@@ -114,21 +114,23 @@ def _show(result: FrontResult, run_dir: Path, choice: Choice, best: Point, rule:
     print(f"card: {to / CARD} (its field `license` is yours to fill in; read it before you pass it on)")
 
 
-def _tie_lines(ties: Sequence[Tie], by: str, run_dir: Path, to: Path) -> list[str]:
+def _tie_lines(ties: Ties, by: str, run_dir: Path, to: Path) -> list[str]:
     """Return a line on the smallest model that is tied with the chosen one, and one on the others."""
-    if not ties:
-        return []
-    first, *others = ties
+    unknown = ", ".join(str(point.id) for point in ties.not_judged)
+    lines = [f"smaller, not compared (no answers, or too few articles): {unknown}"] if unknown else []
+    if not ties.tied:
+        return lines
+    first, *others = ties.tied
     point, difference = first.point, first.difference
     form = ["--form", point.form] if point.form else []
     smaller = to.with_name(f"{to.name}-smaller")
     command = shell_command("qa-sweep", "export", run_dir, "--trial", point.trial_id, *form, "--to", smaller)
     unit = measure(by).unit
-    lines = [
+    lines.append(
         f"tied: trial {point.id} is smaller ({by} {point.costs[by]:.2f} {unit}), and no worse as far as the questions "
         f"tell: EM {difference.estimate:+.2f}, {100 * difference.confidence:.0f} % interval by {difference.unit} "
         f"{difference.low:+.2f} to {difference.high:+.2f}. To take it: {command}"
-    ]
+    )
     if others:
         lines.append(f"tied too: {', '.join(str(tie.point.id) for tie in others)}")
     return lines

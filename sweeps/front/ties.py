@@ -4,6 +4,7 @@ Two models are tied when the interval of their paired difference in exact match 
 `qa_core/scoring/intervals.py`. A tie says that the questions cannot tell the two apart, not that they are equal.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,31 +23,46 @@ class Tie:
     difference: Interval
 
 
+@dataclass(frozen=True)
+class Ties:
+    """The smaller models that are tied with a chosen one, the smallest first, and those that could not be compared."""
+
+    tied: tuple[Tie, ...]
+    not_judged: tuple[Point, ...]
+
+
 def smaller_and_tied(
     chosen: Point, points: Iterable[Point], by: str, answers_of: Callable[[Point], Path]
-) -> list[Tie]:
-    """Return the smaller points that are tied with the chosen one, the smallest first.
+) -> Ties:
+    """Compare the smaller points with the chosen one.
 
     Args:
         chosen: what is compared with.
         points: comparable with it.
-        by: the cost that says what is smaller.
-        answers_of: the file of a point's answers; a point whose file is absent is left out.
+        by: the cost that says what is smaller; a point without it is left out.
+        answers_of: the file of a point's answers. Where it is absent, or there are too few articles for an interval,
+            nothing is judged.
 
     Raises:
         DataError: a file of answers is damaged.
     """
-    if by not in chosen.costs or not files.is_file(answers_of(chosen)):
-        return []
+    limit = chosen.costs.get(by, -math.inf)
+    smaller = [point for point in points if point.costs.get(by, math.inf) < limit]
+    smaller.sort(key=lambda point: (point.costs[by], point.id.order))
+    differences = [_difference(point, chosen, answers_of) for point in smaller]
+    compared = list(zip(smaller, differences, strict=True))
+    return Ties(
+        tuple(Tie(point, found) for point, found in compared if found is not None and found.holds_zero),
+        tuple(point for point, found in compared if found is None or found.holds_zero is None),
+    )
+
+
+def _difference(point: Point, chosen: Point, answers_of: Callable[[Point], Path]) -> Interval | None:
+    """Return a point's exact match minus the chosen one's; None where the answers of one are absent or of others."""
+    if not (files.is_file(answers_of(point)) and files.is_file(answers_of(chosen))):
+        return None
     ids, scores, clusters = read_scores(answers_of(chosen))
-    found = []
-    for point in points:
-        is_smaller = by in point.costs and point.costs[by] < chosen.costs[by]
-        if not is_smaller or not files.is_file(answers_of(point)):
-            continue
-        other_ids, other, _ = read_scores(answers_of(point))
-        if other_ids == ids:
-            difference = clustered_difference(100.0 * other[:, 0], 100.0 * scores[:, 0], clusters)
-            if difference.holds_zero:
-                found.append(Tie(point, difference))
-    return sorted(found, key=lambda tie: (tie.point.costs[by], tie.point.id.order))
+    other_ids, other, _ = read_scores(answers_of(point))
+    if other_ids != ids:
+        return None
+    return clustered_difference(100.0 * other[:, 0], 100.0 * scores[:, 0], clusters)

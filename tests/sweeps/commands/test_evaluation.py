@@ -216,3 +216,44 @@ def test_malformed_questions_are_refused_or_left_out_and_counted(
     assert "qas[0].answers[0].answer_start" in capsys.readouterr().err
     found = printed(capsys, folders[GOLD], str(path), "--device", "cpu", "--skip-bad-examples")
     assert (found["questions"], found["skipped"], found["skipped_answers"]) == (59, 1, 1)
+
+
+def test_people_get_a_table_with_the_same_numbers(
+    folders: dict[str, str],
+    small_squad: Path,
+    knows_all: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    given = [folders[GOLD], str(small_squad), "--against", folders[OTHER]]
+    found = printed(capsys, *given)
+    assert cli.main(["evaluate", *given]) == 0
+    shown = capsys.readouterr().out
+    rows = [
+        [cell.strip() for cell in line.split("\u2502")[1:-1]]
+        for line in shown.splitlines()
+        if "\u2502" in line
+    ]
+    cells = {row[0]: row[1:] for row in rows}
+    assert cells["all"][:2] == ["60", "100.00"]
+    assert cells["without an answer"] == ["12", "100.00", "", "100.00", ""]
+    assert cells["baseline: no answer to anything"][1] == "20.00"
+    difference = found["against"]["difference"]["em_percent"]
+    assert cells["difference: better"][1:3] == [
+        f"{difference['estimate']:+.2f}",
+        f"{difference['low']:.2f} to {difference['high']:.2f}",
+    ]
+    assert found["data_hash"] in shown
+    assert cli.main(["evaluate", folders[OTHER], str(small_squad), "--against", folders[OTHER]]) == 0
+    assert "difference: tied" in capsys.readouterr().out
+
+
+def test_probes_have_a_table_of_their_own(
+    folders: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = printed(capsys, folders[GOLD], "--probes")
+    assert cli.main(["evaluate", folders[GOLD], "--probes"]) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if "\u2502" in line]
+    assert len(shown) == len(found["probes"]["rows"])
