@@ -154,7 +154,7 @@ def read_questions(
     options: dict[str, Any] = {"columns": columns or {}, "skip_bad_examples": skip_bad_examples}
     try:
         document = parse_document(content, source)
-        if not (isinstance(document, dict) and is_row(document)):  # one line is a document too
+        if not isinstance(document, dict) or "data" in document:  # a single line is a document too
             return read_squad(document, source, needs_answers=False, **options)
     except JsonLinesFound:
         pass

@@ -78,7 +78,7 @@ def export(run_dir: Path, choice: Choice, *, to: Path, with_examples: bool = Fal
         best, rule = _best(result, run_dir, choice)
     else:
         best = _named(result, choice.trial, choice.form)
-        rule = "the model that was asked for" if choice.form else "the trial that was asked for"
+        rule = f"the {'form' if choice.form else 'trial'} that was asked for"
     if best.artifact is None:
         raise DataError(f"{RunFolder(run_dir).records}: trial {best.id} does not say where its artifact is")
     if files.is_there(to):

@@ -5,11 +5,11 @@ they are handed in. `sweeps/commands/export.py` writes it.
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder.masking import masked_text, printable
 from sweeps.run_folder.records import Record, read_inside
 
@@ -230,11 +230,13 @@ def _recipe(model: Record) -> Iterator[str]:
 def _limits(model: Record, shipped: Shipped) -> Iterator[str]:
     evaluation = model.config.get("evaluation") or {}
     longest = evaluation.get("max_answer_tokens")
+    others = "those above" if model.cross_domain else "those of its data"
+    tested = f"It was tested on no other texts and languages than {others}."
     lines = [
         f"- It was chosen from {shipped.compared} models by these scores: the best of many is also the luckiest. "
         "`qa-sweep confirm` scores new seeds.",
         "- One seed. The intervals are over questions of this evaluation set, not over seeds or other texts.",
-        "- It finds what the text says, true or not, and was not tested on other domains or languages than its data.",
+        f"- It finds what the text says, true or not. {tested}",
     ]
     if longest and (model.config["model"].get("head") or "span") == "span":
         lines.append(f"- No answer is longer than {longest} tokens.")
@@ -250,7 +252,7 @@ def _repeat(model: Record) -> Iterator[str]:
         else []
     )
     if evaluation:
-        lines += ["# its scores", shell_command("qa-sweep", "evaluate", ".", masked_text(str(evaluation)))]
+        lines += ["# its scores", shlex.join(["qa-sweep", "evaluate", ".", masked_text(str(evaluation))])]
     if lines:
         yield "\n".join(["```", *map(printable, lines), "```"])
     git, packages = provenance.get("git") or {}, provenance.get("packages") or {}
