@@ -3,7 +3,7 @@
 Source: Hu et al. 2021, arXiv 2106.09685, section 4.1; rank-stabilised scaling alpha / sqrt(rank): Kalajdzievski 2023,
 arXiv 2312.03732. The adapters are PEFT's; the number of modules they attach to is checked. On export they are merged
 into W, so that the deployed model has the base's size and speed, or kept apart: base and adapter then lie side by side
-in the artifact, and PEFT can load the adapter onto the base (`docs/artifacts.md` says where transformers opens the base).
+in the artifact, and PEFT can load the adapter onto the base. Where transformers opens the base: `docs/artifacts.md`.
 """
 
 from dataclasses import dataclass

@@ -94,3 +94,19 @@ def test_the_limit_to_type_is_one_that_the_middle_of_the_front_meets(objectives:
     name, text = limit_to_type(result) or ("", "")
     assert (name, text) == expected
     assert within(result, {name: float(text)})
+
+
+@pytest.mark.parametrize(
+    ("limits", "min_em", "expected"),
+    [
+        ({}, 40, ["t1", "t3", "t2", "t0"]),  # the least memory first
+        ({}, 40.5, ["t1", "t0"]),
+        ({"artifact_bytes": 400}, 40, ["t2", "t3", "t0"]),  # the least of what is limited
+        ({"latency_p50_ms": 25}, 45, ["t1"]),
+        ({}, 61, []),
+    ],
+)
+def test_with_a_least_exact_match_the_cheapest_comes_first(
+    limits: dict[str, float], min_em: float, expected: list[str]
+) -> None:
+    assert [point.trial_id for point in within(front(), limits, min_em=min_em)] == expected
