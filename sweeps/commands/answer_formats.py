@@ -44,7 +44,7 @@ def row(item: "Ranked", threshold: float | None, *, n_best: int) -> dict[str, An
     into. `n_best` is there for more than one: the candidates by falling score, "no answer" not among them.
     """
     answer = item.answer(threshold)
-    values = {
+    values: dict[str, Any] = {
         "id": item.question_id,
         "answer": None if answer is None else answer.text,
         "score": item.null_score if answer is None else answer.score,

@@ -141,7 +141,10 @@ def _use(shipped: Shipped) -> Iterator[str]:
 
 def _scores(model: Record, shipped: Shipped, intervals: "Mapping[str, Interval] | None") -> Iterator[str]:
     quality = model.quality or {}
-    rows = [("questions", "number", "EM [%]", "F1 [%]"), ("---", "---:", "---:", "---:")]
+    rows: list[tuple[str, ...]] = [
+        ("questions", "number", "EM [%]", "F1 [%]"),
+        ("---", "---:", "---:", "---:"),
+    ]
     for name, part in (("all", ""), ("with an answer", "has_ans_"), ("without an answer", "no_ans_")):
         number = quality.get(f"{part}questions")
         if number:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from qa_core import registry, seeding
 from qa_core.artifact import artifact
@@ -16,6 +16,7 @@ from qa_core.config import RunConfig
 from qa_core.data.prepare import prepare
 from qa_core.errors import ArtifactError, StorageError
 from qa_core.values import from_dict
+from tests.malformed.artifact_cases import rehash
 
 pytestmark = pytest.mark.numeric
 
@@ -229,3 +230,16 @@ def test_a_copy_is_verified_and_equal(small_squad, cache_dir, tmp_path):
     with pytest.raises(ArtifactError, match="altered"):
         artifact.copy(tmp_path / "a", tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_tensor_that_stands_in_the_file_under_two_of_its_names_is_refused(small_squad, cache_dir, tmp_path):
+    """T5's table of words is its output layer too: a file with both names does not say which of the two it is."""
+    folder = tmp_path / "a"
+    _write(folder, small_squad, cache_dir, "t5", "generate")
+    tensors = load_file(folder / "model.safetensors")
+    (name,) = tensors.keys() & {"shared.weight", "lm_head.weight", "decoder.embed_tokens.weight"}
+    other = "shared.weight" if name != "shared.weight" else "lm_head.weight"
+    save_file(tensors | {other: tensors[name].clone()}, folder / "model.safetensors")
+    rehash(folder)
+    with pytest.raises(ArtifactError, match=rf"missing \[\] or too many \['{other}'\]"):
+        artifact.load(folder)
