@@ -43,6 +43,7 @@ OPENED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "mamba": ("mamba", "generate", {}, "micro"),
     "mamba-half": ("mamba", "generate", {"quantize": HALF}, "micro"),
 }
+FEW = ("bert-lora-apart-half", "distilbert", "t5-half", "mamba")  # each family, and all that is renamed
 NOT_OPENED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "bert-int8": ("bert", "span", {"quantize": {"bits": 8}}, "micro"),
     "bert-int8-table": ("bert", "span", {"quantize": {"bits": 16, "embedding_bits": 8}}, "micro"),
@@ -132,11 +133,18 @@ def expected_logits(loaded: Any, named: dict[str, torch.Tensor]) -> list[torch.T
     return [output.logits] if "logits" in output else [output.start_logits, output.end_logits]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(FEW, id="few"),
+        pytest.param(tuple(OPENED), id="all", marks=pytest.mark.long),
+    ],
+)
 def test_transformers_and_peft_open_the_folder_where_this_project_is_absent(
-    small_squad: Path, cache_dir: Path, tmp_path: Path
+    names: tuple[str, ...], small_squad: Path, cache_dir: Path, tmp_path: Path
 ) -> None:
     top, expected, ids = tmp_path / "opened", {}, {}
-    for name, case in OPENED.items():
+    for name, case in ((name, OPENED[name]) for name in names):
         place = top / name
         place.mkdir(parents=True)
         data, planned = written(place / "artifact", small_squad, cache_dir, *case)
@@ -152,7 +160,7 @@ def test_transformers_and_peft_open_the_folder_where_this_project_is_absent(
         [sys.executable, "-c", SCRIPT, str(top), TEXT], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout.endswith("opened\n"), done.stderr
-    for name in OPENED:
+    for name in names:
         found = load_file(top / name / "found.safetensors")
         assert len(found) == len(expected[name])
         for place, logits in enumerate(expected[name]):
