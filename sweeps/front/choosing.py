@@ -76,9 +76,15 @@ def within(
         point
         for point in result.points
         if all(point.costs.get(name, math.inf) <= limit for name, limit in limits.items())
-        and (min_em is None or (point.em_percent is not None and point.em_percent >= min_em))
+        and (min_em is None or exact_match(point) >= min_em)
     ]
     return sorted(fitting, key=order)
+
+
+def exact_match(point: "Point") -> float:
+    """Return the exact match of a point in percent, objective or not; minus infinity where no record says it."""
+    found = point.values.get("em_percent", point.em_percent)
+    return -math.inf if found is None else found
 
 
 def cost_to_save(result: "FrontResult", limits: Mapping[str, float]) -> str:
@@ -89,29 +95,15 @@ def cost_to_save(result: "FrontResult", limits: Mapping[str, float]) -> str:
 
 def refusal(result: "FrontResult", limits: Mapping[str, float], *, min_em: float | None = None) -> str:
     """Return why no point is within the limits: the smallest need of each, or that they are not met together."""
-    if min_em is not None and result.points:
-        scored = [point for point in within(result, limits) if point.em_percent is not None]
-        if scored or not limits:
-            best = max(scored, key=lambda point: float(point.em_percent or 0.0), default=None)
-            most = (
-                "no record says its em_percent"
-                if best is None
-                else (
-                    f"the best em_percent is {math.floor(100 * float(best.em_percent or 0.0)) / 100:g} ({best.id})"
-                )
-            )
-            kept = (
-                f" within {', '.join(f'{name}={limit:g}' for name, limit in limits.items())}"
-                if limits
-                else ""
-            )
-            return f"{MIN_EM}: found {min_em:g}; none of {result.counted_points} has it{kept}: {most}"
-    given = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
+    if min_em is not None and (fitting := within(result, limits)):
+        return _too_low(result, limits, min_em, max(fitting, key=exact_match))
+    option = LIMIT if limits else MIN_EM
+    given = ", ".join(f"{name}={limit:g}" for name, limit in limits.items()) or f"{min_em:g}"
     if not result.points:
         forms = {f"stored forms {reason}": count for reason, count in result.forms_left_out.items()}
         left_out = ", ".join(f"{count} {why}" for why, count in {**result.left_out, **forms}.items())
         why = f"not compared: {left_out}" if left_out else "there is none yet"
-        return f"{LIMIT}: found {given}; no finished trial fits, {why}"
+        return f"{option}: found {given}; no finished trial fits, {why}"
     least = {}
     for name in limits:
         known = [(point.costs[name], point.id) for point in result.points if name in point.costs]
@@ -126,6 +118,19 @@ def refusal(result: "FrontResult", limits: Mapping[str, float], *, min_em: float
     noun = "model" if result.has_forms else "trial"
     more = f"; each limit is met by some {noun}, all of them by none" if each else ""
     return f"{LIMIT}: found {given}; none of {result.counted_points} fits: {', '.join(needs)}{more}"
+
+
+def _too_low(result: "FrontResult", limits: Mapping[str, float], min_em: float, best: "Point") -> str:
+    """Return why no point within the limits has the least exact match: what the best one has."""
+    most = exact_match(best)
+    has = (
+        "no record says its em_percent"
+        if most == -math.inf
+        else f"the best em_percent is {math.floor(100 * most) / 100:g} ({best.id})"
+    )
+    bounds = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
+    kept = f" within {bounds}" if bounds else ""
+    return f"{MIN_EM}: found {min_em:g}; none of {result.counted_points} has it{kept}: {has}"
 
 
 def at_least(value: float) -> str:

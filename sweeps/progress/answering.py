@@ -38,9 +38,9 @@ def answering(
 
     def on_batch(count: int) -> None:
         nonlocal done, last
-        done += count
-        if done < windows and clock() - last >= SECONDS_BETWEEN_LINES:
-            last = clock()
+        done, now = done + count, clock()
+        if done < windows and now - last >= SECONDS_BETWEEN_LINES:
+            last = now
             with may_be_lost(stream):
                 print(f"answered {done:,} of {windows:,} windows", file=stream, flush=True)
 

@@ -110,3 +110,13 @@ def test_with_a_least_exact_match_the_cheapest_comes_first(
     limits: dict[str, float], min_em: float, expected: list[str]
 ) -> None:
     assert [point.trial_id for point in within(front(), limits, min_em=min_em)] == expected
+
+
+def test_a_least_exact_match_that_none_has_is_refused_with_the_best() -> None:
+    assert refusal(front(), {}, min_em=61) == (
+        "--min-em: found 61; none of 4 finished trials has it: the best em_percent is 60 (t0)"
+    )
+    within_limits = refusal(front(), {"memory_mb": 6}, min_em=51)
+    assert within_limits.endswith("has it within memory_mb=6: the best em_percent is 50 (t1)")
+    assert refusal(front(), {"memory_mb": 1}, min_em=51).startswith("--max: found memory_mb=1; none of 4")
+    assert refusal(compute_front([], BOTH), {}, min_em=5).startswith("--min-em: found 5; no finished trial")

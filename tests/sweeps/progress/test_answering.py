@@ -6,7 +6,10 @@ from sweeps.progress.answering import SECONDS_BETWEEN_LINES, answering
 
 
 def test_a_line_is_written_now_and_then_and_none_at_the_end() -> None:
-    output, times = io.StringIO(), iter([0.0, 1.0, SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_LINES + 1, 99.0])
+    output, times = (
+        io.StringIO(),
+        iter([0.0, 1.0, SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_LINES + 1, 99.0, 199.0]),
+    )
     with answering(2500, output=output, clock=lambda: next(times)) as on_batch:
         for _ in range(5):
             on_batch(500)
