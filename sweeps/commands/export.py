@@ -107,7 +107,12 @@ def _show(result: FrontResult, run_dir: Path, choice: Choice, best: Point, rule:
         print(f"form {best.form}: {'; '.join([', '.join(facts), *against])}")
     if choice.trial is None and choice.min_em is None:
         by = choosing.cost_to_save(result, choice.limits)
-        fitting = choosing.within(result, choice.limits)
+        fitting = [
+            point
+            for point in choosing.within(result, choice.limits)
+            if point.artifact is not None
+            and files.is_folder(artifact_folder(run_dir, point.id, point.artifact))
+        ]
         ties = smaller_and_tied(best, fitting, by, lambda point: answers_of(run_dir, point))
         for line in _tie_lines(ties, by, run_dir, to):
             print(line)

@@ -114,6 +114,15 @@ def test_the_rule_is_printed_and_the_smallest_tied_model_offered(
     assert "trial that was asked for: trial t1" in capsys.readouterr().out
 
 
+def test_a_model_whose_artifact_was_removed_is_not_offered(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(run_dir / "trials" / "t1" / "artifact")
+    shown = exported(capsys, run_dir, tmp_path / "out", "--max-memory-mb", "30")
+    assert "tied: trial t3" in shown
+    assert "t1" not in shown
+
+
 def test_models_that_cannot_be_compared_are_named(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
