@@ -247,8 +247,8 @@ def test_the_records_of_a_played_sweep_replay_to_its_own_verdicts(
     statuses = [status for _, status, _ in own]
     rungs = make_scheduler(scheduler["name"], scheduler["options"]).rungs(BUDGET)
     spent = sum(max(item for item in (0, *rungs, BUDGET) if item <= examples) for _, _, examples in own)
-    assert len(own) == 36 if total is None else len(own) < 36
-    assert spent > 9000 if total is None else 8000 < spent <= 9000
+    assert len(own) == 36 if total is None else len(own) <= 36
+    assert spent > 9000 if total is None else spent <= total
     reached = {examples for _, status, examples in own if status == "stopped"}
     assert (len(reached) > 3) == (scheduler is not FIFO)
     pauses = scheduler["options"].get("floor", "pause") == "pause" and scheduler is not FIFO
@@ -265,7 +265,7 @@ def test_a_sweep_that_is_killed_at_any_report_decides_as_one_that_was_not(
     changes = {} if total is None else {"total_examples": total}
     play(tmp_path / "whole", PARETO_ASHA, **changes)
     expected = verdicts(tmp_path / "whole")
-    for kills in ((0, 1, 5), (7,), (13, 14), (20, 30), tuple(range(3, 60, 4))):
+    for kills in ((0, 1, 5, 13, 14), tuple(range(3, 60, 9))):
         folder = tmp_path / f"killed{kills[0]}"
         play(folder, PARETO_ASHA, kills=kills, **changes)
         assert verdicts(folder) == expected, kills
