@@ -52,7 +52,10 @@ def test_one_line_is_a_question_and_no_document() -> None:
     [
         (b"[1]", r"line 2: found \[1\]; allowed: "),
         (b"{", "line 2, column 2: .*; allowed: one JSON object on each line"),
-        (b'{"id": "z", "question": "a"}', r"line 2\.context.*: found nothing; allowed: text that is not blank"),
+        (
+            b'{"id": "z", "question": "a"}',
+            r"line 2\.context.*: found nothing; allowed: text that is not blank",
+        ),
         (b'{"id": "b", "question": "a", "context": "a"}', r"line 2\.id.*'b'.*it stands at line 1 already"),
         (b'{"id": [], "question": "a", "context": "a"}', r"line 2\.id: found \[\]"),
     ],
