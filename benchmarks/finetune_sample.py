@@ -1,10 +1,11 @@
-"""What the package's pretrained networks learn of the built-in corpus in a minute, by method and family.
+"""What the package's pretrained networks learn of the built-in corpus within a minute, by method and family.
 
-    python -m benchmarks.finetune_sample [FAMILY ...] [--methods full,lora] [--seeds 3] [--checkpoint tiny]
+    python -m benchmarks.finetune_sample [FAMILY ...] [--methods full,lora] [--seeds 3] [--windows 4000] [--rate 3e-3]
 
 Each recipe is one trial of the project, trained and measured by `qa_core/run.py`: exact match on the built-in dev
-questions, of which a reader that never answers gets "no answer" right. `--checkpoint tiny` shows what the same recipes
-learn from random weights.
+questions, of which a reader that never answers gets the share "no answer". `--checkpoint tiny` shows what the same
+recipes learn from random weights. A minute of one CPU core is about 12,000 windows of `bert` and `distilbert`, and
+about 10,000 of `t5` and `mamba`.
 """
 
 import json
@@ -23,10 +24,8 @@ from qa_core.config import RunConfig, from_dict
 from qa_core.data.squad import load_table
 from qa_core.run import run
 
-WINDOWS = 12_000
-TEACHER = {
-    "train": {"learning_rate": 1e-3}
-}  # in full, beside SMP, which learns the scores of weights that it keeps
+WINDOWS = 4_000
+TEACHER = {"train": {"learning_rate": 1e-3}}  # fine-tuned in full
 # method -> its options, and the learning rate
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "full": ({}, 1e-3),

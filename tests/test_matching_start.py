@@ -48,7 +48,7 @@ def test_heads_for_tokens_find_the_other_place_of_the_same_token(family_name):
     for head in weights[: len(weights) // 2]:
         others = head.clone().fill_diagonal_(0.0)
         twins = torch.arange(TOKENS // 2)
-        assert (others[TOKENS // 2 :].argmax(dim=1) == twins).float().mean() > 0.75
+        assert (others[TOKENS // 2 :].argmax(dim=1) == twins).float().mean() > 0.6  # by chance 0.02
 
 
 @pytest.mark.parametrize("family_name", ["bert", "distilbert", "t5"])
