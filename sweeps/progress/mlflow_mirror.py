@@ -370,7 +370,9 @@ class _Runs:
     def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
         run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
         forms = _forms(record)
-        self._log_params(run_id, record.get("config") or {})
+        config = record.get("config") or {}
+        # A parameter never changes: no methods at all are "full", under their short name alone.
+        self._log_params(run_id, {name: item for name, item in config.items() if name != "methods" or item})
         if not forms:
             self._log_params(run_id, model_params(record))
             self._has_finals.add(trial_id)

@@ -154,6 +154,20 @@ def test_the_run_of_a_paused_trial_is_closed_and_opened_again_with_it(run_folder
     assert tracker.failures == 0
 
 
+def test_full_fine_tuning_is_a_parameter_that_is_set_once(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    ended = record("t0", config={"model": {"family": "bert"}, "methods": {}, "seed": 3})
+    for _ in range(2):
+        tracker.trial_ended(ended)
+    assert tracker.failures == 0
+    assert children(client, tracker)["t0"].data.params == {
+        "model.family": "bert",
+        "family": "bert",
+        "methods": "full",
+        "seed": "3",
+    }
+
+
 def test_live_reports_and_a_repeated_record_double_nothing(run_folder: Path, client: Any) -> None:
     tracker = start(run_folder)
     tracker.trial_reported("t0", progress(100, 20.0))
