@@ -21,10 +21,11 @@ from rich.table import Table
 
 from benchmarks.pretrain_sample import COURSES, NAME
 from qa_core import registry
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.squad import load_table
 from qa_core.errors import IllegalCombination
 from qa_core.run import run
+from qa_core.values import from_dict
 
 WINDOWS = 4_000
 TEACHER = {"train": {"learning_rate": 1e-3}}  # fine-tuned in full

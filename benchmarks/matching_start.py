@@ -43,7 +43,7 @@ def start_matching(family: Family, model: nn.Module) -> None:
 def _queries_and_keys(family: Family, model: nn.Module) -> list[tuple[nn.Linear, nn.Linear]]:
     """Return the pairs in the order of the layers."""
     modules: dict[str, Any] = dict(model.named_modules())
-    roles = family.linear_roles()
+    roles = family.linear_roles(model)
     return [
         (module, modules[name.removesuffix(query) + key])
         for query, key in zip(roles.queries, roles.keys, strict=True)

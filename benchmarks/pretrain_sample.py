@@ -23,7 +23,7 @@ from benchmarks import other_worlds
 from benchmarks.matching_start import start_matching
 from qa_core import registry, seeding
 from qa_core.checkpoints import FOLDER
-from qa_core.config import RunConfig, from_dict
+from qa_core.config import RunConfig
 from qa_core.data.squad import QaTable, load_table, read_squad
 from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.data.windows import WindowLengths, build_windows
@@ -33,6 +33,7 @@ from qa_core.models.span_heads import SpanReader
 from qa_core.scoring import evaluate
 from qa_core.training.checkpoint import TrainState
 from qa_core.training.train import RungHooks, TrainTask, train
+from qa_core.values import from_dict
 
 NAME = "sample-tiny"
 WORLDS = 300

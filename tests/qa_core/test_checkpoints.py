@@ -17,12 +17,13 @@ from benchmarks.finetune_sample import recipe
 from benchmarks.pretrain_sample import COURSES, NAME
 from qa_core import checkpoints, registry
 from qa_core.artifact import artifact
-from qa_core.config import ModelConfig, RunConfig, from_dict, to_dict
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.data.squad import load_table
 from qa_core.data.tokenizers import ready_tokenizer, trained_tokenizer
 from qa_core.errors import ConfigError
 from qa_core.run import run
 from qa_core.schema import as_json
+from qa_core.values import from_dict, to_dict
 
 PROJECT = Path(__file__).resolve().parents[2]
 FAMILIES = ("bert", "distilbert", "mamba", "t5")
