@@ -162,7 +162,7 @@ def test_questions_are_read_before_the_model_is_loaded(
     path = tmp_path / "bad.jsonl"
     path.write_text('{"question": "a"}\n')
     assert cli.main(["predict", folder, "--input", str(path)]) == 2
-    assert "bad.jsonl: line 1.context" in capsys.readouterr().err
+    assert "bad.jsonl: found columns question; missing: context" in capsys.readouterr().err
     assert cli.main(["evaluate", folder, "absent.json"]) == 2
     assert "absent.json: found no such file" in capsys.readouterr().err
 
@@ -177,7 +177,10 @@ def test_malformed_questions_are_left_out_where_asked_and_counted(
     assert cli.main(["predict", folder, "--input", str(path), "--skip-bad-examples"]) == 0
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 60
-    assert shown.err == "note: 1 malformed question left out\n"
+    assert shown.err == (
+        "note: left out: line 61.context: found nothing; allowed: text that is not blank\n"
+        "note: 1 malformed question left out\n"
+    )
 
 
 ANSWER = Candidate("a\nb\x1b[2J", 2.0, 4, 11, 1)
