@@ -41,13 +41,14 @@ def test_a_replay_is_summed_up_in_shares_of_the_grid() -> None:
     scheduler = make_scheduler("pareto_asha", {"grace_examples": 10})
     outcome = replay(table, searcher, scheduler, workers=1)
     found = search.summary(table, outcome)
-    # A ends first, with 5400 (68 %) after 30 of 90; B is stopped, and C too: none of the shares is reached.
+    # All wait at the rung for a third result. A alone goes on, and ends with 5400 (68 %) after 50 of 90: none of the
+    # shares is reached.
     assert found.reached == (None,) * 4
     assert (found.finished, found.stopped) == (1, 2)
     assert found.spent == pytest.approx(50 / 90)
-    assert outcome.finished_at(29) == []
-    assert outcome.finished_at(30) == [0]
-    nothing, all_of_a = (search.standing(table, outcome.finished_at(spent)) for spent in (29, 50))
+    assert outcome.finished_at(49) == []
+    assert outcome.finished_at(50) == [0]
+    nothing, all_of_a = (search.standing(table, outcome.finished_at(spent)) for spent in (49, 50))
     # The front is A, 60 at 10 MB, and C, 90 at 15 MB; nothing at all has the reference's EM, which is 0.
     assert nothing == search.Standing(0.0, 0, 90.0)
     assert all_of_a == search.Standing(5400 / 7950, 1, 30.0)

@@ -120,7 +120,7 @@ class FakeClient:
 
     def create_run(self, *arguments: Any, **named: Any) -> Any:
         info = type("Info", (), {"run_id": "r1", "start_time": 0, "status": "RUNNING"})()
-        return type("Run", (), {"info": info, "data": type("Data", (), {"tags": {}})()})()
+        return type("Run", (), {"info": info, "data": type("Data", (), {"tags": {}, "metrics": {}})()})()
 
     def log_batch(self, run_id: str, metrics: Any = (), params: Any = ()) -> None:
         self.told += [(item.key, item.value) for item in (*metrics, *params)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qa_core.scoring.intervals import Interval
 
 CARD = "README.md"
+PROGRAM = "qa-sweep"  # by its name: the card is read elsewhere
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 NOT_KNOWN = "not recorded"
 
@@ -118,7 +119,7 @@ def _what(model: Record) -> str:
 
 
 def _use(shipped: Shipped) -> Iterator[str]:
-    yield "```\nqa-sweep predict . --question 'Who ...?' --context '...'\n```"
+    yield f"```\n{shlex.join([PROGRAM, 'predict', '.', '--question', 'Who ...?', '--context', '...'])}\n```"
     if shipped.plain_class is None:
         yield "transformers cannot open this folder: its weights or its head are in a form that only qa-sweeps reads."
         return
@@ -237,7 +238,7 @@ def _limits(model: Record, shipped: Shipped) -> Iterator[str]:
     tested = f"It was tested on no other texts and languages than {others}."
     lines = [
         f"- It was chosen from {shipped.compared} models by these scores: the best of many is also the luckiest. "
-        "`qa-sweep confirm` scores new seeds.",
+        f"`{PROGRAM} confirm` scores new seeds.",
         "- One seed. The intervals are over questions of this evaluation set, not over seeds or other texts.",
         f"- It finds what the text says, true or not. {tested}",
     ]
@@ -255,7 +256,7 @@ def _repeat(model: Record) -> Iterator[str]:
         else []
     )
     if evaluation:
-        lines += ["# its scores", shlex.join(["qa-sweep", "evaluate", ".", masked_text(str(evaluation))])]
+        lines += ["# its scores", shlex.join([PROGRAM, "evaluate", ".", masked_text(str(evaluation))])]
     if lines:
         yield "\n".join(["```", *map(printable, lines), "```"])
     git, packages = provenance.get("git") or {}, provenance.get("packages") or {}

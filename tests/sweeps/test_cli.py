@@ -421,7 +421,7 @@ def test_the_folder_of_a_form_answers_and_is_scored_like_any_artifact(
     assert cli.main(["predict", str(small), *ask]) == 0
     capsys.readouterr()
     data = squad_file(tmp_path / "data.json", 3)
-    assert cli.main(["evaluate", str(small), str(data), "--against", str(large)]) == 0
+    assert cli.main(["evaluate", str(small), str(data), "--against", str(large), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["artifact"], found["against"]["artifact"]) == (str(small), str(large))
 

@@ -390,7 +390,7 @@ def test_index_accuracy_leaves_mode_and_random_state_alone(windows):
 
 def _answering(answered: dict[int, str], table: QaTable) -> np.ndarray:
     """Return the scores of a reader that answers these questions so, and nothing else."""
-    found = [Prediction(answered.get(row, ""), 0.0) for row in range(len(table))]
+    found = [Prediction(answered.get(row, ""), 0.0, 0.0, str(row)) for row in range(len(table))]
     return scores_by_question(found, table, None)
 
 

@@ -71,7 +71,8 @@ def test_an_exception_in_any_decision_of_a_scheduler_ends_the_sweep(decision: st
     driver.scheduler.ray_scheduler.return_value = SimpleNamespace(
         **{name: fails if name == decision else print for name in DECISIONS}
     )
-    assert getattr(decisions_of(driver), decision)("a", "b") is None
+    arguments = ("a", TRIAL, {})[: 3 if decision == "on_trial_result" else 2]
+    assert getattr(decisions_of(driver), decision)(*arguments) is None
     assert isinstance(driver.fault, SweepFault)
     assert "ZeroDivisionError: division by zero (test_faults.py:" in str(driver.fault)
     assert "in fails" in (tmp_path / FAULT_FILE).read_text()
