@@ -31,8 +31,8 @@ def figures(text: str) -> dict[str, str]:
 def test_it_prints_shares_and_counts(table_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["replay", str(table_file), "--workers", "3", "--seeds", "1"]
     assert cli.main(arguments) == 0
-    # B and C pause at the rung until A is there, after 10 s. A alone goes on, and ends after 33 s with 5400 of 7950; all
-    # three began 30 + 10 + 10 of 90 examples.
+    # B and C pause at the rung until A is there, after 10 s. A alone goes on, and ends after 33 s with 5400 of 7950;
+    # all three began 30 + 10 + 10 of 90 examples.
     assert figures(capsys.readouterr().out) == {
         "budget share to reach 90% of the hypervolume": "never",
         "budget share to reach 95% of the hypervolume": "never",

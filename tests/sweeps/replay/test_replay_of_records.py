@@ -248,7 +248,7 @@ def test_the_records_of_a_played_sweep_replay_to_its_own_verdicts(
     rungs = make_scheduler(scheduler["name"], scheduler["options"]).rungs(BUDGET)
     spent = sum(max(item for item in (0, *rungs, BUDGET) if item <= examples) for _, _, examples in own)
     assert len(own) == 36 if total is None else len(own) <= 36
-    assert spent > 9000 if total is None else spent < total + 890  # a step of 890 passes several rungs
+    assert spent >= 9000 if total is None else spent < total + 890  # a step of 890 passes several rungs
     reached = {examples for _, status, examples in own if status == "stopped"}
     assert (len(reached) > 3) == (scheduler is not FIFO)
     pauses = scheduler["options"].get("floor", "pause") == "pause" and scheduler is not FIFO
