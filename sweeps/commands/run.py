@@ -154,7 +154,8 @@ def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> 
     if any(left.values()):
         named = " and ".join(f"{counted(count, 'trial')} {what}" for what, count in left.items() if count)
         failed = outcome.counts.get("failed", 0) + outcome.counts.get("oom", 0)
-        after = " once the cause is mended" if failed and not outcome.counts.get("ok") else ""
+        # Where nothing but failures came of it, another start would fail alike.
+        after = " once the cause is mended" if failed and failed == sum(outcome.counts.values()) else ""
         print(f"{named}; resume{after} with: {_resume_command(target)}")
     if outcome.paused:
         named = ", ".join(f"{trial_id} at {seen} examples" for trial_id, seen in outcome.paused.items())
