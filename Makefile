@@ -44,7 +44,8 @@ test-all: lint ## the default tests, the long and the slow ones
 
 # Which kernels torch, oneDNN and MKL take depends on the CPU: once those that every x86 CPU has, once those of AVX2.
 # MKL takes a choice of instructions on Intel's CPUs alone; MKL_CBWR=COMPATIBLE changes its kernels on others too.
-NUMERIC := $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'numeric and not slow and not gpu and not chaos'
+# The exhaustive tables among them are long, and run once, with this CPU's own kernels (test-long).
+NUMERIC := $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'numeric and not long and not slow and not gpu and not chaos'
 numeric: export OMP_NUM_THREADS = 1
 numeric: $(VENV)/.installed-dev ## the tests marked numeric again, with the kernels of older CPUs
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE $(NUMERIC)
