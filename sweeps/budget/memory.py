@@ -24,7 +24,7 @@ from qa_core.values import to_dict
 from sweeps.spec.objectives import PREDICTED, measure
 
 if TYPE_CHECKING:
-    from qa_core.families.base import Family, Found
+    from qa_core.families.base import Family
     from qa_core.methods.base import Method
     from sweeps.spec.sections import SweepSpec
 
@@ -143,10 +143,10 @@ class MemoryForecast:
     def _predicted(self, config: RunConfig, quantity: str) -> _Forecast:
         from qa_core.memory.forms import planned_form
 
-        family, methods, tokenizer, found = self._parts(config)
+        family, methods, tokenizer = self._parts(config)
         if quantity == "artifact":
-            return self._artifact(config, family, methods, tokenizer=tokenizer, found=found)
-        planned = planned_form(config, family, methods, tokenizer=tokenizer, found=found)
+            return self._artifact(config, family, methods, tokenizer=tokenizer)
+        planned = planned_form(config, family, methods, tokenizer=tokenizer)
         if quantity == "weights":
             return self._weights(family, planned)
         from qa_core.memory.protocol import LARGE_MEMORY_ROWS, MEMORY_ROWS
@@ -164,16 +164,10 @@ class MemoryForecast:
         named = {config.train.precision, config.evaluation.precision}
         forecasts = []
         for precision in {found for name in named for found in self._precisions(config, name)}:
-            family, methods, tokenizer, found = self._parts(config)
+            family, methods, tokenizer = self._parts(config)
             try:
                 memory = predicted_training_memory(
-                    config,
-                    family,
-                    methods,
-                    tokenizer=tokenizer,
-                    found=found,
-                    precision=precision,
-                    cache_dir=self._cache_dir,
+                    config, family, methods, tokenizer=tokenizer, precision=precision
                 )
                 forecasts.append(_Forecast(memory.peak_bytes, None))
             except NotPredictable as error:
@@ -183,21 +177,25 @@ class MemoryForecast:
                 forecasts.append(self._tried(needed, self._predicted_training))
         return _largest(forecasts)
 
-    def _parts(self, config: RunConfig) -> "tuple[Family, list[Method], Any, Found]":
-        """Return family and methods of the recipe, its tokenizer, and what its network is built with."""
-        family, methods = registry.assemble(config)
+    def _parts(self, config: RunConfig) -> "tuple[Family, list[Method], Any]":
+        """Return the recipe's family and methods, ready to build without weights, and its tokenizer."""
+        family, methods = registry.make_family(config), registry.make_methods(config)
+        registry.check_combination(family, methods)
+        for method in methods:
+            method.prepare_family(family)
         tokenizer = self._tokenizer(config, family)
-        return family, methods, tokenizer, family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
+        family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
+        return family, methods, tokenizer
 
     def _artifact(
-        self, config: RunConfig, family: "Family", methods: "list[Method]", *, tokenizer: Any, found: "Found"
+        self, config: RunConfig, family: "Family", methods: "list[Method]", *, tokenizer: Any
     ) -> _Forecast:
         from qa_core.memory.artifact_size import planned_artifact_bytes
         from qa_core.memory.forms import training_skeleton
 
         if family.prompting is not None:
             return _Forecast(None, "the demonstrations in the artifact are drawn when the data are prepared")
-        network = training_skeleton(config, family, methods, tokenizer=tokenizer, found=found)
+        network = training_skeleton(config, family, methods, tokenizer=tokenizer)
         size = planned_artifact_bytes(config, family, network, methods, tokenizer=tokenizer)
         return _Forecast(size, None)
 
