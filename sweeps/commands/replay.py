@@ -98,15 +98,16 @@ def parse_options(given: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def _replays(table: CurveTable, choices: Choices) -> "list[ReplayOutcome]":
-    from sweeps.replay.simulate import recorded_space, replay
+    from sweeps.replay.simulate import recorded_forecast, recorded_space, replay
 
     scheduler_name, scheduler_options = _scheduler(table, choices)
     searcher_name, searcher_options = _searcher(table, choices)
     scheduler = make_scheduler(scheduler_name, scheduler_options)
     kind, space = registry.searcher_class(searcher_name), recorded_space(table)
+    forecast = recorded_forecast(table)
     outcomes = []
     for seed in range(choices.seeds):
-        searcher = kind(space, table.spec.objectives, seed=seed, options=searcher_options)
+        searcher = kind(space, table.spec.objectives, seed=seed, options=searcher_options, forecast=forecast)
         outcomes.append(replay(table, searcher, scheduler, workers=choices.workers or 1))
     return outcomes
 

@@ -94,12 +94,20 @@ class Recipes:
         group = self._groups.get(structure(self._space, assignment))
         if group is None or not group.is_free.any():
             return self._exact.get(fingerprint(assignment))
+        nearest = self._order(group, assignment, ~group.is_free)[0]
+        group.is_free[nearest] = False
+        return group.indices[nearest]
+
+    def nearest(self, assignment: Mapping[str, Any]) -> int | None:
+        """Return the index of the nearest curve of the combination, given out or not; None when it has none."""
+        group = self._groups.get(structure(self._space, assignment))
+        return None if group is None else group.indices[self._order(group, assignment)[0]]
+
+    def _order(self, group: _Group, assignment: Mapping[str, Any], *first: np.ndarray) -> np.ndarray:
         words, numbers = self._place(assignment)
         differing = (group.words != words).sum(axis=1)
         distance = ((group.numbers - numbers) ** 2).sum(axis=1)
-        order = np.lexsort((distance, differing, ~group.is_free))
-        group.is_free[order[0]] = False
-        return group.indices[order[0]]
+        return np.lexsort((distance, differing, *first))
 
     def _place(self, assignment: Mapping[str, Any]) -> tuple[list[float], list[float]]:
         words: list[float] = []

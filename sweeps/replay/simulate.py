@@ -46,8 +46,8 @@ from sweeps.schedulers.pausing import (
     next_step,
 )
 from sweeps.schedulers.pausing import Step as WorkerStep
-from sweeps.searchers.base import Proposal, Searcher
-from sweeps.spec.objectives import rung_field
+from sweeps.searchers.base import Forecast, Proposal, Searcher
+from sweeps.spec.objectives import PREDICTED, rung_field, rung_values
 
 REFUSALS_PER_COMBINATION = 20  # in a row; a searcher that draws evenly meets what is left long before
 MIN_REFUSALS = 1000
@@ -149,6 +149,24 @@ def recorded_space(table: CurveTable) -> RecordedSpace:
     return RecordedSpace(table.space, [curve.assignment for curve in table.curves])
 
 
+def recorded_forecast(table: CurveTable) -> Forecast:
+    """Return what a searcher knows of a recipe before it starts: what a live sweep forecasts, and nothing else.
+
+    A forecast equals what is measured on a CPU, so it is the value of the first report of the recorded recipe that is
+    nearest, be it given out already or not.
+    """
+    recipes = Recipes(table.space, table.curves)
+    names = [name for name in rung_objectives(table.spec.objectives) if name in PREDICTED]
+
+    def of_assignment(assignment: Mapping[str, Any]) -> list[dict[str, float]]:
+        nearest = recipes.nearest(assignment)
+        if nearest is None:
+            return [{}]
+        return [{name: table.curves[nearest].rung_values[name][0] for name in names}]
+
+    return of_assignment
+
+
 def unseen_rungs(table: CurveTable, rungs: Sequence[int]) -> int:
     """Return at how many rungs, over all curves that train, a replay has no recorded report to judge by."""
     return sum(
@@ -205,6 +223,7 @@ class _Simulation:
         self.recipes = Recipes(self.table.space, self.table.curves)
         self.judge: Any = self.scheduler.ray_scheduler(objectives, budget)
         self.rungs = self.scheduler.rungs(budget)
+        self.names = [objective.name for objective in objectives]
         self.fields = {name: rung_field(name) for name in rung_objectives(objectives)}
         self.volume = GrowingVolume(self.table.reference)
         self.refusals_allowed = max(MIN_REFUSALS, REFUSALS_PER_COMBINATION * len(self.searcher.space.legal))
@@ -243,6 +262,8 @@ class _Simulation:
         """Deliver the next report."""
         self.now, _, running = heapq.heappop(self.events)
         report = running.reports[running.at]
+        found = rung_values(self.names, report.values)
+        self.searcher.observe(running.proposal.id, report.examples, found)
         decision = self.judge.on_trial_result(None, running.trial, dict(report.values))
         running.at += 1
         trial_id = running.trial.trial_id

@@ -5,8 +5,8 @@ proposes what the space says is legal and what `admits` lets through, and the sa
 same proposals.
 
 A searcher is lost with its process and rebuilt from what was proposed (`remember`). So proposal `i` depends on the
-seed, on `i`, on the earlier proposals with their notes and on the answers to them: never on the state of a generator,
-nor on the order in which the answers came.
+seed, on `i`, on the earlier proposals with their notes, on the set of their reports (`observe`) and on the answers to
+them: never on the state of a generator, nor on the order in which reports and answers came.
 """
 
 import math
@@ -27,6 +27,9 @@ STATUSES = ("ok", "stopped", "failed", "oom")
 REFUSED_NOTE = "refused"  # how many recipes came up and were refused before this one
 
 Fingerprint = tuple[tuple[str, str], ...]
+# Of a recipe: for each form that its training is stored in, the objectives that are known before it starts, by name.
+Forecast = Callable[[Assignment], Sequence[Mapping[str, float]]]
+Report = tuple[int, Sequence[float | None]]  # examples seen, and the objectives there
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Searcher(ABC):
         seed: int,
         options: Mapping[str, Any],
         admits: Callable[[Assignment], bool] | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         """Check the options.
 
@@ -67,6 +71,7 @@ class Searcher(ABC):
             seed: of all that is random.
             options: as in the spec.
             admits: False for a recipe that must never be proposed, always the same for the same recipe; None: all may.
+            forecast: what is known of a recipe before it starts, always the same for the same recipe; None: nothing is.
 
         Raises:
             ConfigError: an option is unknown, of the wrong type or out of range.
@@ -76,6 +81,7 @@ class Searcher(ABC):
         self.seed = seed
         self.options = self.check_options(options)
         self.admits = admits
+        self.forecast = forecast
         self.refused = 0
         self._open: dict[int, Assignment] = {}  # proposed, not yet told
         self._proposals = 0
@@ -96,6 +102,21 @@ class Searcher(ABC):
         if self.refused > refused:
             notes = {**notes, REFUSED_NOTE: self.refused - refused}
         return self._take(Proposal(identity, dict(assignment), notes))
+
+    def observe(self, proposal_id: int, examples: int, values: Sequence[float | None]) -> None:
+        """Take in a report of a trial that has not ended. One at the same number of examples takes its place.
+
+        Args:
+            proposal_id: of the proposal.
+            examples: seen by the trial.
+            values: the objectives in their order and units, as measured there; None for one that is not.
+
+        Raises:
+            ValueError: the proposal is not open, or the report makes no sense.
+        """
+        if proposal_id not in self._open:
+            raise ValueError(f"proposal {proposal_id} is not open (open: {sorted(self._open)})")
+        self._observe(proposal_id, *self._checked_report(examples, values))
 
     def tell(self, proposal_id: int, status: str, values: Sequence[float] | None) -> None:
         """Say how a proposal ended, once.
@@ -119,6 +140,7 @@ class Searcher(ABC):
         status: str | None,
         values: Sequence[float] | None,
         notes: Mapping[str, Any] = {},
+        curve: Sequence[Report] = (),
     ) -> Proposal:
         """Take in a trial of an earlier session, as if it had been proposed here, and told unless it is open.
 
@@ -130,21 +152,26 @@ class Searcher(ABC):
             status: how it ended, as for `tell`; None: it is open, and `tell` comes later.
             values: as for `tell`.
             notes: of the earlier proposal.
+            curve: the trial's reports, as for `observe`.
 
         Returns:
             The proposal, under its id here.
 
         Raises:
-            ValueError: values and status do not fit together, or the assignment is not of this space.
+            ValueError: values and status do not fit together, a report makes no sense, or the assignment is not of this
+                space.
         """
         if status is not None:
             self._checked(status, values)
         elif values is not None:
             raise ValueError(f"an open trial has no final values, found {list(values)}")
+        reports = [self._checked_report(*report) for report in curve]
         proposal = Proposal(self._proposals, dict(assignment), dict(notes))
         self._recall(proposal)
         self.refused += notes.get(REFUSED_NOTE, 0)
         self._take(proposal)
+        for report in reports:
+            self._observe(proposal.id, *report)
         if status is not None:
             self.tell(proposal.id, status, values)
         return proposal
@@ -152,6 +179,11 @@ class Searcher(ABC):
     @abstractmethod
     def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
         """Return the assignment of a new proposal and its notes, or None when nothing is left."""
+
+    def _observe(  # noqa: B027 - most searchers learn nothing
+        self, identity: int, examples: int, values: list[float | None]
+    ) -> None:
+        """React to a report; by default, nothing is learnt."""
 
     def _learn(  # noqa: B027 - most searchers learn nothing
         self, identity: int, assignment: Assignment, status: str, values: list[float] | None
@@ -176,6 +208,18 @@ class Searcher(ABC):
         self._open[proposal.id] = dict(proposal.assignment)
         return proposal
 
+    def _checked_report(
+        self, examples: int, values: Sequence[float | None]
+    ) -> tuple[int, list[float | None]]:
+        numbers = [value for value in values if value is not None]
+        if examples < 0 or len(values) != len(self.objectives) or not all(map(math.isfinite, numbers)):
+            names = ", ".join(objective.name for objective in self.objectives)
+            raise ValueError(
+                f"a report needs examples from 0 and a finite value or None for each of {names}, found {list(values)} "
+                f"at {examples}"
+            )
+        return examples, [None if value is None else float(value) for value in values]
+
     def _checked(self, status: str, values: Sequence[float] | None) -> list[float] | None:
         if status not in STATUSES:
             raise ValueError(f"status: found {status!r}; allowed: {', '.join(STATUSES)}")
@@ -197,11 +241,16 @@ def fingerprint(assignment: Mapping[str, Any]) -> Fingerprint:
 
 
 def make_searcher(
-    spec: "SweepSpec", space: Space, admits: Callable[[Assignment], bool] | None = None
+    spec: "SweepSpec",
+    space: Space,
+    admits: Callable[[Assignment], bool] | None = None,
+    *,
+    forecast: Forecast | None = None,
 ) -> Searcher:
     """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name or option.
 
-    A recipe for which `admits` is False is never proposed.
+    A recipe for which `admits` is False is never proposed. What `forecast` says of a recipe is known before it starts.
     """
     kind: type[Searcher] = searcher_class(spec.searcher.name)
-    return kind(space, spec.objectives, seed=spec.seed, options=spec.searcher.options, admits=admits)
+    options = spec.searcher.options
+    return kind(space, spec.objectives, seed=spec.seed, options=options, admits=admits, forecast=forecast)

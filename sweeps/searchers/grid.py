@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.seeding import numpy_generator
 from qa_core.values import Setting, check_ranges
-from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
 from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ class GridSearcher(Searcher):
         seed: int,
         options: Mapping[str, Any],
         admits: Callable[[Assignment], bool] | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         """Start at the first point."""
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits)
+        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         self._remaining: Iterator[Assignment] = self._walk()
         self._done: set[Fingerprint] = set()
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.seeding import derive_seed, numpy_generator
 from qa_core.values import Setting, check_ranges
-from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
 from sweeps.searchers.random import draw
 from sweeps.space.domains import Choice, FloatRange, IntRange
 from sweeps.space.known_recipes import known_recipes
@@ -87,12 +87,13 @@ class OptunaSearcher(Searcher):
         seed: int,
         options: Mapping[str, Any],
         admits: Callable[[Assignment], bool] | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         """Create the study; raises ConfigError for a wrong option."""
         import optuna
         from optuna.study import StudyDirection
 
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits)
+        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         self.study: Study = optuna.create_study(

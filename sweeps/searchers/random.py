@@ -9,7 +9,7 @@ import numpy as np
 
 from qa_core.seeding import numpy_generator
 from qa_core.values import Setting
-from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
 from sweeps.space.known_recipes import known_recipes
 from sweeps.space.space import Assignment, Space
 
@@ -43,9 +43,10 @@ class RandomSearcher(Searcher):
         seed: int,
         options: Mapping[str, Any],
         admits: Callable[[Assignment], bool] | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         """Start with nothing seen."""
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits)
+        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         self._seen: set[Fingerprint] = set()
         known = known_recipes(space, seed=seed) if self.options.known else []
         self._known = [item for item in known if self._is_admitted(item)]

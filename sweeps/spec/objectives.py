@@ -4,6 +4,7 @@ The final value comes from the `Quality` or `Cost` of a finished trial. Schedule
 read from `Progress`; an objective that is only measured at the end has none, and a scheduler refuses it.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
@@ -96,6 +97,13 @@ def rung_field(name: str) -> str:
             f"rungs (allowed there: {', '.join(at_rungs)})"
         )
     return field
+
+
+def rung_values(names: Iterable[str], progress: Mapping[str, Any]) -> list[float | None]:
+    """Read the objectives of a report, in their units; None for one that is not measured there, or not finite."""
+    fields = [measure(name).rung_field for name in names]
+    found = [None if field is None else progress.get(field) for field in fields]
+    return [float(value) if value is not None and math.isfinite(value) else None for value in found]
 
 
 def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, float]:

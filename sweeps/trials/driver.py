@@ -34,9 +34,10 @@ from sweeps.run_folder.records import Record
 from sweeps.run_folder.trial_files import TrialFiles
 from sweeps.schedulers.base import Curves, make_scheduler
 from sweeps.schedulers.pausing import Action, Step, Verdict, candidates_of
-from sweeps.searchers.base import Proposal, Searcher
+from sweeps.searchers.base import Proposal, Report, Searcher
 from sweeps.space.forms import forms_of
 from sweeps.space.space import Space
+from sweeps.spec.objectives import rung_values
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.faults import LASTING_FAULTS
 from sweeps.trials.open_trials import OpenTrials
@@ -204,6 +205,7 @@ class Driver:
         progress = {key: metrics[key] for key in PROGRESS if key in metrics}
         self.journal.reported(trial_id, progress, is_stopped=is_stopped, is_paused=is_paused)
         running.curve.append(progress)
+        self.searcher.observe(running.proposal.id, *self._report(progress))
         running.is_stopped, running.is_paused = is_stopped, is_paused
         self.spent_examples += progress["examples_seen"] - seen
         for observer in self.observers:
@@ -285,6 +287,8 @@ class Driver:
         self.records.append(record)
         records.append(RunFolder(self.folder).records, record)
         self.spent_examples += max(0, record.examples_seen - running.examples_seen)
+        for progress in record.curve:  # as a resume will find it, that of the whole budget too
+            self.searcher.observe(running.proposal.id, *self._report(progress))
         self.searcher.tell(running.proposal.id, record.status, self._values(record))
         for observer in self.observers:
             observer.trial_ended(records.to_dict(record))
@@ -468,7 +472,8 @@ class Driver:
         record = trial.record
         status = None if record is None else record.status
         values = None if record is None else self._values(record)
-        proposal = self.searcher.remember(trial.assignment, status, values, trial.notes)
+        curve = [self._report(progress) for progress in (trial.curve if record is None else record.curve)]
+        proposal = self.searcher.remember(trial.assignment, status, values, trial.notes, curve)
         if record is not None:
             self.records.append(record)
             self.spent_examples += record.examples_seen
@@ -515,6 +520,11 @@ class Driver:
         """Return the task with what it is given of a GPU; known only once the nodes have been looked at."""
         share = self.gpu_share_of(from_dict(RunConfig, task.recipe))
         return replace(task, gpu_share=share.gpu_share, predicted_bytes=share.predicted_bytes)
+
+    def _report(self, progress: Mapping[str, Any]) -> Report:
+        """Return what a searcher is told of a report."""
+        names = [objective.name for objective in self.spec.objectives]
+        return int(progress["examples_seen"]), rung_values(names, progress)
 
     def _values(self, record: Record) -> list[float] | None:
         if record.status != "ok" or record.objectives is None:

@@ -43,10 +43,11 @@ from sweeps.run_folder.layout import (
     SPEC_FILE,
     RunFolder,
 )
-from sweeps.searchers.base import Searcher, make_searcher
+from sweeps.searchers.base import Forecast, Searcher, make_searcher
 from sweeps.space.compile import compile_space
 from sweeps.space.space import Assignment, Space
 from sweeps.spec.load import store_spec
+from sweeps.spec.objectives import PREDICTED
 from sweeps.spec.sections import AUTO, SweepSpec
 from sweeps.trials import ray_service, signals
 from sweeps.trials.driver import Driver
@@ -105,7 +106,10 @@ def run_sweep(
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
         tracker.open()  # not before: another process may run this sweep, and be mirrored there
-        searcher = make_searcher(spec, space, admits=_admission(spec, space))
+        memory = MemoryForecast.of(spec)
+        searcher = make_searcher(
+            spec, space, admits=_admission(spec, space, memory), forecast=_forecast(spec, space, memory)
+        )
         driver = Driver(
             spec, space=space, searcher=searcher, folder=folder, observers=(tracker, console), past=past
         )
@@ -151,12 +155,25 @@ def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
         raise
 
 
-def _admission(spec: SweepSpec, space: Space) -> Callable[[Assignment], bool] | None:
+def _admission(spec: SweepSpec, space: Space, memory: MemoryForecast) -> Callable[[Assignment], bool] | None:
     """Return what tells whether a recipe is predicted to fit the memory budget; None without a budget."""
     if spec.budget.max_memory_mb is None:
         return None
-    forecast = MemoryForecast.of(spec)
-    return lambda assignment: forecast.admits(space.to_run_config(assignment, seed=0))
+    return lambda assignment: memory.admits(space.to_run_config(assignment, seed=0))
+
+
+def _forecast(spec: SweepSpec, space: Space, memory: MemoryForecast) -> Forecast:
+    """Return what says which objectives of a recipe are known before it starts; see `Searcher`."""
+    names = [objective.name for objective in spec.objectives if objective.name in PREDICTED]
+
+    def of_assignment(assignment: Assignment) -> list[dict[str, float]]:
+        known = []
+        for stored in memory.stored(space.to_run_config(assignment, seed=0)):
+            found = {name: memory.predict(stored, name) for name in names}
+            known.append({name: value for name, value in found.items() if value is not None})
+        return known
+
+    return of_assignment
 
 
 def _tell_refused(searcher: Searcher, driver: Driver) -> None:

@@ -9,7 +9,7 @@ import pytest
 from qa_core import registry as core_registry
 from qa_core.errors import ConfigError
 from sweeps import registry
-from sweeps.searchers.base import Proposal, Searcher, make_searcher
+from sweeps.searchers.base import Proposal, Report, Searcher, make_searcher
 from sweeps.space.paths import method_names
 from sweeps.space.space import Space
 from sweeps.spec.objectives import Objective
@@ -29,13 +29,26 @@ def answers(proposal: Proposal, objectives: int = 2) -> tuple[str, list[float] |
     return "ok", [100 * rate**0.1, float(len(proposal.assignment["methods"]))][:objectives]
 
 
+def early_report(proposal: Proposal, objectives: int = 2) -> Report | None:
+    """Say what a trial reports while it runs: of every third one nothing."""
+    if proposal.id % 3 == 1:
+        return None
+    values: list[float | None] = [5.0 + proposal.id % 4, None]
+    return 100, values[:objectives]
+
+
+def late_report(proposal: Proposal, objectives: int = 2) -> Report:
+    """Say what a trial reports before it ends."""
+    return 300, [20.0 + 3 * (proposal.id % 4), float(len(proposal.assignment["methods"]))][:objectives]
+
+
 def run(searcher: Searcher, trials: int) -> list[Proposal]:
     """Propose and tell, with two proposals open at a time; the last one stays open."""
     return Session(searcher, open_at_most=2).go_on(trials)
 
 
 class Session:
-    """Trials that are proposed and told by a fixed timetable, and what their records keep."""
+    """Trials that are proposed, report and are told by a fixed timetable, and what their records keep."""
 
     def __init__(self, searcher: Searcher, *, open_at_most: int) -> None:
         self.searcher, self.open_at_most = searcher, open_at_most
@@ -51,8 +64,12 @@ class Session:
                 break
             self.proposals.append(proposal)
             self.open.append(proposal.id)
+            if (report := early_report(proposal, len(self.searcher.objectives))) is not None:
+                self.searcher.observe(proposal.id, *report)
             if len(self.open) == self.open_at_most:
                 told = self.open.pop(len(self.proposals) % len(self.open))  # not always the oldest
+                late = late_report(self.proposals[told], len(self.searcher.objectives))
+                self.searcher.observe(told, *late)
                 self.searcher.tell(told, *self.answers(self.proposals[told]))
             self.open_after.append(list(self.open))
         return self.proposals
@@ -66,8 +83,14 @@ class Session:
         session.open = list(self.open_after[cut])
         for proposal in self.proposals[:cut]:
             assignment, notes = json.loads(json.dumps([proposal.assignment, proposal.notes]))
-            ending = (None, None) if proposal.id in session.open else self.answers(proposal)
-            session.proposals.append(searcher.remember(assignment, *ending, notes))
+            is_open, objectives = proposal.id in session.open, len(searcher.objectives)
+            reports = [
+                early_report(proposal, objectives),
+                None if is_open else late_report(proposal, objectives),
+            ]
+            curve = [report for report in reports if report is not None]
+            ending = (None, None) if is_open else self.answers(proposal)
+            session.proposals.append(searcher.remember(assignment, *ending, notes, curve))
         return session
 
 
@@ -210,6 +233,37 @@ class SearcherContract:
                 searcher.tell(proposal.id, *answers(proposal))
             later.append([searcher.propose() for _ in range(4)])
         assert later[0] == later[1]
+
+    def test_the_order_of_the_reports_decides_nothing_and_the_last_one_at_an_examples_count_stands(
+        self,
+    ) -> None:
+        later = []
+        for is_reversed in (False, True):
+            searcher = self.make(seed=2)
+            proposals = [proposal for _ in range(12) if (proposal := searcher.propose()) is not None]
+            reports = [(proposal.id, *late_report(proposal)) for proposal in proposals]
+            reports += [(proposal.id, 100, [7.0, 8.0]) for proposal in proposals]
+            if is_reversed:
+                searcher.observe(0, 100, [99.0, 1.0])  # not its last word
+            for report in reversed(reports) if is_reversed else reports:
+                searcher.observe(*report)
+            later.append([searcher.propose() for _ in range(4)])
+        assert later[0] == later[1]
+
+    def test_a_report_that_makes_no_sense_is_refused(self) -> None:
+        searcher = self.make()
+        proposal = searcher.propose()
+        assert proposal is not None
+        for examples, values in ((-1, [1.0, 2.0]), (100, [1.0]), (100, [1.0, float("nan")])):
+            with pytest.raises(ValueError, match="a report needs examples from 0 and a finite value or None"):
+                searcher.observe(proposal.id, examples, values)
+            with pytest.raises(ValueError, match="a report needs examples from 0"):
+                self.make().remember(proposal.assignment, None, None, proposal.notes, [(examples, values)])
+        searcher.observe(proposal.id, 100, [1.0, None])
+        searcher.tell(proposal.id, "stopped", None)
+        for identity in (proposal.id, 99):
+            with pytest.raises(ValueError, match="is not open"):
+                searcher.observe(identity, 300, [1.0, 2.0])
 
     def test_an_open_trial_of_an_earlier_session_is_told_later_and_has_no_values_before(self) -> None:
         proposal = self.make().propose()

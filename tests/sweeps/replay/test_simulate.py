@@ -18,6 +18,7 @@ from sweeps.replay.simulate import (
     ReplayOutcome,
     Step,
     _reports,
+    recorded_forecast,
     recorded_space,
     replay,
     unseen_rungs,
@@ -44,17 +45,25 @@ class Told(Searcher):
         self.inner, self.space = inner, inner.space
         self.proposed: dict[int, Proposal] = {}
         self.told: dict[int, tuple[str, Sequence[float] | None]] = {}
+        self.events: list[tuple[Any, ...]] = []
         self.most_open = 0
+
+    def observe(self, proposal_id: int, examples: int, values: Sequence[float | None]) -> None:
+        assert proposal_id not in self.told
+        self.inner.observe(proposal_id, examples, values)
+        self.events.append((proposal_id, examples, tuple(values)))
 
     def propose(self) -> Proposal | None:
         proposal = self.inner.propose()
         if proposal is not None:
+            self.events.append((proposal.id, "proposed"))
             self.proposed[proposal.id] = proposal
             self.most_open = max(self.most_open, len(self.proposed) - len(self.told))
         return proposal
 
     def tell(self, proposal_id: int, status: str, values: Sequence[float] | None) -> None:
         self.inner.tell(proposal_id, status, values)
+        self.events.append((proposal_id, status))
         self.told[proposal_id] = (status, values)
 
     def _next(self, identity: int) -> None:
@@ -106,6 +115,36 @@ def test_three_trials_on_two_workers_go_as_on_paper() -> None:
     assert outcome.examples_to_reach(5400.0) == 50
     assert outcome.examples_to_reach(5401.0) is None
     assert [outcome.hypervolume_at(spent) for spent in (0, 49, 50, 1e9)] == [0.0, 0.0, 5400.0, 5400.0]
+
+
+def test_a_searcher_sees_each_report_at_its_time_and_nothing_before() -> None:
+    table = three_recipes()
+    searcher = searcher_of(table, "grid")
+    replay(table, searcher, make_scheduler("pareto_asha", {"grace_examples": 10}), workers=2)
+    assert searcher.events == [
+        (0, "proposed"),
+        (1, "proposed"),
+        (1, 10, (20.0, 20.0)),  # 4 s: it pauses, and its worker takes up the third
+        (2, "proposed"),
+        (2, 10, (30.0, 15.0)),
+        (0, 10, (50.0, 10.0)),
+        (1, "stopped"),
+        (2, "stopped"),
+        (0, 30, (60.0, 10.0)),
+        (0, "ok"),
+    ]
+
+
+def test_a_forecast_says_what_a_live_sweep_would_know_and_stays_the_same() -> None:
+    table = three_recipes()
+    forecast = recorded_forecast(table)
+    recipes = [curve.assignment for curve in table.curves]
+    expected = [[{"memory_mb": memory}] for memory in (10.0, 20.0, 15.0)]
+    assert [forecast(item) for item in recipes] == expected
+    assert [forecast(item) for item in recipes] == expected  # nothing is given out by asking
+    other = synthetic_table(SMALL)
+    unknown = {**other.curves[0].assignment, "model.family": "t5"}
+    assert recorded_forecast(other)(unknown) == [{}]
 
 
 def test_with_three_workers_the_order_of_time_does_not_help_those_that_come_first() -> None:

@@ -7,7 +7,15 @@ import pytest
 from qa_core.errors import ConfigError, DataError
 from qa_core.schema import Cost, Progress, Quality
 from sweeps.budget.memory import PREDICTED
-from sweeps.spec.objectives import MEASURES, RETIRED, WHY_RETIRED, final_values, measure, rung_field
+from sweeps.spec.objectives import (
+    MEASURES,
+    RETIRED,
+    WHY_RETIRED,
+    final_values,
+    measure,
+    rung_field,
+    rung_values,
+)
 
 QUALITY = {"em_percent": 61.5, "f1_percent": 70.25}
 COST = {
@@ -25,6 +33,12 @@ def test_every_measure_names_a_field_that_exists() -> None:
     for item in MEASURES.values():
         assert item.field in names[item.section]
         assert item.rung_field is None or item.rung_field in progress
+
+
+def test_values_of_a_report_are_none_where_it_has_none_or_no_number() -> None:
+    report = {"selection_em_percent": 12, "memory_mb": float("nan"), "artifact_bytes": None}
+    names = ["memory_mb", "em_percent", "artifact_bytes", "latency_p50_ms", "weights_bytes"]
+    assert rung_values(names, report) == [None, 12.0, None, None, None]
 
 
 def test_final_values_are_read_in_their_units() -> None:
