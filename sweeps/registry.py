@@ -8,6 +8,8 @@ SEARCHERS = {
     "grid": "sweeps.searchers.grid:GridSearcher",
     "optuna": "sweeps.searchers.optuna:OptunaSearcher",
     "random": "sweeps.searchers.random:RandomSearcher",
+    "sobol": "sweeps.searchers.sobol:SobolSearcher",
+    "surrogate": "sweeps.searchers.surrogate:SurrogateSearcher",
 }
 
 SCHEDULERS = {

@@ -44,7 +44,8 @@ FLOORS = (
     "sweeps sweeps.registry sweeps.run_folder",
     "sweeps.spec sweeps.progress",
     "sweeps.space",
-    "sweeps.front sweeps.searchers",
+    "sweeps.front",
+    "sweeps.searchers",
     "sweeps.schedulers sweeps.nodes",
     "sweeps.budget sweeps.replay",
     "sweeps.checks sweeps.trials",
@@ -107,7 +108,17 @@ REGISTRIES = {
     "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS"),
 }
 # What others are made with.
-NOT_REGISTERED = ("__init__", "base", "heads", "halving", "pausing", "ranks", "nsga2")
+NOT_REGISTERED = (
+    "__init__",
+    "base",
+    "heads",
+    "halving",
+    "pausing",
+    "ranks",
+    "nsga2",
+    "encoding",
+    "gaussian_process",
+)
 
 Rule = Callable[[Path], list[str]]
 
@@ -689,7 +700,7 @@ def test_every_rule_of_the_design_is_here_and_looks_at_real_files() -> None:
         "qa_core/families": 5,
         "qa_core/methods": 8,
         "sweeps/schedulers": 3,
-        "sweeps/searchers": 3,
+        "sweeps/searchers": 5,
     }
     for name in REGISTRIES:
         assert len(registered_files(PROJECT, name)) >= least[name], name

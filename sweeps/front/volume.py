@@ -1,13 +1,15 @@
 """The hypervolume of a growing set of points, kept up to date instead of measured anew at each point.
 
 With two losses a point costs O(log n) and the points that it drives off the front; with one it is a minimum, and with
-three or four the volume is measured anew by `sweeps/front/pareto.py`, though only when the front changes.
+three or four the volume is measured anew by `sweeps/front/pareto.py`, though only when the front changes. What points
+would add, without being taken in, is said by `improvements`.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sweeps.front import pareto
 
@@ -59,3 +61,43 @@ class GrowingVolume:
         self._first[start:end] = [first]
         self._second[start:end] = [second]
         return area + (right - left) * (level - second)
+
+
+def improvements(sets: ArrayLike, front: ArrayLike, reference: Sequence[float]) -> NDArray[np.float64]:
+    """Return [n], the volume that each set of points would add to that of the front.
+
+    Args:
+        sets: [n, points, k] losses, less is better; one that is infinite, or not below the reference, adds nothing.
+        front: [m, k] losses that are there, dominated ones too.
+        reference: [k].
+
+    Method: with two losses, the area of the steps between front and set; else volumes by `pareto.hypervolume`.
+    """
+    candidates = np.asarray(sets, dtype=np.float64)
+    corner = np.asarray(reference, dtype=np.float64)
+    there = np.asarray(front, dtype=np.float64).reshape(-1, len(corner))
+    candidates = np.where(np.isfinite(candidates).all(axis=2, keepdims=True), candidates, corner)
+    if len(corner) == 2:
+        return _areas(candidates, there[(there < corner).all(axis=1)], corner)
+    before = pareto.hypervolume(there, corner)
+    return np.array([pareto.hypervolume(np.vstack([there, item]), corner) - before for item in candidates])
+
+
+def _areas(
+    sets: NDArray[np.float64], front: NDArray[np.float64], corner: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return [n] areas. From left to right, a step of the front lasts from one of its points to the next."""
+    kept = front[pareto.front_mask(front)] if len(front) else front
+    kept = kept[np.argsort(kept[:, 0])]
+    starts = np.concatenate([[-np.inf], kept[:, 0]])
+    ends = np.concatenate([kept[:, 0], corner[:1]])
+    levels = np.concatenate([corner[1:], kept[:, 1]])
+    points = np.take_along_axis(sets, np.argsort(sets[:, :, :1], axis=1), axis=1)
+    lowest = np.minimum.accumulate(points[:, :, 1], axis=1)  # [n, points]
+    firsts = np.minimum(points[:, :, 0], corner[0])
+    lasts = np.concatenate([firsts[:, 1:], np.broadcast_to(corner[0], (len(sets), 1))], axis=1)
+    widths = np.minimum(ends, lasts[:, :, None]) - np.maximum(
+        starts, firsts[:, :, None]
+    )  # [n, points, steps]
+    heights = levels - lowest[:, :, None]
+    return (np.clip(widths, 0.0, None) * np.clip(heights, 0.0, None)).sum(axis=(1, 2))

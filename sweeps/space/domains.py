@@ -17,6 +17,10 @@ class Choice:
         """Return one value, each as likely as any other."""
         return self.values[int(rng.integers(len(self.values)))]
 
+    def at(self, share: float) -> Any:
+        """Return the value at a share of the choice, from 0 to below 1; each value has an equal part."""
+        return self.values[int(share * len(self.values))]
+
     def grid(self, points: int) -> tuple[Any, ...]:
         """Return all values, whatever `points` is."""
         return self.values
@@ -40,6 +44,13 @@ class FloatRange:
             return float(rng.uniform(self.low, self.high))
         value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         return min(max(value, self.low), self.high)
+
+    def at(self, share: float) -> float:
+        """Return the value at a share of the range, from 0 to below 1, on the scale on which `sample` is uniform."""
+        if not self.log:
+            return self.low + share * (self.high - self.low)
+        low, high = math.log(self.low), math.log(self.high)
+        return min(max(math.exp(low + share * (high - low)), self.low), self.high)
 
     def grid(self, points: int) -> tuple[float, ...]:
         """Return `points` evenly spaced values with both ends; the middle when `points` is 1."""
@@ -68,6 +79,13 @@ class IntRange:
         # Half a unit on either side gives the ends their full share after rounding.
         value = round(math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))))
         return min(max(value, self.low), self.high)
+
+    def at(self, share: float) -> int:
+        """Return the value at a share of the range, from 0 to below 1, each as likely as in `sample`."""
+        if not self.log:
+            return self.low + int(share * (self.high - self.low + 1))
+        low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+        return min(max(round(math.exp(low + share * (high - low))), self.low), self.high)
 
     def grid(self, points: int) -> tuple[int, ...]:
         """Return at most `points` evenly spaced values, rounded; fewer where they coincide."""

@@ -156,6 +156,19 @@ def test_domains_cut_and_sample_as_they_say() -> None:
     assert {IntRange(1, 4, log=True).sample(rng) for _ in range(300)} == {1, 2, 3, 4}
 
 
+def test_a_share_of_a_domain_is_a_value_and_even_shares_are_even_values() -> None:
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0 - 2**-53]
+    assert [Choice(("a", "b", "c")).at(share) for share in shares] == ["a", "a", "b", "c", "c"]
+    assert [FloatRange(1.0, 3.0, log=False).at(share) for share in shares[:4]] == [1.0, 1.5, 2.0, 2.5]
+    logs = FloatRange(1e-4, 1e-2, log=True)
+    assert [logs.at(share) for share in shares] == pytest.approx([1e-4, 10**-3.5, 1e-3, 10**-2.5, 1e-2])
+    assert 1e-4 <= logs.at(0.0) <= logs.at(shares[-1]) <= 1e-2
+    assert [IntRange(3, 6, log=False).at(share) for share in shares] == [3, 4, 5, 6, 6]
+    # On the logarithm 1 has the part from 0.5 to 1.5, half of what is between 0.5 and 4.5.
+    shares = [0.0, 0.25, 0.49, 0.51, 0.75, 1.0 - 2**-53]
+    assert [IntRange(1, 4, log=True).at(share) for share in shares] == [1, 1, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
