@@ -12,7 +12,7 @@ from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE, RECORDS_FILE
 from sweeps.run_folder.noted_forms import NotedForm, as_note
 from sweeps.schedulers.pausing import Verdict
-from sweeps.searchers.base import make_searcher
+from sweeps.searchers.base import Searcher, make_searcher
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
@@ -534,9 +534,10 @@ def test_a_resumed_trial_is_sent_with_the_same_forms(tmp_path: Path, quantizing:
 # Pausing
 
 
-def _pausing_driver(folder: Path, **budget: Any) -> Driver:
+def _pausing_driver(folder: Path, *, searcher: Any = None, **budget: Any) -> Driver:
     """Return a driver whose reports are judged, at rungs 100 and 300."""
-    return _driver(folder, budget={"trials": 4, "examples": 900, **budget})
+    named = {} if searcher is None else {"searcher": searcher}
+    return _driver(folder, budget={"trials": 4, "examples": 900, **budget}, **named)
 
 
 def _report_at(
@@ -601,6 +602,80 @@ def test_a_promoted_trial_is_told_what_it_has_reported(tmp_path: Path) -> None:
     driver.started("t0000")
     assert driver.running["t0000"].starts == 2
     assert (tmp_path / "run/trials/t0000/checkpoint").exists()
+
+
+def _searched(folder: Path, trials: int) -> Driver:
+    """Return a driver whose searcher learns from reports."""
+    searcher = {"name": "surrogate", "options": {"startup_trials": 3, "random_every": 4}}
+    return _pausing_driver(folder, trials=trials, searcher=searcher)
+
+
+def _go_on(driver: Driver, events: int) -> list[tuple[str, Any]]:
+    """Let one worker train until so many reports and ends are told; returns what it took up. EM hangs on the recipe."""
+    taken = []
+    while events > 0 and (task := driver.propose()) is not None:
+        driver.started(task.trial_id)
+        running = driver.running[task.trial_id]
+        taken.append((task.trial_id, running.proposal.assignment))
+        em = 10.0 * len(running.proposal.assignment["methods"]) + 7 * len(task.recipe["model"]["family"])
+        verdict = Verdict.GO_ON
+        for seen in [rung for rung in (104, 304) if rung > task.reported_examples]:
+            if verdict is Verdict.GO_ON and events > 0:
+                verdict = _report_at(driver, task.trial_id, seen, em * seen / 900)
+                events -= 1
+        if verdict is Verdict.GO_ON and events > 0:
+            final = _final(Path(task.folder), em)
+            final["result"]["curve"] = [_report(seen, em * seen / 900) for seen in (104, 304, 900)]
+            driver.ended(task.trial_id, final, None)
+            events -= 1
+    return taken
+
+
+def test_a_sweep_whose_searcher_learns_from_reports_proposes_the_same_wherever_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.searchers.surrogate.CANDIDATES", 32)
+    monkeypatch.setattr("sweeps.searchers.gaussian_process.STEPS", 8)
+    undisturbed = _go_on(_searched(tmp_path / "whole", 14), 1000)
+    proposed = dict(undisturbed)
+    assert list(proposed) == [f"t{number:04d}" for number in range(14)]
+    by_chance = _driver(tmp_path / "random", budget={"trials": 14, "examples": 900})
+    drawn = {
+        task.trial_id: by_chance.running[task.trial_id].proposal
+        for _ in range(14)
+        if (task := by_chance.propose())
+    }
+    modelled = [drawn[name].assignment != proposed[name] for name in drawn]
+    assert modelled[:3] == [False] * 3
+    assert sum(modelled) >= 4  # most others are the model's
+    for events in (1, 6, 11, 16, 20):
+        folder = tmp_path / f"cut{events}"
+        _go_on(_searched(folder, 14), events)
+        after = _searched(folder, 14)
+        _go_on(after, 1000)
+        found = {trial.trial_id: trial.assignment for trial in journal.read(folder).trials}
+        assert found == proposed
+        assert [record.status for record in after.records].count("ok") >= 1
+
+
+def test_a_searcher_is_told_of_each_report_when_it_comes_and_on_a_resume_of_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Searcher, "_observe", lambda self, *report: seen.append(report))
+    before = _pausing_driver(tmp_path / "run")
+    for em in (60.0, 20.0):
+        _report_at(before, _begin(before), 104, em)
+    third = _begin(before)
+    before.reported(third, {**_report(104), "memory_mb": None}, is_stopped=False)
+    expected = [(0, 104, [60.0, 8.0]), (1, 104, [20.0, 8.0]), (2, 104, [10.0, None])]
+    assert seen == expected
+    before.ended(third, _final(tmp_path / "run/trials/t0002", 40.0), None)
+    assert seen[3:] == [(2, 900, [40.0, 8.0])]
+    seen.clear()
+    _pausing_driver(tmp_path / "run")
+    # Of a trial that has ended, the record's curve; here that of the end alone.
+    assert sorted(seen) == sorted([*expected[:2], (2, 900, [40.0, 8.0])])
 
 
 def test_who_is_paused_is_paused_after_a_resume_and_more_trials_may_let_it_go_on(tmp_path: Path) -> None:
