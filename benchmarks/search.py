@@ -24,8 +24,10 @@ consumed the examples of N whole trainings; a third table then says what is ther
 the most.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
-same proposals at equal seed, those of Syne Tune too, and are compared in pairs. `--others` adds the rows of Optuna,
-Syne Tune and bins of memory; on tables of more than SLOW_ABOVE recipes those of Optuna and Syne Tune are left out.
+same proposals at equal seed, those of Syne Tune too, and are compared in pairs; so are the other searchers with
+`random` under pareto_asha, at PAIRED_AT of the budget and at the end. A searcher is told the memory of a recipe before
+it starts, as a live sweep forecasts it, and of EM what was reported. `--others` adds the rows of Optuna, Syne Tune and
+bins of memory; on tables of more than SLOW_ABOVE recipes those of `surrogate`, Optuna and Syne Tune are left out.
 """
 
 import json
@@ -52,7 +54,7 @@ from sweeps.front import pareto
 from sweeps.replay.curve_files import read_table
 from sweeps.replay.curves import Curve, CurveTable
 from sweeps.replay.recorded import RecordedSpace
-from sweeps.replay.simulate import ReplayOutcome, recorded_space, replay
+from sweeps.replay.simulate import ReplayOutcome, recorded_forecast, recorded_space, replay
 from sweeps.run_folder import provenance
 from sweeps.schedulers.asha import AshaOptions
 from sweeps.schedulers.base import Scheduler, make_scheduler
@@ -66,6 +68,7 @@ SPEND = (0.15, 0.25)  # of the full grid's budget
 QUANTILES = (0.1, 0.5, 0.9)
 MARGIN = 1.1  # of the largest memory: the reference
 OURS = "random + pareto_asha"
+SEARCHERS = ("sobol", "surrogate")  # compared with `random` under the same scheduler
 ORACLE = "oracle"
 PAIRED_AT = 0.15  # of the budget
 NONE = "none"  # of tables
@@ -77,7 +80,9 @@ SYNTHETIC: Mapping[str, SyntheticOptions] = {
     "curves cross late": replace(SCALES["hundreds"], crossing=0.3),
     "more recipes": replace(SCALES["thousand"], crossing=0.1),
 }
-SLOW_ABOVE = 600  # recipes: there, Optuna and Syne Tune take minutes a replay and are left out
+SLOW_ABOVE = (
+    600  # recipes: there, what models the recipes and Syne Tune take minutes a replay and are left out
+)
 
 Pair = tuple[Searcher, Scheduler]
 Maker = Callable[[CurveTable, RecordedSpace, int], Pair]  # table, space, seed -> what to replay
@@ -297,7 +302,8 @@ def methods(setting: Setting) -> dict[str, Maker]:
     """Return what is compared, by name."""
     table, others = setting.table, setting.others
     fifo: dict[str, Any] = {"reports": 0}
-    has_slow = others and len(table.curves) <= SLOW_ABOVE
+    is_small = len(table.curves) <= SLOW_ABOVE
+    has_slow = others and is_small
     rows = {
         "full grid, shuffled": registered("grid", {"shuffle": True}, "fifo", fifo),
         "random": registered("random", {}, "fifo", fifo),
@@ -313,6 +319,9 @@ def methods(setting: Setting) -> dict[str, Maker]:
             rows[f"random + Syne Tune's MOASHA{rungs}"] = syne_tune(grace, is_ranked=False)
             rows[f"random + MOASHA, ranks repaired{rungs}"] = syne_tune(grace, is_ranked=True)
         rows[f"{OURS}{rungs}"] = registered("random", {}, "pareto_asha", {**grace, **setting.options})
+        for searcher in SEARCHERS if is_small else SEARCHERS[:1]:
+            options = {**grace, **setting.options}
+            rows[f"{searcher} + pareto_asha{rungs}"] = registered(searcher, {}, "pareto_asha", options)
         for bins in (4, 12) if others else ():
             options = {**grace, "memory_bins": bins}
             rows[f"{OURS}, {bins} bins{rungs}"] = registered("random", {}, "pareto_asha", options)
@@ -328,7 +337,8 @@ def registered(
 
     def make(table: CurveTable, space: RecordedSpace, seed: int) -> Pair:
         kind = registry.searcher_class(searcher)
-        made = kind(space, table.spec.objectives, seed=seed, options=options)
+        forecast = recorded_forecast(table)
+        made = kind(space, table.spec.objectives, seed=seed, options=options, forecast=forecast)
         return made, make_scheduler(scheduler, scheduler_options)
 
     return make
@@ -490,7 +500,10 @@ def _counts(runs: Sequence[Run]) -> list[str]:
 
 
 def paired_markdown(rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Return, for rows on the same proposals, what ours gains in volume at equal budget and how often."""
+    """Return what rows gain in volume over others with the same seeds, and how often.
+
+    Ours over those on the same proposals, at equal budget; other searchers over ours, at equal budget and at the end.
+    """
     at = SPEND.index(PAIRED_AT)
     pairs = {}
     for ours, mine in rows.items():
@@ -500,13 +513,32 @@ def paired_markdown(rows: Mapping[str, Sequence[Run]]) -> list[str]:
         for theirs, others in rows.items():
             is_like = theirs.startswith("random") and theirs.rpartition(", ")[2] in (part, theirs)
             if theirs != ours and is_like:
-                gains = [
-                    a.standings[at].volume - b.standings[at].volume for a, b in zip(mine, others, strict=True)
-                ]
-                wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-                pairs[f"{ours}, minus {theirs}"] = [cell(gains), str(wins), str(losses)]
+                pairs[f"{ours}, minus {theirs}"] = _gains(mine, others, lambda run: run.standings[at].volume)
+        for searcher in SEARCHERS:
+            found = rows.get(f"{searcher} + pareto_asha, {part}")
+            if found is not None:
+                title = f"{searcher} minus random, both + pareto_asha, {part}"
+                pairs[title] = _gains(found, mine, lambda run: run.standings[at].volume)
+                pairs[f"{title}; at the end"] = _gains(
+                    found, mine, lambda run: run.end.volume if run.end else 0.0
+                )
     title = f"same seed, HV % at {PAIRED_AT:.0%} of the budget"
-    return ["", *_table([title, "difference", "seeds better", "seeds worse"], pairs), ""] if pairs else []
+    headings = [title, "difference", "mean", "seeds better", "seeds worse"]
+    return ["", *_table(headings, pairs), ""] if pairs else []
+
+
+def _gains(some: Sequence[Run], others: Sequence[Run], volume: Callable[[Run], float]) -> list[str]:
+    gains = [volume(a) - volume(b) for a, b in zip(some, others, strict=True)]
+    wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return [cell(gains), mean_cell(gains), str(wins), str(losses)]
+
+
+def mean_cell(gains: Sequence[float]) -> str:
+    """Return "mean (low to high)" in percent: the 95 % interval of the mean over seeds, resampled 2,000 times."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(gains, (2000, len(gains))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return f"{100 * np.mean(gains):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _table(headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:

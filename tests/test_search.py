@@ -148,6 +148,8 @@ def test_every_method_runs_and_the_results_are_written(
         "random",
         "random + Ray's ASHA on EM, 1/9",
         "random + pareto_asha, 1/9",
+        "sobol + pareto_asha, 1/9",
+        "surrogate + pareto_asha, 1/9",
     ]
     for name, (only,) in rows.items():
         assert 0 < only["spent"] <= 1.0
@@ -158,6 +160,35 @@ def test_every_method_runs_and_the_results_are_written(
     shown = capsys.readouterr().out
     assert "| method | budget % to 90 % HV |" in shown
     assert "| random + pareto_asha, 1/9, minus random |" in shown
+    assert "| surrogate minus random, both + pareto_asha, 1/9; at the end |" in shown
+
+
+def test_searchers_are_compared_with_random_by_seed() -> None:
+    def run_of(volume: float, end: float) -> search.Run:
+        standings = tuple(search.Standing(share, 0, 0.0) for share in (volume, 1.0))
+        return search.Run((None,) * 4, standings, 0, 1, 1.0, end=search.Standing(end, 0, 0.0))
+
+    rows = {
+        "random + pareto_asha, 1/9": [run_of(0.5, 0.8), run_of(0.7, 0.8), run_of(0.6, 0.9)],
+        "sobol + pareto_asha, 1/9": [run_of(0.6, 0.8), run_of(0.7, 0.7), run_of(0.9, 0.9)],
+    }
+    lines = [line for line in search.paired_markdown(rows) if "sobol" in line]
+    assert [line.split(" | ") for line in lines] == [
+        [
+            "| sobol minus random, both + pareto_asha, 1/9",
+            "10.0 (0.0-30.0)",
+            "13.3 (0.0 to 30.0)",
+            "2",
+            "0 |",
+        ],
+        [
+            "| sobol minus random, both + pareto_asha, 1/9; at the end",
+            "0.0 (-10.0-0.0)",
+            "-3.3 (-10.0 to 0.0)",
+            "0",
+            "1 |",
+        ],
+    ]
 
 
 @pytest.mark.long
@@ -179,7 +210,9 @@ def test_other_searches_are_added_on_request_and_large_tables_are_spared_the_slo
     for name in added:
         assert 0 < search.Replayer(setting_of(table, workers=2, others=True)).run(name, 0).spent <= 1.0
     monkeypatch.setattr(search, "SLOW_ABOVE", len(table.curves) - 1)
-    assert set(search.methods(setting_of(table, others=True))) & added == bins
+    left = set(search.methods(setting_of(table, others=True)))
+    assert left & added == bins
+    assert {name for name in left if name.startswith(("sobol", "surrogate"))} == {"sobol + pareto_asha, 1/9"}
 
 
 def test_an_unknown_synthetic_table_is_refused() -> None:
