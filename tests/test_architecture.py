@@ -37,7 +37,7 @@ FLOORS = (
     "qa_core.methods qa_core.artifact",
     "qa_core.scoring qa_core.training qa_core.memory.protocol qa_core.data.prepare",
     "qa_core.memory",
-    "qa_core.prerequisites qa_core.measure",
+    "qa_core.prerequisites qa_core.measure qa_core.form_kinds",
     "qa_core.stored_forms",
     "qa_core.run",
     "qa_core.calibration",
@@ -60,6 +60,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.front.pareto",
     "sweeps.schedulers.ranks",
     "sweeps.schedulers.halving",
+    "sweeps.schedulers.forms",
     "sweeps.run_folder.records",
     "sweeps.registry",
     "sweeps.spec.load",
@@ -107,7 +108,7 @@ REGISTRIES = {
     "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS"),
 }
 # What others are made with.
-NOT_REGISTERED = ("__init__", "base", "heads", "halving", "pausing", "ranks", "nsga2")
+NOT_REGISTERED = ("__init__", "base", "heads", "halving", "pausing", "ranks", "forms", "nsga2")
 
 Rule = Callable[[Path], list[str]]
 
