@@ -8,10 +8,13 @@ is never of one kind with a form that is rounded after training. The comparison 
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from qa_core.memory.forms import FormMemory
 from qa_core.methods.base import Method
 from qa_core.schema import FormAtRung
+
+if TYPE_CHECKING:
+    from qa_core.memory.forms import FormMemory
 
 UNROUNDED = "float32"
 AS_SCORED = "scored at rungs: "  # before the values' word in a kind
@@ -28,7 +31,7 @@ def kind_of(stored: Sequence[Method], trained: Sequence[Method]) -> str:
     return AS_SCORED + values if values == _values(trained) else values
 
 
-def form_at_rung(label: str | None, kind: str, memory: FormMemory) -> FormAtRung:
+def form_at_rung(label: str | None, kind: str, memory: "FormMemory") -> FormAtRung:
     """Return a form as reports name it; `label` is None for what a recipe without forms is stored as."""
     assert memory.artifact_bytes is not None, "it is planned of a whole recipe"
     return FormAtRung(

@@ -90,6 +90,7 @@ class Rung:
     def __init__(self, settings: HalvingSettings) -> None:
         self._settings = settings
         self.results: dict[str, Result] = {}  # by trial
+        self._now: tuple[Rows, NDArray[np.int64]] = np.empty((0, 0)), np.empty(0, dtype=np.int64)
         self._ranked: dict[int, FormRanks] = {}  # by band
         self._bands_ranked = np.empty(0, dtype=np.int64)  # [results in there], the band of each
         self._places = np.empty(0, dtype=np.int64)  # the same, its index within its band
@@ -110,9 +111,8 @@ class Rung:
 
     def goes_on(self, trial_id: str, *, front_only: bool = False) -> bool:
         """Return whether the trial, whose result is here, is on the front or within the best `1 / eta` of its band."""
-        rows = self._rows()
+        rows, bands = self._placed()
         index = list(self.results).index(trial_id)
-        bands = self._bands(rows)
         if self.is_by_forms:
             return self._goes_on_by_forms(index, rows, bands, front_only=front_only)
         own, band = rows[index], rows[bands == bands[index]]
@@ -136,8 +136,7 @@ class Rung:
         trials = list(self.results)
         if not trials:
             return {}
-        rows = self._rows()
-        bands = self._bands(rows)
+        rows, bands = self._placed()
         if self.is_by_forms:
             found = self._ranks_by_forms(bands).tolist()
             return {trial: rank for trial, rank in zip(trials, found, strict=True) if rank < depth}
@@ -181,6 +180,13 @@ class Rung:
         for band, ranks in self._ranked.items():
             found[bands == band] = ranks.ranks[self._places[bands == band]]
         return found
+
+    def _placed(self) -> tuple[Rows, NDArray[np.int64]]:
+        """Return [results, losses] and [results], the band of each; found once for as many results as there are."""
+        if len(self._now[0]) != len(self.results):
+            rows = self._rows()
+            self._now = rows, self._bands(rows)
+        return self._now
 
     def _rows(self) -> Rows:
         """Return [results, losses] in the order they came, the lead column first."""
