@@ -3,6 +3,10 @@
 It trains whole recipes, one after another, and no others than it needs: for each number of recipes those that dominate
 the most volume together, by dynamic programming over the front of two losses (Auger et al. 2009, "Theory of the
 hypervolume indicator", section 5: among points sorted along the front, a point's own part reaches to the next one).
+
+Of a table with stored forms, a training has several points, and that program does not apply. The oracle is then greedy:
+next comes the training that adds the most volume. With k trainings that is at least 1 - 1/e of the most that k can
+dominate (Nemhauser et al. 1978), so another choice may need somewhat less.
 """
 
 from collections.abc import Sequence
@@ -24,6 +28,8 @@ def best_subsets(table: CurveTable) -> list[tuple[int, ...]]:
     corner = np.array(table.reference)
     if len(corner) != 2:
         raise ValueError(f"objectives: found {len(corner)}; allowed: 2")
+    if any(curve.forms for curve in table.curves):
+        return _greedy(table)
     counted = np.flatnonzero((table.losses < corner).all(axis=1))
     if not len(counted):
         return [()]
@@ -31,6 +37,21 @@ def best_subsets(table: CurveTable) -> list[tuple[int, ...]]:
     points, first = np.unique(table.losses[on_front], axis=0, return_index=True)  # the first loss rises
     chosen = _chosen(points, corner)
     return [tuple(int(on_front[first[place]]) for place in subset) for subset in chosen]
+
+
+def _greedy(table: CurveTable) -> list[tuple[int, ...]]:
+    """Return the trainings one by one, each the one that adds the most, until nothing is added."""
+    chosen: list[int] = []
+    subsets: list[tuple[int, ...]] = [()]
+    points = [table.losses_of([index]) for index in range(len(table.curves))]
+    front, volume = np.empty((0, 2)), 0.0
+    while volume < table.hypervolume * (1 - 1e-12):
+        added = [pareto.hypervolume(np.concatenate([front, rows]), table.reference) for rows in points]
+        best = int(np.argmax(added))
+        front, volume = np.concatenate([front, points[best]]), added[best]
+        chosen.append(best)
+        subsets.append(tuple(chosen))
+    return subsets
 
 
 def _chosen(points: np.ndarray, corner: np.ndarray) -> list[tuple[int, ...]]:

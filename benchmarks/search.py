@@ -4,13 +4,20 @@
 
 For each table and method, in Markdown:
 
-- the share of the full grid's budget (every recipe trained to its end, in examples) at which the finished trials
+- the share of the full grid's budget (every training run to its end, once, in examples) at which the finished trials
   dominate 90, 95, 99 and 99.9 % of the volume that all recipes dominate together. A seed that never gets there counts
   as infinite ("never"), and how many do is said.
 - at 15 and 25 % of that budget: the share of the volume, how many points of the grid's front were found, and the EM
   points lost at equal memory: the largest shortfall, over the points of the grid's front, of the best finished trial
   that needs no more memory (the additive epsilon indicator of Zitzler et al. 2003, in EM alone). Where none finished,
   the reference stands in, which no trial is needed for.
+
+A last column of the first table says the same of worker seconds, to 99 %: of all workers, scoring of stored forms
+included, as a share of what the grid takes.
+
+In a table with stored forms (`forms` of its sweep) a point is a form of a finished training. Rows "+ forms" train each
+recipe once for all of its forms; the others train each form for itself (`benchmarks/one_form_each.py`). The grid, and
+so the denominator, is the same for both: each training once.
 
 Where a table does not say how far a report is above the best trivial baseline, and has the built-in questions,
 `with_floor` adds an estimate: the difference to that baseline on the selection questions, and the least standard error
@@ -21,7 +28,7 @@ Each cell is the median over seeds with the 10 and 90 % quantiles. Volume counts
 replay ends when it has started as many trials as the table has recipes, or, with `--trainings N`, when its trials have
 consumed the examples of N whole trainings; a third table then says what is there at that end. The oracle
 (`benchmarks/oracle.py`) is no search but the bound: it trains, whole and one after another, the recipes that dominate
-the most.
+the most. With stored forms it takes one training after the other, always the one that adds the most.
 
 All rows with a scheduler have the same rungs (`--first-rung`, eta 3) and workers. Rows with the random searcher see the
 same proposals at equal seed, those of Syne Tune too, and are compared in pairs; so are the other searchers with
@@ -44,6 +51,7 @@ import numpy as np
 import typer
 
 from benchmarks import moasha, oracle
+from benchmarks.one_form_each import one_form_each
 from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
 from qa_core.config import DataConfig
 from qa_core.data.selection import select_questions, split_selection
@@ -64,12 +72,14 @@ from sweeps.spec.sections import SweepSpec
 
 ETA = 3.0
 REACH = (0.90, 0.95, 0.99, 0.999)  # of the full hypervolume
+BUSY_AT = REACH.index(0.99)  # of which worker seconds are shown
 SPEND = (0.15, 0.25)  # of the full grid's budget
 QUANTILES = (0.1, 0.5, 0.9)
 MARGIN = 1.1  # of the largest memory: the reference
 OURS = "random + pareto_asha"
 SEARCHERS = ("sobol", "surrogate")  # compared with `random` under the same scheduler
 ORACLE = "oracle"
+WITH_FORMS = " + forms"  # in the name of a row
 PAIRED_AT = 0.15  # of the budget
 NONE = "none"  # of tables
 CORPUS = "sample"  # the built-in questions
@@ -79,6 +89,8 @@ SYNTHETIC: Mapping[str, SyntheticOptions] = {
     "curves cross early": replace(SCALES["hundreds"], crossing=0.1),
     "curves cross late": replace(SCALES["hundreds"], crossing=0.3),
     "more recipes": replace(SCALES["thousand"], crossing=0.1),
+    "forms, curves cross early": replace(SCALES["hundreds"], crossing=0.1, forms=True),
+    "forms, curves cross late": replace(SCALES["hundreds"], crossing=0.3, forms=True),
 }
 SLOW_ABOVE = (
     600  # recipes: there, what models the recipes and Syne Tune take minutes a replay and are left out
@@ -108,6 +120,7 @@ class Run:
     spent: float  # budget share at the end
     paused: int = 0
     end: Standing | None = None  # None: as at the last of SPEND, or later
+    busy: tuple[float | None, ...] = ()  # share of the grid's worker seconds, for each of REACH
 
 
 @dataclass(frozen=True)
@@ -236,7 +249,10 @@ def with_references(table: CurveTable) -> CurveTable:
     data = values["recipe"].get("data", {})
     for objective in values["objectives"]:
         if objective["goal"] == "min":
-            objective["reference"] = MARGIN * max(curve.final[objective["name"]] for curve in table.curves)
+            name = objective["name"]
+            objective["reference"] = MARGIN * max(
+                values[name] for curve in table.curves for values in (curve.final, *curve.finals)
+            )
         elif data.get("evaluation", data.get("train")) == CORPUS:
             objective["reference"] = _best_baseline(objective["name"], table.provenance["evaluation_hash"])
     return replace(table, spec=SweepSpec.model_validate(values))
@@ -276,15 +292,18 @@ class Replayer:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.space = recorded_space(setting.table)
+        base = setting.table
+        self.tables = {True: base, False: one_form_each(base) if has_forms(base) else base}
+        self.spaces = {with_forms: recorded_space(table) for with_forms, table in self.tables.items()}
         self.makers = methods(setting)
 
     def run(self, row: str, seed: int) -> Run:
         """Replay one method with one seed."""
-        table = self.setting.table
-        searcher, scheduler = self.makers[row](table, self.space, seed)
+        table = self.tables[WITH_FORMS in row]
+        searcher, scheduler = self.makers[row](table, self.spaces[WITH_FORMS in row], seed)
         workers, examples = self.setting.workers, self.setting.examples
-        return summary(table, replay(table, searcher, scheduler, workers=workers, examples=examples))
+        outcome = replay(table, searcher, scheduler, workers=workers, examples=examples)
+        return summary(table, outcome, grid=self.setting.table)
 
 
 _replayers: list[Replayer] = []  # of this process: the table is sent to it once
@@ -298,8 +317,27 @@ def _run(job: tuple[str, int]) -> Run:
     return _replayers[0].run(*job)
 
 
+def has_forms(table: CurveTable) -> bool:
+    """Tell whether the points of a table are stored forms."""
+    return any(curve.forms for curve in table.curves)
+
+
 def methods(setting: Setting) -> dict[str, Maker]:
-    """Return what is compared, by name."""
+    """Return what is compared, by name; rows with stored forms after all others."""
+    rows = _methods(setting)
+    if not has_forms(setting.table):
+        return rows
+    shared = _methods(replace(setting, others=False))
+    return rows | {_with_forms(row): maker for row, maker in shared.items()}
+
+
+def _with_forms(row: str) -> str:
+    """Return the name of a row with forms: before the rungs, which stand last."""
+    base, comma, part = row.rpartition(", 1/")
+    return f"{base}{WITH_FORMS}{comma}{part}" if comma else f"{row}{WITH_FORMS}"
+
+
+def _methods(setting: Setting) -> dict[str, Maker]:
     table, others = setting.table, setting.others
     fifo: dict[str, Any] = {"reports": 0}
     is_small = len(table.curves) <= SLOW_ABOVE
@@ -355,19 +393,27 @@ def syne_tune(options: Mapping[str, Any], *, is_ranked: bool) -> Maker:
     return make
 
 
-def summary(table: CurveTable, outcome: ReplayOutcome) -> Run:
-    """Return a replay in shares of the table's volume and budget."""
+def summary(table: CurveTable, outcome: ReplayOutcome, *, grid: CurveTable | None = None) -> Run:
+    """Return a replay in shares of the volume and budget of the grid; None: the table's own."""
+    grid = table if grid is None else grid
     # A sum of as many areas as there were points: the last digits differ from the table's own volume.
-    spent = [outcome.examples_to_reach(share * table.hypervolume * (1 - 1e-12)) for share in REACH]
-    total = table.total_examples
+    wanted = [share * grid.hypervolume * (1 - 1e-12) for share in REACH]
+    spent = [outcome.examples_to_reach(volume) for volume in wanted]
+    busy = [outcome.worker_seconds_to_reach(volume) for volume in wanted]
+    total, seconds = grid.total_examples, grid.total_seconds
+
+    def at(examples: float) -> Standing:
+        return standing(table, outcome.finished_at(examples), grid=grid)
+
     return Run(
         reached=tuple(None if examples is None else examples / total for examples in spent),
-        standings=tuple(standing(table, outcome.finished_at(share * total)) for share in SPEND),
+        standings=tuple(at(share * total) for share in SPEND),
         stopped=outcome.counts.get("stopped", 0),
         finished=outcome.counts.get("ok", 0),
         spent=outcome.examples / total,
         paused=outcome.counts.get("paused", 0),
-        end=standing(table, outcome.finished_at(math.inf)),
+        end=at(math.inf),
+        busy=tuple(None if one is None else one / seconds for one in busy),
     )
 
 
@@ -375,7 +421,8 @@ def oracle_run(table: CurveTable) -> Run:
     """Return what the oracle needs: whole recipes, one after another, the best subset of each number."""
     subsets = oracle.best_subsets(table)
     budget, total = table.spec.budget.examples, table.total_examples
-    volumes = [pareto.hypervolume(table.losses[list(subset)], table.reference) for subset in subsets]
+    volumes = [pareto.hypervolume(table.losses_of(subset), table.reference) for subset in subsets]
+    seconds = [sum(table.curves[index].seconds for index in subset) for subset in subsets]
     counts = [
         next(
             number
@@ -391,12 +438,14 @@ def oracle_run(table: CurveTable) -> Run:
         stopped=0,
         finished=len(subsets) - 1,
         spent=(len(subsets) - 1) * budget / total,
+        busy=tuple(seconds[number] / table.total_seconds for number in counts),
     )
 
 
-def standing(table: CurveTable, finished: Sequence[int]) -> Standing:
-    """Return what a search has when these curves have finished."""
-    losses, corner = table.losses[list(finished)], np.array(table.reference)
+def standing(table: CurveTable, finished: Sequence[int], *, grid: CurveTable | None = None) -> Standing:
+    """Return what a search has when these curves have finished, against what the grid holds; None: the table."""
+    losses, table = table.losses_of(finished), table if grid is None else grid
+    corner = np.array(table.reference)
     front = grid_front(table)
     found = {tuple(point) for point in losses.tolist()}
     return Standing(
@@ -407,7 +456,7 @@ def standing(table: CurveTable, finished: Sequence[int]) -> Standing:
 
 
 def grid_front(table: CurveTable) -> np.ndarray:
-    """Return the distinct losses on the front of all recipes that are better than the reference in every objective."""
+    """Return the distinct losses on the front of all points that are better than the reference in every objective."""
     counted = table.losses[(table.losses < np.array(table.reference)).all(axis=1)]
     return np.unique(counted[pareto.front_mask(counted)], axis=0)
 
@@ -450,13 +499,16 @@ def markdown(name: str, setting: Setting, rows: Mapping[str, Sequence[Run]]) -> 
     references = ", ".join(f"{item.name} {item.worst:.4g}" for item in table.spec.objectives)
     lines = ["", f"### {name}", ""]
     lines += [
-        f"{len(table.curves)} recipes, front of {len(grid_front(table))} points, reference {references}, "
+        f"{_size(table)}, front of {len(grid_front(table))} points, reference {references}, "
         f"{setting.workers} workers, {max(map(len, rows.values()))} seeds.",
         "",
     ]
     budget_to = [f"budget % to {100 * share:g} % HV" for share in REACH]
     first = {
-        row: [reach_cell([run.reached[index] for run in runs]) for index in range(len(REACH))]
+        row: [
+            *(reach_cell([run.reached[index] for run in runs]) for index in range(len(REACH))),
+            reach_cell([run.busy[BUSY_AT] for run in runs]),
+        ]
         for row, runs in rows.items()
     }
     at = [
@@ -465,13 +517,18 @@ def markdown(name: str, setting: Setting, rows: Mapping[str, Sequence[Run]]) -> 
         for title in ("HV % at {}", "front points at {}", "EM lost at {}")
     ]
     second = {row: [*_standing_cells(runs), *_counts(runs)] for row, runs in rows.items()}
-    lines += _table(["method", *budget_to], first)
+    lines += _table(["method", *budget_to, f"worker seconds % to {100 * REACH[BUSY_AT]:g} % HV"], first)
     lines += ["", *_table(["method", *at, "finished", "stopped"], second)]
     if setting.trainings is not None:
         headings = ["method", "mean HV %", "HV %", "mean front points", "finished", "stopped", "paused"]
         third = {row: _end_cells(runs) for row, runs in rows.items() if all(run.end for run in runs)}
         lines += ["", f"At the end, {setting.trainings:g} trainings' worth:", "", *_table(headings, third)]
     return lines
+
+
+def _size(table: CurveTable) -> str:
+    trainings = f"{len(table.curves)} {'trainings' if has_forms(table) else 'recipes'}"
+    return f"{trainings}, {len(table.losses)} stored forms" if has_forms(table) else trainings
 
 
 def _end_cells(runs: Sequence[Run]) -> list[str]:
@@ -508,10 +565,11 @@ def paired_markdown(rows: Mapping[str, Sequence[Run]]) -> list[str]:
     pairs = {}
     for ours, mine in rows.items():
         base, _, part = ours.rpartition(", ")
-        if base != OURS:
+        if base not in (OURS, f"{OURS}{WITH_FORMS}"):
             continue
         for theirs, others in rows.items():
             is_like = theirs.startswith("random") and theirs.rpartition(", ")[2] in (part, theirs)
+            is_like &= (WITH_FORMS in theirs) == (WITH_FORMS in ours)  # else the proposals are others
             if theirs != ours and is_like:
                 pairs[f"{ours}, minus {theirs}"] = _gains(mine, others, lambda run: run.standings[at].volume)
         for searcher in SEARCHERS:

@@ -10,7 +10,8 @@ for learning rate, batch size and weight decay. The penalties are a sum of separ
 structure is the one with the least of each, and the front is that of the structures' best: `known_front`. Its EM after
 n examples is `final * s(n) / s(budget)` with `s(n) = n^h / (n^h + tau^h)`: it saturates after tau examples, and starts
 the later the larger h is; the option `crossing` scales both. Noise is added to each report and to the final value;
-memory is exact.
+memory is exact. With stored forms, each training is stored in the bits of FORM_BITS, and what each loses at the end
+has the noise of a final value of its own.
 """
 
 import itertools
@@ -21,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.replay.curves import Curve, CurveTable
+from qa_core.form_kinds import AS_SCORED
+from sweeps.replay.curves import Curve, CurveTable, RecordedForm
 from sweeps.space.compile import compile_space
 from sweeps.space.paths import METHODS_PATH, method_names
 from sweeps.space.space import Space
@@ -63,6 +65,14 @@ BITS: Mapping[int, tuple[float, float]] = {
     8: (0.35, 1.0),
     4: (0.24, 4.0),
 }  # of memory, EM lost
+FORM_BITS: Mapping[int, tuple[str, float, float]] = {  # label, of memory, EM lost
+    32: ("float32", 1.0, 0.0),
+    16: ("bfloat16", 0.5, 0.1),
+    8: ("int8", 0.25, 0.5),
+    4: ("nf4", 0.125, 2.0),
+}
+UNROUNDED = 32  # bits
+SCORING = 0.05  # seconds to make and score an artifact, as a share of training
 DENSITIES: Mapping[float, tuple[float, float]] = {0.5: (0.62, 1.5), 0.25: (0.42, 4.0), 0.1: (0.30, 9.0)}
 RANKS: Mapping[int, tuple[float, float]] = {
     4: (3.0, 0.7),
@@ -86,6 +96,7 @@ class SyntheticOptions:
     crossing: float = 0.3  # scales each family's saturation, and its lateness above 1
     rung_noise: float = 1.0  # standard deviation of EM at a rung, in points
     final_noise: float = 0.3
+    forms: bool = False  # bits are stored forms of one training instead of a recipe's setting
     seed: int = 0
 
     @property
@@ -130,10 +141,13 @@ def synthetic_spec(options: SyntheticOptions) -> SweepSpec:
     families = list(FAMILIES)[: options.families]
     with_linear = [name for name in families if name not in RECURRENT]
     recurrent = [name for name in families if name in RECURRENT]
-    products = (
+    products: tuple[tuple[list[str], list[str]], ...] = (
         (["full", "lora", "quantize", "lora+quantize", "static_prune"], with_linear),
         (["full", "quantize"], recurrent),
     )
+    if options.forms:
+        products = ((["full", "lora", "static_prune"], with_linear), (["full"], recurrent))
+    bits = {"set": BITS_ID, "choice": list(BITS), "when": {"methods": "quantize"}}
     values = {
         "name": "synthetic",
         "objectives": [
@@ -143,6 +157,7 @@ def synthetic_spec(options: SyntheticOptions) -> SweepSpec:
         "searcher": {"name": "random"},
         "scheduler": {"name": "pareto_asha", "options": {"grace_examples": REPORTS[0]}},
         "budget": {"trials": 1000, "examples": BUDGET},
+        "forms": {"quantize": {"bits": list(FORM_BITS)}} if options.forms else {},
         "space": [
             {"set": "model.family", "choice": families},
             *(
@@ -151,7 +166,7 @@ def synthetic_spec(options: SyntheticOptions) -> SweepSpec:
                 if members
             ),
             {"set": "model.checkpoint", "choice": list(SIZES)},
-            {"set": BITS_ID, "choice": list(BITS), "when": {"methods": "quantize"}},
+            *([] if options.forms else [bits]),
             {"set": DENSITY_ID, "choice": list(DENSITIES), "when": {"methods": "static_prune"}},
             {"set": RANK_ID, "choice": list(RANKS), "when": {"methods": "lora"}},
             {"set": "train.learning_rate", "choice": options.rates},
@@ -169,8 +184,10 @@ def known_front(space: Space, options: SyntheticOptions) -> list[tuple[float, fl
         for inner in _method_options(assignment):
             structure = {**assignment, **inner}
             em_percent = max(0.0, _ceiling(structure) - _least_penalty(structure, options))
-            memory = memory_mb(structure)
-            best[memory] = max(best.get(memory, 0.0), em_percent)
+            whole = memory_mb(structure)
+            for _, ratio, lost in FORM_BITS.values() if options.forms else [("", 1.0, 0.0)]:
+                memory = round(whole * ratio, 3)
+                best[memory] = max(best.get(memory, 0.0), em_percent - lost)
     front: list[tuple[float, float]] = []
     for memory, em_percent in sorted(best.items()):
         if not front or em_percent > front[-1][0]:
@@ -210,6 +227,8 @@ def _curve(
     noisy = np.clip(clean + options.rung_noise * rng.standard_normal(len(REPORTS)), 0.0, 100.0)
     full_size = FAMILIES[assignment["model.family"]].memory_mb * SIZES[assignment["model.checkpoint"]][0]
     seconds = tuple(1e-3 * seen * full_size**0.6 for seen in REPORTS)
+    last = float(np.clip(final + options.final_noise * rng.standard_normal(), 0.0, 100.0))
+    forms = _forms(last, memory, seconds[-1], options, rng) if options.forms else ()
     return Curve(
         trial_id=trial_id,
         seed=options.seed,
@@ -217,12 +236,24 @@ def _curve(
         examples_seen=REPORTS,
         train_seconds=seconds,
         rung_values={"em_percent": tuple(noisy.tolist()), "memory_mb": (memory,) * len(REPORTS)},
-        final={
-            "em_percent": float(np.clip(final + options.final_noise * rng.standard_normal(), 0.0, 100.0)),
-            "memory_mb": memory,
-        },
-        seconds=seconds[-1] * 1.05,
+        final={"em_percent": last, "memory_mb": memory},
+        seconds=seconds[-1] * (1 + SCORING * max(1, len(forms))),
+        forms=forms,
     )
+
+
+def _forms(
+    em_percent: float, memory: float, seconds: float, options: SyntheticOptions, rng: np.random.Generator
+) -> tuple[RecordedForm, ...]:
+    """Return the stored forms of a training; the twin is float32."""
+    found = []
+    for bits, (label, ratio, lost) in FORM_BITS.items():
+        noise = 0.0 if bits == UNROUNDED else options.final_noise * rng.standard_normal()
+        size = round(memory * ratio, 3)
+        kind = f"{AS_SCORED}{label}" if bits == UNROUNDED else label
+        final = {"em_percent": float(np.clip(em_percent - lost + noise, 0.0, 100.0)), "memory_mb": size}
+        found.append(RecordedForm(label, kind, {"memory_mb": size}, final, SCORING * seconds))
+    return tuple(found)
 
 
 def _method_options(assignment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -38,6 +38,7 @@ from qa_core.stored_forms import (
     Bench,
     Plan,
     forget_forms,
+    forms_at_rungs,
     from_training,
     keep_twin,
     make_forms,
@@ -66,6 +67,7 @@ def run(
     turns: Turns = ALONE,
     forms: Sequence[Form] = (),
     skips_as_good: bool = True,
+    reports_forms: bool = False,
 ) -> RunResult:
     """Train, write, load back and measure one recipe, and store it in other forms where these are asked for.
 
@@ -83,6 +85,8 @@ def run(
             are made, and what an earlier call has made of them is taken as it is.
         skips_as_good: whether a form is skipped when a smaller one loses nothing; only where nothing but exact match
             and what is planned of a form decides about it.
+        reports_forms: whether reports name the stored forms, by which a sweep with forms compares trainings; also where
+            no form applies to this recipe.
 
     Raises:
         QaError: the recipe, the data or the machine is at fault; NonFiniteLoss when training diverges;
@@ -115,7 +119,10 @@ def run(
         "train_peak_bytes": _train_peak_bytes(model, task, protocol),
         "trainable_parameters": cost.parameter_count(model, trainable_only=True),
     }
-    hooks = _rung_hooks(Reader(model, protocol), task, data, report=report, memory=memory)
+    at_rungs = forms_at_rungs(plans, methods, memory, max_memory_mb) if reports_forms else None
+    hooks = _rung_hooks(
+        Reader(model, protocol), task, data, report=report, memory=memory, forms=as_json(at_rungs)
+    )
     hooks = replace(hooks, is_to_pause=_after_a_step(is_to_pause, turns))
     if plans and task.budget_examples and not files.is_folder(folder / "checkpoint"):
         forget_forms(folder)  # of another training: this one begins anew
@@ -285,7 +292,13 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
 
 
 def _rung_hooks(
-    reader: Reader, task: TrainTask, data: TrialData, *, report: Report, memory: FormMemory
+    reader: Reader,
+    task: TrainTask,
+    data: TrialData,
+    *,
+    report: Report,
+    memory: FormMemory,
+    forms: Sequence[Mapping[str, Any]] | None,
 ) -> RungHooks:
     floors: list[evaluate.Floor] = []  # of the selection questions, once it is needed
 
@@ -299,7 +312,7 @@ def _rung_hooks(
             floors.append(evaluate.Floor.of(data.selection_table))
         means, gain = evaluate.mean_scores(scores), floors[0].gain(scores)
         state.rung_seconds += time.perf_counter() - started
-        state.curve.append({**_progress(state, task, memory, means), **gain})
+        state.curve.append({**_progress(state, task, memory, means), **gain, "forms": forms})
 
     return RungHooks(evaluate=close_rung, report=lambda state: report(Progress(**state.curve[-1])))
 

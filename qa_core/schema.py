@@ -4,7 +4,7 @@ Frozen dataclasses with plain values, so that each converts to JSON with `as_jso
 where tensors are made (`qa_core/data/batches.py`, `qa_core/families/base.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -34,6 +34,19 @@ class Example:
 
 
 @dataclass(frozen=True)
+class FormAtRung:
+    """A stored form that is within the memory budget, as it is planned before training; see `form_kinds.py`."""
+
+    label: str | None  # as `Form.label`; None: the recipe itself, in a sweep whose forms do not apply to it
+    kind: str
+    memory_mb: float
+    memory_batch8_mb: float
+    inference_peak_bytes: int
+    weights_bytes: int
+    artifact_bytes: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """What a trial reports at a rung. Every objective of the sweep is present, always."""
 
@@ -57,6 +70,9 @@ class Progress:
     selection_gain_unit: str | None = (
         None  # what the error takes as independent: article, paragraph or question
     )
+    # `FormAtRung` of each stored form within the memory budget, as plain values. None: the sweep lists no forms, or the
+    # report is of the whole budget or of an older version.
+    forms: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,22 @@ from qa_core.data.prepare import TrialData, prepare
 from qa_core.errors import ArtifactError, ConfigError, DataError, Paused, StorageError
 from qa_core.families.base import Family
 from qa_core.form_folder import FORMS_FOLDER, TWIN_FILE, FormFolder
+from qa_core.form_kinds import form_at_rung, kind_of
 from qa_core.hardware import choose_device, describe_device, precision_name
 from qa_core.measure import Reader, cross_domain_scores, measured_cost, scored_quality
 from qa_core.memory.artifact_size import planned_artifact_bytes
 from qa_core.memory.forms import FormMemory, form_memory, planned_forms, training_skeleton
 from qa_core.memory.protocol import Protocol
 from qa_core.methods.base import Method
-from qa_core.schema import Cost, CrossDomainScore, FormResult, Quality, TwinDifference, as_json
+from qa_core.schema import (
+    Cost,
+    CrossDomainScore,
+    FormAtRung,
+    FormResult,
+    Quality,
+    TwinDifference,
+    as_json,
+)
 from qa_core.scoring import evaluate
 from qa_core.scoring.answer_file import read_scores
 from qa_core.training.checkpoint import TrainState
@@ -107,6 +116,25 @@ def plan_forms(config: RunConfig, forms: Sequence[Form], bench: Bench) -> list[P
         raise ConfigError(f"forms: none can be made of this recipe: {refused[0].why_not}")
     kept = {plan.form.label: plan for plan in (*plans.values(), *refused)}
     return [kept[form.label] for form in forms if form.label in kept]
+
+
+def forms_at_rungs(
+    plans: Sequence[Plan], trained: Sequence[Method], memory: FormMemory, max_memory_mb: float | None
+) -> tuple[FormAtRung, ...]:
+    """Return what reports say of the stored forms: of those that will be made, unless a smaller one is as good.
+
+    Args:
+        plans: () for a recipe that no form of the sweep applies to: it is stored as it says.
+        trained, memory: methods of the recipe that is trained, and what its own stored form needs.
+        max_memory_mb: as for `make_forms`.
+    """
+    if not plans:
+        return (form_at_rung(None, kind_of(trained, trained), memory),)
+    return tuple(
+        form_at_rung(plan.form.label, kind_of(plan.methods, trained), plan.memory)
+        for plan in plans
+        if plan.memory is not None and not is_over(plan, max_memory_mb)
+    )
 
 
 def _plan(form: Form, bench: Bench) -> tuple[str, Plan]:

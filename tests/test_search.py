@@ -12,13 +12,14 @@ import pytest
 import typer
 
 from benchmarks import moasha, oracle, search
+from benchmarks.one_form_each import one_form_each
 from benchmarks.synthetic import SyntheticOptions, synthetic_table
 from qa_core.data.squad import load_table
 from qa_core.errors import DataError, MissingDependency
 from sweeps import registry
 from sweeps.front import pareto
 from sweeps.replay.curve_files import write_table
-from sweeps.replay.curves import CurveTable
+from sweeps.replay.curves import CurveTable, RecordedForm
 from sweeps.replay.simulate import recorded_space, replay
 from sweeps.schedulers.asha import AshaOptions
 from sweeps.schedulers.base import make_scheduler
@@ -189,6 +190,100 @@ def test_searchers_are_compared_with_random_by_seed() -> None:
             "1 |",
         ],
     ]
+
+
+def with_three_forms() -> CurveTable:
+    """Return trainings A, B and C of 30 examples, each in three forms; B's int8 failed."""
+    rates = [0.001, 0.002, 0.003]
+    spec = spec_of([{"set": "train.learning_rate", "choice": rates}])
+    finals = {"A": ((60.0, 40.0), (58.0, 20.0), (30.0, 10.0)), "B": ((50.0, 16.0), None, (45.0, 4.0))}
+    finals["C"] = ((20.0, 8.0), (19.0, 4.0), (10.0, 2.0))
+    curves = []
+    for rate, (name, ends) in zip(rates, finals.items(), strict=True):
+        whole = ends[0]
+        assert whole is not None
+        forms = tuple(
+            RecordedForm(
+                label,
+                kind,
+                {"memory_mb": whole[1] / 2**place},
+                None if end is None else {"em_percent": end[0], "memory_mb": end[1]},
+                2.0,
+            )
+            for place, (label, kind, end) in enumerate(
+                zip(
+                    ("float32", "int8", "nf4"), ("scored at rungs: float32", "int8", "nf4"), ends, strict=True
+                )
+            )
+        )
+        final = {"em_percent": whole[0], "memory_mb": whole[1]}
+        rungs = {"em_percent": (whole[0] / 2, whole[0]), "memory_mb": (whole[1],) * 2}
+        curves.append(
+            curve(
+                {"train.learning_rate": rate},
+                trial_id=name,
+                final=final,
+                rung_values=rungs,
+                forms=forms,
+                seconds=38.0,
+            )
+        )
+    return CurveTable(spec, tuple(curves))
+
+
+def test_a_table_with_forms_is_also_one_of_recipes_that_are_trained_each() -> None:
+    table = with_three_forms()
+    recipes = one_form_each(table)
+    assert [item.trial_id for item in recipes.curves] == [
+        *("A float32", "A int8", "A nf4", "B float32", "B nf4", "C float32", "C int8", "C nf4")
+    ]
+    assert recipes.losses.tolist() == table.losses.tolist()
+    assert recipes.total_examples == 8 * 30
+    assert table.total_examples == 3 * 30
+    assert {item.seconds for item in recipes.curves} == {30.0 + 2.0}
+    nf4 = recipes.curves[4]
+    assert nf4.rung_values == {"em_percent": (25.0 * 45 / 50, 45.0), "memory_mb": (4.0, 4.0)}
+    assert nf4.assignment == {"train.learning_rate": 0.002, "form": "nf4"}
+    for kind in ("grid", "random"):
+        space = recorded_space(recipes)
+        searcher = registry.searcher_class(kind)(space, recipes.spec.objectives, seed=0, options={})
+        outcome = replay(recipes, searcher, make_scheduler("fifo", {"reports": 0}), workers=2)
+        assert sorted(trial.curve for trial in outcome.trials) == list(range(8))
+        assert outcome.trace[-1].worker_seconds == 8 * 32.0
+
+
+def test_rows_with_and_without_forms_have_the_same_grid() -> None:
+    setting = setting_of(with_three_forms())
+    replayer = search.Replayer(setting)
+    assert list(search.methods(setting)) == [
+        *("full grid, shuffled", "random", "random + Ray's ASHA on EM, 1/9", "random + pareto_asha, 1/9"),
+        *("full grid, shuffled + forms", "random + forms"),
+        *("random + Ray's ASHA on EM + forms, 1/9", "random + pareto_asha + forms, 1/9"),
+    ]
+    shared, alone = replayer.run("full grid, shuffled + forms", 0), replayer.run("full grid, shuffled", 0)
+    assert shared.spent == 1.0
+    assert shared.busy[-1] is not None
+    assert shared.busy[-1] <= 1.0
+    assert alone.spent == pytest.approx(8 / 3)
+    for run in (shared, alone):
+        assert run.end is not None
+        assert run.end.volume == pytest.approx(1.0)
+        assert (run.end.front_points, run.end.em_lost) == (5, 0.0)
+    for row in search.methods(setting):
+        assert 0 < replayer.run(row, 1).spent <= 8 / 3
+
+
+def test_of_trainings_with_forms_the_oracle_takes_the_one_that_adds_the_most() -> None:
+    table = with_three_forms()
+    subsets = oracle.best_subsets(table)
+    volumes = [pareto.hypervolume(table.losses_of(subset), table.reference) for subset in subsets]
+    assert volumes == sorted(volumes)
+    assert volumes[-1] == pytest.approx(table.hypervolume)
+    best = max(range(3), key=lambda index: pareto.hypervolume(table.losses_of([index]), table.reference))
+    assert subsets[:2] == [(), (best,)]
+    bound = search.oracle_run(table)
+    assert bound.reached[-1] == bound.spent == 1.0
+    assert search.Replayer(setting_of(table)).run("random + forms", 0).reached[0] >= bound.reached[0]
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ OPTIONS = [
     SyntheticOptions(families=3, learning_rates=2),
     SyntheticOptions(learning_rates=3, batch_sizes=2, weight_decays=3),
     SyntheticOptions(families=1, learning_rates=1),
+    SyntheticOptions(families=2, learning_rates=2, forms=True),
 ]
 
 

@@ -94,6 +94,14 @@ class Method(ABC):
         """
         return True
 
+    @property
+    def rounding(self) -> str | None:
+        """What the stored form does to the values of weights, in a word such as "int8"; None: it keeps them.
+
+        Layout, such as merged or packed, is no part of it. `qa_core/form_kinds.py` says what it decides.
+        """
+        return None
+
     def form_words(self, options: Iterable[str]) -> str:
         """Return what tells a stored form with these options from others, as a part of its label.
 

@@ -132,6 +132,11 @@ class Qlora(Method):
         """No: other kernels multiply with the stored codes, and those of LLM.int8 round inputs too."""
         return False
 
+    @property
+    def rounding(self) -> str | None:
+        """The number format of the base, which the network is trained with."""
+        return "nf4" if self.options.double_quantisation else "nf4-single"
+
     def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Store the base's codes as they are, the adapters beside them."""
         from qa_core.models import adapters
@@ -177,6 +182,11 @@ class LoraInt8(Qlora):
 
     name = "lora_int8"
     Options: ClassVar[type] = LoraInt8Options
+
+    @property
+    def rounding(self) -> str | None:
+        """The number format of the base, which the network is trained with."""
+        return "int8"
 
     def _make_layer(self) -> "Callable[[nn.Linear], nn.Module]":
         from qa_core.models.quantised_linear import Int8Linear

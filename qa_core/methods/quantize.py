@@ -229,6 +229,11 @@ class Quantize(Method):
         """Only with 32 bits throughout."""
         return self.options.bits == 32 and self.options.embedding_bits == 32
 
+    @property
+    def rounding(self) -> str | None:
+        """The number formats of matrices and tables, and what is not their default."""
+        return None if self.answers_as_trained else self.form_words(())
+
     def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
         """Encode module by module, so that few float matrices and their codes are alive together.
 

@@ -206,6 +206,11 @@ class StaticPrune(Method):
         """Only where nothing is pruned or rounded: until its end the schedule keeps more than what is deployed."""
         return self.options.density == 1 and self.options.value_bits == 32
 
+    @property
+    def rounding(self) -> str | None:
+        """How the kept values are stored; which ones are kept, training decides."""
+        return None if self.options.value_bits == 32 else f"kept{self.options.value_bits}"
+
     def parameter_group(self, name: str) -> ParameterGroup | None:
         """Return the scores' own rate, and no weight decay: a score of 0 means nothing in particular."""
         if name.rpartition(".")[2] != "scores":

@@ -143,6 +143,10 @@ def _print(table: CurveTable, choices: Choices, outcomes: "Sequence[ReplayOutcom
         spent = [outcome.examples_to_reach(wanted) for outcome in outcomes]
         shares = [np.inf if one is None else one / max(1, table.total_examples) for one in spent]
         shown.add_row(f"budget share to reach {share:.0%} of the hypervolume", _spread(shares, percent=True))
+    wanted = REACH[-1] * table.hypervolume * (1 - 1e-12)
+    busy = [outcome.worker_seconds_to_reach(wanted) for outcome in outcomes]
+    shares = [np.inf if one is None else one / max(1e-9, table.total_seconds) for one in busy]
+    shown.add_row(f"share of worker time to reach {REACH[-1]:.0%}", _spread(shares, percent=True))
     last = [outcome.trace[-1].hypervolume / table.hypervolume for outcome in outcomes]
     shown.add_row("hypervolume at the end", _spread(last, percent=True))
     total = [outcome.examples / max(1, table.total_examples) for outcome in outcomes]

@@ -2,27 +2,39 @@
 
 One row is one curve. Settings, versions and what was left out stand as JSON in the file's metadata; assignments are
 JSON text, since each combination has other parameters. Pages carry checksums and the metadata a digest, so that a
-damaged file is noticed.
+damaged file is noticed. Stored forms stand in a column of JSON text, where some curve has any.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError
 from qa_core.values import convert
-from sweeps.replay.curves import EXTRAS, Curve, CurveTable, check_curve, parse_spec, rung_objectives
+from sweeps.replay.curves import (
+    EXTRAS,
+    Curve,
+    CurveTable,
+    RecordedForm,
+    check_curve,
+    parse_spec,
+    rung_objectives,
+)
 from sweeps.replay.recorded import check_assignment, structure
 from sweeps.space.space import Space
+from sweeps.spec.objectives import is_cost
 from sweeps.spec.sections import SweepSpec
 
 if TYPE_CHECKING:
     import pyarrow
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # with stored forms
+WITHOUT_FORMS = 1  # still written, so that earlier versions read what they understand
+FORMS_COLUMN = "forms"
 METADATA_KEY = b"qa_sweeps.curves"
 DIGEST_KEY = b"qa_sweeps.curves.sha256"
 
@@ -35,8 +47,9 @@ def write_table(table: CurveTable, path: Path) -> None:
     """
     from pyarrow import Table, parquet
 
+    has_forms = any(curve.forms for curve in table.curves)
     about = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION if has_forms else WITHOUT_FORMS,
         "spec": table.spec.as_dict(),
         "left_out": dict(table.left_out),
         "provenance": dict(table.provenance),
@@ -46,6 +59,8 @@ def write_table(table: CurveTable, path: Path) -> None:
     for name in EXTRAS:  # a column where some curve has it
         if any(name in curve.extras for curve in table.curves):
             schema = schema.append(_extra(name))
+    if has_forms:
+        schema = schema.append(_forms_column())
     files.make_folder(path.parent)
     with files.written_file(path) as temporary:
         parquet.write_table(
@@ -75,6 +90,8 @@ def read_table(path: Path) -> CurveTable:
     except (ValueError, ConfigError) as error:
         raise DataError(f"{path}: metadata: spec: {error}") from error
     expected = [*_schema(spec), *(_extra(name) for name in EXTRAS if f"report.{name}" in names)]
+    if about["schema_version"] != WITHOUT_FORMS:
+        expected.append(_forms_column())
     for field in expected:
         found = data.schema.field(field.name).type if field.name in names else "no such column"
         if found != field.type:
@@ -118,6 +135,12 @@ def _extra(name: str) -> "pyarrow.Field":
     return pyarrow.field(f"report.{name}", pyarrow.list_(pyarrow.float64()))
 
 
+def _forms_column() -> "pyarrow.Field":
+    import pyarrow
+
+    return pyarrow.field(FORMS_COLUMN, pyarrow.string())
+
+
 def _row(curve: Curve) -> dict[str, Any]:
     return {
         "trial_id": curve.trial_id,
@@ -129,6 +152,7 @@ def _row(curve: Curve) -> dict[str, Any]:
         **{f"final.{name}": value for name, value in curve.final.items()},
         "seconds": curve.seconds,
         **{f"report.{name}": values for name, values in curve.extras.items()},
+        FORMS_COLUMN: json.dumps([asdict(form) for form in curve.forms], allow_nan=False),
     }
 
 
@@ -143,9 +167,10 @@ def _about(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: metadata: not JSON: {error}") from error
     version = about.get("schema_version") if isinstance(about, Mapping) else None
-    if version != SCHEMA_VERSION:
+    if version not in (WITHOUT_FORMS, SCHEMA_VERSION) or isinstance(version, bool):
         raise DataError(
-            f"{path}: metadata: schema_version: found {version!r}; this version reads {SCHEMA_VERSION}"
+            f"{path}: metadata: schema_version: found {version!r}; this version reads {WITHOUT_FORMS} and "
+            f"{SCHEMA_VERSION}"
         )
     try:
         for name in ("spec", "left_out", "provenance"):
@@ -168,6 +193,7 @@ def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
         raise DataError(f"{place}: assignment: not JSON: {error}") from error
     except ConfigError as error:
         raise DataError(f"{place}: {error}") from error
+    forms = _forms(row.get(FORMS_COLUMN, "[]"), spec, place)
     curve = Curve(
         trial_id=row["trial_id"],
         seed=row["seed"],
@@ -178,9 +204,33 @@ def _curve(row: Mapping[str, Any], spec: SweepSpec, place: str) -> Curve:
         final={objective.name: row[f"final.{objective.name}"] for objective in spec.objectives},
         seconds=row["seconds"],
         extras={name: tuple(values) for name, values in extras.items()},
+        forms=forms,
     )
     check_curve(curve, place)
     return curve
+
+
+def _forms(text: str, spec: SweepSpec, place: str) -> tuple[RecordedForm, ...]:
+    """Return the forms of a row; `check_curve` looks at their numbers."""
+    try:
+        forms = convert(list[RecordedForm], files.parse_json(text), FORMS_COLUMN, strict=True)
+    except ValueError as error:
+        raise DataError(f"{place}: {FORMS_COLUMN}: not JSON: {error}") from error
+    except ConfigError as error:
+        raise DataError(f"{place}: {error}") from error
+    costs = {name for name in rung_objectives(spec.objectives) if is_cost(name)}
+    finals = {objective.name for objective in spec.objectives}
+    for form in forms:
+        for field, found, wanted in (
+            ("costs", set(form.costs), costs if form.kind is not None else set()),
+            ("final", None if form.final is None else set(form.final), finals),
+        ):
+            if found is not None and found != wanted:
+                raise DataError(
+                    f"{place}: {FORMS_COLUMN}: {form.label}: {field}: found values of {sorted(found)}; "
+                    f"allowed: of {sorted(wanted)}"
+                )
+    return tuple(forms)
 
 
 def _check_recipes(table: CurveTable, path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError
@@ -21,11 +22,30 @@ from sweeps.run_folder import records
 from sweeps.run_folder.records import Record
 from sweeps.space.compile import compile_space
 from sweeps.space.space import Space
-from sweeps.spec.objectives import Objective, measure
+from sweeps.spec.objectives import Objective, is_cost, measure, rung_field
 from sweeps.spec.sections import SweepSpec
 
 # Of a report, see `Progress` in `qa_core/schema.py`: how a trial stands to the best trivial baseline, and its loss.
 EXTRAS = ("selection_gain_percent", "selection_gain_error_percent", "train_loss")
+
+
+@dataclass(frozen=True)
+class RecordedForm:
+    """A stored form of a recorded training.
+
+    Attributes:
+        label: as in the record; None: what a recipe is stored as that no form of the sweep applies to.
+        kind: as reports named it; None: they did not, so that no scheduler sees the form.
+        costs: with a kind, what was planned of it before training: a value for each cost objective that rungs have.
+        final: value of each objective on the finished artifact; None: it was skipped, or failed.
+        seconds: of making, scoring and measuring it.
+    """
+
+    label: str | None
+    kind: str | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    final: Mapping[str, float] | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,8 @@ class Curve:
         train_seconds: spent up to each report, without what came before and after training.
         rung_values: value of each objective that is measured at rungs, one for each report.
         final: value of each objective on the finished artifact.
-        seconds: wall-clock of the whole trial.
+        seconds: wall-clock of the whole trial, scoring of all its forms included.
+        forms: that its training was stored in, and that are its points; (): `final` is its point.
         extras: further fields of the reports that a scheduler reads, by name, one value for each report: `EXTRAS`. None
             where a report does not have it, as that of the whole budget; a field that no report has is left out.
     """
@@ -53,6 +74,14 @@ class Curve:
     final: Mapping[str, float]
     seconds: float
     extras: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    forms: tuple[RecordedForm, ...] = ()
+
+    @property
+    def finals(self) -> list[Mapping[str, float]]:
+        """Values of its points: of each form that was made, or its own."""
+        if not self.forms:
+            return [self.final]
+        return [form.final for form in self.forms if form.final is not None]
 
     @property
     def budget_examples(self) -> int:
@@ -94,9 +123,9 @@ class CurveTable:
         """Build the table from a run's `records.jsonl` and `spec.json`.
 
         Only finished trials count, since only they have a full curve; they stand in the order in which they were
-        proposed. The curve of a trial with stored forms is that of its twin, the network as it was trained, and
-        so are its final values: a replay knows no forms. Of absolute paths the last part is kept: replay opens
-        no file, and a table is made to be handed on.
+        proposed. The curve of a trial with stored forms is that of its twin, the network as it was trained; its points
+        are those forms that were made. Of absolute paths the last part is kept: replay opens no file, and a table is
+        made to be handed on.
 
         Raises:
             DataError: a file cannot be read, finished trials cannot be compared, or none is left.
@@ -104,6 +133,7 @@ class CurveTable:
         spec = read_spec(spec_path)
         loaded = records.load(records_path)
         without_forms = (replace(record, forms=()) for record in loaded.records)
+        forms = {record.trial_id: record.forms for record in loaded.records}
         recorded = sorted(without_forms, key=lambda record: record.trial_id)
         given = front.points(recorded, spec.objectives)
         finished = {point.trial_id for point in given.points}
@@ -113,7 +143,8 @@ class CurveTable:
             if record.trial_id in finished and not record.curve:
                 left_out["without a curve"] += 1
             elif record.trial_id in finished:
-                curves.append(_curve(record, spec.objectives, f"{records_path}: trial {record.trial_id}"))
+                whole = replace(record, forms=forms[record.trial_id])
+                curves.append(_curve(whole, spec.objectives, f"{records_path}: trial {record.trial_id}"))
         if not curves:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
             raise DataError(f"{records_path}: no trial has a full curve ({reasons or 'no records'})")
@@ -127,10 +158,24 @@ class CurveTable:
 
     @cached_property
     def losses(self) -> pareto.Losses:
-        """[curves, objectives] final values, less is better."""
-        names = [objective.name for objective in self.spec.objectives]
-        values = [[curve.final[name] for name in names] for curve in self.curves]
-        return pareto.to_losses(values, [objective.goal for objective in self.spec.objectives])
+        """[points, objectives] final values, less is better; of each curve its points in order, see `curve_of`."""
+        return self._losses([values for curve in self.curves for values in curve.finals])
+
+    @cached_property
+    def curve_of(self) -> NDArray[np.int64]:
+        """[points] the index of the curve that each point is of; without forms each curve has one."""
+        return np.repeat(np.arange(len(self.curves)), [len(curve.finals) for curve in self.curves])
+
+    def losses_of(self, curves: Sequence[int]) -> pareto.Losses:
+        """Return [points, objectives], the points of some curves, in their order."""
+        return self._losses([values for index in curves for values in self.curves[index].finals])
+
+    def _losses(self, points: Sequence[Mapping[str, float]]) -> pareto.Losses:
+        objectives = self.spec.objectives
+        if not points:
+            return np.empty((0, len(objectives)))
+        values = [[point[objective.name] for objective in objectives] for point in points]
+        return pareto.to_losses(values, [objective.goal for objective in objectives])
 
     @cached_property
     def reference(self) -> tuple[float, ...]:
@@ -142,13 +187,18 @@ class CurveTable:
 
     @cached_property
     def hypervolume(self) -> float:
-        """The volume that all curves' final values dominate together."""
+        """The volume that the points of all curves dominate together."""
         return pareto.hypervolume(self.losses, self.reference)
 
     @property
     def total_examples(self) -> int:
-        """Examples that training every recipe to its end takes: the budget of the full grid."""
+        """Examples that training every recipe to its end takes, each once: the budget of the full grid."""
         return sum(curve.budget_examples for curve in self.curves)
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of a worker that this takes, scoring of all forms included."""
+        return sum(curve.seconds for curve in self.curves)
 
 
 def read_spec(path: Path) -> SweepSpec:
@@ -216,9 +266,40 @@ def _curve(record: Record, objectives: Sequence[Objective], place: str) -> Curve
             for name in EXTRAS
             if any(point.get(name) is not None for point in points)
         },
+        forms=_forms(record, objectives, after_training=record.seconds - float(columns["train_seconds"][-1])),
     )
     check_curve(curve, place)
     return curve
+
+
+def _forms(
+    record: Record, objectives: Sequence[Objective], *, after_training: float
+) -> tuple[RecordedForm, ...]:
+    """Return the forms of a record, and what its reports said of them; of an older version these say nothing.
+
+    What a trial spent beside training is split evenly among its twin and the forms that were made.
+    """
+    reported = next((point["forms"] for point in record.curve if point.get("forms")), ())
+    planned = {form["label"]: form for form in reported}
+    made: dict[str | None, Mapping[str, float] | None] = {
+        form.label: form.objectives for form in record.forms
+    }
+    if not made:  # none of the sweep's applies, or the trial did not come to its end
+        made = {label: record.objectives if label is None else None for label in planned}
+    share = max(0.0, after_training) / (1 + sum(form.status == "ok" for form in record.forms))
+    fields = {name: rung_field(name) for name in rung_objectives(objectives) if is_cost(name)}
+    return tuple(
+        RecordedForm(
+            label=label,
+            kind=str(planned[label]["kind"]) if label in planned else None,
+            costs={name: float(planned[label][key]) for name, key in fields.items()}
+            if label in planned
+            else {},
+            final=None if values is None else {item.name: float(values[item.name]) for item in objectives},
+            seconds=share,
+        )
+        for label, values in made.items()
+    )
 
 
 def check_curve(curve: Curve, place: str) -> None:
@@ -245,10 +326,27 @@ def check_curve(curve: Curve, place: str) -> None:
     for name, value in (*curve.final.items(), ("seconds", curve.seconds)):
         if not np.isfinite(value):
             raise DataError(f"{place}: {name}: found {value}; allowed: a finite number")
+    _check_forms(curve.forms, place)
     if curve.seconds < curve.train_seconds[-1]:
         raise DataError(
             f"{place}: seconds: found {curve.seconds}; allowed: at least the {curve.train_seconds[-1]} of training"
         )
+
+
+def _check_forms(forms: Sequence[RecordedForm], place: str) -> None:
+    labels = [form.label for form in forms]
+    if len(set(labels)) != len(labels):
+        raise DataError(f"{place}: forms: found {labels}; allowed: each label once")
+    for form in forms:
+        for name, value in (
+            *form.costs.items(),
+            *(form.final or {}).items(),
+            ("seconds", form.seconds),
+        ):
+            if not np.isfinite(value) or (name == "seconds" and value < 0):
+                raise DataError(
+                    f"{place}: forms: {form.label}: {name}: found {value}; allowed: a finite number"
+                )
 
 
 def _provenance(record: Record) -> dict[str, Any]:

@@ -16,6 +16,8 @@ What a replay assumes:
 - Examples are counted as spent when a worker begins the stretch up to its next report, so that nothing that is still
   running is left out of a comparison at equal budget. The limit is that of `Allowance`, without teachers, which are not
   recorded.
+- Points are the stored forms of finished trainings, where the table has forms. A searcher is told what a live sweep
+  tells it: the values of the network as it was trained.
 - A proposal without an answer (`sweeps/replay/recorded.py` says when) ends as failed before it starts and costs
   nothing.
 """
@@ -33,7 +35,7 @@ from sweeps.front import pareto
 from sweeps.front.volume import GrowingVolume
 from sweeps.replay.curves import EXTRAS, Curve, CurveTable, rung_objectives
 from sweeps.replay.recorded import Recipes, RecordedSpace
-from sweeps.schedulers.base import TIME_ATTRIBUTE, Scheduler
+from sweeps.schedulers.base import FORMS, TIME_ATTRIBUTE, Scheduler
 from sweeps.schedulers.pausing import (
     Account,
     Action,
@@ -60,6 +62,8 @@ class Step:
     seconds: float  # simulated, since the start
     examples: int  # spent so far, on all trials
     hypervolume: float  # of the finished trials so far
+    # Simulated, of all workers, up to the next report of each trial; scoring of forms included.
+    worker_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class ReplayOutcome:
         trace: one step for each trial that ended, in order of time.
         trials: those trials, in the same order.
         counts: trials by status; "failed" are proposals without an answer.
-        front: indices of the curves on the front of the finished trials.
+        front: indices of the curves that have a point on the front of the finished trials.
         examples: spent in all.
         most_running: the largest number of trials at one time.
     """
@@ -96,6 +100,10 @@ class ReplayOutcome:
     def examples_to_reach(self, hypervolume: float) -> int | None:
         """Return what was spent when the finished trials first dominated so much; None when they never did."""
         return next((step.examples for step in self.trace if step.hypervolume >= hypervolume), None)
+
+    def worker_seconds_to_reach(self, hypervolume: float) -> float | None:
+        """Return the seconds of workers that were spent by then; None when they never dominated so much."""
+        return next((step.worker_seconds for step in self.trace if step.hypervolume >= hypervolume), None)
 
     def finished_at(self, examples: float) -> list[int]:
         """Return the curves of the trials that had finished before more than `examples` were spent."""
@@ -231,6 +239,7 @@ class _Simulation:
         self.pausing = judge_of(self.judge)  # None: the scheduler pauses none
         self.paused: dict[str, _Running] = {}
         self.held: tuple[Proposal, int] | None = None  # proposed, and beyond what may be spent so far
+        self.worker_seconds = 0.0
         self.now, self.examples, self.order, self.most_running, self.started = 0.0, 0, 0, 0, 0
         self.has_finished = False  # some trial was trained to its end
         self.counts: Counter[str] = Counter()
@@ -287,14 +296,18 @@ class _Simulation:
         """Count the trials that are left paused."""
         for running in list(self.paused.values()):
             self.counts["paused"] += 1
-            self.trace.append(Step(self.now, self.examples, self.volume.value))
+            self._trace()
             self.ended.append(
                 EndedTrial(running.trial.trial_id, running.curve, "paused", running.seen, self.now)
             )
 
     def outcome(self) -> ReplayOutcome:
-        finished = np.array([trial.curve for trial in self.ended if trial.status == "ok"], dtype=np.int64)
-        front = finished[pareto.front_mask(self.table.losses[finished])].tolist()
+        finished = [trial.curve for trial in self.ended if trial.status == "ok"]
+        points = [self.table.losses_of([curve]) for curve in finished]
+        mask = pareto.front_mask(np.concatenate(points)) if points else np.empty(0, dtype=bool)
+        ends = np.cumsum([len(rows) for rows in points])
+        is_on_front = [part.any() for part in np.split(mask, ends[:-1])] if points else []
+        front = [curve for curve, is_on in zip(finished, is_on_front, strict=True) if is_on]
         return ReplayOutcome(
             trace=tuple(self.trace),
             trials=tuple(self.ended),
@@ -395,6 +408,7 @@ class _Simulation:
         """Spend the examples up to the trial's next report, and put that in its place in time."""
         report = running.reports[running.at]
         self.examples += report.examples - running.seen
+        self.worker_seconds += running.started + report.seconds - self.now
         self.order += 1
         heapq.heappush(self.events, (running.started + report.seconds, self.order, running))
 
@@ -403,12 +417,16 @@ class _Simulation:
         curve = self.table.curves[running.curve]
         values = None
         if status == "ok":
-            self.volume.add(self.table.losses[running.curve])
+            for point in self.table.losses_of([running.curve]):
+                self.volume.add(point)
             self.has_finished = self.has_finished or curve.budget_examples > 0
             values = [curve.final[objective.name] for objective in self.table.spec.objectives]
         self.searcher.tell(running.proposal.id, status, values)
-        self.trace.append(Step(self.now, self.examples, self.volume.value))
+        self._trace()
         self.ended.append(EndedTrial(running.trial.trial_id, running.curve, status, examples, self.now))
+
+    def _trace(self) -> None:
+        self.trace.append(Step(self.now, self.examples, self.volume.value, self.worker_seconds))
 
 
 def _reports(curve: Curve, rungs: Sequence[int], fields: Mapping[str, str]) -> Iterator[_Report]:
@@ -425,4 +443,9 @@ def _reports(curve: Curve, rungs: Sequence[int], fields: Mapping[str, str]) -> I
 def _values(curve: Curve, index: int, fields: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {key: curve.rung_values[name][index] for name, key in fields.items()}
     values |= {name: curve.extras[name][index] for name in EXTRAS if name in curve.extras}
+    seen = [form for form in curve.forms if form.kind is not None]
+    if seen:
+        values[FORMS] = [
+            {"kind": form.kind, **{fields[name]: cost for name, cost in form.costs.items()}} for form in seen
+        ]
     return {TIME_ATTRIBUTE: curve.examples_seen[index], **values}

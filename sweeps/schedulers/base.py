@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 from qa_core.errors import ConfigError, DataError
 from qa_core.values import Setting, from_dict
 from sweeps.registry import scheduler_class
-from sweeps.spec.objectives import measure, rung_field
+from sweeps.spec.objectives import is_cost, measure, rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_RUNGS = 1000  # at each, every trial reports and is scored
 TIME_ATTRIBUTE = "examples_seen"  # in every report; the final one carries the whole budget
+
+FORMS = "forms"  # in a report of a sweep that lists some: `FormAtRung` of `qa_core/schema.py`
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # trial id -> its reports, as in a record's `curve`
 NO_CURVES: Curves = MappingProxyType({})
@@ -132,12 +134,24 @@ def check_report(report: Mapping[str, Any], objectives: Iterable[str]) -> None:
         objectives: their names; those that are only measured at the end are not looked for.
 
     Raises:
-        DataError: `examples_seen` or an objective's value at rungs is missing, None or not finite.
+        DataError: `examples_seen` or an objective's value at rungs is missing, None or not finite, of the report or of
+            a stored form that it names.
     """
-    names = [TIME_ATTRIBUTE, *(rung_field(name) for name in objectives if measure(name).rung_field)]
+    objectives = [name for name in objectives if measure(name).rung_field]
+    _check_numbers(report, [TIME_ATTRIBUTE, *map(rung_field, objectives)], "")
+    costs = [rung_field(name) for name in objectives if is_cost(name)]
+    for number, form in enumerate(report.get(FORMS) or ()):
+        if not isinstance(form, Mapping) or not isinstance(form.get("kind"), str):
+            raise DataError(
+                f"the trial's report: {FORMS}[{number}]: found {form!r}; allowed: one with its kind"
+            )
+        _check_numbers(form, costs, f"{FORMS}[{number}].")
+
+
+def _check_numbers(values: Mapping[str, Any], names: Iterable[str], place: str) -> None:
     for name in names:
-        value = report.get(name)
+        value = values.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(cast(float, value)):
-            found = repr(value) if name in report else "nothing"
-            raise DataError(f"the trial's report: {name}: found {found}; allowed: a finite number")
+            found = repr(value) if name in values else "nothing"
+            raise DataError(f"the trial's report: {place}{name}: found {found}; allowed: a finite number")

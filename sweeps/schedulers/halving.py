@@ -1,7 +1,9 @@
 """Asynchronous successive halving on several objectives: who goes on at a rung. Knows nothing of Ray.
 
 A trial that reports at a rung is placed among all results that the rung has seen, its own included: by non-dominated
-rank, within a rank by an epsilon net (both in `sweeps/schedulers/ranks.py`). There are three verdicts:
+rank, within a rank by an epsilon net (both in `sweeps/schedulers/ranks.py`). Where the sweep lists stored forms, who
+beats whom is decided form by form (`sweeps/schedulers/forms.py`); the net spreads over the losses of the largest form.
+There are three verdicts:
 
 - *pause*, while the rung has fewer than `eta` results: who comes first is not preferred for it.
 - *pause* (or *stop*), from the second rung on, at the floor: a result that is no better than the best trivial baseline
@@ -22,7 +24,7 @@ it had not stopped. The options and Ray's side are in `sweeps/schedulers/pareto_
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Self
@@ -30,6 +32,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeps.schedulers.forms import FormLosses, FormRanks
 from sweeps.schedulers.pausing import Candidates, Situation, Verdict, in_order_of_proposal
 from sweeps.schedulers.ranks import Rows, dominates, is_among_first, layers
 
@@ -71,11 +74,14 @@ class Result(NamedTuple):
         losses: less is better, in the order of the columns.
         is_at_floor: it is not better than the best trivial baseline; False also where that is not known.
         train_loss: the mean since the rung before; None: nothing was trained, or it is not known.
+        forms: the stored forms within the memory budget, by which trainings are compared; (): by `losses`, as where the
+            sweep lists no forms. With forms, `losses` are those of the largest one.
     """
 
     losses: tuple[float, ...]
     is_at_floor: bool = False
     train_loss: float | None = None
+    forms: tuple[FormLosses, ...] = ()
 
 
 class Rung:
@@ -84,6 +90,10 @@ class Rung:
     def __init__(self, settings: HalvingSettings) -> None:
         self._settings = settings
         self.results: dict[str, Result] = {}  # by trial
+        self._now: tuple[Rows, NDArray[np.int64]] = np.empty((0, 0)), np.empty(0, dtype=np.int64)
+        self._ranked: dict[int, FormRanks] = {}  # by band
+        self._bands_ranked = np.empty(0, dtype=np.int64)  # [results in there], the band of each
+        self._places = np.empty(0, dtype=np.int64)  # the same, its index within its band
 
     def add(self, trial_id: str, result: Result) -> None:
         """Take in a trial's result; the first one stays when a trial reports twice."""
@@ -94,11 +104,17 @@ class Rung:
         """True when there are enough results to judge one by."""
         return len(self.results) >= self._settings.eta
 
+    @property
+    def is_by_forms(self) -> bool:
+        """True when trainings are compared by their stored forms; where some report names none, by their own losses."""
+        return all(result.forms for result in self.results.values())
+
     def goes_on(self, trial_id: str, *, front_only: bool = False) -> bool:
         """Return whether the trial, whose result is here, is on the front or within the best `1 / eta` of its band."""
-        rows = self._rows()
+        rows, bands = self._placed()
         index = list(self.results).index(trial_id)
-        bands = self._bands(rows)
+        if self.is_by_forms:
+            return self._goes_on_by_forms(index, rows, bands, front_only=front_only)
         own, band = rows[index], rows[bands == bands[index]]
         room = math.floor(len(band) / self._settings.eta)
         better = int(dominates(-own, -band).sum())
@@ -120,8 +136,10 @@ class Rung:
         trials = list(self.results)
         if not trials:
             return {}
-        rows = self._rows()
-        bands = self._bands(rows)
+        rows, bands = self._placed()
+        if self.is_by_forms:
+            found = self._ranks_by_forms(bands).tolist()
+            return {trial: rank for trial, rank in zip(trials, found, strict=True) if rank < depth}
         members = [np.flatnonzero(bands == band) for band in np.unique(bands)]
         return {
             trials[index]: rank
@@ -129,6 +147,46 @@ class Rung:
             for rank, layer in enumerate(islice(layers(rows[band]), depth))
             for index in band[layer]
         }
+
+    def _goes_on_by_forms(
+        self, index: int, rows: Rows, bands: NDArray[np.int64], *, front_only: bool
+    ) -> bool:
+        ranks = self._ranks_by_forms(bands)
+        rank = ranks[index]
+        if rank == 0 or front_only:
+            return bool(rank == 0)
+        is_in_band = bands == bands[index]
+        before = int((is_in_band & (ranks < rank)).sum())
+        room = math.floor(int(is_in_band.sum()) / self._settings.eta) - before
+        layer = rows[is_in_band & (ranks == rank)]
+        return len(layer) <= room or is_among_first(layer, rows[index], spans=_spans(rows), room=room)
+
+    def _ranks_by_forms(self, bands: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return [results], the rank of each within its band.
+
+        They are kept from one decision to the next, and made anew where the bands have moved. New results are taken in
+        in the order of their losses: hardly any is then beaten by a later one, which would move many.
+        """
+        known = len(self._places)
+        if not np.array_equal(bands[:known], self._bands_ranked):
+            self._ranked, known = {}, 0
+        results = list(self.results.values())
+        self._places = np.concatenate([self._places[:known], np.empty(len(results) - known, dtype=np.int64)])
+        for index in sorted(range(known, len(results)), key=lambda index: results[index].losses):
+            ranks = self._ranked.setdefault(int(bands[index]), FormRanks(self._settings.columns))
+            self._places[index] = ranks.add(results[index].forms)
+        self._bands_ranked = bands
+        found = np.empty(len(results), dtype=np.int64)
+        for band, ranks in self._ranked.items():
+            found[bands == band] = ranks.ranks[self._places[bands == band]]
+        return found
+
+    def _placed(self) -> tuple[Rows, NDArray[np.int64]]:
+        """Return [results, losses] and [results], the band of each; found once for as many results as there are."""
+        if len(self._now[0]) != len(self.results):
+            rows = self._rows()
+            self._now = rows, self._bands(rows)
+        return self._now
 
     def _rows(self) -> Rows:
         """Return [results, losses] in the order they came, the lead column first."""
@@ -163,7 +221,7 @@ class Halving:
             ValueError: the losses are too few, too many or not finite; nothing was taken in.
         """
         index = self._index(budget)
-        self._check(result.losses)
+        self._check(result)
         if index is None or trial_id in self._rungs[index].results:
             return Verdict.GO_ON
         self._rungs[index].add(trial_id, result)
@@ -179,8 +237,10 @@ class Halving:
         Raises:
             ValueError: as `judge`.
         """
-        for trial_id, budget, result in sorted(reports, key=lambda item: (*item[:2], item[2].losses)):
-            self._check(result.losses)
+        for trial_id, budget, result in sorted(
+            reports, key=lambda item: (*item[:2], item[2].losses, item[2].forms)
+        ):
+            self._check(result)
             index = self._index(budget)
             if index is not None:
                 self._rungs[index].add(trial_id, result)
@@ -280,7 +340,7 @@ class Halving:
         settings = HalvingSettings(**{**state["settings"], "rungs": tuple(state["settings"]["rungs"])})
         halving = cls(settings)
         halving.replay(
-            (trial, budget, Result(**{**result, "losses": tuple(result["losses"])}))
+            (trial, budget, _result(result))
             for budget, results in zip(settings.rungs, state["results"], strict=True)
             for trial, result in results.items()
         )
@@ -306,9 +366,10 @@ class Halving:
         index = bisect_right(self.settings.rungs, budget) - 1
         return None if index < 0 else index
 
-    def _check(self, losses: Sequence[float]) -> None:
-        if len(losses) != self.settings.columns or not all(map(math.isfinite, losses)):
-            raise ValueError(f"losses: found {losses!r}; allowed: {self.settings.columns} finite numbers")
+    def _check(self, result: Result) -> None:
+        for losses in (result.losses, *(form.losses for form in result.forms)):
+            if len(losses) != self.settings.columns or not all(map(math.isfinite, losses)):
+                raise ValueError(f"losses: found {losses!r}; allowed: {self.settings.columns} finite numbers")
 
     def _agrees(self, index: int) -> bool:
         lower, upper = self._rungs[index - 1], self._rungs[index]
@@ -316,6 +377,12 @@ class Halving:
         if self._agreements.get(index, ((-1, -1), False))[0] != sizes:
             self._agreements[index] = (sizes, _fronts_agree(lower, upper))
         return self._agreements[index][1]
+
+
+def _result(values: Mapping[str, Any]) -> Result:
+    """Return a result from its JSON form."""
+    forms = tuple(FormLosses(kind, tuple(losses)) for kind, losses in values.get("forms", ()))
+    return Result(**{**values, "losses": tuple(values["losses"]), "forms": forms})
 
 
 def _fronts_agree(lower: Rung, upper: Rung) -> bool:

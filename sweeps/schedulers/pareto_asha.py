@@ -21,6 +21,7 @@ from qa_core.errors import ConfigError, DataError
 from qa_core.values import Setting, check_ranges
 from sweeps.front.pareto import to_losses
 from sweeps.schedulers.base import (
+    FORMS,
     NO_CURVES,
     TIME_ATTRIBUTE,
     Curves,
@@ -30,9 +31,10 @@ from sweeps.schedulers.base import (
     check_report,
     geometric_rungs,
 )
+from sweeps.schedulers.forms import FormLosses
 from sweeps.schedulers.halving import AtFloor, Halving, HalvingSettings, Result
 from sweeps.schedulers.pausing import Candidates, Situation, Verdict
-from sweeps.spec.objectives import rung_field
+from sweeps.spec.objectives import is_cost, rung_field
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -120,8 +122,8 @@ class ParetoAsha(Scheduler):
         A history with reports that do not compare with a baseline is of an older version: its sweep goes on as it
         began, without a floor.
         """
-        names = [objective.name for objective in objectives]
         rungs = self.rungs(max_examples)
+        reader = ReportReader(tuple((item.name, item.goal) for item in objectives), max_examples)
         judged = [
             report
             for curve in history.values()
@@ -132,12 +134,11 @@ class ParetoAsha(Scheduler):
             rungs=rungs,
             columns=len(objectives),
             eta=self.options.eta,
-            lead=next((names.index(name) for name in MEMORY if name in names), 0),
+            lead=reader.lead,
             memory_bins=self.options.memory_bins,
             progressive=self.options.progressive,
             floor=self.options.floor if all(GAIN in report for report in judged) else "off",
         )
-        reader = ReportReader(tuple((item.name, item.goal) for item in objectives), max_examples)
         judge = ParetoJudge(Halving(settings), reader)
         judge.halving.replay(reader.of_curves(history))
         for curve in history.values():
@@ -158,8 +159,16 @@ class ReportReader:
     objectives: tuple[tuple[str, str], ...]  # name and goal
     max_examples: int
 
+    @property
+    def lead(self) -> int:
+        """The column of memory, in which the largest form is found too; without one the first."""
+        names = [name for name, _ in self.objectives]
+        return next((names.index(name) for name in MEMORY if name in names), 0)
+
     def result(self, report: Mapping[str, Any]) -> Result | None:
         """Return a report's result, losses in the order of the objectives; None for the final report.
+
+        Where the report names stored forms, each has the quality of the report and its own costs.
 
         Raises:
             DataError: a value is missing or not finite.
@@ -167,9 +176,15 @@ class ReportReader:
         check_report(report, [name for name, _ in self.objectives])
         if report[TIME_ATTRIBUTE] >= self.max_examples:
             return None
-        values = [report[rung_field(name)] for name, _ in self.objectives]
-        losses = tuple(to_losses([values], [goal for _, goal in self.objectives])[0].tolist())
-        return Result(losses, is_at_floor(report), report.get("train_loss"))
+        forms = report.get(FORMS) or ()
+        values = [
+            [(form if is_cost(name) else report)[rung_field(name)] for name, _ in self.objectives]
+            for form in forms or [report]
+        ]
+        rows = [tuple(row) for row in to_losses(values, [goal for _, goal in self.objectives]).tolist()]
+        largest = max(rows, key=lambda row: (row[self.lead], row))
+        by_form = tuple(FormLosses(str(form["kind"]), row) for form, row in zip(forms, rows, strict=False))
+        return Result(largest, is_at_floor(report), report.get("train_loss"), by_form)
 
     def of_curves(self, curves: Curves) -> Iterator[tuple[str, int, Result]]:
         """Yield (trial, examples seen, result) of every report before the final one."""

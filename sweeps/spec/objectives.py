@@ -106,6 +106,11 @@ def rung_values(names: Iterable[str], progress: Mapping[str, Any]) -> list[float
     return [float(value) if value is not None and math.isfinite(value) else None for value in found]
 
 
+def is_cost(name: str) -> bool:
+    """Tell whether an objective is a cost, which stored forms of one training have each of their own."""
+    return measure(name).section == "cost"
+
+
 def final_values(names: Iterable[str], *, quality: Any, cost: Any) -> dict[str, float]:
     """Read the objectives of a finished trial, in their units.
 

@@ -514,6 +514,7 @@ class Driver:
             hang_minutes=self.spec.budget.hang_minutes,
             forms=tuple({"label": form.label, "settings": form.settings} for form in forms),
             makes_all_forms=noted is not None,
+            reports_forms=bool(self.spec.forms),
         )
 
     def _with_share(self, task: TrialTask) -> TrialTask:

@@ -33,6 +33,7 @@ class TrialTask:
     # Stored forms of what is trained: {"label": ..., "settings": ...} each, see `Form` in `qa_core/config.py`.
     forms: tuple[Mapping[str, Any], ...] = ()
     makes_all_forms: bool = False  # none is skipped because a smaller one is as good
+    reports_forms: bool = False  # the sweep lists forms: trainings are compared by them at rungs
     predicted_bytes: int | None = None  # of its training, from which the share was found; None: it was not
 
 

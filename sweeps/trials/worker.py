@@ -127,6 +127,7 @@ def execute(task: TrialTask, report: Any) -> dict[str, Any]:
             is_to_pause=_pause_watch(task.pause_file),
             turns=turns,
             forms=[form_of(recipe, form["label"], form["settings"]) for form in task.forms],
+            reports_forms=task.reports_forms,
             skips_as_good=not task.makes_all_forms and are_settled_by_form(task.objectives),
         )
     for form in result.forms:

@@ -4,34 +4,87 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from sweeps.run_folder import records
+from sweeps.run_folder.layout import RECORDS_FILE
 from tests.cluster.several_raylets import Driver, killers, machines
-from tests.sweeps.whole import Sweep, check_nothing_lost_or_doubled, tiny_recipes
+from tests.sweeps.whole import (
+    Sweep,
+    check_equal_as_far_as_both_went,
+    check_nothing_lost_or_doubled,
+    tiny_recipes,
+)
 
 KILLS = int(os.environ.get("QA_SWEEPS_CHAOS_KILLS", "100"))
-TRIALS = max(8, KILLS)  # long enough for them
 SHARES = {"worker": 40, "node": 20, "driver": 20, "mlflow": 10, "spill": 10}
 UNHURRIED = 0.7  # share of the kills that wait for progress, without which a sweep would only ever start
 
 
-def config(folder: Path, squad: Path) -> Path:
+@dataclass(frozen=True)
+class Case:
+    """A sweep to be disturbed.
+
+    Attributes:
+        trials: enough for so many kills.
+        changes: of the sweep's settings.
+        workers: trials at a time, on two nodes.
+        check: what must be equal of the disturbed sweep and the undisturbed one.
+    """
+
+    trials: int
+    changes: Mapping[str, Any]
+    workers: int = 2
+    check: Callable[[Path, Path, int], None] = check_nothing_lost_or_doubled
+
+
+PAUSING = {
+    "scheduler": {"name": "pareto_asha", "options": {"grace_examples": 400, "eta": 2}},
+    "forms": {"quantize": {"bits": [32, 8, 4], "embedding_bits": [32, 8]}},
+    "space": [
+        {"set": "model.family", "choice": ["bert", "distilbert", "lstm"]},
+        {"set": "methods", "choice": ["full", "lora"]},
+        {"set": "train.learning_rate", "log_uniform": [0.001, 0.01]},
+    ],
+}
+CASES = {
+    # No verdict depends on who reports first.
+    "every-trial-to-its-end": Case(
+        max(8, KILLS),
+        {
+            "scheduler": {"name": "fifo", "options": {"at": [400, 800, 1200, 1600, 2000]}},
+            "space": [
+                {"set": "model.family", "choice": ["bert", "distilbert", "lstm"]},
+                {"set": "methods", "choice": ["full", "lora", "quantize"]},
+                {"set": "train.learning_rate", "log_uniform": [0.001, 0.01]},
+            ],
+        },
+    ),
+    # With one worker the order of reports is that of the undisturbed sweep, and so are the verdicts.
+    "forms-and-pauses-one-worker": Case(max(8, KILLS), PAUSING, workers=1),
+    "forms-and-pauses-two-workers": Case(max(8, KILLS), PAUSING, check=check_equal_as_far_as_both_went),
+}
+
+
+def config(folder: Path, squad: Path, case: Case) -> Path:
     values = {
         "name": "chaos",
         "seed": 11,
         "searcher": {"name": "random"},
-        # No verdict depends on who reports first.
-        "scheduler": {"name": "fifo", "options": {"at": [400, 800, 1200, 1600, 2000]}},
-        "budget": {"trials": TRIALS, "examples": 2400, "concurrent": 2, "max_lost_workers": KILLS},
+        "budget": {
+            "trials": case.trials,
+            "examples": 2400,
+            "concurrent": case.workers,
+            "max_lost_workers": KILLS,
+        },
         **tiny_recipes(squad, batch_size=4),
-        "space": [
-            {"set": "model.family", "choice": ["bert", "distilbert", "lstm"]},
-            {"set": "methods", "choice": ["full", "lora", "quantize"]},
-            {"set": "train.learning_rate", "log_uniform": [0.001, 0.01]},
-        ],
+        **case.changes,
     }
     path = folder / "chaos.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -40,13 +93,15 @@ def config(folder: Path, squad: Path) -> Path:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(3 * 3600)
+@pytest.mark.parametrize("name", list(CASES))
 def test_random_kills_lose_nothing_double_nothing_and_change_no_score(
-    small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    case = CASES[name]
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    options = ["--config", str(config(tmp_path, small_squad))]
+    options = ["--config", str(config(tmp_path, small_squad, case))]
     undisturbed = Sweep(tmp_path / "undisturbed", options, cache_dir)
     undisturbed.finish()
 
@@ -71,20 +126,28 @@ def test_random_kills_lose_nothing_double_nothing_and_change_no_score(
         driver.process.wait(timeout=3600)
         assert driver.process.returncode in (0, 3), disturbed.output()
         server.wait()
-        check_mirror(server.address)
-    check_nothing_lost_or_doubled(tmp_path / "disturbed", tmp_path / "undisturbed", TRIALS)
-    print(f"{dict(kills)} in {time.monotonic() - began:.0f} s")
+        check_mirror(server.address, tmp_path / "disturbed", case.trials)
+    case.check(tmp_path / "disturbed", tmp_path / "undisturbed", case.trials)
+    print(f"{name}: {dict(kills)} in {time.monotonic() - began:.0f} s")
 
 
-def check_mirror(address: str) -> None:
-    """Every trial stands in MLflow once, ended, although the server was killed with the rest."""
+def check_mirror(address: str, folder: Path, trials: int) -> None:
+    """Every trial and stored form stands in MLflow once, ended, although the server was killed with the rest."""
     from mlflow import MlflowClient
 
-    from sweeps.progress.mlflow_mirror import TRIAL_TAG
+    from sweeps.progress.mlflow_mirror import FORM_TAG, TRIAL_TAG
 
     client = MlflowClient(address)
     (experiment,) = [item for item in client.search_experiments() if item.name != "Default"]
     runs = client.search_runs([experiment.experiment_id], max_results=50000)
-    trials = sorted(run.data.tags[TRIAL_TAG] for run in runs if TRIAL_TAG in run.data.tags)
-    assert trials == [f"t{index:04d}" for index in range(TRIALS)]
-    assert {run.info.status for run in runs} <= {"FINISHED", "FAILED"}
+    mirrored = sorted(
+        (run.data.tags[TRIAL_TAG], run.data.tags.get(FORM_TAG, ""))
+        for run in runs
+        if TRIAL_TAG in run.data.tags
+    )
+    found = records.load(folder / RECORDS_FILE).records
+    forms = [(record.trial_id, form.label) for record in found for form in record.forms]
+    assert mirrored == sorted([*((f"t{index:04d}", "") for index in range(trials)), *forms])
+    # KILLED: of trials that were stopped or are paused, and of forms that were skipped.
+    has_verdicts = any(record.forms or record.status == "stopped" for record in found)
+    assert {run.info.status for run in runs} <= {"FINISHED", "FAILED", *(["KILLED"] if has_verdicts else [])}

@@ -15,7 +15,7 @@ from qa_core.config import Form, RunConfig, form_of
 from qa_core.errors import ConfigError, DataError, OverMemoryBudget, Paused, StorageError
 from qa_core.form_folder import FormFolder
 from qa_core.run import run
-from qa_core.schema import FormResult, RunResult
+from qa_core.schema import FormResult, Progress, RunResult
 from qa_core.scoring.answer_file import read_scores
 from qa_core.stored_forms import AS_GOOD, OVER_BUDGET
 from qa_core.training.checkpoint import TrainState
@@ -573,3 +573,41 @@ def test_more_forms_are_refused_on_other_questions_and_another_device(
     with pytest.raises(ConfigError, match=r"device: found cpu.* allowed: cuda: another"):
         stored_forms.more_forms(small, forms, **{**given, "twin": twin})
     assert not (tmp_path / "t" / "forms").exists()
+
+
+def test_reports_name_the_forms_that_fit_with_the_costs_that_decide_it(
+    small: RunConfig, cache_dir: Path, tmp_path: Path
+) -> None:
+    config = replace(small, train=replace(small.train, rungs=(30,)))
+    forms = quantised(config, (8, 8), (4, 8))
+
+    def reported(config: RunConfig, folder: str, **options: Any) -> tuple[Any, RunResult]:
+        reports: list[Progress] = []
+        options = {"folder": tmp_path / folder, "cache_dir": cache_dir, "skips_as_good": False, **options}
+        result = run(config, reports.append, **options)
+        assert [report.forms for report in result.curve] == [reports[0].forms, None]
+        return reports[0].forms, result
+
+    found, result = reported(config, "all", forms=forms, reports_forms=True)
+    assert [(form["label"], form["kind"]) for form in found] == [
+        ("float32", "scored at rungs: float32"),
+        ("b8e8", "int8+e8"),
+        ("b4e8", "nf4+e8"),
+    ]
+    for form in found:
+        cost = by_label(result)[form["label"]].cost
+        assert cost is not None
+        assert {name: form[name] for name in ("inference_peak_bytes", "weights_bytes")} == {
+            "inference_peak_bytes": cost.inference_peak_bytes,
+            "weights_bytes": cost.weights_bytes,
+        }
+        assert (form["memory_mb"], form["memory_batch8_mb"]) == (cost.memory_mb, cost.memory_batch8_mb)
+        assert form["artifact_bytes"] == cost.predicted_artifact_bytes
+    limit = (found[1]["memory_mb"] + found[2]["memory_mb"]) / 2
+    fitting, _ = reported(config, "limited", forms=forms, reports_forms=True, max_memory_mb=limit)
+    assert fitting == [found[2]]
+    alone, _ = reported(
+        config, "alone", reports_forms=True
+    )  # of a recipe that no form of the sweep applies to
+    assert alone == [{**found[0], "label": None}]
+    assert reported(config, "without", forms=forms)[0] is None

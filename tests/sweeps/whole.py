@@ -65,11 +65,15 @@ def comparable(folder: Path) -> list[dict[str, Any]]:
     ]
     for record in records.load(folder / RECORDS_FILE).records:
         values = {name: item for name, item in records.to_dict(record).items() if name not in TIMED}
-        cost = values["cost"] or {}
-        values["cost"] = {name: item for name, item in cost.items() if name not in TIMED_COSTS}
+        values["cost"] = _untimed(values["cost"])
+        values["forms"] = [{**form, "cost": _untimed(form["cost"])} for form in values["forms"]]
         values["curve"] = _timeless(values["curve"])
         found.append(values)
     return sorted(found, key=lambda item: item["trial_id"])
+
+
+def _untimed(cost: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: item for name, item in (cost or {}).items() if name not in TIMED_COSTS}
 
 
 def _timeless(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -127,3 +131,24 @@ def check_nothing_lost_or_doubled(disturbed: Path, undisturbed: Path, trials: in
             assert one[name] == other[name], (one["trial_id"], name)
     past = journal.read(disturbed)
     assert all(trial.record is not None or trial.is_paused for trial in past.trials)
+
+
+def check_equal_as_far_as_both_went(disturbed: Path, undisturbed: Path, trials: int) -> None:
+    """Of sweeps whose verdicts depend on who reports first: each trial is there once, and its reports are the same."""
+    for folder in (disturbed, undisturbed):
+        ended = [record.trial_id for record in records.load(folder / RECORDS_FILE).records]
+        assert len(set(ended)) == len(ended)
+        past = journal.read(folder)
+        assert [trial.trial_id for trial in past.trials] == [f"t{index:04d}" for index in range(trials)]
+        assert all(trial.record is not None or trial.is_paused for trial in past.trials)
+    found = {item["trial_id"]: item for item in comparable(disturbed)}
+    expected = {item["trial_id"]: item for item in comparable(undisturbed)}
+    compared = 0
+    for trial_id, one in found.items():
+        other = expected[trial_id]
+        if one["status"] == other["status"] == "ok":
+            assert one == other, trial_id
+        both = min(len(one["curve"]), len(other["curve"]))
+        assert one["curve"][:both] == other["curve"][:both], trial_id
+        compared += both
+    assert compared >= trials  # every trial has a first rung

@@ -19,6 +19,7 @@ from ray.tune.schedulers import TrialScheduler
 from sweeps import registry
 from sweeps.front import pareto
 from sweeps.nodes.ray_environment import RayTarget
+from sweeps.replay.curve_files import read_table, write_table
 from sweeps.replay.curves import CurveTable, _curve
 from sweeps.replay.simulate import recorded_space, replay
 from sweeps.run_folder import journal, records
@@ -124,11 +125,17 @@ class Killed(Exception):
 
 
 def play(
-    folder: Path, scheduler: dict[str, Any], *, kills: tuple[int, ...] = (), **changes: Any
+    folder: Path,
+    scheduler: dict[str, Any],
+    *,
+    kills: tuple[int, ...] = (),
+    with_forms: bool = False,
+    **changes: Any,
 ) -> SweepSpec:
     """Run a sweep whose trials report as `qa_core/training/train.py` lets them; returns its settings.
 
     Args:
+        with_forms: trainings are stored in forms, as their reports say.
         kills: before the driver hears of these reports, counted over the whole sweep, it is killed and resumed.
         changes: of the budget.
     """
@@ -154,6 +161,7 @@ def play(
         try:
             while (task := driver.propose()) is not None:
                 driver.started(task.trial_id)
+                task = replace(task, reports_forms=with_forms)
                 _play_trial(driver, judge, task, heard=heard, kills=pending)
         except Killed:
             continue
@@ -202,8 +210,24 @@ def _reports(task: TrialTask) -> Iterator[dict[str, Any]]:
                 "selection_gain_error_percent": 5.0,  # at the floor up to 30
                 "train_loss": float(rng.integers(1, 9)),
             }
-            yield {**_report(seen, em, float(rng.integers(1, 9))), **learnt}
+            report = {**_report(seen, em, float(rng.integers(1, 9))), **learnt}
+            yield {**report, "forms": _forms(task)} if task.reports_forms else report
     yield _report(BUDGET, 50.0, 5.0)
+
+
+def _forms(task: TrialTask) -> list[dict[str, Any]]:
+    """Return the stored forms of a trial as its reports name them: several of the last kind, another number in each."""
+    rng = np.random.default_rng([7, int(task.trial_id[1:])])
+    found = []
+    for number, kind in enumerate(["scored at rungs: float32", "int8", "nf4", "nf4"][: rng.integers(2, 5)]):
+        memory = float(rng.integers(4, 9)) / 2**number
+        costs = {
+            name: item
+            for name, item in _report(0, 0.0, memory).items()
+            if "memory" in name or "bytes" in name
+        }
+        found.append({"label": f"form{number}", "kind": kind, **costs})
+    return found
 
 
 def _report(seen: int, em: float, memory_mb: float) -> dict[str, Any]:
@@ -233,6 +257,24 @@ def _result(task: TrialTask, reports: list[dict[str, Any]]) -> dict[str, Any]:
         "prerequisites": {},
         "data": {"evaluation": {"data_hash": "toy"}},
         "artifact": str(Path(task.folder) / "artifact"),
+        "forms": [_made(form, place) for place, form in enumerate(_forms(task))]
+        if task.reports_forms
+        else (),
+    }
+
+
+def _made(form: dict[str, Any], place: int) -> dict[str, Any]:
+    """Return what a form came to; of each training the third one fails."""
+    is_ok = place != 2
+    return {
+        "label": form["label"],
+        "settings": {"methods.quantize.bits": 2**place} if place else {},
+        "status": "ok" if is_ok else "failed",
+        "reason": None if is_ok else "RuntimeError: no kernel",
+        "quality": {"em_percent": 50.0 - place} if is_ok else None,
+        "cost": {"inference_peak_bytes": form["memory_mb"] * 1e6, "device": "toy"} if is_ok else None,
+        "against_twin": None,
+        "artifact": None,
     }
 
 
@@ -258,6 +300,54 @@ def test_the_records_of_a_played_sweep_replay_to_its_own_verdicts(
 
 
 @pytest.mark.usefixtures("toy_registry")
+@pytest.mark.parametrize("scheduler", [PARETO_ASHA, WITHOUT_FLOOR], ids=["pausing", "no-floor"])
+def test_a_played_sweep_with_forms_replays_to_its_own_verdicts_whatever_is_killed(
+    scheduler: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = play(tmp_path / "run", scheduler, with_forms=True)
+    own = verdicts(tmp_path / "run")
+    table = table_of(tmp_path / "run", spec)
+    assert all(len(item.forms) >= 2 for item in table.curves)
+    assert replayed(table, scheduler) == own
+    unseen = [
+        replace(item, forms=tuple(replace(form, kind=None) for form in item.forms)) for item in table.curves
+    ]
+    assert replayed(replace(table, curves=tuple(unseen)), scheduler) != own  # forms decided something
+    play(tmp_path / "killed", scheduler, with_forms=True, kills=(0, 5, 13, 14, 30, 31))
+    assert verdicts(tmp_path / "killed") == own
+
+
+@pytest.mark.usefixtures("toy_registry")
+def test_a_table_of_a_run_with_forms_has_a_point_for_each_that_was_made(tmp_path: Path) -> None:
+    play(tmp_path / "whole", FIFO, with_forms=True)
+    play(tmp_path / "halved", PARETO_ASHA, with_forms=True)
+    table = CurveTable.from_run(tmp_path / "whole" / RECORDS_FILE, tmp_path / "whole" / SPEC_FILE)
+    found = {record.trial_id: record for record in records.load(tmp_path / "whole" / RECORDS_FILE).records}
+    for item in table.curves:
+        record = found[item.trial_id]
+        assert [form.label for form in item.forms] == [form.label for form in record.forms]
+        assert [form.final for form in item.forms] == [form.objectives for form in record.forms]
+        planned = {form["label"]: form for form in record.curve[0]["forms"]}
+        for form in item.forms:
+            assert form.kind == planned[form.label]["kind"]
+            assert form.costs == {"memory_mb": planned[form.label]["memory_mb"]}
+        after = item.seconds - item.train_seconds[-1]
+        made = [form for form in record.forms if form.status == "ok"]
+        assert item.forms[0].seconds == pytest.approx(after / (1 + len(made)))
+    assert len(table.losses) == sum(form.status == "ok" for record in found.values() for form in record.forms)
+    assert len(table.losses) == len(table.curve_of) > len(table.curves)
+    with_failed = [item for item in table.curves if len(item.forms) > 2]
+    assert with_failed
+    assert all(item.forms[2].final is None for item in with_failed)
+    assert table.hypervolume == pareto.hypervolume(table.losses, table.reference)
+
+    write_table(table, tmp_path / "table.parquet")
+    read = read_table(tmp_path / "table.parquet")
+    assert read.curves == table.curves
+    assert replayed(read, PARETO_ASHA) == verdicts(tmp_path / "halved")
+
+
+@pytest.mark.usefixtures("toy_registry")
 @pytest.mark.parametrize("total", [None, 9000])
 def test_a_sweep_that_is_killed_at_any_report_decides_as_one_that_was_not(
     total: int | None, tmp_path: Path
@@ -280,9 +370,20 @@ def test_curves_recorded_with_fifo_replay_to_the_verdicts_that_halving_gave(tmp_
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ("forms", "sizes"),
+    [({}, [8, 24, 56]), ({"quantize": {"bits": [32, 8, 4]}}, [8, 24])],
+    ids=["alone", "forms"],
+)
 def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
-    small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forms: dict[str, Any],
+    sizes: list[int],
+    small_squad: Path,
+    cache_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    trials = 4 * len(sizes)
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     halving = {"name": "pareto_asha", "options": {"grace_examples": 30, "eta": 2}}
     fifo = {"name": "fifo", "options": {"at": [30, 60, 120]}}
@@ -295,21 +396,28 @@ def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
             **shared,
             "searcher": {"name": "grid"},
             "scheduler": scheduler,
-            "budget": {"trials": 12, "examples": 200, "concurrent": 1},
+            "budget": {"trials": trials, "examples": 200, "concurrent": 1},
+            "forms": forms,
             "space": [
                 {"set": "model.family", "choice": ["lstm", "bert"]},
-                {"set": "train.batch_size", "choice": [8, 24, 56]},
+                {"set": "train.batch_size", "choice": sizes},
                 {"set": "train.learning_rate", "choice": [0.02, 0.0002]},
             ],
         }
         folder = tmp_path / scheduler["name"]
         spec = specs[scheduler["name"]] = SweepSpec.model_validate(values)
         run_sweep(spec, folder=folder, target=RayTarget(), console=_Told(), tracker=_Told())
-        assert len(verdicts(folder)) == 12
+        assert len(verdicts(folder)) == trials
         assert replayed(table_of(folder, spec), scheduler) == verdicts(folder)
     statuses = [status for _, status, _ in verdicts(tmp_path / "pareto_asha")]
-    assert 0 < statuses.count("stopped") < 12
+    assert 0 < statuses.count("stopped") < trials
     whole = table_of(tmp_path / "fifo", specs["fifo"])
+    for item in whole.curves if forms else ():
+        kinds = ["nf4", "int8", "scored at rungs: float32"]
+        assert [form.kind for form in item.forms] == kinds  # from the smallest up
+        assert all(
+            form.final is None or form.final["memory_mb"] == form.costs["memory_mb"] for form in item.forms
+        )
     assert replayed(whole, halving) == verdicts(tmp_path / "pareto_asha")
 
 

@@ -216,7 +216,10 @@ def test_the_state_is_settings_and_results():
             "progressive": False,
             "floor": "pause",
         },
-        "results": [{"a": {"losses": (-1.5, 4.0), "is_at_floor": False, "train_loss": None}}, {}],
+        "results": [
+            {"a": {"losses": (-1.5, 4.0), "is_at_floor": False, "train_loss": None, "forms": ()}},
+            {},
+        ],
     }
 
 
