@@ -214,12 +214,28 @@ def confirm(
 def front(
     run_dir: RunFolder,
     csv: Annotated[Path | None, typer.Option(help="Also write the points here.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write the interactive plot here.")] = None,
 ) -> int:
     """Show the front of a sweep, finished or running."""
     from sweeps.commands import results
 
-    return results.front(run_dir, csv=csv, html=html)
+    return results.front(run_dir, csv=csv)
+
+
+@app.command()
+def report(
+    run_dir: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: report.html in the sweep's folder.")
+    ] = None,
+    with_examples: Annotated[
+        bool,
+        typer.Option("--with-examples", help="Show a few evaluation questions and answers on the page."),
+    ] = False,
+) -> int:
+    """Write the report of a sweep anew, finished or running: one HTML file that needs no network."""
+    from sweeps.commands import report as reporting
+
+    return reporting.report(run_dir, out=out, with_examples=with_examples)
 
 
 @app.command()

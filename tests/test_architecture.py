@@ -45,7 +45,7 @@ FLOORS = (
     "sweeps.spec sweeps.progress",
     "sweeps.space",
     "sweeps.front sweeps.searchers",
-    "sweeps.schedulers sweeps.nodes",
+    "sweeps.schedulers sweeps.nodes sweeps.report",
     "sweeps.budget sweeps.replay",
     "sweeps.checks sweeps.trials",
     "sweeps.commands",
