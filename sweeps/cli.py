@@ -239,6 +239,35 @@ def report(
 
 
 @app.command()
+def compare(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Folders of two sweeps or more; the first is the base."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page; default: comparison.html in the first sweep's folder."),
+    ] = None,
+) -> int:
+    """Lay the fronts of sweeps over each other: hypervolume, new points, settings that differ."""
+    from sweeps.commands import compare as comparing
+
+    return comparing.compare(run_dirs, out=out)
+
+
+@app.command(name="list")
+def list_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds the folders of sweeps.")] = Path(
+        "runs"
+    ),
+) -> int:
+    """List the sweeps of a folder: state, trials, front and best points."""
+    from sweeps.commands import listing
+
+    return listing.show(folder)
+
+
+@app.command()
 def export(
     run_dir: RunFolder,
     to: Annotated[Path, typer.Option(help="The folder to write; must not exist.")],

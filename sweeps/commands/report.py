@@ -4,11 +4,11 @@ from pathlib import Path
 
 from qa_core import files
 from sweeps.commands.export import examples_of
-from sweeps.commands.results import front_of, read_records
+from sweeps.commands.snapshots import snapshot_in
 from sweeps.front.ties import answers_of
 from sweeps.report.answer_book import AnswerBook
 from sweeps.report.page import write_page
-from sweeps.report.snapshot import Snapshot, read_snapshot
+from sweeps.report.snapshot import Snapshot
 from sweeps.report.story import ShownExample, story
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.models import id_of, models_of
@@ -28,8 +28,7 @@ def report(run_dir: Path, *, out: Path | None, with_examples: bool = False) -> i
         DataError: the folder or its records cannot be read, or the questions to show.
         StorageError: the file cannot be written.
     """
-    loaded = read_records(run_dir)
-    snapshot = read_snapshot(run_dir, loaded.records, front_of(run_dir, loaded))
+    snapshot = snapshot_in(run_dir)
     examples = _examples(snapshot) if with_examples else []
     path = RunFolder(run_dir).report if out is None else out
     files.make_folder(path.parent)

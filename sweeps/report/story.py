@@ -160,7 +160,7 @@ def _asked(snapshot: Snapshot) -> dict[str, Any]:
         "scheduler": _named(spec.get("scheduler") or {}),
         "budget": {name: _words(value) for name, value in (spec.get("budget") or {}).items()},
         "data": data,
-        "space": [_parameter(entry) for entry in spec.get("space") or ()],
+        "space": [parameter_words(entry) for entry in spec.get("space") or ()],
         "forms": {
             f"{method}.{option}": _words(values)
             for method, options in (spec.get("forms") or {}).items()
@@ -175,7 +175,8 @@ def _named(section: Mapping[str, Any]) -> str:
     return f"{section.get('name')}{f' ({options})' if options else ''}"
 
 
-def _parameter(entry: Mapping[str, Any]) -> dict[str, str]:
+def parameter_words(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an entry of a space sets, how it is drawn, from which values, and under which conditions."""
     domain = next((name for name in DOMAINS if entry.get(name) is not None), None)
     how, values = "", ""
     if domain == "choice":

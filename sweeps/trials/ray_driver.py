@@ -118,6 +118,7 @@ def run_sweep(
         if resume:
             tracker.catch_up([records.to_dict(record) for record in driver.records])
         console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
+        console.note(f"report, kept up to date: {report.path}")
         with report.kept(lambda is_over: snapshot_of(driver, folder, is_over=is_over)):
             driver.settle()
             if driver.has_work():

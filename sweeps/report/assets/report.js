@@ -18,6 +18,15 @@ function report(page) {
   const listeners = [];
   const pick = (row) => { picked = row.id; listeners.forEach((listener) => listener(row)); };
 
+  // The chart is drawn anew, so that the focus goes on in the table, where the row is read.
+  function showInTable() {
+    document.getElementById("models").scrollIntoView();
+    const row = document.querySelector(".models tr.picked");
+    if (!row) return;
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
+  }
+
   function told(row) {
     const lines = [];
     if (row.place === "rung") lines.push([`${row.status}, as it stood after ${show(row.examples)} examples (selection questions)`]);
@@ -148,7 +157,7 @@ function report(page) {
         if (words) labels.push({ x, y, text: words });
       }
       placeLabels(root, labels, marks.filter((mark) => mark.row.place === "front"), width);
-      walk(host, root, marks, (mark) => told(mark.row), (mark) => { pick(mark.row); document.getElementById("models").scrollIntoView(); }, label);
+      walk(host, root, marks, (mark) => told(mark.row), (mark) => { pick(mark.row); showInTable(); }, label);
       const isOwn = second ? [first.name, second.name].includes(state.x) && [first.name, second.name].includes(state.y) && story.objectives.length === 2 : true;
       note.textContent = isOwn ? "" : "The line joins what nothing beats on these two axes alone. Large filled marks are on the front of all objectives of the sweep.";
     });
