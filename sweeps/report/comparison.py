@@ -18,8 +18,9 @@ from sweeps.front import comparability, pareto
 from sweeps.front.points import Point, finished
 from sweeps.progress.flatten import texts
 from sweeps.report.answer_book import AnswerBook
+from sweeps.report.asked import parameter_words
 from sweeps.report.snapshot import Snapshot
-from sweeps.report.story import parameter_words, shown_folder
+from sweeps.report.story import shown_folder
 from sweeps.spec.objectives import Objective, measure
 
 EXACT_MATCH = "em_percent"

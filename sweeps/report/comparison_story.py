@@ -6,7 +6,7 @@ from typing import Any
 from sweeps.front.points import Point
 from sweeps.report.columns import encoded, rounded
 from sweeps.report.comparison import Comparison, Difference
-from sweeps.report.story import LABELS
+from sweeps.report.rows import LABELS
 from sweeps.run_folder.masking import masked_values
 
 

@@ -4,7 +4,7 @@ Each model and each trial without one is a row, once. Nothing of the data's text
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,46 +14,25 @@ from typing import Any
 from qa_core import files
 from qa_core.errors import DataError
 from sweeps.front import pareto
-from sweeps.front.choosing import cost_to_save
-from sweeps.front.front import choosable
-from sweeps.front.points import Point, settings_of
-from sweeps.front.result import searched_paths
-from sweeps.front.tables import difference_words
+from sweeps.front.points import Point
 from sweeps.front.ties import answers_of
 from sweeps.front.volume import GrowingVolume
 from sweeps.progress.console import error_signature
-from sweeps.progress.flatten import model_params
 from sweeps.report.answer_book import AnswerBook
+from sweeps.report.asked import asked
 from sweeps.report.columns import encoded, rounded
 from sweeps.report.importance import importance
-from sweeps.report.snapshot import OpenTrial, Snapshot
+from sweeps.report.rows import axes, model_rows, row_keys, searched
+from sweeps.report.snapshot import Snapshot
 from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.model_id import ModelId
-from sweeps.run_folder.models import id_of, models_of
 from sweeps.run_folder.records import Record
-from sweeps.spec.objectives import MEASURES, RETIRED, Objective, measure
+from sweeps.spec.objectives import Objective
 
 PROGRAM = "qa-sweep"  # by its name: the report is read elsewhere
 PROBES_FILE = "probes.json"  # beside a model's answers: what `evaluate --probes --output` wrote
 MOST_CURVES = 2000  # drawn; those of the front first
-LABELS = {
-    "em_percent": "exact match",
-    "f1_percent": "F1",
-    "memory_mb": "memory, one window",
-    "memory_batch8_mb": "memory, eight windows",
-    "artifact_bytes": "size of the files",
-    "weights_bytes": "weights in memory",
-    "inference_peak_bytes": "peak memory, one window",
-    "train_peak_bytes": "peak memory of training",
-    "latency_p50_ms": "latency, median",
-    "latency_p95_ms": "latency, 95th percentile",
-    "rss_peak_bytes": "resident set",
-}
-# Where a row stands: on the front, behind it, at a rung that a trial without a final score reached, with a score that
-# does not compare, or nowhere.
-FRONT, BEHIND, AT_RUNG, APART, NOWHERE = "front", "behind", "rung", "apart", "none"
 CURVE = ("examples_seen", "selection_em_percent", "selection_f1_percent", "train_loss")
-DOMAINS = {"choice": "one of", "uniform": "evenly", "log_uniform": "evenly in the logarithm", "int": "whole"}
 
 
 @dataclass(frozen=True)
@@ -84,10 +63,11 @@ def story(
         DataError: a record cannot be read.
     """
     result = snapshot.result
-    axes = _axes(snapshot)
-    rows = _rows(snapshot, book, [axis["name"] for axis in axes])
-    paths = _paths(snapshot)
-    keys = [*_keys(rows), *(axis["name"] for axis in axes), *(f"set:{path}" for path in paths)]
+    measures = axes(snapshot)
+    names = [axis["name"] for axis in measures]
+    rows = model_rows(snapshot, book, names)
+    paths = searched(snapshot)
+    keys = [*row_keys(rows), *names, *(f"set:{path}" for path in paths)]
     counts = Counter(record.status for record in snapshot.records) + Counter(
         trial.state for trial in snapshot.open_trials
     )
@@ -99,9 +79,9 @@ def story(
             "folder": folder,
             "state": snapshot.state,
             "written": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
-            "asked": _asked(snapshot),
+            "asked": asked(snapshot),
             "objectives": [_objective(item) for item in result.objectives],
-            "axes": axes,
+            "axes": measures,
             "settings": paths,
             "rows": {"count": len(rows), "columns": encoded(rows, keys)},
             "counts": dict(counts),
@@ -134,71 +114,6 @@ def shown_folder(folder: Path) -> str:
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(folder)
 
 
-# What was asked
-
-
-def _asked(snapshot: Snapshot) -> dict[str, Any]:
-    spec = snapshot.spec
-    provenance: Mapping[str, Any] = snapshot.records[0].provenance if snapshot.records else {}
-    git = provenance.get("git") or {}
-    packages = provenance.get("packages") or {}
-    versions = [
-        f"{name} {packages[name]}"
-        for name in ("qa-sweeps", "torch", "transformers", "ray")
-        if packages.get(name)
-    ]
-    recipe, data = spec.get("recipe") or {}, {}
-    for name, value in (recipe.get("data") or {}).items():
-        data[name] = _words(value)
-    return {
-        "command": provenance.get("command"),
-        "commit": git.get("commit"),
-        "versions": ", ".join(versions),
-        "devices": sorted({str(record.device) for record in snapshot.records if record.device}),
-        "seed": spec.get("seed"),
-        "searcher": _words((spec.get("searcher") or {}).get("name")),
-        "scheduler": _named(spec.get("scheduler") or {}),
-        "budget": {name: _words(value) for name, value in (spec.get("budget") or {}).items()},
-        "data": data,
-        "space": [parameter_words(entry) for entry in spec.get("space") or ()],
-        "forms": {
-            f"{method}.{option}": _words(values)
-            for method, options in (spec.get("forms") or {}).items()
-            if isinstance(options, Mapping)
-            for option, values in options.items()
-        },
-    }
-
-
-def _named(section: Mapping[str, Any]) -> str:
-    options = ", ".join(f"{name} {_words(value)}" for name, value in (section.get("options") or {}).items())
-    return f"{section.get('name')}{f' ({options})' if options else ''}"
-
-
-def parameter_words(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an entry of a space sets, how it is drawn, from which values, and under which conditions."""
-    domain = next((name for name in DOMAINS if entry.get(name) is not None), None)
-    how, values = "", ""
-    if domain == "choice":
-        values = _words(entry[domain])
-        how = DOMAINS[domain] if len(entry[domain]) > 1 else "always"
-    elif domain is not None:
-        values = " to ".join(map(_words, entry[domain]))
-        how = DOMAINS[domain] + (", in the logarithm" if entry.get("log") else "")
-    when = "; ".join(f"{path}: {_words(value)}" for path, value in (entry.get("when") or {}).items())
-    return {"set": str(entry.get("set")), "how": how, "values": values, "when": when}
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_words(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value))
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _objective(item: Objective) -> dict[str, Any]:
     return {
         "name": item.name,
@@ -206,167 +121,6 @@ def _objective(item: Objective) -> dict[str, Any]:
         "unit": item.measured_unit,
         "reference": rounded(item.worst),
     }
-
-
-# Rows
-
-
-def _axes(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Return the objectives, then each other measure that a model has."""
-    own = {item.name: item.goal for item in snapshot.result.objectives}
-    models = [model for record in snapshot.records if record.status == "ok" for model in models_of(record)]
-    others = [
-        name
-        for name in MEASURES
-        if name not in own and any(_measured(name, model) is not None for model in models)
-    ]
-    return [
-        {
-            "name": name,
-            "label": LABELS.get(name, name),
-            "unit": measure(name).unit,
-            "goal": own.get(name) or ("max" if measure(name).section == "quality" else "min"),
-            "is_objective": name in own,
-        }
-        for name in (*own, *others)
-    ]
-
-
-def _measured(name: str, model: Record) -> float | None:
-    """Return a measure of a model in its unit; None where it has none, or none that is a number."""
-    item = MEASURES.get(name) or RETIRED[name]
-    found = ((model.quality if item.section == "quality" else model.cost) or {}).get(item.field)
-    if not isinstance(found, int | float) or isinstance(found, bool):
-        return None
-    return found / item.divisor
-
-
-def _rows(snapshot: Snapshot, book: AnswerBook, measures: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for each model, each form without one, and each trial without a model: front first."""
-    result = snapshot.result
-    records = {record.trial_id: record for record in snapshot.records}
-    models = {id_of(model): model for record in snapshot.records for model in models_of(record)}
-    keeps_all = (snapshot.spec.get("budget") or {}).get("keep_artifacts") == "all"
-    kept = None if keeps_all else choosable(result)
-    by = cost_to_save(result, {})
-    apart = {point.id for group in result.apart for point in group}
-    rows = []
-    behind = [point for point in result.points if not point.on_front]
-    for point in (*result.front, *sorted(behind, key=lambda item: item.id.order)):
-        row = _row(point, records[point.trial_id], FRONT if point.on_front else BEHIND)
-        row |= {**_measures(models[point.id], measures), **point.values}
-        row["kept"] = "yes" if point.artifact and (kept is None or point.id in kept) else None
-        if point.on_front:
-            row |= _of_answers(point, result.front, book, by)
-        rows.append(row)
-    for point in sorted(result.others, key=lambda item: item.id.order):
-        record = records[point.trial_id]
-        at_rung = point.form is None and record.status == "stopped" and record.curve
-        row = _row(point, record, APART if point.id in apart else AT_RUNG if at_rung else NOWHERE)
-        if point.id in apart and point.id in models:
-            row |= _measures(models[point.id], measures)
-        elif at_rung:
-            row |= _at_rung(record.curve[-1], measures)
-        rows.append(row)
-    return [*rows, *(_open_row(trial, measures) for trial in snapshot.open_trials)]
-
-
-def _row(point: Point, record: Record, place: str) -> dict[str, Any]:
-    form = next((form for form in record.forms if form.label == point.form), None)
-    named = model_params(
-        {"config": record.config, "forms": [{"settings": item.settings} for item in record.forms]},
-        None if form is None else {"label": form.label, "settings": form.settings},
-    )
-    return {
-        "trial": point.trial_id,
-        "form": point.form,
-        "place": place,
-        "knee": "yes" if point.is_knee else None,
-        "status": point.status,
-        "why": point.left_out or (record.reason if record.status != "ok" else None),
-        "family": point.family,
-        "head": point.head,
-        "methods": point.methods,
-        "bits": named.get("bits"),
-        "table_bits": named.get("table_bits"),
-        "checkpoint": point.checkpoint,
-        "seed": point.seed,
-        "examples": record.examples_seen,
-        "seconds": record.seconds,
-        "twin": difference_words(point.against_twin) if point.against_twin else None,
-        **{f"set:{path}": value for path, value in {**point.settings, **point.form_settings}.items()},
-    }
-
-
-def _open_row(trial: OpenTrial, measures: Sequence[str]) -> dict[str, Any]:
-    model = trial.config.get("model") or {}
-    last: Mapping[str, Any] = trial.curve[-1] if trial.curve else {}
-    return {
-        "trial": trial.trial_id,
-        "place": AT_RUNG if last else NOWHERE,
-        "status": trial.state,
-        "family": model.get("family"),
-        "head": model.get("head"),
-        "methods": "+".join(trial.config.get("methods") or {}) or "full",
-        "checkpoint": model.get("checkpoint"),
-        "seed": trial.config.get("seed"),
-        "examples": last.get("examples_seen", 0),
-        **{f"set:{path}": value for path, value in settings_of(trial.assignment, trial.config).items()},
-        **_at_rung(last, measures),
-    }
-
-
-def _at_rung(report: Mapping[str, Any], measures: Sequence[str]) -> dict[str, float]:
-    """Return the measures of a report, those that are known at a rung."""
-    fields = {name: measure(name).rung_field for name in measures}
-    return {name: report[field] for name, field in fields.items() if field and report.get(field) is not None}
-
-
-def _measures(model: Record, measures: Sequence[str]) -> dict[str, float]:
-    found = {name: _measured(name, model) for name in measures}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _of_answers(point: Point, front: Sequence[Point], book: AnswerBook, by: str) -> dict[str, Any]:
-    interval = book.interval(point)
-    tied = book.tied_with(point, front, by)
-    return {
-        "em_low": None if interval is None else interval.low,
-        "em_high": None if interval is None else interval.high,
-        "by": None if interval is None or interval.low is None else f"{interval.clusters} {interval.unit}s",
-        "tied": None if tied is None else str(tied.id),
-    }
-
-
-def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the columns that any row has, in the order of `_row`, without measures and settings."""
-    known = (
-        *("trial", "form", "place", "knee", "status", "why", "family", "head", "methods", "bits"),
-        *(
-            "table_bits",
-            "checkpoint",
-            "seed",
-            "examples",
-            "seconds",
-            "twin",
-            "kept",
-            "em_low",
-            "em_high",
-            "by",
-            "tied",
-        ),
-    )
-    rows = list(rows)
-    always = ("trial", "place", "status", "family", "methods", "checkpoint")
-    return [key for key in known if key in always or any(row.get(key) is not None for row in rows)]
-
-
-def _paths(snapshot: Snapshot) -> list[str]:
-    of_open = (path for trial in snapshot.open_trials for path in settings_of(trial.assignment, trial.config))
-    return sorted({*searched_paths(snapshot.result), *of_open})
-
-
-# What became of it
 
 
 def _history(snapshot: Snapshot) -> list[list[float | int | str | None]]:
