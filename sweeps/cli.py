@@ -214,12 +214,57 @@ def confirm(
 def front(
     run_dir: RunFolder,
     csv: Annotated[Path | None, typer.Option(help="Also write the points here.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write the interactive plot here.")] = None,
 ) -> int:
     """Show the front of a sweep, finished or running."""
     from sweeps.commands import results
 
-    return results.front(run_dir, csv=csv, html=html)
+    return results.front(run_dir, csv=csv)
+
+
+@app.command()
+def report(
+    run_dir: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: report.html in the sweep's folder.")
+    ] = None,
+    with_examples: Annotated[
+        bool,
+        typer.Option("--with-examples", help="Show a few evaluation questions and answers on the page."),
+    ] = False,
+) -> int:
+    """Write the report of a sweep anew, finished or running: one HTML file that needs no network."""
+    from sweeps.commands import report as reporting
+
+    return reporting.report(run_dir, out=out, with_examples=with_examples)
+
+
+@app.command()
+def compare(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Folders of two sweeps or more; the first is the base."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page; default: comparison.html in the first sweep's folder."),
+    ] = None,
+) -> int:
+    """Lay the fronts of sweeps over each other: hypervolume, new points, settings that differ."""
+    from sweeps.commands import compare as comparing
+
+    return comparing.compare(run_dirs, out=out)
+
+
+@app.command(name="list")
+def list_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds the folders of sweeps.")] = Path(
+        "runs"
+    ),
+) -> int:
+    """List the sweeps of a folder: state, trials, front and best points."""
+    from sweeps.commands import listing
+
+    return listing.show(folder)
 
 
 @app.command()

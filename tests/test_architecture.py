@@ -46,7 +46,7 @@ FLOORS = (
     "sweeps.space",
     "sweeps.front",
     "sweeps.searchers",
-    "sweeps.schedulers sweeps.nodes",
+    "sweeps.schedulers sweeps.nodes sweeps.report",
     "sweeps.budget sweeps.replay",
     "sweeps.checks sweeps.trials",
     "sweeps.commands",

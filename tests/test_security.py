@@ -1,7 +1,11 @@
 """What must not get out: secrets into files, MLflow or the console, names out of the report, servers unannounced."""
 
+import base64
+import hashlib
 import io
 import json
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,13 +14,16 @@ import pytest
 
 from qa_core.errors import ConfigError
 from sweeps import cli
+from sweeps import report as report_package
 from sweeps.commands import run
 from sweeps.commands.run import Target, open_doors
-from sweeps.front.plots import write_html
-from sweeps.front.points import Point
-from sweeps.front.result import FrontResult
+from sweeps.front.front import compute_front
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker, _Runs
+from sweeps.report.answer_book import AnswerBook
+from sweeps.report.page import page
+from sweeps.report.snapshot import Snapshot
+from sweeps.report.story import ShownExample, story
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import Journal, Past
 from sweeps.run_folder.layout import ERROR_FILE, JOURNAL_FILE, OUTCOME_FILE
@@ -25,6 +32,7 @@ from sweeps.spec.objectives import Objective
 from sweeps.trials import worker
 from sweeps.trials.task import TrialTask, as_values, read_outcome
 from tests.malformed.cases import OUT, TINY_SWEEP, write_good
+from tests.sweeps.report.made import SPEC, made_records
 from tests.sweeps.run_folder.test_records import record
 
 SECRET, PASSWORD = "hf_abcdefghijklmnop", "swordfish"
@@ -251,40 +259,70 @@ class Elements(HTMLParser):
         self.found.append((tag, sorted(name for name, _ in attributes)))
 
 
-def report(path: Path, name: str) -> str:
+def report(name: str) -> str:
+    """Return the report of a sweep in which everything that others name has this name."""
     objectives = (
         Objective(name="em_percent", goal="max", reference=0),
-        Objective(name="memory_mb", goal="min", reference=9),
+        Objective(name="memory_mb", goal="min", reference=99),
     )
-    point = Point(
-        trial_id=name,
-        values={"em_percent": 3.0, "memory_mb": 2.0},
-        family=name,
-        head=name,
-        methods=name,
-        checkpoint=name,
-        seed=1,
-        memory_mb=2.0,
-        memory_batch8_mb=3.0,
-        seconds=1.0,
-        artifact=name,
-        on_front=True,
-        is_knee=True,
-    )
-    write_html(FrontResult(objectives, (point,), 1.0, {name: 2}, {name: 1.0}), path)
-    return path.read_text(encoding="utf-8")
+    records = [
+        replace(
+            item,
+            reason=item.reason and name,
+            config={
+                **item.config,
+                "model": {"family": name, "checkpoint": name, "head": name},
+                "methods": {name: {name: name}},
+            },
+            assignment={name: name},
+            provenance={"command": name, "git": {"commit": name}, "packages": {"torch": name}},
+        )
+        for item in made_records(12)
+    ]
+    result = replace(compute_front(records, objectives), left_out={name: 2}, baselines={name: 1.0})
+    spec = {**SPEC, "name": name, "space": [{"set": name, "choice": [name], "when": {name: [name]}}]}
+    examples = [ShownExample(name, (name,), {name: name})]
+    snapshot = Snapshot(Path(name.replace("/", "")), spec, records, result)
+    return page(story(snapshot, AnswerBook(Path("nowhere")), examples=examples))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_name_of_a_config_or_of_data_changes_what_the_report_consists_of(
-    name: str, tmp_path: Path
-) -> None:
-    plain, nasty = report(tmp_path / "a.html", "plain"), report(tmp_path / "b.html", name)
+def test_no_name_of_a_config_or_of_data_changes_what_the_report_consists_of(name: str) -> None:
+    plain, nasty = report("plain"), report(name)
     assert Elements(nasty).found == Elements(plain).found
-    data = nasty[nasty.rindex("Plotly.newPlot(") :]
-    for raw in ("<script>alert", "<img", "<a href", "onerror=alert(1)>", "<!--"):
-        assert raw not in data.removesuffix("</html>")
-    # Plotly reads a few elements in its labels: what reaches it has none.
-    assert "\\u003cscript" not in data.lower().replace("\\\\u003c", "")
-    assert "\\u003ca href" not in data.lower()
-    assert "\\u003cimg" not in data.lower()
+    begin, end = '<script type="application/json" id="story">', "</script>"
+    data = nasty[nasty.index(begin) + len(begin) :].partition(end)[0]
+    assert not set("<>&") & set(data)
+    assert json.loads(data)["name"] == name
+    assert nasty.replace(data, "") == plain.replace(
+        plain[plain.index(begin) + len(begin) :].partition(end)[0], ""
+    )
+
+
+def test_the_scripts_of_the_report_never_read_text_as_markup() -> None:
+    assets = Path(report_package.__file__).with_name("assets")
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in assets.glob("*.js")}
+    assert len(scripts) == 5
+    for name, script in scripts.items():
+        for way in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "srcdoc",
+        ):
+            assert way not in script, name
+
+
+def test_only_the_script_and_the_style_of_the_report_itself_may_run_in_it() -> None:
+    text = report("plain")
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert "unsafe" not in policy
+    assert policy.startswith("default-src 'none'; ")
+    for element, kind in (("script", "script-src"), ("style", "style-src")):
+        (content,) = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", text)

@@ -143,17 +143,49 @@ def crossed_mean(
     return _interval(float(by_question.mean()), variance, freedom, clusters, bounds, confidence)
 
 
+def jackknifed(
+    estimate: float, without: np.ndarray, clusters: Clusters, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """Return any statistic of the questions with its interval, such as a difference of two hypervolumes.
+
+    Args:
+        estimate: the statistic on all questions.
+        without: the statistic without each cluster, [C].
+        clusters: of the questions.
+        confidence: 0 < confidence < 1.
+
+    Raises:
+        ValueError: there are not as many values as clusters, or one is not finite.
+    """
+    if without.shape != (clusters.count,) or not np.isfinite([estimate, *without]).all():
+        raise ValueError(
+            f"without: found shape {without.shape}; allowed: {clusters.count} finite numbers, one for each cluster"
+        )
+    variance = (clusters.count - 1) / clusters.count * float(((without - estimate) ** 2).sum())
+    return _interval(estimate, variance, _freedom(clusters), clusters, None, confidence)
+
+
+def means_without(values: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """Return the mean of values [Q] without each cluster, [C]; there are at least two clusters."""
+    sizes = np.bincount(clusters.of_value, minlength=clusters.count).astype(np.float64)
+    sums = np.bincount(clusters.of_value, weights=values, minlength=clusters.count)
+    return (sums.sum() - sums) / (sizes.sum() - sizes)
+
+
+def _freedom(clusters: Clusters) -> float:
+    """Return one less than the effective number of clusters, at least 1."""
+    sizes = np.bincount(clusters.of_value, minlength=clusters.count).astype(np.float64)
+    return max(1.0, float(sizes.sum() ** 2 / (sizes**2).sum()) - 1.0)
+
+
 def _jackknife(values: np.ndarray, clusters: Clusters) -> tuple[float, float]:
     """Return the variance of the mean of values [Q] by leaving out one cluster at a time, and degrees of freedom."""
     count = clusters.count
     if count < 2:
         return math.nan, 1.0
-    sizes = np.bincount(clusters.of_value, minlength=count).astype(np.float64)
-    sums = np.bincount(clusters.of_value, weights=values, minlength=count)
-    without = (sums.sum() - sums) / (sizes.sum() - sizes)  # the mean without each cluster
+    without = means_without(values, clusters)
     variance = (count - 1) / count * float(((without - values.mean()) ** 2).sum())
-    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-    return variance, max(1.0, effective - 1.0)
+    return variance, _freedom(clusters)
 
 
 def _interval(

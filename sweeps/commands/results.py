@@ -1,6 +1,5 @@
 """`front`: what a sweep found, read from its records. What is taken from it is in `export.py`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +19,16 @@ if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
 
 
-def front(run_dir: Path, *, csv: Path | None, html: Path | None) -> int:
-    """Print the front of a sweep; write the points as CSV and the plot as HTML where asked."""
+def front(run_dir: Path, *, csv: Path | None) -> int:
+    """Print the front of a sweep; write the points as CSV where asked."""
     from rich.console import Console
 
     result = read_front(run_dir)
     Console().print(table(result))
     if csv is not None:
-        _write(csv, lambda: write_csv(result, csv))
-    if html is not None:
-        from sweeps.front.plots import write_html
-
-        _write(html, lambda: write_html(result, html))
+        files.make_folder(csv.parent)
+        write_csv(result, csv)
+        print(f"written: {csv}")
     return 0
 
 
@@ -107,9 +104,3 @@ def _objectives(path: Path) -> "list[Objective]":
         names = [objective.name for objective in found]
         raise DataError(f"{path}: objectives: found {names}; allowed: at least one, each once")
     return found
-
-
-def _write(path: Path, write: Callable[[], None]) -> None:
-    files.make_folder(path.parent)
-    write()
-    print(f"written: {path}")

@@ -308,31 +308,35 @@ def open_doors(target: Target) -> list[str]:
 
 
 def write_front(front: "FrontResult", folder: Path) -> list[Path]:
-    """Write table and plots into the sweep's folder, each whole or not at all; returns their paths.
+    """Write table and plot into the sweep's folder, each whole or not at all; returns their paths, and the report's.
 
     Raises:
         StorageError: a file cannot be written.
     """
-    from sweeps.front.plots import write_html, write_png
+    from sweeps.front.plots import write_png
     from sweeps.front.tables import write_csv, write_parquet
 
-    writers = {"png": write_png, "html": write_html, "csv": write_csv, "parquet": write_parquet}
+    writers = {"png": write_png, "csv": write_csv, "parquet": write_parquet}
     paths = []
     for suffix, write in writers.items():
         path = RunFolder(folder).front(suffix)
         write(front, path)
         paths.append(path)
-    return paths
+    report = RunFolder(folder).report  # `sweeps/report/live.py` has written it
+    return [*paths, report] if files.is_there(report) else paths
 
 
 def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> None:
-    """Print the front, where the plots are, and what to type next."""
+    """Print the front, where the report and the tables are, and what to type next."""
     from rich.console import Console
 
     from sweeps.front.tables import table
 
     Console().print(table(outcome.front))
-    print("plots and tables: " + ", ".join(map(str, files)))
+    report = RunFolder(outcome.folder).report
+    if report in files:
+        print(f"report: {report}  (open it in a browser)")
+    print("plot and tables: " + ", ".join(str(path) for path in files if path != report))
     print("next:")
     for command in next_commands(outcome.front, outcome.folder, tracker):
         print(f"  {command}")

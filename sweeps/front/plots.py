@@ -1,11 +1,10 @@
-"""Plots of a front: interactive HTML that works offline, and a PNG.
+"""The still plot of a front, as PNG. What can be moved and asked is `sweeps/report/`.
 
 Draws what `sweeps/front/front.py` computed and decides nothing. With two or more objectives, the first is on the y
 axis and the second on the x axis; with one, the x axis is the order of the trials.
 """
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +12,11 @@ from qa_core import files
 from qa_core.errors import ConfigError
 from sweeps.front.points import Point
 from sweeps.front.result import FrontResult
-from sweeps.front.tables import format_value, summary, words_against_twin
+from sweeps.front.tables import summary
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 TRIAL_ORDER = "trial"
-
-
-def write_html(result: FrontResult, path: Path) -> None:
-    """Write an interactive plot into one file that needs no network."""
-    import plotly.graph_objects as graph
-
-    figure = graph.Figure()
-    for colour, family, members in _by_family(result):
-        xs, ys = _coordinates(result, members)
-        figure.add_scatter(
-            x=xs,
-            y=ys,
-            mode="markers",
-            name=escape(family),
-            hovertext=[_hover(result, point) for point in members],
-            hoverinfo="text",
-            marker={
-                "color": colour,
-                "size": [13 if point.on_front else 8 for point in members],
-                "opacity": [1.0 if point.on_front else 0.45 for point in members],
-                "line": {"width": [2 if point.is_knee else 0 for point in members], "color": "#222222"},
-            },
-        )
-    line = _front_line(result)
-    if line is not None:
-        figure.add_scatter(
-            x=line[0], y=line[1], mode="lines", name="front", line={"color": "#444444"}, hoverinfo="skip"
-        )
-    for name, value in _baselines(result):
-        label = f"baseline: {escape(name)}"
-        figure.add_hline(y=value, line_dash="dot", line_color="#888888", annotation_text=label)
-    x_title, y_title = _axis_titles(result)
-    counts = f"{len(result.front)} of {result.counted_points} on the front"
-    figure.update_layout(
-        title=f"{counts}; {escape(summary(result))}",
-        xaxis_title=x_title,
-        yaxis_title=y_title,
-        template="plotly_white",
-    )
-    with files.written_file(path) as temporary:
-        figure.write_html(temporary, include_plotlyjs=True, full_html=True)
 
 
 def write_png(result: FrontResult, path: Path) -> None:
@@ -138,22 +96,6 @@ def _axis_titles(result: FrontResult) -> tuple[str, str]:
     better = {"max": "more is better", "min": "less is better"}
     titles = [f"{item.name} [{item.measured_unit}], {better[item.goal]}" for item in result.objectives]
     return (titles[1] if len(titles) > 1 else TRIAL_ORDER), titles[0]
-
-
-def _hover(result: FrontResult, point: Point) -> str:
-    numbers = [
-        f"{item.name}: {format_value(point.values[item.name])} {item.measured_unit}"
-        for item in result.objectives
-    ]
-    words = [
-        f"{point.family}, {point.methods}, {point.checkpoint}",
-        *(f"{name}: {value}" for name, value in {**point.settings, **point.form_settings}.items()),
-        *([words_against_twin(point.against_twin)] if point.against_twin else []),
-        f"seed {point.seed}",
-        f"{point.seconds:.0f} s",
-    ]
-    marks = [*(["on the front"] if point.on_front else []), *(["knee"] if point.is_knee else [])]
-    return "<br>".join(map(escape, [str(point.id), *numbers, *words, *marks]))
 
 
 def _literal(text: str) -> Any:

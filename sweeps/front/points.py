@@ -252,7 +252,7 @@ def _point(record: Record, objectives: Sequence["Objective"]) -> Point:
         artifact=record.artifact,
         em_percent=None if found is None else float(found),
         status=record.status,
-        settings=_settings(record),
+        settings=settings_of(record.assignment, record.config),
         form=None if form is None else form.label,
         form_settings={} if form is None else dict(form.settings),
         against_twin={} if form is None else _against_twin(form),
@@ -273,15 +273,15 @@ def known_costs(cost: Mapping[str, Any] | None) -> dict[str, float]:
     return {name: value / measure(name).divisor for name, value in found.items() if value is not None}
 
 
-def _settings(record: Record) -> dict[str, Any]:
+def settings_of(assignment: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the sweep searched of a recipe, by path; an id of the space is its path, which may be numbered."""
     settings = {}
-    for identity in record.assignment:
+    for identity in assignment:
         path, _, number = identity.rpartition(".")
         path = path if number.isdecimal() and path else identity
         if path in OF_A_POINT:
             continue
-        value: Any = record.config
+        value: Any = config
         for name in path.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         settings[path] = value

@@ -51,9 +51,14 @@ def summary(result: FrontResult) -> str:
 
 def words_against_twin(found: Mapping[str, Any]) -> str:
     """Return how much exact match a stored form lost or gained, with the interval where there is one."""
+    return f"EM against the network as trained: {difference_words(found)}"
+
+
+def difference_words(found: Mapping[str, Any]) -> str:
+    """Return a difference in exact match with its interval, such as "-1.50 (-3.25 to +0.25)"."""
     low, high = found.get("low"), found.get("high")
     interval = "" if low is None or high is None else f" ({low:+.2f} to {high:+.2f})"
-    return f"EM against the network as trained: {found['em_difference_percent']:+.2f}{interval}"
+    return f"{found['em_difference_percent']:+.2f}{interval}"
 
 
 def format_value(value: float) -> str:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qa_core import files
+from qa_core.form_folder import ANSWERS_FILE
 from qa_core.scoring.answer_file import read_scores
 from qa_core.scoring.intervals import Interval, clustered_difference
 from sweeps.front.points import Point
+from sweeps.run_folder.layout import RunFolder
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,13 @@ def smaller_and_tied(
         tuple(Tie(point, found) for point, found in compared if found is not None and found.holds_zero),
         tuple(point for point, found in compared if found is None or found.holds_zero is None),
     )
+
+
+def answers_of(run_dir: Path, point: Point) -> Path:
+    """Return the file of a point's answers; those of the network as trained are its trial's own."""
+    trial = RunFolder(run_dir).trial(point.trial_id)
+    is_own = point.form is not None and bool(point.form_settings)
+    return trial.form(str(point.form)).answers if is_own else trial.path / ANSWERS_FILE
 
 
 def _difference(point: Point, chosen: Point, answers_of: Callable[[Point], Path]) -> Interval | None:

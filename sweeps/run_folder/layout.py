@@ -7,7 +7,8 @@
     preflight.json          what the nodes of a cluster answered
     tracking-errors.txt     tracebacks of calls that MLflow did not take
     sweep-error.txt         tracebacks of faults that are not the user's
-    front.{png,html,csv,parquet}
+    front.{png,csv,parquet}
+    report.html             the report of the sweep, kept up to date while it runs
     trials/tNNNN/           one folder for each trial: see `TrialFolder`
     trials/tNNNN/forms/LABEL/   one folder for each stored form: see `qa_core/form_folder.py`
 
@@ -26,6 +27,7 @@ JOURNAL_FILE, DRIVER_LOCK = "journal.jsonl", "driver.lock"
 PREFLIGHT_FILE, PREFLIGHT_LOCK = "preflight.json", "preflight.lock"
 ERROR_FILE = "tracking-errors.txt"
 FAULT_FILE = "sweep-error.txt"
+REPORT_FILE = "report.html"
 PAUSE_FILE = "pause"  # while the sweep ends: workers look for it
 RAY_FOLDER = "ray"  # never read back
 TRIALS_FOLDER = "trials"
@@ -157,6 +159,11 @@ class RunFolder:
         """Return the folder of a trial."""
         return TrialFolder(self.trials / trial_id)
 
+    @property
+    def report(self) -> Path:
+        """The report of the sweep, kept up to date while it runs."""
+        return self.path / REPORT_FILE
+
     def front(self, suffix: str) -> Path:
-        """Return the file of the front in one format: png, html, csv or parquet."""
+        """Return the file of the front in one format: png, csv or parquet."""
         return self.path / f"front.{suffix}"

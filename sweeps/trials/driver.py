@@ -111,6 +111,11 @@ class Driver:
         """Trials that the budget still allows, those that were cut short included."""
         return max(0, self.spec.budget.trials - self._proposed) + len(self._again)
 
+    @property
+    def cut_short(self) -> tuple[Running, ...]:
+        """Trials that wait to be taken up again."""
+        return tuple(self._again)
+
     def has_work(self) -> bool:
         """Return whether a worker would find something to do: a trial to go on with, a paused or a new one."""
         situation = self._open.situation(may_start=self._may_start())

@@ -32,6 +32,7 @@ from sweeps.nodes.report import NodeReport
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.shell_command import shell_command
+from sweeps.report.live import LiveReport
 from sweeps.run_folder import journal, records
 from sweeps.run_folder.journal import held
 from sweeps.run_folder.layout import (
@@ -40,6 +41,7 @@ from sweeps.run_folder.layout import (
     JOURNAL_FILE,
     PREFLIGHT_FILE,
     RAY_FOLDER,
+    REPORT_FILE,
     SPEC_FILE,
     RunFolder,
 )
@@ -53,6 +55,7 @@ from sweeps.trials import ray_service, signals
 from sweeps.trials.driver import Driver
 from sweeps.trials.faults import as_fault
 from sweeps.trials.ray_adapters import Ending, Events, Proposals, Room, decisions_of
+from sweeps.trials.reporting import snapshot_of
 from sweeps.trials.supervision import Supervisor
 from sweeps.trials.worker import run_trial
 
@@ -110,18 +113,20 @@ def run_sweep(
         searcher = make_searcher(
             spec, space, admits=_admission(spec, space, memory), forecast=_forecast(spec, space, memory)
         )
-        driver = Driver(
-            spec, space=space, searcher=searcher, folder=folder, observers=(tracker, console), past=past
-        )
+        report = LiveReport(folder, console.note)
+        observers = (tracker, console, report)
+        driver = Driver(spec, space=space, searcher=searcher, folder=folder, observers=observers, past=past)
         driver.mark_mixed(differs)
         if tracker.parent_run_id is not None:
             driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
         if resume:
             tracker.catch_up([records.to_dict(record) for record in driver.records])
         console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
-        driver.settle()
-        if driver.has_work():
-            _run_trials(spec, driver, target)
+        console.note(f"report, kept up to date: {report.path}")
+        with report.kept(lambda is_over: snapshot_of(driver, folder, is_over=is_over)):
+            driver.settle()
+            if driver.has_work():
+                _run_trials(spec, driver, target)
         _tell_refused(searcher, driver)
         if (spent := driver.spent_note()) is not None:
             driver.note(spent)
@@ -148,7 +153,7 @@ def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
         yield
     except ConfigError:
         if is_new and not journal.read(folder).trials:
-            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, ERROR_FILE, DRIVER_LOCK):
+            for name in (SPEC_FILE, JOURNAL_FILE, PREFLIGHT_FILE, ERROR_FILE, REPORT_FILE, DRIVER_LOCK):
                 (folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # somebody else's file is in it
                 folder.rmdir()

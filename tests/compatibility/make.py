@@ -40,7 +40,12 @@ ATTEMPTS = 5  # a trial takes a second, and may end before the sweep is killed
 DIGITS = 5  # of scores in expected.json
 FOLDER = "/data/runs"  # stands for the folder in which the fixtures were made
 STORE = f"sqlite:///{FOLDER}/mlflow.db"  # stands for the MLflow store of the machine
-LEFT_OUT = ("front.html", "front.png", "driver.lock")  # plots, which `front` draws again, are 5 MB
+LEFT_OUT = (
+    "front.html",
+    "report.html",
+    "front.png",
+    "driver.lock",
+)  # plots, which `front` draws again, are 5 MB
 
 LSTM = {"family": "lstm", "checkpoint": "micro", "vocab_size": 120}
 SMALL_LSTM = LSTM | {"options": {"embedding_size": 16, "hidden_size": 8}}

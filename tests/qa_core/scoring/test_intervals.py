@@ -13,6 +13,8 @@ from qa_core.scoring.intervals import (
     clustered_difference,
     clustered_mean,
     crossed_mean,
+    jackknifed,
+    means_without,
     standard_error,
 )
 
@@ -262,3 +264,22 @@ def test_the_standard_error_of_values_that_stand_alone_is_that_of_the_textbook()
     assert standard_error(np.repeat(values, 7), articles([7] * 5)) == pytest.approx(found)
     assert standard_error([2.0] * 4, each_alone(4, "question")) == 0.0
     assert standard_error([2.0, 3.0], articles([2])) is None
+
+
+def test_a_statistic_that_is_a_mean_has_the_interval_of_the_mean() -> None:
+    draw = np.random.default_rng(5)
+    clusters = Clusters("article", np.repeat(np.arange(9), [3, 5, 2, 9, 4, 4, 7, 1, 6]))
+    values = draw.normal(size=41)
+    mean = clustered_mean(values, clusters)
+    found = jackknifed(mean.estimate, means_without(values, clusters), clusters)
+    assert found == mean
+    assert found.low is not None
+    rest = values[clusters.of_value != 3]
+    assert means_without(values, clusters)[3] == pytest.approx(rest.mean())
+
+
+def test_a_statistic_is_wanted_without_each_cluster_and_finite() -> None:
+    clusters = Clusters("article", np.arange(9))
+    for without in (np.zeros(8), np.array([0.0] * 8 + [np.nan])):
+        with pytest.raises(ValueError, match="9 finite numbers, one for each cluster"):
+            jackknifed(0.0, without, clusters)

@@ -120,7 +120,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     assert tuner.calls[0]["target"] == RayTarget("auto", True)
     assert [item.reference for item in tuner.calls[0]["spec"].objectives] == [9.5, 9.5]
     assert tracker.settings["objectives"][1]["reference"] == 9.5
-    names = ["front.png", "front.html", "front.csv", "front.parquet"]
+    names = ["front.png", "front.csv", "front.parquet"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert all(path.stat().st_size > 0 for path in folder.iterdir())
     hypervolume = 40 * 80 + 10 * 15  # of t0 and t1 below memory 100, above exact match 0

@@ -176,7 +176,6 @@ def test_of_trials_that_do_not_compare_the_largest_group_is_shown_and_the_others
         assert ModelId("t9") in choosable(result)  # of its own group: its artifact stays
         assert within(result, {"memory_mb": 1e9})[0].trial_id == "t0"
         assert f"1 {reason}" in " ".join(text_of(result).split())
-    plots.write_html(result, tmp_path / "front.html")
     plots.write_png(result, tmp_path / "front.png")
     write_csv(result, tmp_path / "front.csv")
     write_parquet(result, tmp_path / "front.parquet")
@@ -344,7 +343,6 @@ def test_an_empty_front_can_be_written(tmp_path: Path) -> None:
     result = compute_front([], BOTH)
     write_csv(result, tmp_path / "front.csv")
     write_parquet(result, tmp_path / "front.parquet")
-    plots.write_html(result, tmp_path / "front.html")
     plots.write_png(result, tmp_path / "front.png")
     assert (tmp_path / "front.csv").read_text().startswith("trial_id,form,em_percent,memory_mb,family")
     assert parquet.read_table(tmp_path / "front.parquet").num_rows == 0
@@ -359,11 +357,6 @@ def test_at_80_columns_the_table_tells_recipes_apart_that_differ_in_a_setting_al
         assert part in words
     assert "minilm-l6-bert" in words
     assert "/home/somebody" not in words
-
-
-def test_the_plot_names_the_searched_settings(tmp_path: Path) -> None:
-    plots.write_html(compute_front([SEARCHED], BOTH), tmp_path / "front.html")
-    assert "train.learning_rate: 0.00321" in (tmp_path / "front.html").read_text()
 
 
 # A front that is no success

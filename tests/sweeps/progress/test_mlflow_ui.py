@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 
 from sweeps.front.front import compute_front
-from sweeps.front.plots import write_html, write_png
+from sweeps.front.plots import write_png
 from sweeps.progress.mlflow_mirror import Tracker
+from sweeps.report.answer_book import AnswerBook
+from sweeps.report.page import write_page
+from sweeps.report.snapshot import Snapshot
+from sweeps.report.story import story
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import Objective
 
@@ -74,7 +78,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     ]
     front = compute_front(records, objectives)
     write_png(front, folder / "front.png")
-    write_html(front, folder / "front.html")
+    snapshot = Snapshot(folder, {"name": "quickstart"}, records, front)
+    write_page(story(snapshot, AnswerBook(folder)), folder / "report.html")
     tracker = Tracker.start(
         {"name": "quickstart", "seed": 0},
         run_folder=folder,
@@ -84,7 +89,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     )
     for item in records:
         tracker.trial_ended(vars(item))
-    files = [folder / "front.png", folder / "front.html"]
+    files = [folder / "front.png", folder / "report.html"]
     tracker.log_front(files, front.hypervolume, [point.id for point in front.front], spent_examples=900)
     tracker.finish("finished")
     return tracker
@@ -170,7 +175,7 @@ def test_the_parent_run_shows_the_plot_of_the_front(
     assert tracked.runs_page is not None
     runs, _, kind = tracked.runs_page.partition("?")
     page.goto(f"{server}/{runs}/{tracked.parent_run_id}/artifacts/front/front.png?{kind}")
-    page.get_by_text("front.html").first.wait_for()
+    page.get_by_text("report.html").first.wait_for()
     plot = page.locator("img[src^='blob:']").first
     plot.wait_for()
     assert plot.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1600, 1000]
