@@ -24,7 +24,7 @@ from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE, SPEC_FILE, RunF
 from sweeps.run_folder.masking import has_secret, masked_text
 from sweeps.spec.objectives import MEASURES, RETIRED, WHY_RETIRED, why_a_number
 from sweeps.spec.sections import AUTO, DECIDED_BY_THE_SWEEP, SweepSpec
-from sweeps.spec.source import Location, Source, dotted, overridden, read_source
+from sweeps.spec.source import Location, Source, dotted, overridden, read_source, source_of
 
 RECIPE_SECTIONS: Mapping[str, type] = {
     "model": ModelConfig,
@@ -46,7 +46,21 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
     Raises:
         ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
     """
-    source = read_source(path, overrides, scales)
+    return _checked(read_source(path, overrides, scales))
+
+
+def spec_of(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, scales: Sequence[str] = ()
+) -> SweepSpec:
+    """Return the sweep of settings that stand in no file; otherwise as `load_spec`.
+
+    Args:
+        values: what a YAML file holds, as nested mappings and lists of plain values.
+    """
+    return _checked(source_of(values, overrides, scales))
+
+
+def _checked(source: Source) -> SweepSpec:
     _check_texts(source.values, source, ())
     try:
         spec = SweepSpec.model_validate(source.values)
