@@ -21,7 +21,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qa_core.errors import counted
-from sweeps.progress.status import FrontRow, SweepClock, Training, front_rows, read_training
+from sweeps.progress.status import FrontRow, SweepClock, Training, front_lines, front_rows, read_training
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, printable
 from sweeps.run_folder.model_id import ModelId
@@ -46,6 +46,7 @@ LONGEST_REASON = 160  # characters in an event's line; the error summary shows m
 LONGEST_SIGNATURE = 400
 REFRESH_SECONDS = 0.5  # of what stays below the lines on a terminal
 STATUS_SECONDS = 60.0  # elsewhere, between two lines on each running trial
+HEADINGS = f"{'examples':>12}{'/s':>6}{'loss':>7}{'left':>11}"  # of `_training_columns`
 TRIALS_SHOWN = 8  # of those that run, on a terminal
 COLUMNS = 80  # of what is broken into lines
 # Names and paths in a line stay whole, longer or not.
@@ -229,27 +230,23 @@ class SweepConsole:
         from rich.text import Text
 
         below = Table.grid()
-        for line in (*self._front_lines(), *self._running_lines(), self._sweep_line()):
+        for line in (
+            *front_lines(self._front, FRONT_POINTS_SHOWN),
+            *self._running_lines(),
+            self._sweep_line(),
+        ):
             below.add_row(Text(line, no_wrap=True, overflow="ellipsis"))
         return below
-
-    def _front_lines(self) -> list[str]:
-        if not self._front:
-            return []
-        half = FRONT_POINTS_SHOWN // 2
-        shown = [row.line() for row in self._front]
-        if len(shown) > FRONT_POINTS_SHOWN:  # the ends of the front say most
-            shown = [*shown[:half], f"{'':>15}{len(shown) - 2 * half} more", *shown[-half:]]
-        return [FrontRow.heading(), *shown]
 
     def _running_lines(self) -> list[str]:
         found = self._training()
         lines = [
-            f"{name:<6} {_training_text(training)}  [{self._labels.get(name, '')}]"
+            f"{name:<6} {_training_columns(training)}  {self._labels.get(name, '')}"
             for name, training in found[:TRIALS_SHOWN]
         ]
         more = len(found) - TRIALS_SHOWN
-        return [*lines, f"{'':>6} {counted(more, 'more trial')}"] if more > 0 else lines
+        lines += [f"{'':>6} {counted(more, 'more trial')}"] if more > 0 else []
+        return [f"{'trial':<6} {HEADINGS}  recipe", *lines] if lines else []
 
     def _sweep_line(self) -> str:
         errors = sum(map(len, self._errors.values()))
@@ -397,6 +394,18 @@ def _live(output: TextIO, shown: "Callable[[], RenderableType]") -> "Live":
         redirect_stderr=False,
         transient=True,
     )
+
+
+def _training_columns(training: Training | None) -> str:
+    """Return examples, examples per second, loss and time left in columns of 36 characters."""
+    if training is None:
+        return f"{'preparing':>36}"
+    rate = "" if training.examples_per_second is None else f"{training.examples_per_second:.0f}"
+    loss = "" if training.loss is None else f"{training.loss:.3f}"
+    left = "" if training.seconds_left is None else _duration(training.seconds_left)
+    if training.examples_seen >= training.budget_examples:
+        left = "measuring"
+    return f"{training.examples_seen}/{training.budget_examples}".rjust(12) + f"{rate:>6}{loss:>7}{left:>11}"
 
 
 def _training_text(training: Training | None) -> str:

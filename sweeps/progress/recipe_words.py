@@ -3,36 +3,48 @@
 from collections.abc import Mapping
 from typing import Any
 
-WIDEST_CHECKPOINT = 28  # characters; of a longer name the end is shown
+WIDEST_NAME = 24  # characters; of a longer name the end is shown
 SHORT = {
     "learning_rate": "lr",
     "batch_size": "batch",
     "max_length": "length",
     "embedding_bits": "table",
-    "merge": "merge",
 }
-FIRST = ("learning_rate", "rank", "bits", "density")  # last parts of paths, in this order; then all others
+FIRST = (
+    "learning_rate",
+    "rank",
+    "bits",
+    "density",
+)  # last parts of paths: before the checkpoint, in this order
 
 
 def recipe_words(settings: Mapping[str, Any], *, family: str, methods: str, checkpoint: str) -> str:
-    """Return "bert lora ...ers/all-MiniLM-L6-v2 lr=0.003 rank=8".
+    """Return "bert lora lr=0.003 rank=8 ...mers/all-MiniLM-L6-v2 length=256".
 
     Args:
         settings: path -> value of what is searched beside family, methods and checkpoint.
         family, methods, checkpoint: "" for what is not to be named.
     """
-    words = [family, methods, tail(checkpoint)]
-    names = {path: path.rpartition(".")[2] for path in settings}
-    order = sorted(
-        settings, key=lambda path: FIRST.index(names[path]) if names[path] in FIRST else len(FIRST)
-    )
-    words += [f"{SHORT.get(names[path], names[path])}={short_value(settings[path])}" for path in order]
-    return " ".join(filter(None, words))
+    ranks = {path: _rank(path) for path in settings}
+    order = sorted(settings, key=lambda path: ranks[path])
+    first = [_named(path, settings[path]) for path in order if ranks[path] < len(FIRST)]
+    others = [_named(path, settings[path]) for path in order if ranks[path] == len(FIRST)]
+    return " ".join(filter(None, [family, methods, *first, tail(checkpoint), *others]))
+
+
+def _rank(path: str) -> int:
+    name = path.rpartition(".")[2]
+    return FIRST.index(name) if name in FIRST else len(FIRST)
+
+
+def _named(path: str, value: Any) -> str:
+    name = path.rpartition(".")[2]
+    return f"{SHORT.get(name, name)}={short_value(value)}"
 
 
 def tail(name: str) -> str:
     """Return the end of a name, which says most of a path."""
-    return name if len(name) <= WIDEST_CHECKPOINT else "..." + name[3 - WIDEST_CHECKPOINT :]
+    return name if len(name) <= WIDEST_NAME else "..." + name[3 - WIDEST_NAME :]
 
 
 def short_value(value: Any) -> str:

@@ -19,7 +19,6 @@ from sweeps.run_folder.layout import TrialFolder
 
 WRITE_SECONDS = 2.0  # between two writes of a trial, which may go to slow storage
 RATE_SECONDS = 30.0  # over which examples per second are counted
-FRONT_COLUMNS = f"{'EM %':>12}{'MB':>9}  trial  recipe"
 
 
 @dataclass(frozen=True)
@@ -136,14 +135,22 @@ class FrontRow:
     name: str
     recipe: str
 
-    @staticmethod
-    def heading() -> str:
-        """Return the names of the columns of `line`."""
-        return f"front {FRONT_COLUMNS[6:]}"
+    def line(self, width: int) -> str:
+        """Return score, memory, name and recipe; names are `width` characters wide."""
+        return f"{self.em_percent:>11.1f}{self.memory_mb:>8.1f}  {self.name:<{width}}  {self.recipe}"
 
-    def line(self) -> str:
-        """Return score, memory, trial and recipe."""
-        return f"{self.em_percent:>12.1f}{self.memory_mb:>9.1f}  {self.name}  {self.recipe}"
+
+def front_lines(rows: Sequence[FrontRow], most: int) -> list[str]:
+    """Return the rows under a heading; of more than `most` the ends, which say most of a front."""
+    if not rows:
+        return []
+    half = most // 2
+    shown = [*rows] if len(rows) <= most else [*rows[:half], *rows[-half:]]
+    width = max(len(row.name) for row in (*shown, FrontRow(0.0, 0.0, "trial", "")))
+    lines = [row.line(width) for row in shown]
+    if len(shown) < len(rows):
+        lines.insert(half, f"{'':>11}{len(rows) - len(shown)} more")
+    return [f"front{'EM %':>6}{'MB':>8}  {'trial':<{width}}  recipe", *lines]
 
 
 def front_rows(points: Sequence[Mapping[str, Any]]) -> list[FrontRow]:

@@ -157,6 +157,15 @@ def _read_file(path: Path) -> Source:
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ConfigError(f"{path}: cannot be read as a YAML file: {reason}") from error
+    return _parsed(text, path)
+
+
+def values_of(text: str, name: str) -> dict[str, Any]:
+    """Return the mapping that a YAML text holds; raises ConfigError as `read_source`, with `name` for the file."""
+    return _parsed(text, Path(name)).values
+
+
+def _parsed(text: str, path: Path) -> Source:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
