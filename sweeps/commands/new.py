@@ -33,7 +33,7 @@ from sweeps.budget.starting import (
     windows_of,
 )
 from sweeps.checks.readiness import check_hub
-from sweeps.commands.plan import concurrent_here, hours_in_words, hours_of
+from sweeps.commands.plan import concurrent_here, hours_in_words, hours_of, silence_libraries
 from sweeps.progress.shell_command import shell_command
 from sweeps.space.compile import compile_space
 from sweeps.space.forms import forms_of
@@ -107,6 +107,7 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
     for name, value in (("--minutes", wanted.minutes), ("--max-memory-mb", wanted.max_memory_mb)):
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"{name}: found {value:g}; allowed: a number above 0")
+    silence_libraries()
     on_gpu = _has_gpu()
     starts, left_out = loadable(on_gpu=on_gpu)
     found = look(wanted, starts[0])
@@ -354,9 +355,9 @@ def _recipe(plan: Plan) -> Iterator[str]:
 
 def _space(plan: Plan) -> Iterator[str]:
     yield "space:"
-    needs = "; ".join(f"{family} {need}" for family, need in plan.memory.items())
-    if needs:
-        yield f"  # Predicted memory, stored in the forms above: {needs}."
+    if plan.memory:
+        yield "  # Predicted memory, from the smallest of the forms above to the largest:"
+    yield from (f"  #   {family}: {need}" for family, need in plan.memory.items())
     yield f"  - {{set: model.family, choice: [{', '.join(start.family for start in plan.starts)}]}}"
     if any(start.name == SHIPPED for start in plan.starts):
         yield f"  # {SHIPPED}: a small pretrained network of this package, for where no hub is reached."
@@ -368,7 +369,7 @@ def _space(plan: Plan) -> Iterator[str]:
     for method in (FULL, LORA):
         for (low, high), families in _by_rates(plan.starts, method).items():
             when = f"{{methods: {method}, model.family: [{', '.join(families)}]}}"
-            yield f"  - {{set: train.learning_rate, log_uniform: [{low:.1e}, {high:.1e}], when: {when}}}"
+            yield f"  - {{set: train.learning_rate, log_uniform: [{_rate(low)}, {_rate(high)}], when: {when}}}"
     if any(LORA in start.rates for start in plan.starts):
         yield f"  - {{set: methods.lora.rank, choice: [4, 8, 16, 32], when: {{methods: {LORA}}}}}"
 
@@ -380,6 +381,10 @@ def _by_rates(starts: Sequence[Start], method: str) -> dict[tuple[float, float],
         if method in start.rates:
             shared.setdefault(start.rates[method], []).append(start.family)
     return shared
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-")
 
 
 def _stem(source: str) -> str:

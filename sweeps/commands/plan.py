@@ -42,7 +42,7 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
         ConfigError: the space is refused, or no recipe of it can be built.
         DataError: a data source is refused.
     """
-    _silence_libraries()
+    silence_libraries()
     from qa_core.seeding import numpy_generator
     from sweeps.schedulers.base import make_scheduler
 
@@ -70,10 +70,13 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     return 0
 
 
-def _silence_libraries() -> None:
+def silence_libraries() -> None:
     """Keep what libraries say of kernels that this machine lacks out of the plan; workers have logs for it."""
+    from transformers.utils import logging as transformers_logging
+
     for name in ("bitsandbytes", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
 
 
 def _check_buildable(cells: "Mapping[Cell, Sequence[RunConfig]]", forecast: MemoryForecast) -> None:

@@ -251,12 +251,13 @@ class SweepConsole:
     def _sweep_line(self) -> str:
         errors = sum(map(len, self._errors.values()))
         left = self._clock.seconds_left([item for _, item in self._training()], self._started)
+        how = "about" if self._clock.knows_trials else "at most"
         parts = [
             f"{self._clock.ended}/{self._clock.trials} trials",
             f"{len(self._running)} running",
             *([f"{errors} failed"] if errors else []),
             _duration(time.monotonic() - self._started),
-            *([f"about {_duration(left)} left"] if left is not None else []),
+            *([f"{how} {_duration(left)} left"] if left is not None else []),
         ]
         return f"sweep  {', '.join(parts)}"
 

@@ -99,6 +99,11 @@ class SweepClock:
         self._minutes = minutes
         self._seconds: list[float] = []
 
+    @property
+    def knows_trials(self) -> bool:
+        """Whether a trial has ended, so that `seconds_left` is an estimate and not the rest of the time limit."""
+        return bool(self._seconds)
+
     def trial_ended(self, seconds: Any) -> None:
         """Count a trial, with the seconds that it took; None where they are not known."""
         self.ended += 1
@@ -113,7 +118,8 @@ class SweepClock:
             started: when this start of the sweep began, by `time.monotonic`.
 
         Returns:
-            Seconds, at most the rest of the sweep's time limit; None before a trial has ended.
+            Seconds, at most the rest of the sweep's time limit. Before a trial has ended, that rest; None without a
+            limit.
         """
         limit = None if self._minutes is None else max(0.0, 60 * self._minutes - (time.monotonic() - started))
         if not self._seconds:

@@ -55,7 +55,7 @@ def test_the_file_is_a_sweep_of_networks_that_fit(
     assert "cannot be loaded here; bert starts from sample-tiny" in text
     assert "at most, every trial to the full budget" in output
     assert "qa-sweep run --config my.yaml" in output
-    assert max(map(len, text.splitlines())) <= 130
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def new_families() -> list[str]:

@@ -72,7 +72,9 @@ def test_the_time_left_of_a_sweep_is_shared_by_the_trials_that_run(monkeypatch: 
     assert clock.seconds_left(running, 0.0) == pytest.approx((5.0 + 30.0 + 3 * 30.0) / 2)
     limited = SweepClock(trials=10, minutes=17)
     assert limited.seconds_left([], 0.0) == pytest.approx(20.0)
+    assert not limited.knows_trials
     limited.trial_ended(600.0)
+    assert limited.knows_trials
     assert limited.seconds_left([], 0.0) == pytest.approx(20.0)
 
 
