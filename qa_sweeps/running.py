@@ -18,7 +18,7 @@ from typing import Any
 import qa_core.errors
 from qa_core import files
 from qa_core.errors import ConfigError, QaError
-from qa_sweeps import given
+from qa_sweeps.given import settings_of, withdraw
 from qa_sweeps.sweep import Sweep
 from sweeps.commands.options import DEFAULT_CONFIG, find_config
 from sweeps.run_folder import journal
@@ -95,7 +95,7 @@ def run(
     journal.check_free(place)
     skips = bool((spec.recipe.get("data") or {}).get("skip_bad_examples"))
     try:
-        sources, notes = given.settings_of(train, evaluation, columns, folder=place, skip_bad_examples=skips)
+        sources, notes = settings_of(train, evaluation, columns, folder=place, skip_bad_examples=skips)
         request["overrides"] += _overrides(sources)
         if not quiet:
             for note in notes:
@@ -109,7 +109,7 @@ def run(
             quiet=quiet,
         )
     except QaError:
-        given.withdraw(place)
+        withdraw(place)
         raise
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qa_core import files
 from qa_core.config import DataConfig
 from qa_core.data.cache import default_cache_dir
+from qa_core.data.sources import path_of, suffix_of
 from qa_core.errors import ConfigError, QaError, StorageError
 from sweeps.budget.hours import cells_of
 from sweeps.budget.memory import MemoryForecast
@@ -388,7 +389,9 @@ def _rate(value: float) -> str:
 
 
 def _stem(source: str) -> str:
-    return Path(source.partition("@")[0]).name.partition(".")[0]
+    """Return the last part of a source's name, without the suffix by which it is read."""
+    name = Path(path_of(source)).name
+    return name.removesuffix(name[len(name) - len(suffix_of(name)) :])
 
 
 def _text(value: str) -> str:

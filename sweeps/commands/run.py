@@ -78,7 +78,7 @@ def run(
 
     Args:
         quiet: show nothing of what goes well before the result.
-        json_events: print one JSON object for each event and nothing else on the standard output; see `json_events.py`.
+        json_events: print one JSON object for each event and nothing else on the standard output; see `sweeps/progress/json_events.py`.
 
     Returns 3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints.
 

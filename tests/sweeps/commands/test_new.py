@@ -96,8 +96,14 @@ def test_columns_names_with_signs_and_a_hub_that_answers_are_written_as_they_are
     assert spec.recipe["data"]["columns"] == {"question": "q: #"}
     assert spec.scheduler.options["grace_examples"] == 3000
     assert spec.resources.is_auto
+    assert spec.name == "my---data---1"
     rates = [entry.when for entry in spec.space if entry.path == "train.learning_rate"]
     assert {family for when in rates for family in when["model.family"]} == set(new_families_of(starts))
+
+
+def test_a_sweep_is_named_for_its_data() -> None:
+    names = {"a/b.v2.0-x.json.gz": "b.v2.0-x", "owner/name@dev": "name@dev", "x.csv": "x", "sample": "sample"}
+    assert {source: new._stem(source) for source in names} == names
 
 
 def new_families_of(starts: Any) -> list[str]:
