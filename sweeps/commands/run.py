@@ -78,9 +78,11 @@ def run(
 
     Args:
         quiet: show nothing of what goes well before the result.
-        json_events: print one JSON object for each event and nothing else on the standard output; see `sweeps/progress/json_events.py`.
+        json_events: print one JSON object for each event and nothing else on the standard output; see
+            `sweeps/progress/json_events.py`.
 
-    Returns 3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints.
+    Returns:
+        3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints, else 0.
 
     Raises:
         QaError: space, data, folder or tracking store are refused; nothing was trained then.
