@@ -80,12 +80,16 @@ class Costs:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Trials, examples of each, the first rung (None: there are no rungs) and how many questions score a model."""
+    """Trials, examples of each, the first rung (None: there are no rungs) and how many questions score a model.
+
+    `enough_minutes` is what 8 trials of 3,000 windows would take, where the time allows fewer; None where it allows these.
+    """
 
     trials: int
     examples: int
     grace: int | None
     evaluation_questions: int | None  # None: all
+    enough_minutes: int | None = None
 
 
 def window_length(tokens: Sequence[int]) -> int:
@@ -160,7 +164,11 @@ def sizes(
         examples = examples_at(1.0)
     trials = int(seconds / trial_seconds(examples, is_cut=grace is not None))
     limited = questions if questions < evaluation else None
-    return Sizes(max(FEWEST_TRIALS, min(MOST_TRIALS, trials)), examples, grace, limited)
+    enough = None
+    if examples < LEAST_EXAMPLES:
+        whole = LEAST_TRIALS * trial_seconds(LEAST_EXAMPLES, is_cut=False)
+        enough = math.ceil(whole / (60 * USED_SHARE * concurrent))
+    return Sizes(max(FEWEST_TRIALS, min(MOST_TRIALS, trials)), examples, grace, limited, enough)
 
 
 def _first_rung(examples: int) -> int | None:

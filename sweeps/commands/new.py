@@ -22,6 +22,7 @@ from sweeps.budget.memory import MemoryForecast
 from sweeps.budget.starting import (
     ETA,
     FULL,
+    LEAST_EXAMPLES,
     LENGTHS,
     LORA,
     SHIPPED,
@@ -130,7 +131,7 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
         minutes=wanted.minutes,
         concurrent=concurrent_here(spec),
     )
-    plan = Plan(wanted, found, starts, found_sizes, on_gpu, memory, draft.left_out)
+    plan = Plan(wanted, found, starts, found_sizes, on_gpu, memory, [*draft.left_out, *_few(found_sizes)])
     hours = _hours(plan, timings)
     text = as_yaml(plan, hours)
     files.make_folder(out.parent)
@@ -142,6 +143,15 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
     print(f"  {shell_command('qa-sweep', 'plan', '--config', out)}")
     print(f"  {shell_command('qa-sweep', 'run', '--config', out)}")
     return 0
+
+
+def _few(found: Sizes) -> list[str]:
+    """Return a line where trials are so short that they may learn little."""
+    if found.enough_minutes is None:
+        return []
+    return [
+        f"{found.examples} windows teach a network little; --minutes {found.enough_minutes} allows {LEAST_EXAMPLES}"
+    ]
 
 
 def _has_gpu() -> bool:

@@ -112,7 +112,7 @@ def test_a_frame_becomes_a_front_and_a_model_beside_a_ray_and_an_event_loop_that
     assert [item.text for item in alone.candidates] == [item.text for item in answers[0].candidates]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_interrupt_ends_a_sweep_in_order_and_resume_goes_on(small_squad: Path, here: Path) -> None:
     settings = tiny(small_squad, trials=2, examples=2048)
 

@@ -39,6 +39,7 @@ def test_an_hour_is_spent_on_whole_trials_with_two_rungs() -> None:
     assert (found.examples, found.grace) == (12_000, 4_000)
     assert found.trials == MOST_TRIALS == 40
     assert found.evaluation_questions is None
+    assert found.enough_minutes is None
 
 
 def test_with_less_time_trials_are_shorter_and_then_fewer() -> None:
@@ -46,6 +47,7 @@ def test_with_less_time_trials_are_shorter_and_then_fewer() -> None:
     # 408 s for 8 trials are 51 s for each, of which 30 s are not training; no rung lies below 2,000 windows.
     assert (found.trials, found.examples, found.grace) == (8, 2_100, None)
     shortest = sizes(COSTS, minutes=4, concurrent=1, **DATA)
+    assert found.enough_minutes == 10  # 8 x (30 + 30) s of 51 s in each minute
     assert (shortest.trials, shortest.examples, shortest.grace) == (5, 1_000, None)
     with pytest.raises(
         ConfigError, match=r"--minutes: found 1; allowed: 3 or more, enough for 4 trials of 500"
