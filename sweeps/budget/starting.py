@@ -82,7 +82,7 @@ class Costs:
 class Sizes:
     """Trials, examples of each, the first rung (None: there are no rungs) and how many questions score a model.
 
-    `enough_minutes` is what 8 trials of 3,000 windows would take, where the time allows fewer; None where it allows these.
+    `enough_minutes` is what 8 trials of 3,000 windows take, if the time allows fewer; None if it allows these.
     """
 
     trials: int
