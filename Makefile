@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
 # As many processes as logical cores. One of them runs all tests that start Ray (tests/scheduling.py).
 PARALLEL := -n logical --dist loadgroup
-SOURCES := qa_core sweeps tests benchmarks
+SOURCES := qa_core sweeps qa_sweeps tests benchmarks
 
 # What a change is checked with while it is written: the structure, and units that start neither Ray nor a training.
 # Below 90 seconds on two cores, with lint and types: the sampler of Optuna alone would take 30 of them.

@@ -23,7 +23,7 @@ DONE, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 
 app = typer.Typer(
     help="Search for the Pareto front of exact match against memory, and export its points as ready-to-run models.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -47,6 +47,23 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a 
 Artifact = Annotated[
     Path, typer.Argument(metavar="ARTIFACT", help="Folder of a trial's artifact, or an export.")
 ]
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"qa-sweep {version('qa-sweeps')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _for_all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +127,16 @@ def run(
     allow_mixed: AllowMixed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     calibrate: Calibrate = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show failures, notes and the result alone.")
+    ] = False,
+    json_events: Annotated[
+        bool,
+        typer.Option(
+            "--json-events",
+            help="Print one JSON object for each event, and nothing else; see docs/events.md.",
+        ),
+    ] = False,
 ) -> int:
     """Run a sweep and show its front. Without options: the quickstart."""
     from sweeps.commands import plan
@@ -119,11 +146,13 @@ def run(
         return plan.plan(spec, calibrate=calibrate)
     if calibrate:
         raise ConfigError("--calibrate: found without --dry-run; allowed: with it, or on `plan`")
+    if quiet and json_events:
+        raise ConfigError("--quiet: found with --json-events; allowed: one of them")
     if resume is not None and out is not None:
         raise ConfigError("--out: not with --resume: the sweep stays in its folder")
     folder = resume or out or sweep.default_folder(spec.name)
     target = sweep.Target(folder, address, tracking_uri, dashboard, allow_mixed)
-    return sweep.run(spec, target, resume=resume is not None)
+    return sweep.run(spec, target, resume=resume is not None, quiet=quiet, json_events=json_events)
 
 
 @app.command()
@@ -172,6 +201,36 @@ def data(
     return looking.data(
         read_spec(config=config, set_=set_, data=source, eval_data=eval_data, columns=columns)
     )
+
+
+@app.command()
+def new(
+    source: Annotated[str, typer.Argument(metavar="DATA", help="Training data, named as for `run --data`.")],
+    max_memory_mb: Annotated[
+        float | None, typer.Option(help="Memory that the model may need for one window, in 10^6 bytes.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="How long the sweep may take on this machine.")] = 60.0,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("my.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    columns: Columns = None,
+    eval_data: Annotated[
+        str | None, typer.Option(help="Evaluation data; default: its dev split, or a part held out.")
+    ] = None,
+) -> int:
+    """Write a commented YAML file for your data, memory and time on this machine."""
+    from sweeps.commands import new as writing
+
+    named = {} if columns is None else read_columns(columns)
+    wanted = writing.Wanted(source, eval_data, named, max_memory_mb=max_memory_mb, minutes=minutes)
+    return writing.new(wanted, out, force=force)
+
+
+@app.command()
+def configs() -> int:
+    """List the configurations that come with the package, and their scales."""
+    from sweeps.commands import configs as listing
+
+    return listing.configs()
 
 
 @app.command()

@@ -10,6 +10,8 @@ STARTS_RAY = (  # beginnings of ids
     "tests/cluster/test_chaos.py",
     "tests/cluster/test_local_up.py",
     "tests/compatibility/test_compatibility.py::test_the_interrupted_sweep_is_resumed",
+    "tests/qa_sweeps/test_notebook.py",
+    "tests/qa_sweeps/test_run.py",
     "tests/sweeps/nodes/test_survey.py",
     "tests/sweeps/replay/test_replay_of_records.py::test_the_records_of_live_sweeps_replay_to_their_own_verdicts",
     "tests/sweeps/schedulers/test_pareto_asha.py::test_in_a_real_sweep",

@@ -19,7 +19,8 @@ from shutil import copytree, ignore_patterns, rmtree
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-OWN_FOLDERS = ("qa_core", "sweeps", "benchmarks", "tests")
+OWN_FOLDERS = ("qa_core", "sweeps", "qa_sweeps", "benchmarks", "tests")
+PACKAGES = ("qa_core", "sweeps", "qa_sweeps")
 # The floors of the house, from the ground up. A module belongs to the longest entry that begins its name; it imports
 # from its own entry and from floors below, and entries of one floor do not import each other.
 FLOORS = (
@@ -51,7 +52,10 @@ FLOORS = (
     "sweeps.checks sweeps.trials",
     "sweeps.commands",
     "sweeps.cli",
-    "sweeps.run",
+    "sweeps.run qa_sweeps.sweep qa_sweeps.reader qa_sweeps.given qa_sweeps.child",
+    "qa_sweeps.running",
+    "qa_sweeps",
+    "qa_sweeps.reference",
 )
 HEAVY = ("ray", "mlflow", "torch", "pandas")
 LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
@@ -83,6 +87,7 @@ LIGHT_MODULES = (  # imported before importer, so that the one at fault is named
     "sweeps.budget.gpu_cap",
     "sweeps.nodes.gpu_use",
     "sweeps.cli",
+    "qa_sweeps",
 )
 RAY_FILES = (
     "sweeps/trials/worker.py",
@@ -215,8 +220,8 @@ def floor_of(module: str) -> tuple[int, str] | None:
 
 
 def own_imports(root: Path) -> dict[str, dict[str, int]]:
-    """Return module -> imported module of the project -> line, for all of both packages."""
-    files = {module_of(file): file for file in python_files(root, "qa_core", "sweeps")}
+    """Return module -> imported module of the project -> line, for all of the packages."""
+    files = {module_of(file): file for file in python_files(root, *PACKAGES)}
     return {
         module: {
             name: line for name, line in imports_of(root, file) if name in files and name not in (module, "")
@@ -242,7 +247,7 @@ def docstrings_in(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def every_file_is_on_a_floor(root: Path) -> list[str]:
-    files = python_files(root, "qa_core", "sweeps")
+    files = python_files(root, *PACKAGES)
     return [f"{file}: is in no package of FLOORS" for file in files if floor_of(module_of(file)) is None]
 
 
@@ -275,7 +280,7 @@ def docstrings_name_modules_that_are_there(root: Path) -> list[str]:
     """Hold that a bare `x.py` is of the same folder and that imports connect the two, and that any path is there."""
     graph = own_imports(root)
     broken = []
-    for file in python_files(root, "qa_core", "sweeps"):
+    for file in python_files(root, *PACKAGES):
         for text, line in docstrings_in((root / file).read_text(encoding="utf-8")):
             for name in re.findall(r"`([\w/]+\.py)`", text):
                 named = Path(name) if "/" in name else file.parent / name
@@ -299,7 +304,9 @@ def leads(graph: Mapping[str, Mapping[str, int]], start: str, end: str) -> bool:
 
 
 def core_knows_nothing_of_sweeps(root: Path) -> list[str]:
-    return forbidden_imports(root, python_files(root, "qa_core"), ("ray", "mlflow", "optuna", "sweeps"))
+    return forbidden_imports(
+        root, python_files(root, "qa_core"), ("ray", "mlflow", "optuna", "sweeps", "qa_sweeps")
+    )
 
 
 def families_and_methods_stand_alone(root: Path) -> list[str]:
@@ -314,7 +321,7 @@ def families_and_methods_stand_alone(root: Path) -> list[str]:
 
 
 def ray_stays_at_the_edge(root: Path) -> list[str]:
-    files = python_files(root, "qa_core", "sweeps", "benchmarks")
+    files = python_files(root, *PACKAGES, "benchmarks")
     allowed = [
         file for file in files if file.as_posix() in RAY_FILES or file.parent.as_posix() in RAY_FOLDERS
     ]
@@ -322,7 +329,7 @@ def ray_stays_at_the_edge(root: Path) -> list[str]:
 
 
 def mlflow_stays_in_tracking(root: Path) -> list[str]:
-    files = python_files(root, "qa_core", "sweeps", "benchmarks")
+    files = python_files(root, *PACKAGES, "benchmarks")
     return forbidden_imports(
         root, [file for file in files if file.as_posix() not in MLFLOW_FILES], ("mlflow",)
     )
@@ -388,7 +395,7 @@ def is_importable(path: Path) -> bool:
 
 
 def nothing_runs_what_it_loads(root: Path) -> list[str]:
-    files = python_files(root, "qa_core", "sweeps", "benchmarks")
+    files = python_files(root, *PACKAGES, "benchmarks")
     broken = forbidden_imports(root, files, PICKLERS)
     for file in files:
         places = unsafe_places((root / file).read_text(encoding="utf-8"))
@@ -532,6 +539,8 @@ VIOLATIONS: list[tuple[Rule, str, str, str]] = [
         "qa_core.training.train",
     ),
     (families_and_methods_stand_alone, "qa_core/families/base.py", "from qa_core import run", "qa_core.run"),
+    (imports_point_downward, "sweeps/commands/run.py", "import qa_sweeps.sweep", "qa_sweeps.sweep"),
+    (ray_stays_at_the_edge, "qa_sweeps/running.py", "import ray", "imports ray"),
     (ray_stays_at_the_edge, "sweeps/front/front.py", "def f():\n    from ray import tune", "imports ray"),
     (ray_stays_at_the_edge, "sweeps/configs/planted.py", "import ray.tune", "imports ray.tune"),
     (

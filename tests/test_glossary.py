@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-PACKAGES = ("qa_core", "sweeps")
+PACKAGES = ("qa_core", "sweeps", "qa_sweeps")
 # Names that modules once had, and what they are called now.
 RETIRED = {
     "answers": "predict",

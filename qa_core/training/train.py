@@ -130,6 +130,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             state.examples_seen += windows
             state.step_in_epoch += 1
+            mean = state.loss_sum / state.loss_windows if state.loss_windows else None
+            heartbeat.steps(state.examples_seen, task.budget_examples, mean)
             for method in task.methods:
                 method.progress(model, state.examples_seen / task.budget_examples)
             is_at_a_rung = pending_rungs and state.examples_seen >= pending_rungs[0]

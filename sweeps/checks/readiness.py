@@ -130,7 +130,7 @@ def _check_checkpoint(
         else:
             if is_cluster:
                 return  # the nodes download it
-            _check_hub(place, name)
+            check_hub(place, name)
     why = forecast.why(recipe)
     if why is not None and why.startswith(OF_A_CHECKPOINT):
         setting, _, reason = why.partition(": ")
@@ -179,7 +179,7 @@ def _check_weights(place: str, folder: Path) -> None:
         ) from error
 
 
-def _check_hub(setting: str, name: str) -> None:
+def check_hub(setting: str, name: str) -> None:
     """Refuse a hub name that is neither in the cache nor on a hub that can be reached; asks once, for seconds."""
     import huggingface_hub
     from huggingface_hub import constants

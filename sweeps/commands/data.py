@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from qa_core.data.table import QaTable
     from qa_core.schema import Example
 
-COLUMNS = 80  # of the terminal
 EXAMPLES = 3
 CONTEXT_CHARACTERS = 160  # shown of a context, around the answer
 TEXT_CHARACTERS = 200  # shown of a question or an answer
@@ -40,18 +39,18 @@ def data(spec: SweepSpec) -> int:
     table = load_table(
         settings.train, split="train", skip_bad_examples=True, columns=settings.columns, cache_dir=cache_dir
     )
-    print_lines(f"{table.source}: {table.reading.layout}", list(_columns(table)), width=COLUMNS)
-    print_lines("counts", list(_counts(table)), width=COLUMNS)
-    print_lines("words", lengths.word_lines(table), width=COLUMNS)
+    print_lines(f"{table.source}: {table.reading.layout}", list(_columns(table)))
+    print_lines("counts", list(_counts(table)))
+    print_lines("words", lengths.word_lines(table))
     for number, index in enumerate(_shown(table), 1):
-        print_lines(f"example {number}", _example(table.example(index)), width=COLUMNS)
-    print_lines("malformed", list(table.reading.malformed), width=COLUMNS)
+        print_lines(f"example {number}", _example(table.example(index)))
+    print_lines("malformed", list(table.reading.malformed))
     _refuse_malformed(table, settings)
     report = look_at_data(spec, compile_space(spec), cache_dir=cache_dir, counts_tokens=True)
     report.overlaps = report.overlaps or ["nothing"]
     for title, lines in report.sections().items():
-        print_lines(title, lines, width=COLUMNS)
-    print_lines("warnings", report.warnings, width=COLUMNS)
+        print_lines(title, lines)
+    print_lines("warnings", report.warnings)
     return 0
 
 

@@ -3,14 +3,14 @@
 The rule that chose it is printed, and which smaller models are tied with it. The card is in `sweeps/front/card.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
-from sweeps.commands.results import artifact_folder, front_of, read_records
+from sweeps.commands.results import artifact_folder, front_of, load_records
 from sweeps.front import choosing
 from sweeps.front.card import CARD, Example, Shipped, model_card
 from sweeps.front.points import Point
@@ -19,12 +19,14 @@ from sweeps.front.tables import words_against_twin
 from sweeps.front.ties import Ties, answers_of, smaller_and_tied
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder.layout import RunFolder
+from sweeps.run_folder.masking import printable
 from sweeps.run_folder.models import id_of, models_of
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import measure
 
 if TYPE_CHECKING:
     from qa_core.artifact.loaded import LoadedArtifact
+    from sweeps.run_folder.records import Loaded
 
 EXAMPLES = 5  # questions that a card shows, where they are asked for
 
@@ -47,10 +49,30 @@ class Choice:
 
 
 def export(run_dir: Path, choice: Choice, *, to: Path, with_examples: bool = False) -> int:
+    """Copy the chosen artifact and print what was chosen, by which rule; raises as `exported`."""
+    for note in (loaded := load_records(run_dir)).notes:
+        print(f"note: {printable(note)}")
+    for line in exported(run_dir, loaded, choice, to=to, with_examples=with_examples).lines:
+        print(line)
+    return 0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model that was copied, and lines that say by which rule and which smaller models are tied with it."""
+
+    point: Point
+    lines: tuple[str, ...]
+
+
+def exported(
+    run_dir: Path, loaded: "Loaded", choice: Choice, *, to: Path, with_examples: bool = False
+) -> Exported:
     """Copy the chosen artifact with a card, verified and loaded before it is copied and verified after.
 
     Args:
         run_dir: folder of the sweep.
+        loaded: its records.
         choice: of the model.
         to: the folder to write.
         with_examples: show a few evaluation questions with the model's answers on the card.
@@ -71,10 +93,10 @@ def export(run_dir: Path, choice: Choice, *, to: Path, with_examples: bool = Fal
         )
     if choice.form is not None and choice.trial is None:
         raise ConfigError(f"--form: found {choice.form!r} without --trial; allowed: together with --trial ID")
-    loaded = read_records(run_dir)
     result = front_of(run_dir, loaded)
+    notes: list[str] = []
     if choice.trial is None:
-        best, rule = _best(result, run_dir, choice)
+        best, rule, notes = _best(result, run_dir, choice)
     else:
         best = _named(result, choice.trial, choice.form)
         rule = f"the {'form' if choice.form else 'trial'} that was asked for"
@@ -92,18 +114,19 @@ def export(run_dir: Path, choice: Choice, *, to: Path, with_examples: bool = Fal
     shipped = artifact.load(source)
     card = _card(run_dir, loaded.records, best, result, shipped, to=to, with_examples=with_examples)
     artifact.copy(source, to, documents={CARD: card})
-    _show(result, run_dir, choice, best, rule, to=to)
-    return 0
+    return Exported(best, (*notes, *_said(result, run_dir, choice, best, rule, to=to)))
 
 
-def _show(result: FrontResult, run_dir: Path, choice: Choice, best: Point, rule: str, *, to: Path) -> None:
-    """Print the rule, what was copied, and which smaller models are tied with it."""
+def _said(
+    result: FrontResult, run_dir: Path, choice: Choice, best: Point, rule: str, *, to: Path
+) -> Iterator[str]:
+    """Yield the rule, what was copied, and which smaller models are tied with it."""
     values = ", ".join(f"{item.name} {best.values[item.name]:.2f}" for item in result.objectives)
-    print(f"{rule}: trial {best.id}")
-    print(f"{to}: {best.family} {best.methods} {best.checkpoint}, {values}")
+    yield f"{rule}: trial {best.id}"
+    yield f"{to}: {best.family} {best.methods} {best.checkpoint}, {values}"
     if facts := [f"{path}={value}" for path, value in best.form_settings.items()]:
         against = [words_against_twin(best.against_twin)] if best.against_twin else []
-        print(f"form {best.form}: {'; '.join([', '.join(facts), *against])}")
+        yield f"form {best.form}: {'; '.join([', '.join(facts), *against])}"
     if choice.trial is None and choice.min_em is None:
         by = choosing.cost_to_save(result, choice.limits)
         fitting = [
@@ -113,9 +136,8 @@ def _show(result: FrontResult, run_dir: Path, choice: Choice, best: Point, rule:
             and files.is_folder(artifact_folder(run_dir, point.id, point.artifact))
         ]
         ties = smaller_and_tied(best, fitting, by, lambda point: answers_of(run_dir, point))
-        for line in _tie_lines(ties, by, run_dir, to):
-            print(line)
-    print(f"card: {to / CARD} (its field `license` is yours to fill in; read it before you pass it on)")
+        yield from _tie_lines(ties, by, run_dir, to)
+    yield f"card: {to / CARD} (its field `license` is yours to fill in; read it before you pass it on)"
 
 
 def _tie_lines(ties: Ties, by: str, run_dir: Path, to: Path) -> list[str]:
@@ -240,8 +262,8 @@ def _why(point: Point) -> str:
     return str(point.left_out) if point.status == "ok" else f"{point.status}: {point.left_out}"
 
 
-def _best(result: FrontResult, run_dir: Path, choice: Choice) -> tuple[Point, str]:
-    """Return the best point within limits whose artifact is there, and the rule by which it was chosen."""
+def _best(result: FrontResult, run_dir: Path, choice: Choice) -> tuple[Point, str, list[str]]:
+    """Return the best point within limits whose artifact is there, the rule that chose it, and notes on others."""
     limits, min_em = choice.limits, choice.min_em
     fitting = choosing.within(result, limits, min_em=min_em)
     if not fitting:
@@ -254,13 +276,14 @@ def _best(result: FrontResult, run_dir: Path, choice: Choice) -> tuple[Point, st
         chosen_by = f"least {choosing.cost_to_save(result, limits)}"
     rule = f"{chosen_by} with {', '.join(bounds)}, of {len(fitting)} that fit"
     best = fitting[0]
+    notes: list[str] = []
     for point in fitting:
         if point.artifact is None or files.is_there(artifact_folder(run_dir, point.id, point.artifact)):
             if point is not best:
                 is_what = "is better" if min_em is None else "costs less"
-                print(
+                notes.append(
                     f"note: trial {best.id} {is_what} ({quality.name} {best.values[quality.name]:.2f}), and its "
                     "artifact was removed (budget.keep_artifacts: all keeps them)"
                 )
-            return point, rule
-    return best, rule
+            return point, rule, notes
+    return best, rule, notes

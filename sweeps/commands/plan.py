@@ -42,7 +42,7 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
         ConfigError: the space is refused, or no recipe of it can be built.
         DataError: a data source is refused.
     """
-    _silence_libraries()
+    silence_libraries()
     from qa_core.seeding import numpy_generator
     from sweeps.schedulers.base import make_scheduler
 
@@ -62,17 +62,21 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     print_lines("references", references.lines(spec, references.find(spec, space, forecast)))
     print_lines("not timed", notes)
     if trial_hours:
-        _print_hours(spec, _hours(spec, space, scheduler, trial_hours))
+        for line in hours_in_words(spec, hours_of(spec, space, scheduler, trial_hours)):
+            print(line)
     elif not calibrate:
         what = "hours" if spec.budget.price_per_hour is None else "hours and money"
         print(f"{what}: not estimated; --calibrate times a few steps of each row on this machine")
     return 0
 
 
-def _silence_libraries() -> None:
+def silence_libraries() -> None:
     """Keep what libraries say of kernels that this machine lacks out of the plan; workers have logs for it."""
+    from transformers.utils import logging as transformers_logging
+
     for name in ("bitsandbytes", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
 
 
 def _check_buildable(cells: "Mapping[Cell, Sequence[RunConfig]]", forecast: MemoryForecast) -> None:
@@ -212,9 +216,10 @@ def _calibrated(
     return hours, notes
 
 
-def _hours(
+def hours_of(
     spec: SweepSpec, space: "Space", scheduler: "Scheduler", trial_hours: Mapping[Cell, float]
 ) -> Hours:
+    """Return the hours of the whole sweep from those of a trial of each cell to the full budget."""
     from qa_core.seeding import numpy_generator
 
     rungs = scheduler.rungs(spec.budget.examples)
@@ -223,7 +228,7 @@ def _hours(
         trial_hours,
         cell_shares(space, numpy_generator(spec.seed, "plan shares")),
         trials=spec.budget.trials,
-        concurrent=_concurrent_here(spec),
+        concurrent=concurrent_here(spec),
         least_share=halving_share(rungs, eta, spec.budget.examples) if eta is not None and rungs else None,
         time_minutes=spec.budget.time_minutes,
         most_share=_most_share(spec),
@@ -236,7 +241,7 @@ def _most_share(spec: SweepSpec) -> float:
     return 1.0 if total is None or whole == 0 else min(1.0, total / whole)
 
 
-def _concurrent_here(spec: SweepSpec) -> int:
+def concurrent_here(spec: SweepSpec) -> int:
     """Return how many trials this machine holds at a time; at least one."""
     import torch
 
@@ -246,9 +251,10 @@ def _concurrent_here(spec: SweepSpec) -> int:
     return max(1, min([*fits, *([spec.budget.concurrent] if spec.budget.concurrent else [])]))
 
 
-def _print_hours(spec: SweepSpec, hours: Hours) -> None:
+def hours_in_words(spec: SweepSpec, hours: Hours) -> list[str]:
+    """Return in lines how long the whole sweep takes, and what it costs where there is a price."""
     machine = f"one machine like this, {hours.concurrent} trial{'s' * (hours.concurrent > 1)} at a time"
-    print(f"training and evaluation of the whole sweep on {machine}:")
+    lines = [f"training and evaluation of the whole sweep on {machine}:"]
     price = spec.budget.price_per_hour
     for label, value in (
         ("at most, every trial to the full budget", hours.at_most),
@@ -256,7 +262,8 @@ def _print_hours(spec: SweepSpec, hours: Hours) -> None:
     ):
         if value is not None:
             money = "" if price is None else f", {value * price:.2f} at {price:g} an hour"
-            print(f"  {label}: {_duration(value)}{money}")
+            lines.append(f"  {label}: {_duration(value)}{money}")
+    return lines
 
 
 def _duration(hours: float) -> str:

@@ -17,24 +17,33 @@ MOST_MODELS = 8  # whose answers are shown with the questions
 
 
 def report(run_dir: Path, *, out: Path | None, with_examples: bool = False) -> int:
-    """Write the report of a sweep, finished or running.
-
-    Args:
-        run_dir: folder of the sweep.
-        out: the file to write; None for `report.html` in the sweep's folder.
-        with_examples: show a few evaluation questions with the answers of models of the front.
+    """Write the report of a sweep, finished or running, and say where; otherwise as `write`.
 
     Raises:
         DataError: the folder or its records cannot be read, or the questions to show.
         StorageError: the file cannot be written.
     """
-    snapshot = snapshot_in(run_dir)
-    examples = _examples(snapshot) if with_examples else []
-    path = RunFolder(run_dir).report if out is None else out
-    files.make_folder(path.parent)
-    write_page(story(snapshot, AnswerBook(run_dir), examples=examples), path)
-    print(f"written: {path}")
+    print(f"written: {write(snapshot_in(run_dir), out=out, with_examples=with_examples)}")
     return 0
+
+
+def write(snapshot: Snapshot, *, out: Path | None, with_examples: bool = False) -> Path:
+    """Write the report of a sweep and return its file.
+
+    Args:
+        snapshot: of the sweep.
+        out: the file to write; None for `report.html` in the sweep's folder.
+        with_examples: show a few evaluation questions with the answers of models of the front.
+
+    Raises:
+        DataError: the questions to show cannot be read.
+        StorageError: the file cannot be written.
+    """
+    examples = _examples(snapshot) if with_examples else []
+    path = RunFolder(snapshot.folder).report if out is None else out
+    files.make_folder(path.parent)
+    write_page(story(snapshot, AnswerBook(snapshot.folder), examples=examples), path)
+    return path
 
 
 def _examples(snapshot: Snapshot) -> list[ShownExample]:

@@ -54,7 +54,7 @@ def read_front(run_dir: Path) -> FrontResult:
 
 def read_records(run_dir: Path) -> "Loaded":
     """Return the records of a sweep's folder and print what is odd about them; raises DataError as `read_front`."""
-    loaded = _load(run_dir)
+    loaded = load_records(run_dir)
     for note in loaded.notes:
         print(f"note: {printable(note)}")
     return loaded
@@ -69,7 +69,8 @@ def front_of(run_dir: Path, loaded: "Loaded") -> FrontResult:
         raise DataError(f"{RunFolder(run_dir).records}: {error}") from error
 
 
-def _load(run_dir: Path) -> "Loaded":
+def load_records(run_dir: Path) -> "Loaded":
+    """Return the records of a sweep's folder with notes on what is odd; raises DataError as `read_front`."""
     path = RunFolder(run_dir).records
     if files.is_folder(run_dir) and files.is_there(RunFolder(run_dir).spec) and not files.is_there(path):
         raise DataError(

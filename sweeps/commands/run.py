@@ -17,11 +17,13 @@ from qa_core.values import from_dict
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
-from sweeps.commands.validate import print_lines, remarks, show_data
+from sweeps.commands.validate import remarks
 from sweeps.front.choosing import limit_to_type
 from sweeps.nodes.ray_environment import LOOPBACK, RayTarget
 from sweeps.nodes.report import machine_here
 from sweeps.progress.console import SweepConsole, may_be_lost
+from sweeps.progress.json_events import JsonEvents
+from sweeps.progress.observer import Console
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
@@ -60,21 +62,62 @@ def default_folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def run(spec: SweepSpec, target: Target, *, resume: bool = False) -> int:
+@dataclass(frozen=True)
+class Finished:
+    """What a sweep came to, the files of its front, and where it was mirrored."""
+
+    outcome: "SweepOutcome"
+    written: Sequence[Path]
+    tracker: "Tracker"
+
+
+def run(
+    spec: SweepSpec, target: Target, *, resume: bool = False, quiet: bool = False, json_events: bool = False
+) -> int:
     """Run the sweep, or resume the one in the folder, and show the result.
 
-    Returns 3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints.
+    Args:
+        quiet: show nothing of what goes well before the result.
+        json_events: print one JSON object for each event and nothing else on the standard output; see
+            `sweeps/progress/json_events.py`.
+
+    Returns:
+        3 when some trials failed, 130 when it was interrupted and its running trials have checkpoints, else 0.
 
     Raises:
         QaError: space, data, folder or tracking store are refused; nothing was trained then.
     """
+    from sweeps.trials.supervision import INTERRUPTED
+
     with signals.raised():
-        return _run(spec, target, resume=resume)
+        events = JsonEvents() if json_events else None
+        done = carry_out(spec, target, console=events or SweepConsole(is_quiet=quiet), resume=resume)
+        outcome = done.outcome
+        if events is not None:
+            events.result(
+                outcome.ended_by, unfinished=outcome.unfinished, paused=outcome.paused, files=done.written
+            )
+        else:
+            with may_be_lost(sys.stdout):
+                show(outcome, done.written, done.tracker)
+                _tell_what_is_left(outcome, target, spec.budget.trials)
+    if outcome.ended_by == INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
 
 
-def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
+def carry_out(spec: SweepSpec, target: Target, *, console: Console, resume: bool = False) -> Finished:
+    """Run the sweep, or resume the one in the folder; its front is written there and shown by nobody.
+
+    Args:
+        console: is told of each event.
+
+    Raises:
+        QaError: as `run`.
+        KeyboardInterrupt: the process was asked to end more than once.
+    """
     for warning in open_doors(target):
-        print(f"warning: {masked_text(warning)}", file=sys.stderr)
+        console.warning(masked_text(warning))
     space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
     past = _past(spec, target.folder) if resume else None
     if past is None:
@@ -88,18 +131,17 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
     ray_target.set_environment()  # before Ray is imported
     from sweeps.progress.mlflow_mirror import Tracker
     from sweeps.trials.ray_driver import create_run_folder, run_sweep
-    from sweeps.trials.supervision import INTERRUPTED
 
-    console = SweepConsole()
     for oddity in past.notes if past else ():
         console.note(oddity)
     differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
     if past is None:
         create_run_folder(target.folder)
     tracking = _tracking(target, past)
-    show_data(report)
-    print_lines("references", reference_lines)
-    print_lines("notes", remarks(spec))
+    for title, lines in {**report.sections(), "references": reference_lines, "notes": remarks(spec)}.items():
+        console.section(title, lines)
+    for warning in report.warnings:
+        console.warning(warning)
     tracker = Tracker(
         spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
     )
@@ -136,12 +178,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
             tracker.finish(status)
         else:  # refused before its first trial
             tracker.withdraw()
-    with may_be_lost(sys.stdout):
-        show(outcome, written, tracker)
-        _tell_what_is_left(outcome, target, spec.budget.trials)
-    if outcome.ended_by == INTERRUPTED:
-        return EXIT_INTERRUPTED
-    return SOME_FAILED if outcome.counts.get("failed") or outcome.counts.get("oom") else 0
+    return Finished(outcome, written, tracker)
 
 
 def _tell_what_is_left(outcome: "SweepOutcome", target: Target, trials: int) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from textwrap import fill
 from typing import Any
 
 from qa_core import registry
@@ -10,14 +9,12 @@ from qa_core.data.cache import default_cache_dir
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import DataReport, look_at_data
-from sweeps.run_folder.masking import printable
+from sweeps.progress.console import broken_lines
 from sweeps.space.compile import compile_space
 from sweeps.space.paths import METHODS_PATH, method_names
 from sweeps.spec.sections import SweepSpec
 
-COLUMNS = 100  # of the terminal
-# Names and paths in a line stay whole, longer or not.
-AS_IT_IS: Mapping[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+COLUMNS = 80  # of the terminal
 
 
 def validate(spec: SweepSpec) -> int:
@@ -81,10 +78,8 @@ def show_data(report: DataReport) -> None:
 
 def print_lines(title: str, lines: list[str], *, width: int = COLUMNS) -> None:
     """Print a title and the lines under it, which are broken at `width`; nothing where there is no line."""
-    if lines:
-        print(f"{printable(title)}:")
-        for line in lines:
-            print(fill(printable(line), width, initial_indent="  ", subsequent_indent="    ", **AS_IT_IS))
+    for line in broken_lines(title, lines, width):
+        print(line)
 
 
 def words(assignment: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.front.comparability import ALLOWED, Group, device_for, groups, left_out_words
 from sweeps.progress.console import error_signature
+from sweeps.progress.recipe_words import recipe_words
 from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.models import as_model, id_of, models_of, trials_of
 from sweeps.run_folder.records import Record, StoredForm, read_inside, text_at
@@ -27,7 +28,6 @@ BASELINES = {
 }
 LIMITABLE = tuple(name for name, item in MEASURES.items() if item.section == "cost")
 FULL_FINE_TUNING = "full"
-WIDEST_CHECKPOINT = 28  # characters in a table
 LONGEST_REASON = 60  # characters of why forms failed, where they are counted
 WITHOUT_FORMS = "without a stored form"  # that is ok, though the sweep lists forms for the trial
 AGAINST_TWIN = ("em_difference_percent", "low", "high")  # of `StoredForm.against_twin`
@@ -79,15 +79,8 @@ class Point:
     @property
     def recipe(self) -> str:
         """What tells it from others, in words; of a checkpoint's path the end says most."""
-        checkpoint = self.checkpoint
-        if len(checkpoint) > WIDEST_CHECKPOINT:
-            checkpoint = "..." + checkpoint[3 - WIDEST_CHECKPOINT :]
-        words = [
-            f"{path.rpartition('.')[2]}={_short(value)}"
-            for path, value in self.settings.items()
-            if path not in self.form_settings
-        ]
-        return " ".join([self.family, self.methods, checkpoint, *words])
+        own = {path: value for path, value in self.settings.items() if path not in self.form_settings}
+        return recipe_words(own, family=self.family, methods=self.methods, checkpoint=self.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -286,7 +279,3 @@ def settings_of(assignment: Mapping[str, Any], config: Mapping[str, Any]) -> dic
             value = value.get(name) if isinstance(value, Mapping) else None
         settings[path] = value
     return settings
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

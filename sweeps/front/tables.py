@@ -22,7 +22,9 @@ def table(result: FrontResult) -> "Table":
 
     front_table = Table(title=f"Front: {len(result.front)} of {result.counted_points}")
     for objective in result.objectives:
-        heading = escape(f"{objective.name} [{objective.measured_unit}]")
+        heading = escape(
+            f"{objective.name}\n[{objective.measured_unit}]"
+        )  # narrow: 80 columns hold the recipe
         front_table.add_column(heading, justify="right")
     for name in ("trial", "recipe", ""):
         front_table.add_column(name, overflow="fold")

@@ -5,6 +5,7 @@ observer of every event, in the order in which it takes events in.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -36,3 +37,24 @@ class Observer(Protocol):
 
     def note(self, text: str) -> None:
         """Something that belongs to no trial."""
+
+
+class Console(Observer, Protocol):
+    """Tells people, or a program in their place, of one sweep: the terminal, or `sweeps/progress/json_events.py`."""
+
+    def start(
+        self, name: str, trials: int, folder: Path, *, ended: int = 0, minutes: float | None = None
+    ) -> None:
+        """The sweep begins; `ended` of its trials have ended before, and it may take `minutes`."""
+
+    def section(self, title: str, lines: Sequence[str]) -> None:
+        """What is said before the sweep begins, such as of its data."""
+
+    def warning(self, text: str) -> None:
+        """What may make the result worse than it should be."""
+
+    def finish(self, counts: Mapping[str, int]) -> None:
+        """The sweep is over; status of the records, or paused -> number of trials."""
+
+    def close(self) -> None:
+        """Nothing more is told, for now; safe to call twice."""

@@ -15,7 +15,7 @@ from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from qa_core.values import convert
 from sweeps.run_folder import json_lines, records
-from sweeps.run_folder.layout import DRIVER_LOCK, JOURNAL_FILE, RunFolder
+from sweeps.run_folder.layout import DATA_FOLDER, DRIVER_LOCK, JOURNAL_FILE, RunFolder
 from sweeps.run_folder.records import Record
 
 EVENTS = ("tracked", "proposed", "started", "reported")
@@ -128,8 +128,9 @@ def count_paused(folder: Path) -> int:
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder for a new sweep that holds something already; raises StorageError."""
-    if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - {DRIVER_LOCK}):
+    """Refuse a folder for a new sweep that holds something already, beside its data; raises StorageError."""
+    own = {DRIVER_LOCK, DATA_FOLDER}
+    if files.is_there(folder) and (not files.is_folder(folder) or set(files.entries(folder)) - own):
         raise StorageError(f"{folder}: exists already; choose another folder with --out")
 
 

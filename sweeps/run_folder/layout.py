@@ -9,6 +9,7 @@
     sweep-error.txt         tracebacks of faults that are not the user's
     front.{png,csv,parquet}
     report.html             the report of the sweep, kept up to date while it runs
+    data/                   tables that the sweep was given in Python, as Parquet files
     trials/tNNNN/           one folder for each trial: see `TrialFolder`
     trials/tNNNN/forms/LABEL/   one folder for each stored form: see `qa_core/form_folder.py`
 
@@ -36,6 +37,8 @@ CHECKPOINT = "checkpoint"  # folder of a trial, beside `ARTIFACT`
 OUTCOME_FILE, FINAL_FILE = "outcome.json", "final.json"
 WORKER_LOCK = "worker.lock"
 ALIVE_FILE, HANG_FILE = "alive", "hang.txt"
+PROGRESS_FILE = "progress.json"  # while the trial runs
+DATA_FOLDER = "data"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class TrialFolder:
     def alive(self) -> Path:
         """Touched now and then by its worker."""
         return self.path / ALIVE_FILE
+
+    @property
+    def progress(self) -> Path:
+        """How far its training is, while it runs."""
+        return self.path / PROGRESS_FILE
 
     @property
     def hang(self) -> Path:
@@ -149,6 +157,11 @@ class RunFolder:
     def ray(self) -> Path:
         """What Ray writes for itself."""
         return self.path / RAY_FOLDER
+
+    @property
+    def data(self) -> Path:
+        """Holds the tables that the sweep was given in Python."""
+        return self.path / DATA_FOLDER
 
     @property
     def trials(self) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, unknown
 from qa_core.values import from_dict
+from sweeps.progress.recipe_words import recipe_words
 from sweeps.space.domains import Choice, Domain
 from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, method_names
 
@@ -137,14 +138,11 @@ class Space:
         return all(isinstance(parameter.domain, Choice) for parameter in self.parameters)
 
     def label(self, assignment: Mapping[str, Any]) -> str:
-        """Return an assignment in a few words, for progress lines: "bert lora tiny learning_rate=0.003"."""
+        """Return an assignment in a few words, for progress lines: "bert lora tiny lr=0.003 rank=8"."""
         paths = {parameter.id: parameter.path for parameter in self.parameters}
-        words = []
-        for identity, value in assignment.items():
-            text = f"{value:.3g}" if isinstance(value, float) else str(value)
-            is_plain = paths[identity] in PLAIN_IN_LABELS
-            words.append(text if is_plain else f"{paths[identity].rpartition('.')[2]}={text}")
-        return " ".join(words)
+        values = {paths[identity]: value for identity, value in assignment.items()}
+        family, methods, checkpoint = (str(values.pop(path, "")) for path in PLAIN_IN_LABELS)
+        return recipe_words(values, family=family, methods=methods, checkpoint=checkpoint)
 
     def to_run_config(
         self, assignment: Mapping[str, Any], *, seed: int, rungs: Sequence[int] = ()

@@ -69,6 +69,13 @@ def rows(prefix: str = "") -> list[Row]:
     )
 
 
+def paths_ending_in(name: str) -> list[str]:
+    """Return where a setting of this name stands in a file, `recipe.` included; [] where none has it."""
+    heads = {item.name for item in fields(RunConfig)} - {"seed"}  # a sweep has its own
+    paths = dict.fromkeys(row.path for row in _all_rows() if row.path.rpartition(".")[2] == name)
+    return [f"{RECIPE}{path}" if path.partition(".")[0] in heads else path for path in paths]
+
+
 def as_text(found: Sequence[Row]) -> str:
     """Return the rows as paragraphs for a terminal."""
     return "\n\n".join(map(_paragraph, found)) + "\n"

@@ -5,6 +5,7 @@ What the search space means for families and methods is checked by `sweeps/space
 mean, by `qa_core/config.py`.
 """
 
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,10 @@ from sweeps.run_folder.layout import JOURNAL_FILE, RECORDS_FILE, SPEC_FILE, RunF
 from sweeps.run_folder.masking import has_secret, masked_text
 from sweeps.spec.objectives import MEASURES, RETIRED, WHY_RETIRED, why_a_number
 from sweeps.spec.sections import AUTO, DECIDED_BY_THE_SWEEP, SweepSpec
-from sweeps.spec.source import Location, Source, dotted, overridden, read_source
+from sweeps.spec.source import Location, Source, dotted, overridden, read_source, source_of
 
+UNKNOWN_SETTING = re.compile(r"unknown setting '(?P<name>\w+)'(; did you mean '[^']*'\?)?")
+MOST_PLACES = 3  # that a refusal names
 RECIPE_SECTIONS: Mapping[str, type] = {
     "model": ModelConfig,
     "data": DataConfig,
@@ -46,7 +49,21 @@ def load_spec(path: str | Path, overrides: Sequence[str] = (), *, scales: Sequen
     Raises:
         ConfigError: for the file, a key or a value, with its place, what was found and what is allowed.
     """
-    source = read_source(path, overrides, scales)
+    return _checked(read_source(path, overrides, scales))
+
+
+def spec_of(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, scales: Sequence[str] = ()
+) -> SweepSpec:
+    """Return the sweep of settings that stand in no file; otherwise as `load_spec`.
+
+    Args:
+        values: what a YAML file holds, as nested mappings and lists of plain values.
+    """
+    return _checked(source_of(values, overrides, scales))
+
+
+def _checked(source: Source) -> SweepSpec:
     _check_texts(source.values, source, ())
     try:
         spec = SweepSpec.model_validate(source.values)
@@ -182,7 +199,7 @@ def _check_recipe(spec: SweepSpec) -> None:
                 _check_method_names(value)
     except ConfigError as error:
         location = ("recipe", *str(error).split(":", 1)[0].split("."))
-        raise ConfigError(f"{spec._source.place(location)}: recipe.{error}") from error
+        raise ConfigError(f"{spec._source.place(location)}: recipe.{_with_place(str(error))}") from error
 
 
 def _check_method_names(methods: Mapping[str, Any]) -> None:
@@ -304,7 +321,19 @@ def _refusals(error: ValidationError, source: Source) -> Iterator[str]:
             text = f"{name}: {unknown('setting', str(location[-1]), _allowed_at(location[:-1]))}"
         else:
             text = f"{name}: {why_refused(item)}"
-        yield f"{source.place(location)}: {text}"
+        yield f"{source.place(location)}: {_with_place(text)}"
+
+
+def _with_place(text: str) -> str:
+    """Return a refusal that names where an unknown setting would be known, such as budget.trials for trials."""
+    from sweeps.spec.catalogue import paths_ending_in
+
+    found = UNKNOWN_SETTING.search(text)
+    places = paths_ending_in(found["name"]) if found else []
+    if found is None or not places:
+        return text
+    named = " or ".join(map(repr, places[:MOST_PLACES]))
+    return f"{text[: found.start()]}unknown setting {found['name']!r}; did you mean {named}?{text[found.end() :]}"
 
 
 def _allowed_at(location: Location) -> list[str]:

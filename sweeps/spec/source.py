@@ -90,7 +90,25 @@ def read_source(path: str | Path, overrides: Sequence[str] = (), scales: Sequenc
         ConfigError: the file is missing or no YAML mapping, a key stands twice, there is no such scale, or an override
             is malformed.
     """
-    source = _read_file(Path(path))
+    return _changed(_read_file(Path(path)), overrides, scales)
+
+
+def source_of(values: Mapping[str, Any], overrides: Sequence[str] = (), scales: Sequence[str] = ()) -> Source:
+    """Return settings that stand in no file, with scales and overrides applied; raises as `read_source`.
+
+    Args:
+        values: what a file holds, as nested mappings and lists of plain values; it is copied.
+    """
+    try:
+        copied = json.loads(json.dumps(values))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"settings: {error}; allowed: mappings, lists and plain values") from error
+    if not isinstance(copied, dict):
+        raise ConfigError(f"settings: found a {type(values).__name__}; allowed: a mapping of settings")
+    return _changed(Source("settings", copied), overrides, scales)
+
+
+def _changed(source: Source, overrides: Sequence[str], scales: Sequence[str]) -> Source:
     settings = _take_scales(source)
     for scale in scales:
         if scale not in settings:
@@ -139,6 +157,15 @@ def _read_file(path: Path) -> Source:
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ConfigError(f"{path}: cannot be read as a YAML file: {reason}") from error
+    return _parsed(text, path)
+
+
+def values_of(text: str, name: str) -> dict[str, Any]:
+    """Return the mapping that a YAML text holds; raises ConfigError as `read_source`, with `name` for the file."""
+    return _parsed(text, Path(name)).values
+
+
+def _parsed(text: str, path: Path) -> Source:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

@@ -29,8 +29,8 @@ from sweeps.nodes import survey as nodes
 from sweeps.nodes.preflight import least_gpu_bytes
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import NodeReport
-from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker
+from sweeps.progress.observer import Console
 from sweeps.progress.shell_command import shell_command
 from sweeps.report.live import LiveReport
 from sweeps.run_folder import journal, records
@@ -79,7 +79,7 @@ def run_sweep(
     *,
     folder: Path,
     target: RayTarget,
-    console: SweepConsole,
+    console: Console,
     tracker: Tracker,
     resume: bool = False,
     differs: Sequence[str] = (),
@@ -88,7 +88,7 @@ def run_sweep(
 
     Args:
         folder: the sweep's own folder; of a new sweep it is created, and refused if it holds anything.
-        console, tracker: told of each event; see `sweeps/progress/console.py` and `sweeps/progress/mlflow_mirror.py`.
+        console, tracker: told of each event; see `sweeps/progress/observer.py` and `sweeps/progress/mlflow_mirror.py`.
             The tracker is opened here.
         resume: continue the sweep in the folder.
         differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
@@ -121,7 +121,13 @@ def run_sweep(
             driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
         if resume:
             tracker.catch_up([records.to_dict(record) for record in driver.records])
-        console.start(spec.name, spec.budget.trials, folder, ended=len(driver.records))
+        console.start(
+            spec.name,
+            spec.budget.trials,
+            folder,
+            ended=len(driver.records),
+            minutes=spec.budget.time_minutes,
+        )
         console.note(f"report, kept up to date: {report.path}")
         with report.kept(lambda is_over: snapshot_of(driver, folder, is_over=is_over)):
             driver.settle()

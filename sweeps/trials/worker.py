@@ -20,6 +20,7 @@ from qa_core.values import from_dict
 from sweeps.budget.gpu_cap import on_share
 from sweeps.nodes import preflight
 from sweeps.nodes.ray_environment import NODE_DIGITS
+from sweeps.progress.status import told_in
 from sweeps.run_folder.layout import TrialFolder
 from sweeps.run_folder.masking import masked_values
 from sweeps.schedulers.base import check_report
@@ -61,7 +62,7 @@ def run_trial(task_values: dict[str, Any]) -> None:
             if final is None:
                 if not task.forms:  # of a run that was killed between its artifact and its final report
                     files.remove_folder(TrialFolder(folder).artifact, inside=folder)
-                with watched(folder, task.hang_minutes):
+                with watched(folder, task.hang_minutes), told_in(TrialFolder(folder)):
                     final = {**execute(task, report), "node": node, "gpus": used_gpus()}
                 check_report(final, task.objectives)
                 _write(TrialFolder(folder).final, final)

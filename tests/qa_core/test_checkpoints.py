@@ -178,7 +178,7 @@ def test_a_teacher_is_another_one_when_the_network_of_the_package_changes(trial,
 
 
 def test_the_wheel_has_every_file_of_the_networks(tmp_path):
-    for name in ("qa_core", "sweeps", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("qa_core", "sweeps", "qa_sweeps", "pyproject.toml", "README.md", "LICENSE"):
         source = PROJECT / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -196,6 +196,7 @@ def test_the_wheel_has_every_file_of_the_networks(tmp_path):
     there = {path.relative_to(checkpoints.FOLDER) for path in files_in(checkpoints.FOLDER)}
     assert len(there) == 4 * len(FAMILIES) + 2
     assert packed == there
+    assert (tmp_path / "built" / "qa_sweeps" / "__init__.py").is_file()
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -58,6 +58,34 @@ RECORDS = [record("t0", 40.0, 20.0), record("t1", 10.0, 5.0), record("t2", 30.0,
 # Options and exit codes
 
 
+def test_version_short_help_and_completion(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "qa-sweep 0.1.0\n"
+    assert cli.main(["run", "-h"]) == 0
+    assert "--json-events" in capsys.readouterr().out
+    monkeypatch.setenv("_QA_SWEEP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "qa-sweep va")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        cli.main([])
+    assert capsys.readouterr().out.split() == ["validate"]
+
+
+def test_configs_lists_each_configuration_with_its_scales(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["configs"]) == 0
+    output = capsys.readouterr().out
+    assert {f"{path.stem}:" for path in options.configs_folder().glob("*.yaml")} <= set(output.splitlines())
+    assert "scales: study_rates, study_final, smoke (--scale NAME)" in " ".join(output.split())
+    assert max(map(len, output.splitlines())) <= 80
+
+
+def test_quiet_and_json_events_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--quiet", "--json-events"]) == 2
+    assert "--quiet: found with --json-events; allowed: one of them" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "path", "value"),
     [

@@ -57,7 +57,7 @@ def test_a_network_of_the_package_passes_without_a_question_to_the_hub(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        readiness, "_check_hub", lambda setting, name: pytest.fail(f"{setting}: asked for {name}")
+        readiness, "check_hub", lambda setting, name: pytest.fail(f"{setting}: asked for {name}")
     )
     for is_cluster in (False, True):
         check(from_checkpoint("sample-tiny", family), tmp_path, is_cluster=is_cluster)
@@ -175,7 +175,7 @@ def hub(
 
 def test_a_name_in_the_cache_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub(monkeypatch, cached=True) == []
-    readiness._check_hub("model.checkpoint", "owner/name")
+    readiness.check_hub("model.checkpoint", "owner/name")
 
 
 def test_a_hub_that_does_not_answer_is_asked_once_and_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_for_seconds(monkeypatch: p
     with pytest.raises(
         ConfigError, match=r"'owner/name', which is not in the cache, and the hub does not answer"
     ):
-        readiness._check_hub("model.checkpoint", "owner/name")
+        readiness.check_hub("model.checkpoint", "owner/name")
     assert time.monotonic() - started < 2
     assert [timeout for _, timeout in asked] == [readiness.HUB_SECONDS]
     assert asked[0][0].endswith("/owner/name/resolve/main/config.json")
@@ -192,15 +192,15 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_for_seconds(monkeypatch: p
 
 def test_without_a_hub_a_name_must_be_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = hub(monkeypatch)
-    readiness._check_hub("model.checkpoint", "owner/name")
+    readiness.check_hub("model.checkpoint", "owner/name")
     assert len(asked) == 1
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="not in the cache, and HF_HUB_OFFLINE is set"):
-        readiness._check_hub("model.checkpoint", "owner/name")
+        readiness.check_hub("model.checkpoint", "owner/name")
     assert len(asked) == 1
 
 
 def test_a_word_that_is_no_name_of_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(ConfigError, match="which is no name of the hub"):
-        readiness._check_hub("model.checkpoint", "owner name!")
+        readiness.check_hub("model.checkpoint", "owner name!")

@@ -1,12 +1,17 @@
 """What a sweep prints: plain lines, or a bar on a terminal; errors grouped; the front when it changes."""
 
 import io
+import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.progress.console import SweepConsole, error_signature
+from sweeps.progress.status import Training
+from sweeps.run_folder.layout import RunFolder
 
 PROGRESS = {
     "examples_seen": 2000,
@@ -225,3 +230,109 @@ def test_a_trial_that_pauses_gives_up_its_place_and_says_why() -> None:
     lines = output.getvalue().splitlines()
     assert lines[1] == "t0000  paused    at 600 examples: at the score of no answer  [bert full]"
     assert lines[-1].startswith("sweep  1 finished, 2 paused in ")
+
+
+def run_two(console: SweepConsole, folder: Path) -> None:
+    """Show a sweep of which one trial trains, another prepares and a third has ended."""
+    label = "distilbert lora lr=0.00213 rank=16 ...mers/all-MiniLM-L6-v2 batch=16 targets=all_linear"
+    console.start("quick", 9, folder, minutes=30)
+    console.trial_started("t0000", "bert full tiny lr=0.001")
+    console.trial_ended(ok("t0000"))
+    point = {
+        **FRONT[0],
+        "trial_id": "t0000",
+        "form": "int8+e8",
+        "family": "distilbert",
+        "methods": "lora",
+        "checkpoint": "sentence-transformers/all-MiniLM-L6-v2",
+        "data.max_length": 256,
+        "methods.lora.rank": 8,
+        "train.learning_rate": 0.0021311,
+        "methods.quantize.bits": 8,
+    }
+    console.front_changed([point], 0.5)
+    console.trial_started("t0001", label)
+    console.trial_started("t0002", label)
+    place = RunFolder(folder).trial("t0001")
+    place.path.mkdir(parents=True)
+    place.progress.write_text(json.dumps(asdict(Training(12_345, 21_600, 2.31449, 412.4))))
+
+
+def test_what_runs_is_shown_below_the_lines_of_a_terminal_within_its_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in (80, 120):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(width))
+        output = Terminal()
+        console = SweepConsole(output)
+        run_two(console, tmp_path / str(width))
+        console._advance()
+        console.close()
+        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output.getvalue()).replace("\r", "\n").splitlines()
+        front = [line for line in shown if "int8+e8" in line][-1]
+        first, second = ([line for line in shown if line.startswith(name)][-1] for name in ("t0001", "t0002"))
+        assert all(len(line) <= width for line in (front, first, second))
+        assert front.rstrip().startswith(
+            "       61.2    20.0  t0000 int8+e8  distilbert lora lr=0.00213 rank=8 bits=8"
+        )
+        assert first.startswith(
+            "t0001   12345/21600   412  2.314     22.4 s  distilbert lora lr=0.00213 rank=16"
+        )
+        assert second.startswith(f"t0002  {'preparing':>36}  distilbert lora lr=0.00213 rank=16")
+        sweep = [line for line in shown if line.startswith("sweep  1/9 trials, 2 running, ")][-1]
+        assert sweep.rstrip().endswith("about 5 min 02 s left")  # (6 x 83.2 s + 83.2 s + 22.4 s) / 2
+        if width == 120:
+            assert "...mers/all-MiniLM-L6-v2 length=256" in front  # of a path, the end
+
+
+def test_where_there_is_no_terminal_each_running_trial_has_a_line_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = io.StringIO()
+    console = SweepConsole(output)
+    run_two(console, tmp_path)
+    before = output.getvalue()
+    console._status_lines()
+    assert output.getvalue() == before  # not yet
+    monkeypatch.setattr("sweeps.progress.console.STATUS_SECONDS", 0.0)
+    console._status_lines()
+    console.close()
+    lines = output.getvalue().removeprefix(before).splitlines()
+    assert lines[:2] == [
+        "t0001  running   12345/21600 examples, 412/s, loss 2.314, 22.4 s left",
+        "t0002  running   preparing",
+    ]
+    assert lines[2].startswith("sweep  1/9 trials, 2 running, ")
+    assert "\x1b" not in output.getvalue()
+
+
+def test_a_quiet_console_shows_what_fails_and_how_it_ends(tmp_path: Path) -> None:
+    output, warnings = io.StringIO(), io.StringIO()
+    console = SweepConsole(output, is_quiet=True, warnings=warnings)
+    console.section("data", ["train: a.csv: 12 questions"])
+    console.warning("the ceiling is low")
+    run_two(console, tmp_path)
+    console.trial_reported("t0001", PROGRESS)
+    console.trial_ended(ended("t0001", "failed", "ValueError: bad"))
+    console.note("budget.time_minutes: 1 min are over; running trials write checkpoints")
+    console.finish({"ok": 1, "failed": 1})
+    begun, failed, note, finished, *_ = output.getvalue().splitlines()
+    assert begun.startswith("sweep  quick: 9 trials into ")
+    assert failed.startswith("t0001  failed    ValueError: bad")
+    assert note.startswith("       note      budget.time_minutes")
+    assert finished.startswith("sweep  1 failed, 1 finished in ")
+    assert "rung" not in output.getvalue()
+    assert "front" not in output.getvalue()
+    assert "12 questions" not in output.getvalue()
+    assert warnings.getvalue() == "warning: the ceiling is low\n"
+
+
+def test_the_stream_of_a_notebook_is_written_to_as_it_is() -> None:
+    class Cell(io.StringIO):
+        def fileno(self) -> int:  # of the terminal in which the notebook's server was started
+            return 1
+
+    cell = Cell()
+    SweepConsole(cell).note("here")
+    assert "here" in cell.getvalue()

@@ -109,7 +109,7 @@ def test_a_repeated_setting_gets_numbered_ids_and_one_place_in_the_recipe() -> N
     assert list(config.methods) == ["adapt", "pack"]
     assert (config.train.learning_rate, config.train.batch_size) == (0.02, 8)
     assert (config.train.budget_examples, config.train.rungs) == (900, (300, 600))
-    assert space.label(assignment) == "beta head=generate adapt+pack learning_rate=0.02 rank=5 batch_size=8"
+    assert space.label(assignment) == "beta adapt+pack lr=0.02 rank=5 head=generate batch=8"
 
 
 def test_options_in_the_recipe_apply_to_chosen_methods_alone() -> None:

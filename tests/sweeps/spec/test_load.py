@@ -7,8 +7,9 @@ import pytest
 
 from qa_core.errors import ConfigError
 from sweeps.space.compile import compile_space
-from sweeps.spec.load import load_spec, store_spec, stored_spec
+from sweeps.spec.load import load_spec, spec_of, store_spec, stored_spec
 from sweeps.spec.sections import SHARES, SweepSpec
+from sweeps.spec.source import values_of
 
 YAML = """\
 name: small
@@ -462,3 +463,45 @@ def test_stored_forms_are_kept_with_the_settings_of_the_sweep(path: Path, tmp_pa
     store_spec(spec, tmp_path)
     assert stored_spec(tmp_path).forms == spec.forms
     assert load_spec(path).forms == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trials=5", "trials: unknown setting 'trials'; did you mean 'budget.trials'? (allowed: budget, "),
+        (
+            "recipe.data.batch_size=8",
+            "recipe.data.batch_size: unknown setting 'batch_size'; did you mean 'recipe.train.batch_size'? (allowed: ",
+        ),
+        (
+            "budget.rank=8",
+            "budget.rank: unknown setting 'rank'; did you mean 'recipe.methods.lora.rank' or "
+            "'recipe.methods.lora_int8.rank' or 'recipe.methods.qlora.rank'? (allowed: ",
+        ),
+        ("recipe.seed_=1", "recipe.seed_: unknown setting 'seed_'; did you mean 'seed'? (allowed: "),
+        ("budget.trails=5", "budget.trails: unknown setting 'trails'; did you mean 'trials'? (allowed: "),
+    ],
+)
+def test_a_setting_that_is_known_elsewhere_is_named_with_its_place(
+    path: Path, override: str, message: str
+) -> None:
+    assert refusal(path, override).startswith(f"--set {override}: {message}")
+
+
+def test_settings_that_stand_in_no_file_are_checked_as_those_of_a_file(path: Path) -> None:
+    values = values_of(YAML, "x.yaml")
+    spec = spec_of(values, ["budget.trials=8"])
+    assert spec.as_dict() == load_spec(path, ["budget.trials=8"]).as_dict()
+    spec.recipe["data"]["train"] = "changed"
+    assert values["recipe"]["data"]["train"] == "sample"  # copied
+    for wrong, message in (
+        (
+            {**values, "budget": {"trials": 0, "examples": 1}},
+            "settings: budget.trials: found 0; allowed: 1 or more",
+        ),
+        ({**values, "seed": object()}, "settings: Object of type object is not JSON serializable"),
+        ([], "settings: found a list; allowed: a mapping of settings"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            spec_of(wrong)  # type: ignore[arg-type]
+        assert str(caught.value).startswith(message)

@@ -1,0 +1,110 @@
+"""`new`: the file that it writes is read back, fits the memory, and says what it leaves out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_core.calibration import Timing
+from qa_core.errors import ConfigError, DataError, StorageError
+from sweeps.budget.memory import MemoryForecast
+from sweeps.checks import readiness
+from sweeps.commands import new
+from sweeps.commands.new import Wanted
+from sweeps.space.compile import compile_space
+from sweeps.spec.load import load_spec
+
+
+@pytest.fixture
+def here(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No hub answers, and timing takes no time."""
+
+    def no_hub(place: str, name: str) -> None:
+        raise ConfigError(f"{place}: found {name!r}, which is not in the cache, and the hub does not answer")
+
+    monkeypatch.setattr(new, "check_hub", no_hub)
+    monkeypatch.setattr("qa_core.calibration.timed_recipe", lambda *args, **options: Timing(0.01, 0.005, 1.0))
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_file_is_a_sweep_of_networks_that_fit(
+    small_squad: Path, here: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert new.new(Wanted(str(small_squad), max_memory_mb=2.0, minutes=30), Path("my.yaml")) == 0
+    output, text = capsys.readouterr().out, Path("my.yaml").read_text()
+    spec = load_spec("my.yaml")
+    assert spec.budget.max_memory_mb == 2.0
+    assert spec.budget.time_minutes == 30
+    assert spec.scheduler.name == "fifo"  # 5 questions for a rung say nothing
+    assert spec.recipe["data"]["train"] == str(small_squad)
+    space = compile_space(spec)
+    readiness.check(spec, space, cache_dir=cache_dir)
+    forecast = MemoryForecast.of(spec)
+    families = spec.space[0].choice
+    assert families
+    recipes = new._first_recipes(spec)
+    assert {cell.family for cell in recipes} == set(families)
+    for recipe in recipes.values():
+        assert forecast.admits(recipe), recipe.model.family
+    left_out = set(new_families()) - set(families)
+    assert left_out, "the limit leaves some out, or the test shows nothing"
+    for family in left_out:
+        assert f"# {family} " in text
+    assert "cannot be loaded here; bert starts from sample-tiny" in text
+    assert "at most, every trial to the full budget" in output
+    assert "qa-sweep run --config my.yaml" in output
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def new_families() -> list[str]:
+    return [start.family for start in new.loadable(on_gpu=False)[0]]
+
+
+def test_what_is_refused(small_squad: Path, here: Path) -> None:
+    out = Path("my.yaml")
+    with pytest.raises(ConfigError, match=r"--max-memory-mb: found 0.1; allowed: [\d.]+ or more"):
+        new.new(Wanted(str(small_squad), max_memory_mb=0.1), out)
+    with pytest.raises(ConfigError, match="--minutes: found 0; allowed: a number above 0"):
+        new.new(Wanted(str(small_squad), minutes=0), out)
+    with pytest.raises(DataError, match=r"gone.csv: found no such file"):
+        new.new(Wanted("gone.csv"), out)
+    assert not out.exists()
+    out.write_text("mine")
+    with pytest.raises(StorageError, match=r"my.yaml: exists already; choose another file with --out"):
+        new.new(Wanted(str(small_squad)), out)
+    assert out.read_text() == "mine"
+
+
+def test_columns_names_with_signs_and_a_hub_that_answers_are_written_as_they_are(
+    small_squad: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new, "check_hub", lambda place, name: None)
+    starts, lines = new.loadable(on_gpu=True)
+    assert [start.name for start in starts][:2] == [
+        "google-bert/bert-base-uncased",
+        "distilbert/distilbert-base-uncased",
+    ]
+    assert lines == []
+    wanted = Wanted('my: "data" #1.csv', "dev.csv", {"question": "q: #"}, max_memory_mb=None, minutes=5)
+    found = new.Found(900, 100, 200, 256, 64, 1200)
+    text = new.as_yaml(new.Plan(wanted, found, starts, new.Sizes(8, 9000, 3000, 500), True), [])
+    Path("my.yaml").write_text(text)
+    spec = load_spec("my.yaml")
+    assert spec.recipe["data"]["train"] == 'my: "data" #1.csv'
+    assert spec.recipe["data"]["columns"] == {"question": "q: #"}
+    assert spec.scheduler.options["grace_examples"] == 3000
+    assert spec.resources.is_auto
+    assert spec.name == "my---data---1"
+    rates = [entry.when for entry in spec.space if entry.path == "train.learning_rate"]
+    assert {family for when in rates for family in when["model.family"]} == set(new_families_of(starts))
+
+
+def test_a_sweep_is_named_for_its_data() -> None:
+    names = {"a/b.v2.0-x.json.gz": "b.v2.0-x", "owner/name@dev": "name@dev", "x.csv": "x", "sample": "sample"}
+    assert {source: new._stem(source) for source in names} == names
+
+
+def new_families_of(starts: Any) -> list[str]:
+    return [start.family for start in starts]
