@@ -42,6 +42,7 @@ OPEN = 64  # trials that may still finish, the latest
 RUNG_SPAN = 27.0  # the budget over the examples at which a report counts as far as another value of a setting
 
 Array = NDArray[np.float64]
+Known = list[list[float]]  # [forms, objectives] of a recipe before it starts; NaN where nothing is known
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class SurrogateSearcher(Searcher):
         self._seen: set[Fingerprint] = set()
         self._recipes: dict[int, Assignment] = {}
         self._places: dict[int, Array] = {}
+        self._combinations: dict[int, Fingerprint] = {}
+        self._stored: dict[int, Known] = {}
         self._reports: dict[int, dict[int, list[float | None]]] = defaultdict(dict)
         self._finals: dict[int, list[float]] = {}
         self._failed: set[int] = set()
@@ -119,6 +122,7 @@ class SurrogateSearcher(Searcher):
         self._seen.add(fingerprint(assignment))
         self._recipes[identity] = dict(assignment)
         self._places[identity] = self._encoding.place(assignment)
+        self._combinations[identity] = self._combination(assignment)
 
     def _knows_enough(self) -> bool:
         return len(self._reports.keys() | self._finals.keys()) >= self.options.startup_trials
@@ -127,8 +131,9 @@ class SurrogateSearcher(Searcher):
         """Return the admitted recipe that would add the most; None where nothing would, or nothing can be said."""
         candidates = self._candidates(rng)
         running = sorted(self._open)[-OPEN:]
-        recipes = [*candidates, *(self._recipes[identity] for identity in running)]
-        values = self._drawn(recipes, rng) if candidates else None
+        forms = [*map(self._forms, candidates), *map(self._forms_of, running)]
+        places = [*map(self._encoding.place, candidates), *(self._places[identity] for identity in running)]
+        values = self._drawn(forms, places, rng) if candidates else None
         if values is None:
             return None
         losses = self._losses(values)  # [recipes, forms, objectives]
@@ -160,22 +165,23 @@ class SurrogateSearcher(Searcher):
         """
         tried: dict[Fingerprint, int] = defaultdict(int)
         failed: dict[Fingerprint, int] = defaultdict(int)
-        for identity, recipe in self._recipes.items():
-            tried[self._combination(recipe)] += 1
-            failed[self._combination(recipe)] += identity in self._failed
+        for identity, combination in self._combinations.items():
+            tried[combination] += 1
+            failed[combination] += identity in self._failed
         keys = [self._combination(item) for item in candidates]
         return np.array([1.0 - failed[key] / (tried[key] + 1) for key in keys])
 
     def _combination(self, recipe: Mapping[str, Any]) -> Fingerprint:
         return fingerprint({name: recipe[name] for name in self.space.structural if name in recipe})
 
-    def _drawn(self, recipes: Sequence[Assignment], rng: np.random.Generator) -> Array | None:
+    def _drawn(
+        self, forms: Sequence[Known], places: Sequence[Array], rng: np.random.Generator
+    ) -> Array | None:
         """Return [recipes, forms, objectives] values: what is known, else drawn; None where one was never seen."""
-        forms = [self._forms(recipe) for recipe in recipes]
         most = max(map(len, forms))
         # Where a recipe has fewer forms than another one, its first stands for those that are missing.
         known = np.array([[*found, *found[:1] * (most - len(found))] for found in forms])
-        at = self._at_the_end(recipes)
+        at = np.array([_point(place, 0.0, is_final=True) for place in places])
         for column, objective in enumerate(self.objectives):
             is_open = np.isnan(known[:, :, column])
             if not is_open.any():
@@ -189,25 +195,28 @@ class SurrogateSearcher(Searcher):
             known[:, :, column] = np.where(is_open, found[:, None], known[:, :, column])
         return known
 
-    def _forms(self, recipe: Assignment) -> list[list[float]]:
+    def _forms(self, recipe: Assignment) -> Known:
         """Return what is known before a start of each form that a training is stored in; NaN where nothing is."""
         forms = [{}] if self.forecast is None else self.forecast(recipe)
         return [[values.get(objective.name, np.nan) for objective in self.objectives] for values in forms]
+
+    def _forms_of(self, identity: int) -> Known:
+        """Return the same of a proposal, found out once."""
+        if identity not in self._stored:
+            self._stored[identity] = self._forms(self._recipes[identity])
+        return self._stored[identity]
 
     def _finished(self) -> Iterator[Array]:
         """Yield [forms, objectives] of each finished trial; of several forms, each is taken to answer as the twin."""
         for identity in sorted(self._finals):
             final = np.array(self._finals[identity])
-            forms = np.array(self._forms(self._recipes[identity]))
+            forms = np.array(self._forms_of(identity))
             yield final[None] if len(forms) == 1 else np.where(np.isnan(forms), final, forms)
 
     def _losses(self, values: Array) -> Array:
         """Return values [..., objectives] as losses."""
         goals = [objective.goal for objective in self.objectives]
         return pareto.to_losses(values.reshape(-1, len(goals)), goals).reshape(values.shape)
-
-    def _at_the_end(self, recipes: Sequence[Assignment]) -> Array:
-        return np.array([_point(self._encoding.place(recipe), 0.0, is_final=True) for recipe in recipes])
 
     def _model(self, column: int) -> GaussianProcess | None:
         """Return the model of an objective; None while it has no value."""
