@@ -164,11 +164,11 @@ def sizes(
         examples = examples_at(1.0)
     trials = int(seconds / trial_seconds(examples, is_cut=grace is not None))
     limited = questions if questions < evaluation else None
-    enough = None
+    enough_minutes = None
     if examples < LEAST_EXAMPLES:
         whole = LEAST_TRIALS * trial_seconds(LEAST_EXAMPLES, is_cut=False)
-        enough = math.ceil(whole / (60 * USED_SHARE * concurrent))
-    return Sizes(max(FEWEST_TRIALS, min(MOST_TRIALS, trials)), examples, grace, limited, enough)
+        enough_minutes = math.ceil(whole / (60 * USED_SHARE * concurrent))
+    return Sizes(max(FEWEST_TRIALS, min(MOST_TRIALS, trials)), examples, grace, limited, enough_minutes)
 
 
 def _first_rung(examples: int) -> int | None:
