@@ -77,12 +77,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which questions: `sample` (the built-in corpus), a file, a folder of `datasets`, or a hub data set name."""
+    """Which questions: `sample` and `sample:hard` (the built-in corpora), a file, a folder of `datasets`, or a hub data set name."""
 
     train: Annotated[
         str,
         Setting(
-            "Training questions: sample (built in), a file (SQuAD JSON, rows in JSON or JSON lines, CSV, TSV, Parquet, "
+            "Training questions: sample or sample:hard (built in), a file (SQuAD JSON, rows in JSON or JSON lines, CSV, TSV, Parquet, "
             "Arrow), a folder of the library datasets, or the name of a hub data set."
         ),
     ] = "sample"
