@@ -66,7 +66,9 @@ def main(
         for family in families or FAMILIES:
             figures[family] = {}
             for method in columns:
-                if not _is_legal(recipe(family, method, 0, checkpoint=checkpoint, windows=windows, data=data)):
+                if not _is_legal(
+                    recipe(family, method, 0, checkpoint=checkpoint, windows=windows, data=data)
+                ):
                     continue
                 for seed in range(seeds):
                     config = recipe(

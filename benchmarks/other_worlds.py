@@ -164,7 +164,9 @@ def refuse_shared(document: dict[str, Any]) -> None:
 
 def _built_in_documents() -> list[dict[str, Any]]:
     return [
-        sample_squad(split, difficulty=difficulty) for difficulty in (PLAIN, HARD) for split in ("train", "dev")
+        sample_squad(split, difficulty=difficulty)
+        for difficulty in (PLAIN, HARD)
+        for split in ("train", "dev")
     ]
 
 

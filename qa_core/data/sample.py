@@ -27,11 +27,15 @@ class Difficulty:
     same_type_share: float = 0.35  # chance that a fact may be of a type that the passage has already
     shared_relations_share: float = 0.4  # chance that a fact's relation is one that the first entity has too
     joined_share: float = 0.7  # chance that two facts of an entity stand in one sentence
-    pronoun_share: float = 0.0  # chance that a sentence after one on the same entity calls it "it" or "this person"
+    pronoun_share: float = (
+        0.0  # chance that a sentence after one on the same entity calls it "it" or "this person"
+    )
     shared_noun_share: float = 0.25  # chance that all entities of a passage are named by one noun
     synonym_share: float = 0.0  # chance that a question uses another word for the relation than the passage
     unanswerable_share: float = 0.25
-    about_other_share: float = 0.4  # of the unanswerable, chance that the passage gives the fact for another entity
+    about_other_share: float = (
+        0.4  # of the unanswerable, chance that the passage gives the fact for another entity
+    )
     type_told_share: float = 0.5  # of the unanswerable, chance that the passage has a value of the asked type
 
 

@@ -20,7 +20,9 @@ class Relation:
     verb: str
     preposition: str
     pool: str  # where its values come from: a key of POOLS
-    synonym: str = ""  # another word for it, which only questions of the hard corpus use; empty: there is none
+    synonym: str = (
+        ""  # another word for it, which only questions of the hard corpus use; empty: there is none
+    )
 
     def statements(self, value: str) -> list[str]:
         """Return the predicates that give `value`, the plain one first."""
@@ -125,13 +127,15 @@ POOLS = {
 }
 SYNONYMS = dict(
     pair.split(":")
-    for pair in """built:constructed repaired:fixed designed:devised discovered:identified described:portrayed
+    for pair in _words(
+        """built:constructed repaired:fixed designed:devised discovered:identified described:portrayed
     founded:established taught:schooled helped:assisted raised:nurtured owned:possessed led:headed watched:observed
     named:called married:wedded finished:completed sold:auctioned moved:relocated opened:inaugurated closed:shuttered
     seen:spotted counted:tallied protected:shielded crowned:enthroned honoured:celebrated kept:housed based:located
     trained:coached buried:interred studied:researched brought:fetched found:encountered made:fashioned
     covered:coated lined:padded known:famed paid:rewarded painted:tinted dressed:outfitted shown:depicted
-    length:extent height:elevation width:breadth span:wingspan reach:range girth:circumference""".split()
+    length:extent height:elevation width:breadth span:wingspan reach:range girth:circumference"""
+    )
 )
 RELATIONS = {
     relation.word: replace(relation, synonym=SYNONYMS.get(relation.word, ""))

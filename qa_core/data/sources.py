@@ -38,7 +38,8 @@ SUFFIXES = {
     ".feather": ARROW,
 }
 SOURCES = (
-    f"`{SAMPLE}`, `{HARD_SAMPLE}`, a file ({', '.join(suffix for suffix in SUFFIXES if not suffix.endswith('.gz'))}; of text also .gz), "
+    f"`{SAMPLE}`, `{HARD_SAMPLE}`, "
+    f"a file ({', '.join(suffix for suffix in SUFFIXES if not suffix.endswith('.gz'))}; of text also .gz), "
     "a folder that save_to_disk of the library datasets has written (FOLDER, FOLDER@SPLIT) or a hub data set name "
     "(owner/name, owner/name:configuration, owner/name@split)"
 )

@@ -27,7 +27,13 @@ from qa_core.values import from_dict, to_dict
 from tests.ids import plain
 
 PROJECT = Path(__file__).resolve().parents[2]
-NETWORKS = ("bert/sample-micro", "bert/sample-tiny", "distilbert/sample-tiny", "mamba/sample-tiny", "t5/sample-tiny")
+NETWORKS = (
+    "bert/sample-micro",
+    "bert/sample-tiny",
+    "distilbert/sample-tiny",
+    "mamba/sample-tiny",
+    "t5/sample-tiny",
+)
 MOST_BYTES = 8_000_000
 MOST_PIECES = 1.5  # for each piece of the corpus's own tokenizer
 

@@ -18,8 +18,8 @@ from qa_core.data.squad import load_table, split_selection
 from qa_core.errors import DataError
 from qa_core.scoring.scores import question_scores
 
-
-PLAIN_BYTES = "4b7fda64a8ee34d0d704200aa34097a4038e000a5de571a472d7da7366bd0370"  # as recorded tables and figures were made on it
+# Recorded tables and figures were made on these bytes.
+PLAIN_BYTES = "4b7fda64a8ee34d0d704200aa34097a4038e000a5de571a472d7da7366bd0370"
 DIFFICULTIES = {"plain": PLAIN, "hard": HARD}
 OF_WORD = RELATIONS | {relation.synonym: relation for relation in RELATIONS.values() if relation.synonym}
 
