@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from qa_core import files
 from qa_core.errors import ConfigError, DataError, StorageError, unknown
-from qa_core.form_folder import ANSWERS_FILE
 from sweeps.commands.results import artifact_folder, front_of, read_records
 from sweeps.front import choosing
 from sweeps.front.card import CARD, Example, Shipped, model_card
 from sweeps.front.points import Point
 from sweeps.front.result import FrontResult
 from sweeps.front.tables import words_against_twin
-from sweeps.front.ties import Ties, smaller_and_tied
+from sweeps.front.ties import Ties, answers_of, smaller_and_tied
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.models import id_of, models_of
@@ -139,13 +138,6 @@ def _tie_lines(ties: Ties, by: str, run_dir: Path, to: Path) -> list[str]:
     if others:
         lines.append(f"tied too: {', '.join(str(tie.point.id) for tie in others)}")
     return lines
-
-
-def answers_of(run_dir: Path, point: Point) -> Path:
-    """Return the file of a point's answers; those of the network as trained are its trial's own."""
-    trial = RunFolder(run_dir).trial(point.trial_id)
-    is_own = point.form is not None and bool(point.form_settings)
-    return trial.form(str(point.form)).answers if is_own else trial.path / ANSWERS_FILE
 
 
 def _card(

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qa_core import files
+from qa_core.form_folder import ANSWERS_FILE
 from qa_core.scoring.answer_file import read_scores
 from qa_core.scoring.intervals import Interval, clustered_difference
 from sweeps.front.points import Point
+from sweeps.run_folder.layout import RunFolder
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def smaller_and_tied(
     limit = chosen.costs.get(by, -math.inf)
     smaller = [point for point in points if point.costs.get(by, math.inf) < limit]
     smaller.sort(key=lambda point: (point.costs[by], point.id.order))
-    differences = [_difference(point, chosen, answers_of) for point in smaller]
+    differences = [paired_difference(point, chosen, answers_of) for point in smaller]
     compared = list(zip(smaller, differences, strict=True))
     return Ties(
         tuple(Tie(point, found) for point, found in compared if found is not None and found.holds_zero),
@@ -57,8 +59,21 @@ def smaller_and_tied(
     )
 
 
-def _difference(point: Point, chosen: Point, answers_of: Callable[[Point], Path]) -> Interval | None:
-    """Return a point's exact match minus the chosen one's; None where the answers of one are absent or of others."""
+def answers_of(run_dir: Path, point: Point) -> Path:
+    """Return the file of a point's answers; those of the network as trained are its trial's own."""
+    trial = RunFolder(run_dir).trial(point.trial_id)
+    is_own = point.form is not None and bool(point.form_settings)
+    return trial.form(str(point.form)).answers if is_own else trial.path / ANSWERS_FILE
+
+
+def paired_difference(point: Point, chosen: Point, answers_of: Callable[[Point], Path]) -> Interval | None:
+    """Return a point's exact match minus the chosen one's, in percent points.
+
+    None where the answers of one are absent, or are to other questions.
+
+    Raises:
+        DataError: a file of answers is damaged.
+    """
     if not (files.is_file(answers_of(point)) and files.is_file(answers_of(chosen))):
         return None
     ids, scores, clusters = read_scores(answers_of(chosen))
