@@ -215,11 +215,18 @@ def front(
     run_dir: RunFolder,
     csv: Annotated[Path | None, typer.Option(help="Also write the points here.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the interactive plot here.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Name the smallest model that keeps so much of the best network's exact match; default: the sweep's.",
+        ),
+    ] = None,
 ) -> int:
-    """Show the front of a sweep, finished or running."""
+    """Show the front of a sweep, finished or running, and say what it shows."""
     from sweeps.commands import results
 
-    return results.front(run_dir, csv=csv, html=html)
+    return results.front(run_dir, csv=csv, html=html, target=target)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from qa_core.values import from_dict
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
+from sweeps.commands.results import show_front
 from sweeps.commands.validate import print_lines, remarks, show_data
 from sweeps.front.choosing import limit_to_type
 from sweeps.nodes.ray_environment import LOOPBACK, RayTarget
@@ -137,7 +138,7 @@ def _run(spec: SweepSpec, target: Target, *, resume: bool) -> int:
         else:  # refused before its first trial
             tracker.withdraw()
     with may_be_lost(sys.stdout):
-        show(outcome, written, tracker)
+        show(outcome, written, tracker, keep_percent=spec.target)
         _tell_what_is_left(outcome, target, spec.budget.trials)
     if outcome.ended_by == INTERRUPTED:
         return EXIT_INTERRUPTED
@@ -325,13 +326,11 @@ def write_front(front: "FrontResult", folder: Path) -> list[Path]:
     return paths
 
 
-def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> None:
-    """Print the front, where the plots are, and what to type next."""
-    from rich.console import Console
-
-    from sweeps.front.tables import table
-
-    Console().print(table(outcome.front))
+def show(
+    outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker", *, keep_percent: float | None = None
+) -> None:
+    """Print the front, what it says, where the plots are, and what to type next."""
+    show_front(outcome.front, outcome.folder, keep_percent=keep_percent)
     print("plots and tables: " + ", ".join(map(str, files)))
     print("next:")
     for command in next_commands(outcome.front, outcome.folder, tracker):

@@ -103,10 +103,11 @@ def _span(result: FrontResult, cost: str) -> str:
     if len(points) == 1:
         return f"One model is on the front: {smallest.id}, EM {_em(smallest)} at {_at(smallest, cost)}."
     factor = largest.values[cost] / smallest.values[cost] if smallest.values[cost] else float("inf")
-    families = len({point.family for point in points})
+    count = len({point.family for point in points})
+    families = "one family" if count == 1 else f"{count} families"
     return (
-        f"{len(points)} models of {'one family' if families == 1 else f'{families} families'}, from EM "
-        f"{_em(smallest)} at {_at(smallest, cost)} to EM {_em(largest)} at {_at(largest, cost)}: {factor:.1f} times the {_noun(cost)}, "
+        f"{len(points)} models of {families}, from EM {_em(smallest)} at {_at(smallest, cost)} to EM "
+        f"{_em(largest)} at {_at(largest, cost)}: {factor:.1f} times the {_noun(cost)}, "
         f"{largest.values[EXACT_MATCH] - smallest.values[EXACT_MATCH]:.1f} points of EM."
     )
 
