@@ -57,6 +57,7 @@ class Course:
 COURSES = {
     "bert/sample-micro": Course("micro", 2e-3, 60_000),
     "bert/sample-tiny": Course("tiny", 1e-3, 60_000),
+    "distilbert/sample-micro": Course("micro", 2e-3, 60_000),
     "distilbert/sample-tiny": Course("tiny", 1e-3, 40_000),
     "t5/sample-tiny": Course("tiny", 2e-3, 40_000),
     "mamba/sample-tiny": Course("micro", 3e-3, 48_000),

@@ -43,10 +43,10 @@ PLAIN = Difficulty()
 HARD = Difficulty(
     entity_counts=(2, 3),
     facts=6,
-    shared_relations_share=0.6,
-    pronoun_share=0.3,
-    shared_noun_share=0.4,
-    synonym_share=0.3,
+    shared_relations_share=0.5,
+    pronoun_share=0.15,
+    shared_noun_share=0.3,
+    synonym_share=0.2,
 )
 STATEMENT_FORMS = 2
 QUESTION_FORMS = 3

@@ -30,6 +30,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 NETWORKS = (
     "bert/sample-micro",
     "bert/sample-tiny",
+    "distilbert/sample-micro",
     "distilbert/sample-tiny",
     "mamba/sample-tiny",
     "t5/sample-tiny",
