@@ -19,7 +19,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.pretrain_sample import COURSES, NAME
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.data.squad import load_table
@@ -27,6 +26,8 @@ from qa_core.errors import IllegalCombination
 from qa_core.run import run
 from qa_core.values import from_dict
 
+NAME = "sample-tiny"
+FAMILIES = ("bert", "distilbert", "t5", "mamba")  # that ship a network of this name
 WINDOWS = 4_000
 TEACHER = {"train": {"learning_rate": 1e-3}}  # fine-tuned in full
 # method -> its options, and the learning rate
@@ -52,22 +53,27 @@ def main(
     seeds: Annotated[int, typer.Option(help="of each recipe")] = 3,
     checkpoint: Annotated[str, typer.Option(help="model.checkpoint")] = NAME,
     windows: Annotated[int, typer.Option(help="budget of each recipe")] = WINDOWS,
+    data: Annotated[str, typer.Option(help="data.train: sample or sample:hard")] = "sample",
     rate: Annotated[float | None, typer.Option(help="learning rate in place of each method's own")] = None,
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/finetune_sample.json"),
 ) -> None:
     """Run the recipes, print the table and write the JSON file."""
     columns = methods.split(",")
-    floor = 100.0 * float(load_table("sample", split="dev").is_unanswerable.mean())
-    table = Table("family", *columns, title=f'EM on the built-in dev questions ("no answer": {floor:.1f})')
+    floor = 100.0 * float(load_table(data, split="dev").is_unanswerable.mean())
+    table = Table("family", *columns, title=f'EM on the dev questions of {data} ("no answer": {floor:.1f})')
     figures: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for family in families or COURSES:
+        for family in families or FAMILIES:
             figures[family] = {}
             for method in columns:
-                if not _is_legal(recipe(family, method, 0, checkpoint=checkpoint, windows=windows)):
+                if not _is_legal(
+                    recipe(family, method, 0, checkpoint=checkpoint, windows=windows, data=data)
+                ):
                     continue
                 for seed in range(seeds):
-                    config = recipe(family, method, seed, checkpoint=checkpoint, windows=windows, rate=rate)
+                    config = recipe(
+                        family, method, seed, checkpoint=checkpoint, windows=windows, rate=rate, data=data
+                    )
                     started = time.process_time()
                     place = Path(scratch) / f"{family}-{columns.index(method)}-{seed}"
                     result = run(config, _ignore, folder=place, cache_dir=Path(scratch) / "cache")
@@ -85,14 +91,27 @@ def main(
 
 
 def recipe(
-    family: str, method: str, seed: int, *, checkpoint: str, windows: int, rate: float | None = None
+    family: str,
+    method: str,
+    seed: int,
+    *,
+    checkpoint: str,
+    windows: int,
+    rate: float | None = None,
+    data: str = "sample",
 ) -> RunConfig:
     """Return the recipe of one cell."""
     options, own_rate = METHODS[method]
     values = {
         "model": {"family": family, "checkpoint": checkpoint, "dropout": 0.0},
         "methods": options,
-        "data": {"max_length": 128, "stride": 32, "max_question_length": 32, "selection_questions": 300},
+        "data": {
+            "train": data,
+            "max_length": 128,
+            "stride": 32,
+            "max_question_length": 32,
+            "selection_questions": 300,
+        },
         "train": {
             "precision": "float32",
             "budget_examples": windows,

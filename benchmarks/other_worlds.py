@@ -8,7 +8,7 @@ a person there). So a network cannot learn what a relation's word means. It can 
 a passage, and to tell from the patterns where the answer begins and ends.
 
 Kinds of things (harp, ferry), years, colours, materials and measures recur, and so do function words. No name and no
-word for a relation is one of the built-in corpus, whatever its capitals, and no passage or question is: see
+word for a relation is one of the built-in corpora, whatever its capitals, and no passage or question is: see
 `refuse_shared`. Coined words are of syllables, so that the pieces of a tokenizer that is trained on them also spell
 words that it has not seen.
 """
@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from qa_core.data.sample import article, document, sample_squad
+from qa_core.data.sample import HARD, PLAIN, article, document, sample_squad
 from qa_core.data.sample_grammar import BUILT_IN, Theme, World
 
 PASSAGES_PER_THEME = 12
@@ -84,7 +84,7 @@ def world(number: int, taken: set[str]) -> World:
     shapes = list(BUILT_IN.relations.values())
     participles = iter(words(len(shapes), _participle))
     relations = {
-        word: replace(shape, word=word)
+        word: replace(shape, word=word, synonym="")
         for shape in shapes
         for word in ([next(participles)] if shape.verb else words(1, _measure))
     }
@@ -126,7 +126,7 @@ def questions(count: int) -> dict[str, Any]:
 
 @cache
 def built_in_words() -> frozenset[str]:
-    """Return every word that the built-in corpus can say, in lower case."""
+    """Return every word that the built-in corpora can say, but the pronouns of the hard one, in lower case."""
     pools = [text for pool in BUILT_IN.pools.values() for text in pool]
     nouns = [text for theme in BUILT_IN.themes for text in (theme.title, *theme.nouns)]
     documents = [sample_squad(split) for split in ("train", "dev")]
@@ -137,7 +137,8 @@ def built_in_words() -> frozenset[str]:
 def own_words(world: World) -> set[str]:
     """Return the words, in lower case, that no other world may say: of names, people, places and relations."""
     names = (*world.names, *world.given_names, *world.family_names, *world.pools["place"])
-    return {word.lower() for word in (*names, *world.relations)}
+    synonyms = [relation.synonym for relation in world.relations.values() if relation.synonym]
+    return {word.lower() for word in (*names, *world.relations, *synonyms)}
 
 
 def passages_and_questions(document: dict[str, Any]) -> Iterator[str]:
@@ -155,10 +156,18 @@ def refuse_shared(document: dict[str, Any]) -> None:
         ValueError: names words, passages and questions that are shared.
     """
     texts = set(passages_and_questions(document))
-    own = {text for split in ("train", "dev") for text in passages_and_questions(sample_squad(split))}
+    own = {text for item in _built_in_documents() for text in passages_and_questions(item)}
     shared = sorted(_words_of(texts) & own_words(BUILT_IN)) + sorted(texts & own)
     if shared:
         raise ValueError(f"shared with the built-in corpus: {len(shared)}, the first of them {shared[:5]}")
+
+
+def _built_in_documents() -> list[dict[str, Any]]:
+    return [
+        sample_squad(split, difficulty=difficulty)
+        for difficulty in (PLAIN, HARD)
+        for split in ("train", "dev")
+    ]
 
 
 def _words_of(texts: Iterable[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """Make the pretrained networks that are part of the package.
 
-    python -m benchmarks.pretrain_sample [FAMILY ...]      # writes qa_core/checkpoints/FAMILY/sample-tiny
+    python -m benchmarks.pretrain_sample [FAMILY/NAME ...]      # writes qa_core/checkpoints/FAMILY/NAME
 
 A network learns to answer questions about other worlds than the built-in corpus's (`other_worlds.py`), through a span
 head that is not kept: what ships is the body, as of any pretrained network. Attention starts as `matching_start.py`
@@ -35,7 +35,6 @@ from qa_core.training.checkpoint import TrainState
 from qa_core.training.train import RungHooks, TrainTask, train
 from qa_core.values import from_dict
 
-NAME = "sample-tiny"
 WORLDS = 300
 HELD_OUT = 600  # questions of the last worlds, which are not trained on
 VOCABULARY = 4096  # larger than the corpus's own: built-in words are spelled from pieces
@@ -46,7 +45,7 @@ KEPT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_c
 
 @dataclass(frozen=True)
 class Course:
-    """How one family is taught."""
+    """How one network is taught."""
 
     preset: str
     learning_rate: float
@@ -54,26 +53,30 @@ class Course:
     batch_size: int = 32
 
 
+# FAMILY/NAME -> its course
 COURSES = {
-    "bert": Course("tiny", 1e-3, 60_000),
-    "distilbert": Course("tiny", 1e-3, 40_000),
-    "t5": Course("tiny", 2e-3, 40_000),
-    "mamba": Course("micro", 3e-3, 48_000),
+    "bert/sample-micro": Course("micro", 2e-3, 60_000),
+    "bert/sample-tiny": Course("tiny", 1e-3, 60_000),
+    "distilbert/sample-micro": Course("micro", 2e-3, 60_000),
+    "distilbert/sample-tiny": Course("tiny", 1e-3, 40_000),
+    "t5/sample-tiny": Course("tiny", 2e-3, 40_000),
+    "mamba/sample-tiny": Course("micro", 3e-3, 48_000),
 }
 
 
 def main(
-    families: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
+    networks: Annotated[list[str] | None, typer.Argument(help="FAMILY/NAME; default: all")] = None,
     out: Annotated[Path, typer.Option(help="folder of FAMILY/NAME")] = FOLDER,
 ) -> None:
-    """Teach each family and write its body, tokenizer and configuration."""
+    """Teach each network and write its body, tokenizer and configuration."""
     torch.set_num_threads(1)  # sums are then made in one order
     document = other_worlds.questions(WORLDS)
     other_worlds.refuse_shared(document)
     table = read_squad(document, "worlds")
     with tempfile.TemporaryDirectory() as scratch:
-        for family in families or COURSES:
-            pretrain(family, COURSES[family], table, folder=out / family / NAME, cache_dir=Path(scratch))
+        for network in networks or COURSES:
+            family = network.partition("/")[0]
+            pretrain(family, COURSES[network], table, folder=out / network, cache_dir=Path(scratch))
 
 
 def pretrain(
@@ -85,7 +88,7 @@ def pretrain(
     cache_dir: Path,
     held_out: int = HELD_OUT,
 ) -> None:
-    """Teach one family and write `folder` anew; prints loss and exact match on the way.
+    """Teach one network and write `folder` anew; prints loss and exact match on the way.
 
     Args:
         table: the questions; the last `held_out` are scored and not trained on.

@@ -77,13 +77,13 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which questions: `sample` (the built-in corpus), a file, a folder of `datasets`, or a hub data set name."""
+    """Which questions: a built-in corpus, a file, a folder of `datasets`, or a hub data set name."""
 
     train: Annotated[
         str,
         Setting(
-            "Training questions: sample (built in), a file (SQuAD JSON, rows in JSON or JSON lines, CSV, TSV, Parquet, "
-            "Arrow), a folder of the library datasets, or the name of a hub data set."
+            "Training questions: sample or sample:hard (built in), a file (SQuAD JSON, rows in JSON or JSON lines, "
+            "CSV, TSV, Parquet, Arrow), a folder of the library datasets, or the name of a hub data set."
         ),
     ] = "sample"
     evaluation: Annotated[

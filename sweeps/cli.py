@@ -273,11 +273,18 @@ def confirm(
 def front(
     run_dir: RunFolder,
     csv: Annotated[Path | None, typer.Option(help="Also write the points here.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Name the smallest model that keeps so much of the best network's exact match; default: the sweep's.",
+        ),
+    ] = None,
 ) -> int:
-    """Show the front of a sweep, finished or running."""
+    """Show the front of a sweep, finished or running, and say what it shows."""
     from sweeps.commands import results
 
-    return results.front(run_dir, csv=csv)
+    return results.front(run_dir, csv=csv, target=target)
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """Words and sentence patterns of the built-in corpus: pools of values, relations, kinds of entity.
 
 Every name is coined. A statement and the questions about it share the relation's main word, so that matching
-words finds the kind of fact and the entity's name finds the right one. `sample.py` puts passages together.
+words finds the kind of fact and the entity's name finds the right one. In the hard corpus a question may use another
+word with the same meaning, which only training tells. `sample.py` puts passages together.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Relation:
     verb: str
     preposition: str
     pool: str  # where its values come from: a key of POOLS
+    synonym: str = (
+        ""  # another word for it, which only questions of the hard corpus use; empty: there is none
+    )
 
     def statements(self, value: str) -> list[str]:
         """Return the predicates that give `value`, the plain one first."""
@@ -121,8 +125,20 @@ POOLS = {
     "metres": tuple(f"{number} metres" for number in range(11, 99, 3)),
     "centimetres": tuple(f"{number} centimetres" for number in range(10, 99, 3)),
 }
+SYNONYMS = dict(
+    pair.split(":")
+    for pair in _words(
+        """built:constructed repaired:fixed designed:devised discovered:identified described:portrayed
+    founded:established taught:schooled helped:assisted raised:nurtured owned:possessed led:headed watched:observed
+    named:called married:wedded finished:completed sold:auctioned moved:relocated opened:inaugurated closed:shuttered
+    seen:spotted counted:tallied protected:shielded crowned:enthroned honoured:celebrated kept:housed based:located
+    trained:coached buried:interred studied:researched brought:fetched found:encountered made:fashioned
+    covered:coated lined:padded known:famed paid:rewarded painted:tinted dressed:outfitted shown:depicted
+    length:extent height:elevation width:breadth span:wingspan reach:range girth:circumference"""
+    )
+)
 RELATIONS = {
-    relation.word: relation
+    relation.word: replace(relation, synonym=SYNONYMS.get(relation.word, ""))
     for relation in (
         *(
             Relation(word, "was", "by", "person")

@@ -11,7 +11,8 @@ from qa_core import files
 from qa_core.data.columns import HUB_SPLITS, SPLITS, STATE, MissingSplit, saved_splits
 from qa_core.errors import DataError
 
-SAMPLE = "sample"
+SAMPLE, HARD_SAMPLE = "sample", "sample:hard"
+BUILT_IN = (SAMPLE, HARD_SAMPLE)  # the built-in corpora
 JSON, JSON_LINES, DELIMITED, PARQUET, ARROW, SAVED = (
     "json",
     "json lines",
@@ -37,7 +38,8 @@ SUFFIXES = {
     ".feather": ARROW,
 }
 SOURCES = (
-    f"`{SAMPLE}`, a file ({', '.join(suffix for suffix in SUFFIXES if not suffix.endswith('.gz'))}; of text also .gz), "
+    f"`{SAMPLE}`, `{HARD_SAMPLE}`, "
+    f"a file ({', '.join(suffix for suffix in SUFFIXES if not suffix.endswith('.gz'))}; of text also .gz), "
     "a folder that save_to_disk of the library datasets has written (FOLDER, FOLDER@SPLIT) or a hub data set name "
     "(owner/name, owner/name:configuration, owner/name@split)"
 )
@@ -90,8 +92,8 @@ class Found:
 
 
 def is_file_source(source: str) -> bool:
-    """Tell whether a source means a file or folder, there or not, rather than `sample` or a hub name."""
-    if source == SAMPLE:
+    """Tell whether a source means a file or folder, there or not, rather than a built-in corpus or a hub name."""
+    if source in BUILT_IN:
         return False
     return (
         suffix_of(source) != ""
@@ -125,7 +127,7 @@ def find(source: str) -> Found:
 
 def has_own_dev_split(source: str) -> bool | None:
     """Tell whether a source has questions to evaluate on beside those to train on; None: only the hub can tell."""
-    if source == SAMPLE:
+    if source in BUILT_IN:
         return True
     if not is_file_source(source):
         return False if "@" in source else None

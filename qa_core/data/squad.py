@@ -35,10 +35,11 @@ from qa_core.data.rows import RowReader, reading_of
 from qa_core.data.selection import select_questions, split_selection
 from qa_core.data.sources import (
     ARROW,
+    BUILT_IN,
     DELIMITED,
+    HARD_SAMPLE,
     JSON,
     PARQUET,
-    SAMPLE,
     SAVED,
     Found,
     find,
@@ -77,7 +78,7 @@ def load_table(
     """Read all questions of a source.
 
     Args:
-        source: `sample`, the path of a file or folder, or a hub data set name; see `sources.py`.
+        source: `sample` or `sample:hard`, the path of a file or folder, or a hub data set name; see `sources.py`.
         split: "train" or "dev"; a file is read whole, whatever the split.
         skip_bad_examples: drop malformed questions and paragraphs and count them in `skipped`; of a question with
             good answers, the bad ones alone, counted in `skipped_answers`. A file that cannot be read at all is
@@ -92,9 +93,9 @@ def load_table(
     if split not in HUB_SPLITS:
         raise DataError(f"split: found {split!r}; allowed: {', '.join(HUB_SPLITS)}")
     columns = columns or {}
-    if source == SAMPLE:
+    if source in BUILT_IN:
         _refuse_columns(source, columns)
-        return _sample(split)
+        return _sample(source, split)
     if not is_file_source(source):
         return read_hub(
             source, split=split, columns=columns, skip_bad_examples=skip_bad_examples, cache_dir=cache_dir
@@ -130,7 +131,7 @@ def load_questions(
         "columns": columns or {},
         "skip_bad_examples": skip_bad_examples,
     }
-    if source == SAMPLE:
+    if source in BUILT_IN:
         return load_table(source, split="dev", **options)
     if not is_file_source(source):
         return read_hub(source, split="dev", needs_answers=False, **options)
@@ -219,10 +220,11 @@ def read_squad(
 
 
 @cache  # it is written anew each time, and a sweep asks for it several times before its first trial
-def _sample(split: str) -> QaTable:
-    from qa_core.data.sample import sample_squad
+def _sample(source: str, split: str) -> QaTable:
+    from qa_core.data.sample import HARD, PLAIN, sample_squad
 
-    return read_squad(sample_squad(split, 0), f"sample:{split}")
+    difficulty = HARD if source == HARD_SAMPLE else PLAIN
+    return read_squad(sample_squad(split, 0, difficulty), f"{source}:{split}")
 
 
 def _paths(found: Found, split: str) -> list[Path]:

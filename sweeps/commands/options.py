@@ -79,7 +79,9 @@ def read_spec(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Training data: sample, a file (SQuAD, JSON, CSV, Parquet, ...) or a hub name."),
+        typer.Option(
+            help="Training data: sample, sample:hard, a file (SQuAD, JSON, CSV, Parquet, ...) or a hub name."
+        ),
     ] = None,
     eval_data: Annotated[
         str | None,

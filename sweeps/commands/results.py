@@ -1,13 +1,16 @@
 """`front`: what a sweep found, read from its records. What is taken from it is in `export.py`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core import files
-from qa_core.errors import DataError
+from qa_core.errors import ConfigError, DataError
 from sweeps.front.front import compute_front, with_paused
+from sweeps.front.points import Point
 from sweeps.front.result import FrontResult
 from sweeps.front.tables import table, write_csv
+from sweeps.front.ties import answers_of
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import printable
@@ -19,17 +22,40 @@ if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
 
 
-def front(run_dir: Path, *, csv: Path | None) -> int:
-    """Print the front of a sweep; write the points as CSV where asked."""
-    from rich.console import Console
-
+def front(run_dir: Path, *, csv: Path | None, target: str | None = None) -> int:
+    """Print the front of a sweep and what it says; write the points as CSV where asked."""
     result = read_front(run_dir)
-    Console().print(table(result))
+    show_front(result, run_dir, keep_percent=_target(run_dir, target))
     if csv is not None:
         files.make_folder(csv.parent)
         write_csv(result, csv)
         print(f"written: {csv}")
     return 0
+
+
+def show_front(result: FrontResult, run_dir: Path, *, keep_percent: float | None) -> None:
+    """Print the front of a sweep's folder as a table, with ties marked, and what it says in sentences.
+
+    Where a file of answers is damaged, the table is printed without them, and a note.
+    """
+    from rich.console import Console
+    from rich.padding import Padding
+
+    from sweeps.front import findings
+
+    console = Console()
+
+    def answers(point: Point) -> Path:
+        return answers_of(run_dir, point)
+
+    try:
+        tied = findings.tied_with_smaller(findings.steps(result, answers))
+        said = findings.sentences(result, answers, keep_percent=keep_percent)
+    except DataError as error:
+        tied, said = frozenset(), [f"note: ties are not known: {error}"]
+    console.print(table(result, tied=tied))
+    for sentence in said:
+        console.print(Padding(printable(sentence), (0, 0, 0, 2)), markup=False, highlight=False)
 
 
 def artifact_folder(run_dir: Path, model: ModelId, named: str) -> Path:
@@ -78,6 +104,25 @@ def load_records(run_dir: Path) -> "Loaded":
             "and `export` after that (`run --resume` resumes a sweep that has ended)"
         )
     return load(path)
+
+
+def _target(run_dir: Path, given: str | None) -> float | None:
+    """Return the share of exact match to keep, in percent: as given, or that of the stored sweep, if it has one.
+
+    Raises:
+        ConfigError: what is given is no number above 0 and up to 100.
+    """
+    if given is None:
+        spec = RunFolder(run_dir).spec
+        stored = files.read_object(spec, inside=run_dir).get("target")
+        return stored if isinstance(stored, int | float) else None
+    try:
+        value = float(given.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 100:
+        raise ConfigError(f"--target: found {given!r}; allowed: a number above 0 and up to 100, in %")
+    return value
 
 
 def _objectives(path: Path) -> "list[Objective]":

@@ -17,6 +17,7 @@ from qa_core.values import from_dict
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
+from sweeps.commands.results import show_front
 from sweeps.commands.validate import remarks
 from sweeps.front.choosing import limit_to_type
 from sweeps.nodes.ray_environment import LOOPBACK, RayTarget
@@ -99,7 +100,7 @@ def run(
             )
         else:
             with may_be_lost(sys.stdout):
-                show(outcome, done.written, done.tracker)
+                show(outcome, done.written, done.tracker, keep_percent=spec.target)
                 _tell_what_is_left(outcome, target, spec.budget.trials)
     if outcome.ended_by == INTERRUPTED:
         return EXIT_INTERRUPTED
@@ -363,13 +364,11 @@ def write_front(front: "FrontResult", folder: Path) -> list[Path]:
     return [*paths, report] if files.is_there(report) else paths
 
 
-def show(outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker") -> None:
-    """Print the front, where the report and the tables are, and what to type next."""
-    from rich.console import Console
-
-    from sweeps.front.tables import table
-
-    Console().print(table(outcome.front))
+def show(
+    outcome: "SweepOutcome", files: Sequence[Path], tracker: "Tracker", *, keep_percent: float | None = None
+) -> None:
+    """Print the front, what it says, where the report and the tables are, and what to type next."""
+    show_front(outcome.front, outcome.folder, keep_percent=keep_percent)
     report = RunFolder(outcome.folder).report
     if report in files:
         print(f"report: {report}  (open it in a browser)")

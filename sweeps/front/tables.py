@@ -1,13 +1,14 @@
 """The front as a table: on the terminal, as CSV and as Parquet. Plots are in `plots.py`."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import files
 from qa_core.errors import counted
 from sweeps.run_folder.masking import printable
+from sweeps.run_folder.model_id import ModelId
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 from sweeps.front.result import FrontResult, columns, searched_paths
 
 
-def table(result: FrontResult) -> "Table":
-    """Return the front as a terminal table: knee marked; below it baselines, what was left out, wrong predictions."""
+def table(result: FrontResult, tied: Container[ModelId] = ()) -> "Table":
+    """Return the front as a terminal table: knee marked; below it baselines, what was left out, wrong predictions.
+
+    Args:
+        tied: points that are no better than the next smaller one as far as the questions tell; they are marked.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -31,7 +36,8 @@ def table(result: FrontResult) -> "Table":
     for point in result.front:
         numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
         words = [escape(printable(word)) for word in (str(point.id), point.recipe)]
-        front_table.add_row(*numbers, *words, "knee" if point.is_knee else "")
+        marks = ["knee"] * point.is_knee + ["tied with next row"] * (point.id in tied)
+        front_table.add_row(*numbers, *words, ", ".join(marks))
     if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
         front_table.add_section()
         for name, value in result.baselines.items():

@@ -51,7 +51,7 @@ def smaller_and_tied(
     limit = chosen.costs.get(by, -math.inf)
     smaller = [point for point in points if point.costs.get(by, math.inf) < limit]
     smaller.sort(key=lambda point: (point.costs[by], point.id.order))
-    differences = [_difference(point, chosen, answers_of) for point in smaller]
+    differences = [paired_difference(point, chosen, answers_of) for point in smaller]
     compared = list(zip(smaller, differences, strict=True))
     return Ties(
         tuple(Tie(point, found) for point, found in compared if found is not None and found.holds_zero),
@@ -66,8 +66,14 @@ def answers_of(run_dir: Path, point: Point) -> Path:
     return trial.form(str(point.form)).answers if is_own else trial.path / ANSWERS_FILE
 
 
-def _difference(point: Point, chosen: Point, answers_of: Callable[[Point], Path]) -> Interval | None:
-    """Return a point's exact match minus the chosen one's; None where the answers of one are absent or of others."""
+def paired_difference(point: Point, chosen: Point, answers_of: Callable[[Point], Path]) -> Interval | None:
+    """Return a point's exact match minus the chosen one's, in percent points.
+
+    None where the answers of one are absent, or are to other questions.
+
+    Raises:
+        DataError: a file of answers is damaged.
+    """
     if not (files.is_file(answers_of(point)) and files.is_file(answers_of(chosen))):
         return None
     ids, scores, clusters = read_scores(answers_of(chosen))

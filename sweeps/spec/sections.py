@@ -290,6 +290,16 @@ class SweepSpec(Section):
         list[SpaceEntry],
         Setting("Settings that are searched, in order; each with one domain and its conditions."),
     ] = Field(default_factory=list)
+    target: Annotated[
+        float | None,
+        Setting(
+            "How much exact match a smaller model must keep of the best network as trained: the smallest that does is "
+            "named at the end. Also written as 99 %.",
+            "%",
+            above=0,
+            at_most=100,
+        ),
+    ] = None
 
     _source: Source = PrivateAttr(default_factory=lambda: Source("spec", {}))
 
@@ -300,6 +310,12 @@ class SweepSpec(Section):
         if len(set(names)) != len(names):
             raise ValueError(f"an objective stands twice: {', '.join(names)}")
         return objectives
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _target_in_percent(cls, written: Any) -> Any:
+        is_share = isinstance(written, str) and written.endswith("%")
+        return written.removesuffix("%").strip() if is_share else written
 
     def where(self, *location: str | int) -> str:
         """Return "file.yaml:12: space[2].when": the place and name of a setting, to begin an error with."""

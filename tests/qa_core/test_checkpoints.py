@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks import other_worlds
-from benchmarks.finetune_sample import recipe
-from benchmarks.pretrain_sample import COURSES, NAME
+from benchmarks.finetune_sample import NAME, recipe
+from benchmarks.pretrain_sample import COURSES
 from qa_core import checkpoints, registry
 from qa_core.artifact import artifact
 from qa_core.config import ModelConfig, RunConfig
@@ -24,15 +24,24 @@ from qa_core.errors import ConfigError
 from qa_core.run import run
 from qa_core.schema import as_json
 from qa_core.values import from_dict, to_dict
+from tests.ids import plain
 
 PROJECT = Path(__file__).resolve().parents[2]
-FAMILIES = ("bert", "distilbert", "mamba", "t5")
+NETWORKS = (
+    "bert/sample-micro",
+    "bert/sample-tiny",
+    "distilbert/sample-micro",
+    "distilbert/sample-tiny",
+    "mamba/sample-tiny",
+    "t5/sample-tiny",
+)
 MOST_BYTES = 8_000_000
 MOST_PIECES = 1.5  # for each piece of the corpus's own tokenizer
 
 
-def family_of(name: str) -> Any:
-    return registry.family_class(name)(ModelConfig(family=name, checkpoint=NAME))
+def family_of(network: str) -> Any:
+    name, _, checkpoint = network.partition("/")
+    return registry.family_class(name)(ModelConfig(family=name, checkpoint=checkpoint))
 
 
 @pytest.fixture(autouse=True)
@@ -42,22 +51,20 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-def test_four_families_ship_one_network_each_and_all_of_them_are_small():
-    shipped = {name: checkpoints.shipped_names(name) for name in registry.FAMILIES}
-    assert {name: names for name, names in shipped.items() if names} == dict.fromkeys(FAMILIES, (NAME,))
-    assert set(COURSES) == set(FAMILIES)
+def test_four_families_ship_networks_and_all_of_them_are_small():
+    shipped = {f"{name}/{found}" for name in registry.FAMILIES for found in checkpoints.shipped_names(name)}
+    assert shipped == set(COURSES) == set(NETWORKS)
     sizes = [path.stat().st_size for path in checkpoints.FOLDER.rglob("*") if path.suffix != ".py"]
     assert sum(sizes) <= MOST_BYTES
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_network_loads_by_its_name_with_the_weights_of_its_file(name):
-    family = family_of(name)
-    tokenizer = ready_tokenizer(family)
-    network = family.build(tokenizer)
-    stored = load_file(checkpoints.FOLDER / name / NAME / "model.safetensors")
+@pytest.mark.parametrize("network", NETWORKS, ids=plain)
+def test_a_network_loads_by_its_name_with_the_weights_of_its_file(network):
+    family = family_of(network)
+    model = family.build(ready_tokenizer(family))
+    stored = load_file(checkpoints.FOLDER / network / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    loaded = network.state_dict()
+    loaded = model.state_dict()
     for key, tensor in stored.items():
         (found,) = (value for there, value in loaded.items() if there == key or there.endswith("." + key))
         assert torch.equal(found, tensor.float()), key
@@ -70,17 +77,17 @@ def test_a_network_loads_by_its_name_with_the_weights_of_its_file(name):
 def test_a_misspelt_name_is_answered_with_the_nearest():
     family = registry.family_class("bert")(ModelConfig(family="bert", checkpoint="sample-tinny"))
     with pytest.raises(ConfigError, match=r"(?s)sample-tinny.*did you mean.*sample-tiny"):
-        family.build(ready_tokenizer(family_of("bert")))
+        family.build(ready_tokenizer(family_of(f"bert/{NAME}")))
 
 
 def test_a_folder_of_the_same_name_does_not_stand_in_for_it(tmp_path):
     (tmp_path / NAME).mkdir()
-    assert family_of("bert").place_of(NAME) == str(checkpoints.FOLDER / "bert" / NAME)
+    assert family_of(f"bert/{NAME}").place_of(NAME) == str(checkpoints.FOLDER / "bert" / NAME)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_corpus_needs_at_most_half_as_many_pieces_again_as_with_its_own_tokenizer(name, tmp_path):
-    family = family_of(name)
+@pytest.mark.parametrize("network", NETWORKS, ids=plain)
+def test_the_corpus_needs_at_most_half_as_many_pieces_again_as_with_its_own_tokenizer(network, tmp_path):
+    family = family_of(network)
     table = load_table("sample", split="train")
     texts = [*table.contexts.to_pylist(), *table.rows.column("question").to_pylist()]
     own = trained_tokenizer(family.tokenizer_kind, table, vocab_size=2048, cache_dir=tmp_path)
@@ -91,10 +98,10 @@ def test_the_corpus_needs_at_most_half_as_many_pieces_again_as_with_its_own_toke
     assert counts[0] <= MOST_PIECES * counts[1]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_no_word_of_the_corpus_that_is_asked_for_is_a_piece_of_its_own(name):
+@pytest.mark.parametrize("network", NETWORKS, ids=plain)
+def test_no_word_of_the_corpus_that_is_asked_for_is_a_piece_of_its_own(network):
     """A long one would tell that the tokenizer has seen the corpus; a short one is a syllable."""
-    pieces = {piece.strip("▁Ġ#").lower() for piece in ready_tokenizer(family_of(name)).get_vocab()}
+    pieces = {piece.strip("▁Ġ#").lower() for piece in ready_tokenizer(family_of(network)).get_vocab()}
     long_words = {word for word in other_worlds.own_words(other_worlds.BUILT_IN) if len(word) > 6}
     assert len(long_words) > 40
     assert not pieces & long_words
@@ -165,7 +172,7 @@ def test_a_teacher_is_another_one_when_the_network_of_the_package_changes(trial,
 
     _, result = trial
     config = from_dict(RunConfig, {**result.config, "methods": {}})
-    data = prepare(config, family_of("bert"), cache_dir=tmp_path)
+    data = prepare(config, family_of(f"bert/{NAME}"), cache_dir=tmp_path)
     before = prerequisites._key(config, data)["checkpoint"]
     shutil.copytree(checkpoints.FOLDER, tmp_path / "other")
     settings = tmp_path / "other" / "bert" / NAME / "config.json"
@@ -194,7 +201,7 @@ def test_the_wheel_has_every_file_of_the_networks(tmp_path):
         for path in files_in(tmp_path / "built")
     }
     there = {path.relative_to(checkpoints.FOLDER) for path in files_in(checkpoints.FOLDER)}
-    assert len(there) == 4 * len(FAMILIES) + 2
+    assert len(there) == 4 * len(NETWORKS) + 2
     assert packed == there
     assert (tmp_path / "built" / "qa_sweeps" / "__init__.py").is_file()
 

@@ -16,7 +16,11 @@ SCORED = "scored at rungs: "
 
 def kind(stored: Methods, trained: Methods) -> str:
     def methods(named: Methods) -> Any:
-        values = {"model": {"family": "bert", "checkpoint": "micro"}, "data": {"train": "x"}, "methods": named}
+        values = {
+            "model": {"family": "bert", "checkpoint": "micro"},
+            "data": {"train": "x"},
+            "methods": named,
+        }
         return make_methods(from_dict(RunConfig, values))
 
     return kind_of(methods(stored), methods(trained))

@@ -1,5 +1,6 @@
 """The built-in corpus: layout, offsets, shares, disjoint splits, and what reads nothing scores little."""
 
+import hashlib
 import json
 import os
 import random
@@ -11,16 +12,29 @@ from typing import Any
 
 import pytest
 
-from qa_core.data.sample import sample_squad
+from qa_core.data.sample import HARD, PLAIN, sample_squad
 from qa_core.data.sample_grammar import POOLS, RELATIONS, THEMES
 from qa_core.data.squad import load_table, split_selection
+from qa_core.errors import DataError
 from qa_core.scoring.scores import question_scores
+
+# Recorded tables and figures were made on these bytes.
+PLAIN_BYTES = "4b7fda64a8ee34d0d704200aa34097a4038e000a5de571a472d7da7366bd0370"
+DIFFICULTIES = {"plain": PLAIN, "hard": HARD}
+OF_WORD = RELATIONS | {relation.synonym: relation for relation in RELATIONS.values() if relation.synonym}
+
+
+@pytest.fixture(scope="module", params=DIFFICULTIES)
+def difficulty(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def corpus() -> dict[str, list[dict[str, Any]]]:
+def corpus(difficulty: str) -> dict[str, list[dict[str, Any]]]:
     """Both splits as lists of questions, each with its context and title."""
-    return {split: flat(sample_squad(split)) for split in ("train", "dev")}
+    return {
+        split: flat(sample_squad(split, difficulty=DIFFICULTIES[difficulty])) for split in ("train", "dev")
+    }
 
 
 def flat(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,7 +119,7 @@ def test_passages_are_short(corpus):
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 @pytest.mark.long
-def test_baselines_that_do_not_read_stay_far_below_those_that_read_a_little(corpus, split):
+def test_baselines_that_do_not_read_stay_far_below_those_that_read_a_little(corpus, difficulty, split):
     questions = corpus[split]
     common = Counter(answer["text"] for question in questions for answer in question["answers"]).most_common(
         1
@@ -121,15 +135,16 @@ def test_baselines_that_do_not_read_stay_far_below_those_that_read_a_little(corp
     found = {name: mean_exact(questions, answer) for name, answer in baselines.items()}
     assert max(found[name] for name in ("no answer", "first span", "majority answer")) < 30, found
     assert found["first span"] < 2
-    # Reading which type is asked gets more than half; the rest needs the relation and the entity.
+    # Reading which type is asked gets more than half of the plain corpus; the rest needs the relation and the entity.
+    least, most = {"plain": (50, 60), "hard": (40, 50)}[difficulty]
     by_type = [value for name, value in found.items() if name.endswith("asked type")]
-    assert 50 < min(by_type) <= max(by_type) < 60, found
+    assert least < min(by_type) <= max(by_type) < most, found
 
 
 def values_of_type(question: dict[str, Any]) -> list[str]:
     """List the passage's values of the type that the question asks for, in order."""
     words = re.findall(r"\w+", question["question"].lower())
-    pool = next(RELATIONS[word].pool for word in words if word in RELATIONS)
+    pool = next(OF_WORD[word].pool for word in words if word in OF_WORD)
     pattern = "|".join(map(re.escape, POOLS[pool]))
     asked_about = question["question"]
     return [
@@ -145,18 +160,19 @@ def test_some_unanswerable_questions_ask_what_the_passage_tells_of_another(corpu
     told = []
     for question in corpus["train"]:
         if question["is_impossible"]:
-            words = set(re.findall(r"\w+", question["question"])) & set(RELATIONS)
+            asked = set(re.findall(r"\w+", question["question"])) & set(OF_WORD)
+            words = {OF_WORD[word].word for word in asked}
             told.append(any(re.search(rf"\b{word}\b", question["context"]) for word in words))
     assert 0.1 <= sum(told) / len(told) <= 0.4
 
 
-def test_every_relation_is_asked_in_several_wordings(corpus):
+def test_every_relation_is_asked_in_several_wordings(corpus, difficulty):
     wordings: dict[str, set[str]] = {}
     for question in corpus["train"]:
         words = re.findall(r"\w+", question["question"])
-        relation = next(word for word in words if word in RELATIONS)
+        relation = next(word for word in words if word in OF_WORD)
         wordings.setdefault(relation, set()).add(" ".join(words[: words.index(relation)][:2]).lower())
-    assert set(wordings) == set(RELATIONS)
+    assert set(wordings) == set(OF_WORD if difficulty == "hard" else RELATIONS)
     assert min(len(items) for items in wordings.values()) >= 2
 
 
@@ -206,3 +222,39 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes():
         text=True,
     )
     assert found.stdout.strip() == json.dumps(sample_squad("dev"))
+
+
+def test_another_word_for_a_relation_stands_in_questions_of_the_hard_corpus_alone():
+    synonyms = set(OF_WORD) - set(RELATIONS)
+    assert len(synonyms) == len({relation.synonym for relation in RELATIONS.values()} - {""}) > 40
+    for name, shares in {"plain": (0.0, 0.0), "hard": (0.2, 0.35)}.items():
+        questions = flat(sample_squad("train", difficulty=DIFFICULTIES[name]))
+        asked = [bool(synonyms & set(re.findall(r"\w+", question["question"]))) for question in questions]
+        assert shares[0] <= sum(asked) / len(asked) <= shares[1]
+        assert not any(synonyms & set(re.findall(r"\w+", question["context"])) for question in questions)
+
+
+def test_a_pronoun_means_the_entity_of_the_sentence_before():
+    subjects = re.compile(r"(The \w+ \w+|\w+ \w+|It|This person) (?:was|is|has) ")
+    pronouns = 0
+    for question in flat(sample_squad("dev", difficulty=HARD)):
+        sentences = re.split(r"(?<=\.) ", question["context"])
+        found = [subjects.match(sentence) for sentence in sentences]
+        assert all(found), question["context"]
+        assert found[0][1] not in ("It", "This person")
+        pronouns += sum(item[1] in ("It", "This person") for item in found)
+    assert pronouns > 100
+
+
+def test_the_hard_corpus_is_loaded_by_its_name():
+    table = load_table("sample:hard", split="dev")
+    assert table.rows.column("question").to_pylist() == [
+        question["question"] for question in flat(sample_squad("dev", difficulty=HARD))
+    ]
+    with pytest.raises(DataError, match="sample:easy"):
+        load_table("sample:easy", split="dev")
+
+
+def test_the_plain_corpus_has_the_bytes_of_before_there_was_a_hard_one():
+    text = json.dumps([sample_squad(split) for split in ("train", "dev")])
+    assert hashlib.sha256(text.encode()).hexdigest() == PLAIN_BYTES
