@@ -41,7 +41,7 @@ class Difficulty:
 
 PLAIN = Difficulty()
 HARD = Difficulty(
-    entity_counts=(2, 3),
+    entity_counts=(1, 2, 3),
     facts=6,
     shared_relations_share=0.5,
     pronoun_share=0.15,

@@ -314,8 +314,12 @@ class SweepSpec(Section):
     @field_validator("target", mode="before")
     @classmethod
     def _target_in_percent(cls, written: Any) -> Any:
-        is_share = isinstance(written, str) and written.endswith("%")
-        return written.removesuffix("%").strip() if is_share else written
+        if not (isinstance(written, str) and written.endswith("%")):
+            return written
+        try:
+            return float(written.removesuffix("%"))
+        except ValueError:
+            return written
 
     def where(self, *location: str | int) -> str:
         """Return "file.yaml:12: space[2].when": the place and name of a setting, to begin an error with."""
