@@ -66,6 +66,7 @@ def ended(folder: Path) -> list[Record]:
                 "config": trial.recipe,
                 "curve": trial.curve,
                 "examples_seen": trial.curve[-1]["examples_seen"],
+                "forms": (),
             }
             record = records.Record(**values)
             object.__setattr__(record, "status", "paused")  # which no record has
