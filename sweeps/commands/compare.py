@@ -42,6 +42,10 @@ def compare(run_dirs: Sequence[Path], *, out: Path | None) -> int:
     path = run_dirs[0] / COMPARISON_FILE if out is None else out
     console = Console()
     console.print(volumes(found))
+    for label, difference in zip(found.labels[1:], found.differences, strict=True):
+        print(
+            f"{printable(label)} against {printable(found.labels[0])}: {difference_lines(difference, found)}"
+        )
     if found.settings:
         console.print(settings(found))
     files.make_folder(path.parent)
@@ -51,7 +55,7 @@ def compare(run_dirs: Sequence[Path], *, out: Path | None) -> int:
 
 
 def volumes(found: Comparison) -> "Table":
-    """Return a row for each sweep: its front, its hypervolume, and how both differ from the first one's."""
+    """Return a row for each sweep: its front and its hypervolume."""
     from rich.table import Table
 
     from_where = ", ".join(f"{item.name} {format_value(item.worst)}" for item in found.objectives)
@@ -60,7 +64,6 @@ def volumes(found: Comparison) -> "Table":
         shown.add_column(name, overflow="fold")
     for name in ("trials", "points", "front", "hypervolume"):
         shown.add_column(name, justify="right")
-    shown.add_column(f"against {printable(found.labels[0])}", overflow="fold")
     for place, sweep in enumerate(found.sweeps):
         shown.add_row(
             printable(found.labels[place]),
@@ -69,7 +72,6 @@ def volumes(found: Comparison) -> "Table":
             str(len(sweep.result.points)),
             str(len(sweep.result.front)),
             f"{found.hypervolumes[place]:.4g}",
-            difference_lines(found.differences[place - 1], found) if place else "",
         )
     return shown
 
@@ -97,8 +99,8 @@ def difference_lines(found: Difference, comparison: Comparison) -> str:
             f"{interval.unit}): {verdict}"
         )
     lines = [f"hypervolume {found.hypervolume:+.4g} {words}"]
-    lines += [f"new: {_named(found.new, comparison)}"] if found.new else []
-    lines += [f"lost: {_named(found.lost, comparison)}"] if found.lost else []
+    lines += [f"  new: {_named(found.new, comparison)}"] if found.new else []
+    lines += [f"  lost: {_named(found.lost, comparison)}"] if found.lost else []
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
-"""What the report of a sweep says, as plain JSON values. How it looks is in `assets/`; `page.py` puts both together.
+"""What the report of a sweep says, as plain JSON values.
 
+How it looks is in `assets/`; `sweeps/report/page.py` puts both together.
 Each model and each trial without one is a row, once. Nothing of the data's text is here unless it is handed in.
 """
 

@@ -294,7 +294,7 @@ class SweepSpec(Section):
         float | None,
         Setting(
             "How much exact match a smaller model must keep of the best network as trained: the smallest that does is "
-            "named at the end. Also written as 99 %.",
+            "named at the end. Also written as 99 %. null: none is named.",
             "%",
             above=0,
             at_most=100,

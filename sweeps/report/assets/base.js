@@ -126,17 +126,23 @@ const tip = el("div", { id: "tip", role: "tooltip", hidden: true });
 const spoken = el("div", { class: "hidden", "aria-live": "polite" });
 document.body.append(tip, spoken);
 
-function tell(title, lines, place) {
+// `where` returns the place in the window. What keys opened stays beside its mark while the page scrolls to it.
+let tipPlace = null;
+function tell(title, lines, where, stays) {
+  tipPlace = stays ? where : null;
   tip.replaceChildren(el("strong", {}, title), ...lines.map(([text, isValue]) => el("div", { class: isValue ? "value" : null }, text)));
   tip.hidden = false;
+  putTip(where());
+}
+function putTip(place) {
   const box = tip.getBoundingClientRect();
   const left = place.x + 16 + box.width > window.innerWidth ? place.x - 16 - box.width : place.x + 16;
   const top = place.y + 16 + box.height > window.innerHeight ? place.y - 12 - box.height : place.y + 14;
   tip.style.left = `${Math.max(6, Math.min(left, window.innerWidth - box.width - 6))}px`;
   tip.style.top = `${Math.max(6, top)}px`;
 }
-const hush = () => { tip.hidden = true; };
-window.addEventListener("scroll", hush, { passive: true });
+const hush = () => { tip.hidden = true; tipPlace = null; };
+window.addEventListener("scroll", () => { if (tipPlace) putTip(tipPlace()); else hush(); }, { passive: true });
 window.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
 
 // Draws now, and again where the width of the place changes.

@@ -75,9 +75,12 @@ function walk(host, root, marks, told, chosen, label) {
     ring.setAttribute("visibility", "visible");
     ring.setAttribute("cx", mark.x);
     ring.setAttribute("cy", mark.y);
-    const box = root.getBoundingClientRect();
     const { title, lines } = told(mark);
-    tell(title, lines, { x: box.left + mark.x, y: box.top + mark.y });
+    const where = () => {
+      const box = root.getBoundingClientRect();
+      return { x: box.left + mark.x, y: box.top + mark.y };
+    };
+    tell(title, lines, where, speaks);
     if (speaks) spoken.textContent = [title, ...lines.map(([text]) => text)].join(", ");
     at = order.indexOf(mark);
   };

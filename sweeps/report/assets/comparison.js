@@ -44,8 +44,9 @@ function comparison(page) {
     story.sweeps.forEach((sweep, at) => {
       const own = shown.filter((row) => row.sweep === at && row.place === "front");
       const kept = stairs(own.map((row) => ({ x: row[state.x], y: row[state.y] })), xAxis.goal, yAxis.goal);
-      root.append(svg("path", { class: "line", d: stairsPath(kept, xAxis.goal, place), stroke: colour(at), "stroke-width": 1.6, "stroke-dasharray": dashes[at % dashes.length] }));
-      own.forEach((row) => put(row, 6.2, { fill: colour(at), stroke: "var(--paper)", "stroke-width": 1.2 }));
+      root.append(svg("path", { class: "line", d: stairsPath(kept, xAxis.goal, place), stroke: colour(at), "stroke-width": Math.max(1.4, 3 - 1.2 * at), "stroke-dasharray": dashes[at % dashes.length] }));
+      own.forEach((row) => put(row, Math.max(4, 8.6 - 2.4 * at), // so that no sweep hides a point that two share
+        { fill: colour(at), stroke: "var(--paper)", "stroke-width": 1.2 }));
     });
     placeLabels(root, marks.filter((mark) => mark.row.new).map((mark) => ({ x: mark.x, y: mark.y, text: "new" })), marks.filter((mark) => !mark.faint), width);
     walk(host, root, marks, (mark) => told(mark.row), () => {}, name);
@@ -58,8 +59,9 @@ function comparison(page) {
   again();
 
   page.append(section("volumes", "Hypervolume", `Measured from one reference for all: ${story.objectives.map((axis) => `${axis.label} ${measured(axis, axis.reference)}`).join(", ")}. The interval is that of the questions: whole articles are left out in turn, the same for both sweeps, and the models stay as they are.`,
-    simpleTable("Fronts and hypervolumes", ["sweep", "state", "trials", "compared", "on the front", "examples spent", "hypervolume", `against ${label(0)}`],
-      story.sweeps.map((sweep, at) => [sweep.label, sweep.state, sweep.trials, sweep.points, sweep.front, sweep.examples, sweep.hypervolume, at ? verdict(story.differences[at - 1]) : NONE]))));
+    simpleTable("Fronts and hypervolumes", ["sweep", "state", "trials", "compared", "on the front", "examples spent", "hypervolume"],
+      story.sweeps.map((sweep) => [sweep.label, sweep.state, sweep.trials, sweep.points, sweep.front, sweep.examples, sweep.hypervolume])),
+    story.differences.map((item, at) => el("p", {}, el("strong", {}, `${label(at + 1)} against ${label(0)}: `), verdict(item)))));
 
   const news = rows.filter((row) => row.new);
   page.append(section("new", "New points", `Models on a front that no model of ${label(0)} equals or beats.`, news.length

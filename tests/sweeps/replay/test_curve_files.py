@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from qa_core.errors import DataError, StorageError
 from sweeps.replay.curve_files import METADATA_KEY, described, read_table, write_table
-from sweeps.replay.curves import CurveTable, check_curve
+from sweeps.replay.curves import CurveTable, RecordedForm, check_curve
 from tests.sweeps.curves import curve, spec_of
 
 SPACE = [
@@ -113,6 +113,56 @@ def test_changed_metadata_are_noticed(tmp_path: Path) -> None:
         read_table(path)
 
 
+def form(label: str, **changes: Any) -> dict[str, Any]:
+    values = {"label": label, "kind": "int8", "costs": {"memory_mb": 2.5}, "seconds": 0.5}
+    return {**values, "final": {"em_percent": 100 / 3, "memory_mb": 2.5}, **changes}
+
+
+def test_stored_forms_are_read_back_and_a_table_without_stays_of_the_first_version(tmp_path: Path) -> None:
+    one = table()
+    forms = (
+        RecordedForm(**form("int8")),
+        RecordedForm(**form("late", kind=None, costs={})),
+        RecordedForm(**form("nf4", final=None)),
+    )
+    some = replace(one, curves=(replace(one.curves[0], forms=forms), *one.curves[1:]))
+    write_table(some, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet") == some
+    write_table(one, tmp_path / "u.parquet")
+    versions = [
+        json.loads(parquet.read_schema(tmp_path / name).metadata[METADATA_KEY])["schema_version"]
+        for name in ("t.parquet", "u.parquet")
+    ]
+    assert versions == [2, 1]
+    assert "forms" not in parquet.read_schema(tmp_path / "u.parquet").names
+
+
+@pytest.mark.parametrize(
+    ("forms", "expected"),
+    [
+        ("{", "forms: not JSON"),
+        ("{}", "forms: found {}; allowed: a list"),
+        ([form("a", speed=1)], "forms[0].speed: unknown field 'speed'"),
+        ([form("a", costs={})], "forms: a: costs: found values of []; allowed: of ['memory_mb']"),
+        ([form("a", final={"em_percent": 1.0})], "forms: a: final: found values of ['em_percent']"),
+        ([form("a"), form("a")], "forms: found ['a', 'a']; allowed: each label once"),
+        ([form("a", seconds=-1.0)], "forms: a: seconds: found -1.0"),
+    ],
+)
+def test_forms_that_cannot_be_replayed_are_named(tmp_path: Path, forms: Any, expected: str) -> None:
+    path = tmp_path / "t.parquet"
+    one = table()
+    has_forms = replace(one.curves[1], forms=(RecordedForm(**form("int8")),))
+    write_table(replace(one, curves=(one.curves[0], has_forms, one.curves[2])), path)
+    data = parquet.read_table(path)
+    rows = data.to_pylist()
+    rows[1]["forms"] = forms if isinstance(forms, str) else json.dumps(forms)
+    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=data.schema), path)
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert str(caught.value).startswith(f"{path}: row 1: {expected}")
+
+
 @pytest.mark.parametrize("content", [b"", b"no Parquet at all"])
 def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.parquet"
@@ -184,8 +234,11 @@ def test_no_rows_another_version_and_missing_settings_are_refused(tmp_path: Path
     changed(path, lambda rows: rows.clear())
     with pytest.raises(DataError, match=r"t\.parquet: found no rows"):
         read_table(path)
+    changed(path, len, {"schema_version": 3})
+    with pytest.raises(DataError, match=r"metadata: schema_version: found 3; this version reads 1 and 2"):
+        read_table(path)
     changed(path, len, {"schema_version": 2})
-    with pytest.raises(DataError, match=r"metadata: schema_version: found 2; this version reads 1"):
+    with pytest.raises(DataError, match=r"column forms: found no such column; allowed: string"):
         read_table(path)
     changed(path, len, {"spec": {"name": "x"}})
     with pytest.raises(DataError, match=r"(?s)t\.parquet: metadata: spec: .*objectives"):

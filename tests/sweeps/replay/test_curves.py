@@ -1,13 +1,14 @@
 """Curve tables from a run's folder: what counts, what is left out, what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qa_core.errors import DataError
-from sweeps.replay.curves import CurveTable, shortened
+from sweeps.replay.curves import CurveTable, RecordedForm, shortened
 from sweeps.run_folder.records import Record, append
 from tests.sweeps.curves import curve, spec_of
 from tests.sweeps.forms import stored, with_forms, without
@@ -77,14 +78,24 @@ def test_finished_trials_become_curves_and_the_others_are_counted(tmp_path: Path
     assert "command" not in table.provenance
 
 
-def test_the_curve_of_a_trial_with_forms_is_that_of_its_twin(tmp_path: Path) -> None:
+def test_the_curve_of_a_trial_with_forms_is_that_of_its_twin_and_its_points_are_the_forms(
+    tmp_path: Path,
+) -> None:
     plain = CurveTable.from_run(*run_folder(tmp_path, record("t0"), record("t1")))
     (tmp_path / "records.jsonl").unlink()
     with_some = with_forms(record("t0"), stored("int8", 99.0, 1.0))
     with_none = with_forms(record("t1"), without("int8", "failed", "boom"))
     table = CurveTable.from_run(*run_folder(tmp_path, with_some, with_none))
-    assert (table.curves, table.left_out) == (plain.curves, plain.left_out)
     assert [curve.trial_id for curve in table.curves] == ["t0", "t1"]
+    assert tuple(replace(curve, forms=()) for curve in table.curves) == plain.curves
+    assert table.left_out == plain.left_out
+    values = {"em_percent": 99.0, "memory_mb": 1.0}
+    # Of a version whose reports named no forms: no kind. 4 s beside training, for the twin and one form.
+    assert table.curves[0].forms == (RecordedForm("int8", final=values, seconds=2.0),)
+    assert table.curves[1].forms == (RecordedForm("int8", seconds=4.0),)
+    assert table.losses.tolist() == [[-99.0, 1.0]]
+    assert table.curve_of.tolist() == [0]
+    assert table.losses_of([1]).shape == (0, 2)
 
 
 def test_a_table_has_its_curves_in_the_order_of_proposals_not_of_ends(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_table_sorts_filters_and_gives_the_command_that_exports(browser: Any
     front = compute_front(made_records(60), OBJECTIVES).front
     with Opened(browser, folder / "report.html") as page:
         assert rows_in(page) == [point.trial_id for point in front]
-        heading = page.locator(".models th", has_text="memory, one window")
+        heading = page.locator(".models th", has=page.get_by_text("memory, one window [MB]", exact=True))
         heading.locator("button").click()
         assert heading.get_attribute("aria-sort") == "ascending"
         by_memory = sorted(front, key=lambda point: point.values["memory_mb"])

@@ -92,6 +92,7 @@ def test_a_sweep_that_pauses_ends_with_a_front_and_decides_the_same_when_it_was_
         "searcher": {"name": "random"},
         "scheduler": {"name": "pareto_asha", "options": {"grace_examples": 24, "eta": 2}},
         "budget": {"trials": 6, "examples": 240, "concurrent": 1},
+        "forms": {"quantize": {"bits": [32, 8]}},
         **tiny_recipes(small_squad, batch_size=4),
         "space": [
             {"set": "model.family", "choice": ["bert", "lstm"]},
@@ -117,6 +118,8 @@ def test_a_sweep_that_pauses_ends_with_a_front_and_decides_the_same_when_it_was_
     seen = [point["examples_seen"] for point in best.record.curve]
     rungs = (24, 48, 96, 192, 240)
     assert [rung for rung, at in zip(rungs, seen, strict=True) if not rung <= at < rung + 4] == []
+    assert [form.label for form in best.record.forms] == ["int8", "float32"]
+    assert {form["label"] for form in best.record.curve[0]["forms"]} == {"int8", "float32"}
 
     killed = Sweep(tmp_path / "killed", ["--config", str(path)], cache_dir)
     for lines in (7, 6):
