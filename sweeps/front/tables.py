@@ -36,7 +36,7 @@ def table(result: FrontResult, tied: Container[ModelId] = ()) -> "Table":
     for point in result.front:
         numbers = [format_value(point.values[objective.name]) for objective in result.objectives]
         words = [escape(printable(word)) for word in (str(point.id), point.recipe)]
-        marks = ["knee"] * point.is_knee + ["tied with next row"] * (point.id in tied)
+        marks = ["knee"] * point.is_knee + ["tie"] * (point.id in tied)
         front_table.add_row(*numbers, *words, ", ".join(marks))
     if result.baselines and any(objective.name == "em_percent" for objective in result.objectives):
         front_table.add_section()
@@ -44,7 +44,8 @@ def table(result: FrontResult, tied: Container[ModelId] = ()) -> "Table":
             cells = [format_value(value) if item.name == "em_percent" else "" for item in result.objectives]
             front_table.add_row(*cells, "", f"baseline: {name}", style="dim")
     warning = None if result.warning is None else f"warning: {result.warning}"
-    notes = (summary(result), warning, result.prediction_note, result.device_note)
+    tie = "tie: no better than the next row, as far as the questions tell" if tied else None
+    notes = (tie, summary(result), warning, result.prediction_note, result.device_note)
     front_table.caption = "\n".join(filter(None, notes))
     return front_table
 
