@@ -9,6 +9,7 @@ from qa_core.registry import FAMILIES
 from sweeps.schedulers.base import make_scheduler
 from sweeps.searchers.base import make_searcher
 from sweeps.space.compile import compile_space
+from sweeps.space.forms import forms_of
 from sweeps.spec.load import load_spec
 from sweeps.spec.source import scale_names
 
@@ -80,7 +81,7 @@ def test_the_second_study_keeps_its_two_stages_as_scales():
         assert {recipe.train.batch_size for recipe in recipes} == {8}
 
 
-def test_the_quickstart_proposes_all_five_families_full_and_lora():
+def test_the_quickstart_proposes_all_five_families_and_ways_to_train():
     spec = load_spec(next(path for path in CONFIGS if path.stem == "quickstart"))
     assert spec.budget.trials >= 20
     assert spec.scheduler.name == "pareto_asha"
@@ -88,10 +89,10 @@ def test_the_quickstart_proposes_all_five_families_full_and_lora():
     searcher = make_searcher(spec, space)
     proposals = [searcher.propose().assignment for _ in range(spec.budget.trials)]
     assert {proposal["model.family"] for proposal in proposals} == set(FAMILIES)
-    assert {proposal["methods"] for proposal in proposals} == {"full", "lora"}
-    assert [(item.assignment["model.family"], item.assignment["methods"]) for item in space.dropped] == [
-        ("lstm", "lora")
-    ]
+    methods = {"+".join(space.to_run_config(proposal, seed=0).methods) or "full" for proposal in proposals}
+    assert methods == {"full", "lora", "static_prune+distill"}
+    assert space.dropped == []
+    assert all(len(forms_of(space.to_run_config(item, seed=0), spec.forms)) == 6 for item in proposals)
 
 
 def test_the_minilm_sweep_names_hub_defaults_and_conditions_the_learning_rate_on_the_method():

@@ -21,7 +21,13 @@ from sweeps.spec.sections import SweepSpec
 from tests.sweeps.forms import stored, with_forms, without
 
 PROJECT = Path(__file__).resolve().parents[2]
-SMALL = ["--set", "space.model.family.choice=[lstm]"]  # fewer recipes to predict
+FROM_SCRATCH = PROJECT / "tests" / "sweeps" / "from_scratch.yaml"
+SMALL = [
+    "--config",
+    str(FROM_SCRATCH),
+    "--set",
+    "space.model.family.choice=[lstm]",
+]  # fewer recipes to predict
 OBJECTIVES = [
     Objective(name="em_percent", goal="max", reference=0),
     Objective(name="memory_mb", goal="min", reference=100),

@@ -13,12 +13,10 @@ from huggingface_hub import constants
 from qa_core.errors import ConfigError
 from sweeps import cli
 from sweeps.checks import readiness
-from sweeps.commands.options import find_config
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.spec.sections import SweepSpec
-
-QUICKSTART = find_config("quickstart")
+from tests.sweeps.test_cli import FROM_SCRATCH
 
 
 def check(spec: SweepSpec, cache: Path, *, is_cluster: bool = False) -> None:
@@ -26,7 +24,7 @@ def check(spec: SweepSpec, cache: Path, *, is_cluster: bool = False) -> None:
 
 
 def from_checkpoint(checkpoint: Any, family: str = "bert", **recipe: Any) -> SweepSpec:
-    values = load_spec(QUICKSTART).as_dict()
+    values = load_spec(FROM_SCRATCH).as_dict()
     model = {"family": family, "checkpoint": str(checkpoint)}
     return SweepSpec.model_validate(
         {**values, "recipe": {**values["recipe"], "model": model, **recipe}, "space": []}
@@ -48,7 +46,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_there_passes(checkpoint: Path, tmp_path: Path) -> None:
-    check(load_spec(QUICKSTART), tmp_path)
+    check(load_spec(FROM_SCRATCH), tmp_path)
     check(from_checkpoint(checkpoint), tmp_path)
 
 
@@ -125,32 +123,32 @@ def test_a_device_that_is_not_here_is_refused_by_every_command(
 
 def test_a_network_with_random_weights_is_not_left_untrained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"budget\.examples: found 0, and bert micro has random weights"):
-        check(load_spec(QUICKSTART, ["budget.examples=0", "scheduler={name: fifo}"]), tmp_path)
+        check(load_spec(FROM_SCRATCH, ["budget.examples=0", "scheduler={name: fifo}"]), tmp_path)
 
 
 def test_a_device_of_a_cluster_is_left_to_its_nodes(tmp_path: Path) -> None:
-    check(load_spec(QUICKSTART, ["recipe.device=cuda"]), tmp_path, is_cluster=True)
+    check(load_spec(FROM_SCRATCH, ["recipe.device=cuda"]), tmp_path, is_cluster=True)
 
 
 def test_a_memory_budget_that_no_recipe_fits_names_the_smallest_need(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        check(load_spec(QUICKSTART, ["budget.max_memory_mb=0.5"]), tmp_path)
+        check(load_spec(FROM_SCRATCH, ["budget.max_memory_mb=0.5"]), tmp_path)
     message = str(refused.value)
     assert "budget.max_memory_mb: found 0.5; allowed: at least " in message
     need = float(message.partition("at least ")[2].partition(",")[0])
-    check(load_spec(QUICKSTART, [f"budget.max_memory_mb={need + 0.01}"]), tmp_path)
+    check(load_spec(FROM_SCRATCH, [f"budget.max_memory_mb={need + 0.01}"]), tmp_path)
 
 
 def test_a_memory_budget_is_held_against_the_smallest_stored_form(tmp_path: Path) -> None:
     def need(*overrides: str) -> float:
         with pytest.raises(ConfigError) as refused:
-            check(load_spec(QUICKSTART, ["budget.max_memory_mb=0.2", *overrides]), tmp_path)
+            check(load_spec(FROM_SCRATCH, ["budget.max_memory_mb=0.2", *overrides]), tmp_path)
         return float(str(refused.value).partition("allowed: at least ")[2].partition(",")[0])
 
     forms = "forms.quantize.bits=[32, 8, 4]"
     least = need(forms)
     assert least < need()
-    check(load_spec(QUICKSTART, [f"budget.max_memory_mb={least + 0.01}", forms]), tmp_path)
+    check(load_spec(FROM_SCRATCH, [f"budget.max_memory_mb={least + 0.01}", forms]), tmp_path)
 
 
 # Names of the hub; no question leaves this machine

@@ -10,7 +10,7 @@ from tests.sweeps.test_cli import SMALL
 
 
 def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "--set", "space.model.family.choice=[bert, lstm]"]) == 0
+    assert cli.main(["plan", *SMALL, "--set", "space.model.family.choice=[bert, lstm]"]) == 0
     shown = capsys.readouterr().out
     assert "model.family=bert, methods=lora" in shown
     assert "model.family=lstm, methods=lora: method 'lora' needs linear_layers" in shown
@@ -139,17 +139,17 @@ def test_a_row_that_cannot_be_timed_says_why_and_leaves_the_others(
 def test_validate_reads_the_data_and_names_what_is_wrong_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["validate"]) == 0
+    assert cli.main(["validate", *SMALL]) == 0
     assert "train: sample:" in capsys.readouterr().out
     bad = tmp_path / "bad.json"
     bad.write_text("{")
-    assert cli.main(["validate", "--data", str(bad), "--eval-data", "sample"]) == 2
+    assert cli.main(["validate", *SMALL, "--data", str(bad), "--eval-data", "sample"]) == 2
     assert str(bad) in capsys.readouterr().err
-    assert cli.main(["validate", "--set", f"recipe.data.cross_domain=[{bad}]"]) == 2
+    assert cli.main(["validate", *SMALL, "--set", f"recipe.data.cross_domain=[{bad}]"]) == 2
     assert str(bad) in capsys.readouterr().err
-    assert cli.main(["validate", "--set", "recipe.data.cross_domain=[sample]"]) == 0
+    assert cli.main(["validate", *SMALL, "--set", "recipe.data.cross_domain=[sample]"]) == 0
     assert capsys.readouterr().out.count("dev: sample: 630 questions") == 1  # told once, for both uses
-    assert cli.main(["validate", "--data", str(bad)]) == 2
+    assert cli.main(["validate", *SMALL, "--data", str(bad)]) == 2
     assert str(bad) in capsys.readouterr().err
 
 

@@ -17,7 +17,7 @@ from qa_core.values import to_dict
 from sweeps import cli
 from sweeps.budget.references import Reference
 from sweeps.checks.data import DataReport
-from sweeps.commands import options, run
+from sweeps.commands import run
 from sweeps.front.comparability import Machine
 from sweeps.front.front import compute_front
 from sweeps.nodes.ray_environment import RayTarget
@@ -28,7 +28,7 @@ from sweeps.run_folder.records import append
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec, store_spec
 from sweeps.spec.sections import SweepSpec
-from tests.sweeps.test_cli import OBJECTIVES, PROJECT, RECORDS, SMALL
+from tests.sweeps.test_cli import FROM_SCRATCH, OBJECTIVES, PROJECT, RECORDS, SMALL
 
 
 class FakeTuner(types.ModuleType):
@@ -106,7 +106,8 @@ def run_with(
     monkeypatch.setattr("sweeps.progress.mlflow_mirror.Tracker", tracker)
     monkeypatch.setattr(run, "look_at_data", lambda spec, space, cache_dir: DataReport())
     monkeypatch.setattr(run.references, "find", found_references)
-    return cli.main(["run", *arguments]), tuner, tracker
+    config = [] if {"--config", "--resume"} & {*arguments} else ["--config", str(FROM_SCRATCH)]
+    return cli.main(["run", *config, *arguments]), tuner, tracker
 
 
 def test_a_sweep_ends_with_front_plots_and_next_commands(
@@ -238,7 +239,7 @@ def test_after_an_early_end_it_is_said_what_has_not_run_and_nothing_where_nothin
 def begun_sweep(folder: Path, tracking_uri: str | None = None) -> Path:
     """Return a folder with the settings of the quickstart and two trials of it, one ended."""
     folder.mkdir()
-    spec = load_spec(options.find_config("quickstart"))
+    spec = load_spec(FROM_SCRATCH)
     store_spec(spec.with_references({"em_percent": 25.0, "memory_mb": 3.5}), folder)
     log = Journal(folder)
     log.tracked(default_tracking_uri(folder) if tracking_uri is None else tracking_uri, "parent7")
@@ -392,7 +393,7 @@ def finished_sweep(folder: Path, **objective: Any) -> Path:
     data = folder.parent / "dev.json"
     data.write_text((folder.parent / "squad.json").read_text())
     settings = [f"recipe.data.{part}={data}" for part in ("train", "evaluation")]
-    spec = load_spec(options.find_config("quickstart"), settings)
+    spec = load_spec(FROM_SCRATCH, settings)
     spec = spec.with_references({"em_percent": 25.0, "memory_mb": 3.5})
     if objective:
         values = {**spec.as_dict(), "objectives": [objective], "scheduler": {"name": "fifo"}}

@@ -20,13 +20,13 @@ from sweeps.spec.load import load_spec, stored_spec
 from sweeps.spec.sections import SweepSpec
 from tests.sweeps.forms import stored, with_forms
 from tests.sweeps.run_folder.test_records import record
+from tests.sweeps.test_cli import FROM_SCRATCH
 
 QUESTIONS = 200
 
 
 def spec() -> SweepSpec:
-    path = Path(__file__).parents[3] / "sweeps" / "configs" / "quickstart.yaml"
-    return load_spec(path).with_references({"em_percent": 0.0, "memory_mb": 32.0})
+    return load_spec(FROM_SCRATCH).with_references({"em_percent": 0.0, "memory_mb": 32.0})
 
 
 def trial(trial_id: str, em: float, memory: float, **changes: Any) -> Record:
