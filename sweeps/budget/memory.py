@@ -12,7 +12,7 @@ this machine may compute in 32 or in 16 bits, and the larger of the two counts.
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import QaError
 from qa_core.values import to_dict
+from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.space.forms import Listed, forms_of
 from sweeps.spec.objectives import PREDICTED, measure
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # Parts of a recipe that its memory can depend on.
 DECIDING = ("model", "methods", "data", "evaluation", "device")
+MOST_AT_HAND = (
+    2000  # recipes in their JSON form, and recipes' stored forms, that are kept beside the forecasts
+)
 # Settings of `train` that its memory in training depends on too.
 OF_A_STEP = ("batch_size", "micro_batch_tokens", "optimizer", "precision", "gradient_checkpointing")
 # Settings of `data` that decide which questions a tokenizer is trained on.
@@ -60,6 +64,7 @@ class MemoryForecast:
         max_memory_mb: what a recipe may need for one window at a time, in 10^6 bytes; None: no limit.
         on_gpu: whether recipes that leave the device open will run on a GPU.
         listed: the stored forms of every training; none: each is stored as its recipe says.
+        earlier: forecasts of earlier calls; None: all are made anew.
     """
 
     def __init__(
@@ -69,18 +74,23 @@ class MemoryForecast:
         max_memory_mb: float | None = None,
         on_gpu: bool = False,
         listed: Listed = MappingProxyType({}),
+        earlier: EarlierAnswers | None = None,
     ) -> None:
         self.max_memory_mb = max_memory_mb
         self.listed = listed
         self._cache_dir, self._on_gpu = cache_dir, on_gpu
+        self._earlier = earlier
         self._by_recipe: dict[str, _Forecast] = {}
+        self._stored: dict[str, tuple[RunConfig, ...]] = {}
+        self._converted: dict[int, tuple[RunConfig, dict[str, Any]]] = {}
+        self._planned: dict[str, Any] = {}  # DECIDING of a recipe -> its family, tokenizer and planned form
         self._by_form: dict[str, _Forecast] = {}
         self._in_training: dict[str, _Forecast] = {}
         self._tokenizers: dict[str, Any] = {}
         self._failed: dict[str, str] = {}  # model -> why it cannot be read: a hub is not asked for it twice
 
     @classmethod
-    def of(cls, spec: "SweepSpec") -> "MemoryForecast":
+    def of(cls, spec: "SweepSpec", earlier: EarlierAnswers | None = None) -> "MemoryForecast":
         """Return the forecast for the trials of a sweep."""
         from qa_core.data.cache import default_cache_dir
 
@@ -89,6 +99,7 @@ class MemoryForecast:
             max_memory_mb=spec.budget.max_memory_mb,
             on_gpu=spec.resources.wants_gpus,
             listed=spec.forms,
+            earlier=earlier,
         )
 
     def predict(self, config: RunConfig, objective: str = "memory_mb") -> float | None:
@@ -111,13 +122,14 @@ class MemoryForecast:
 
     def training_bytes(self, config: RunConfig) -> int | None:
         """Return the peak of training the recipe, a teacher's training included; None where it cannot be predicted."""
-        values = to_dict(config)
+        values = self._values(config)
         parts = {name: values[name] for name in DECIDING} | {
             name: values["train"][name] for name in OF_A_STEP
         }
         key = _key(parts)
         if key not in self._in_training:
-            self._in_training[key] = self._tried(config, self._predicted_training)
+            predict = partial(self._tried, config, self._predicted_training)
+            self._in_training[key] = self._known(config, ["training", parts], predict)
         return self._in_training[key].size_bytes
 
     def stored(self, config: RunConfig) -> tuple[RunConfig, ...]:
@@ -125,6 +137,16 @@ class MemoryForecast:
 
         Where none can be built, all of them: whoever looks at them finds out why.
         """
+        if not self.listed:
+            return (config,)
+        key = _key(self._values(config))
+        if key not in self._stored:
+            if len(self._stored) >= MOST_AT_HAND:
+                self._stored.clear()
+            self._stored[key] = self._found_stored(config)
+        return self._stored[key]
+
+    def _found_stored(self, config: RunConfig) -> tuple[RunConfig, ...]:
         forms = [form.recipe for form in forms_of(config, self.listed)] or [config]
         return tuple(form for form in forms if len(forms) == 1 or self.fault(form) is None) or tuple(forms)
 
@@ -145,12 +167,34 @@ class MemoryForecast:
         return memory_mb is None or memory_mb <= self.max_memory_mb
 
     def _forecast(self, config: RunConfig, quantity: str) -> _Forecast:
-        values = to_dict(config)
+        values = self._values(config)
         parts = values if quantity == "artifact" else {name: values[name] for name in DECIDING}
         key = _key([quantity, parts])
         if key not in self._by_recipe:
-            self._by_recipe[key] = self._tried(config, partial(self._predicted, quantity=quantity))
+            predict = partial(self._tried, config, partial(self._predicted, quantity=quantity))
+            self._by_recipe[key] = self._known(config, [quantity, parts], predict)
         return self._by_recipe[key]
+
+    def _values(self, config: RunConfig) -> dict[str, Any]:
+        """Return a recipe as JSON values; a recipe that is asked about again and again is converted once."""
+        found = self._converted.get(id(config))
+        if found is None:
+            if len(self._converted) >= MOST_AT_HAND:
+                self._converted.clear()
+            found = self._converted[id(config)] = (
+                config,
+                to_dict(config),
+            )  # held, so that no other has its id
+        return found[1]
+
+    def _known(self, config: RunConfig, question: Any, predict: Callable[[], _Forecast]) -> _Forecast:
+        """Return the forecast of an earlier call where there is one, else that of this one."""
+        if self._earlier is None or self._is_for_gpu(config):  # which GPU is there is torch's to say
+            return predict()
+        found = self._earlier.answer(
+            question, lambda: asdict(predict()), is_lasting=lambda found: not found["is_fault"]
+        )
+        return _Forecast(**found)
 
     def _tried(self, config: RunConfig, predict: Callable[[RunConfig], _Forecast]) -> _Forecast:
         model = config.model
@@ -170,12 +214,10 @@ class MemoryForecast:
             return _Forecast(None, f"{type(error).__name__}: {error}".splitlines()[0], is_fault=True)
 
     def _predicted(self, config: RunConfig, quantity: str) -> _Forecast:
-        from qa_core.memory.forms import planned_form
-
-        family, methods, tokenizer, found = self._parts(config)
         if quantity == "artifact":
+            family, methods, tokenizer, found = self._parts(config)
             return self._artifact(config, family, methods, tokenizer=tokenizer, found=found)
-        planned = planned_form(config, family, methods, tokenizer=tokenizer, found=found)
+        family, tokenizer, planned = self._plan(config)
         if quantity == "weights":
             return self._weights(family, planned)
         from qa_core.memory.protocol import LARGE_MEMORY_ROWS, MEMORY_ROWS
@@ -185,6 +227,20 @@ class MemoryForecast:
             self._of_form(family, planned, tokenizer=tokenizer, config=config, precision=precision, rows=rows)
             for precision in self._precisions(config, config.evaluation.precision)
         )
+
+    def _plan(self, config: RunConfig) -> "tuple[Family, Any, Any]":
+        """Return a recipe's family, tokenizer and planned form; weights and both peaks share them."""
+        from qa_core.memory.forms import planned_form
+
+        values = self._values(config)
+        key = _key({name: values[name] for name in DECIDING})
+        if key not in self._planned:
+            if len(self._planned) >= MOST_AT_HAND:
+                self._planned.clear()
+            family, methods, tokenizer, found = self._parts(config)
+            planned = planned_form(config, family, methods, tokenizer=tokenizer, found=found)
+            self._planned[key] = family, tokenizer, planned
+        return self._planned[key]
 
     def _predicted_training(self, config: RunConfig) -> _Forecast:
         from qa_core.memory.shapes import NotPredictable
@@ -279,13 +335,16 @@ class MemoryForecast:
             self._tokenizers[key] = recipe_tokenizer(config, family, cache_dir=self._cache_dir)
         return self._tokenizers[key]
 
+    def _is_for_gpu(self, config: RunConfig) -> bool:
+        return config.device == "cuda" or (config.device == "auto" and self._on_gpu)
+
     def _precisions(self, config: RunConfig, named: str) -> tuple[str, ...]:
         """Return the precisions that a recipe which names one may compute in."""
         import torch
 
         from qa_core.hardware import autocast_dtype
 
-        is_gpu = config.device == "cuda" or (config.device == "auto" and self._on_gpu)
+        is_gpu = self._is_for_gpu(config)
         if named != "auto":
             return (named,)
         if is_gpu and not torch.cuda.is_available():

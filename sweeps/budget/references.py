@@ -16,13 +16,15 @@ resumed, extended or confirming sweep keeps them.
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, QaError, counted
+from qa_core.values import to_dict
+from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.budget.memory import DECIDING, OF_A_STEP, MemoryForecast
 from sweeps.space.extremes import recipe_of, start_of
 from sweeps.space.space import Assignment, Parameter, Space
@@ -54,20 +56,27 @@ class Reference:
     how: str
 
 
-def find(spec: "SweepSpec", space: Space, forecast: MemoryForecast | None = None) -> dict[str, Reference]:
+def find(
+    spec: "SweepSpec",
+    space: Space,
+    forecast: MemoryForecast | None = None,
+    *,
+    earlier: EarlierAnswers | None = None,
+) -> dict[str, Reference]:
     """Return what `auto` stands for, for each objective of the sweep that has it.
 
     Args:
         spec: its recipes' checkpoints and evaluation data are looked at.
         space: of the spec.
         forecast: to use in place of a fresh one.
+        earlier: baselines of earlier calls; None: all are computed anew.
     """
     from qa_core.data.cache import default_cache_dir
 
     forecast = forecast or MemoryForecast.of(spec)
     return {
         objective.name: (
-            _baseline(objective.name, space, default_cache_dir())
+            _known_baseline(objective.name, space, default_cache_dir(), earlier)
             if measure(objective.name).section == "quality"
             else _largest(objective.name, space, forecast)
         )
@@ -102,6 +111,20 @@ def lines(spec: "SweepSpec", found: Mapping[str, Reference]) -> list[str]:
         value = "not found" if item.value is None else f"{item.value:.4g} {objective.measured_unit}"
         texts.append(f"{objective.name}: {value}: {item.how}")
     return texts
+
+
+def _known_baseline(name: str, space: Space, cache_dir: Path, earlier: EarlierAnswers | None) -> Reference:
+    """Return the baseline of an earlier call where there is one, else that of this one."""
+    if earlier is None:
+        return _baseline(name, space, cache_dir)
+    configs = [to_dict(config) for config in _recipes(space, OF_THE_QUESTIONS)]
+    parts = [{section: values[section] for section in ("data", "evaluation")} for values in configs]
+    found = earlier.answer(
+        ["baseline", name, parts],
+        lambda: asdict(_baseline(name, space, cache_dir)),
+        is_lasting=lambda found: found["value"] is not None,
+    )
+    return Reference(**found)
 
 
 def _baseline(name: str, space: Space, cache_dir: Path) -> Reference:

@@ -5,14 +5,15 @@ training data. Everything else that the user should know is returned as lines, w
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
 from qa_core.config import DataConfig, RunConfig
 from qa_core.errors import ConfigError, DataError, QaError
-from qa_core.values import from_dict
+from qa_core.values import from_dict, to_dict
+from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.checks import lengths
 from sweeps.space.space import Space
 
@@ -105,6 +106,24 @@ def look_at_data(
     report.sources = [line for source in seen.values() for line in _described(source)]
     _add_ceilings(report, space, list(seen.values()), cache_dir, counts_tokens)
     return report
+
+
+def report_of(spec: "SweepSpec", space: Space, *, cache_dir: Path, earlier: EarlierAnswers) -> DataReport:
+    """Return what `look_at_data` found in an earlier call where the sources are unchanged, else what it finds.
+
+    Raises:
+        ConfigError, DataError, StorageError: as `look_at_data`.
+    """
+    recipes = [to_dict(config) for config in reader_configs(space)]
+    parts = [{name: recipe[name] for name in ("model", "data", "evaluation")} for recipe in recipes]
+    settings = [to_dict(data) for data in data_settings(spec)]
+    share = (spec.recipe.get("evaluation") or {}).get("confirm_share")
+    found = earlier.answer(
+        ["data report", parts, settings, share],
+        lambda: asdict(look_at_data(spec, space, cache_dir=cache_dir)),
+        is_lasting=lambda found: not any("not known" in line for line in found["ceilings"]),
+    )
+    return DataReport(**found)
 
 
 def data_settings(spec: "SweepSpec") -> Iterator[DataConfig]:

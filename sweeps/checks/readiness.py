@@ -36,7 +36,14 @@ WEIGHTS, SHARDED_WEIGHTS = "model.safetensors", "model.safetensors.index.json"
 OF_A_CHECKPOINT = ("model.checkpoint:", "model.tokenizer:")  # begin what is said of one
 
 
-def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: bool = False) -> None:
+def check(
+    spec: "SweepSpec",
+    space: "Space",
+    *,
+    cache_dir: Path,
+    is_cluster: bool = False,
+    forecast: MemoryForecast | None = None,
+) -> None:
     """Refuse a sweep of which some recipes, or all, cannot succeed.
 
     Args:
@@ -44,6 +51,7 @@ def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: boo
         space: of the spec.
         cache_dir: of the workers.
         is_cluster: trials run on other machines: their devices, and the paths that this one lacks, are theirs to judge.
+        forecast: of the spec, to use in place of a fresh one.
 
     Raises:
         ConfigError: names the setting, what was found and what is allowed.
@@ -61,11 +69,11 @@ def check(spec: "SweepSpec", space: "Space", *, cache_dir: Path, is_cluster: boo
     for recipe in (*recipes, *_teachers(recipes)):
         model = recipe.model
         starts.setdefault((model.family, model.head, model.checkpoint, model.tokenizer), recipe)
-    forecast = MemoryForecast(cache_dir=cache_dir)
+    of_starts = forecast or MemoryForecast(cache_dir=cache_dir)
     for recipe in starts.values():
-        _check_checkpoint(spec, recipe, forecast, is_cluster=is_cluster)
+        _check_checkpoint(spec, recipe, of_starts, is_cluster=is_cluster)
     if spec.budget.max_memory_mb is not None:
-        _check_memory(spec, space, MemoryForecast.of(spec))
+        _check_memory(spec, space, forecast or MemoryForecast.of(spec))
 
 
 def _check_training(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
@@ -81,12 +89,13 @@ def _check_training(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
 
 
 def _check_devices(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
-    from qa_core.hardware import choose_device
-
     for device in dict.fromkeys(recipe.device for recipe in recipes):
+        if device != "cuda":  # the others are always there
+            continue
+        from qa_core.hardware import choose_device
+
         try:
-            if device == "cuda":  # the others are always there
-                choose_device(device)
+            choose_device(device)
         except ConfigError as error:
             raise ConfigError(
                 f"{spec.where('recipe', 'device')}: {str(error).removeprefix('device: ')}; a cluster's GPUs are asked "
@@ -171,7 +180,7 @@ def _check_weights(place: str, folder: Path) -> None:
                 raise ConfigError(
                     f"{found}, which has no {name}{beside}; allowed: a folder with safetensors weights"
                 )
-            with safe_open(folder / name, framework="pt"):
+            with safe_open(folder / name, framework="np"):
                 pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ConfigError(

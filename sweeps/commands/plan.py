@@ -2,7 +2,8 @@
 
 Memory is predicted for a few recipes of each legal combination. Hours are claimed only with `calibrate`, which times
 training, evaluation and storing on this machine; a teacher's training and measuring are not in them. Scoring and
-storing count once for each stored form.
+storing count once for each stored form. What an earlier call worked out is looked up: see
+`sweeps/budget/earlier_answers.py`.
 """
 
 import logging
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, QaError
 from sweeps.budget import references
+from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.budget.hours import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
 from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import readiness
-from sweeps.checks.data import look_at_data
+from sweeps.checks.data import report_of
 from sweeps.commands.validate import print_lines, remarks, show_data, words
 from sweeps.space.compile import compile_space
 from sweeps.space.forms import forms_of
@@ -42,24 +44,29 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
         ConfigError: the space is refused, or no recipe of it can be built.
         DataError: a data source is refused.
     """
-    silence_libraries()
     from qa_core.seeding import numpy_generator
     from sweeps.schedulers.base import make_scheduler
 
     space = compile_space(spec)
     scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
-    readiness.check(spec, space, cache_dir=default_cache_dir())
-    report = look_at_data(spec, space, cache_dir=default_cache_dir())
+    cache_dir = default_cache_dir()
+    earlier = EarlierAnswers(cache_dir, before_work=silence_libraries)
+    forecast = MemoryForecast.of(spec, earlier)
+    readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
+    report = report_of(spec, space, cache_dir=cache_dir, earlier=earlier)
     _print_search(spec, space, scheduler)
     show_data(report)
     print_lines("notes", remarks(spec))
     cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
-    forecast = MemoryForecast.of(spec)
     _check_buildable(cells, forecast)
+    if calibrate:
+        earlier.begin_work()
     trial_hours, notes = _calibrated(spec, cells, scheduler) if calibrate else ({}, [])
     _print_memory(cells, forecast, trial_hours)
     print_lines("stored forms of each training", _forms(spec, cells, forecast))
-    print_lines("references", references.lines(spec, references.find(spec, space, forecast)))
+    found = references.find(spec, space, forecast, earlier=earlier)
+    earlier.write()
+    print_lines("references", references.lines(spec, found))
     print_lines("not timed", notes)
     if trial_hours:
         for line in hours_in_words(spec, hours_of(spec, space, scheduler, trial_hours)):

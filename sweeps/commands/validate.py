@@ -7,8 +7,10 @@ from typing import Any
 from qa_core import registry
 from qa_core.data.cache import default_cache_dir
 from sweeps.budget import references
+from sweeps.budget.earlier_answers import EarlierAnswers
+from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import readiness
-from sweeps.checks.data import DataReport, look_at_data
+from sweeps.checks.data import DataReport, report_of
 from sweeps.progress.console import broken_lines
 from sweeps.space.compile import compile_space
 from sweeps.space.paths import METHODS_PATH, method_names
@@ -20,12 +22,16 @@ COLUMNS = 80  # of the terminal
 def validate(spec: SweepSpec) -> int:
     """Check the space, read the data and find the references; print what is legal and what is dropped."""
     space = compile_space(spec)
-    readiness.check(spec, space, cache_dir=default_cache_dir())
-    report = look_at_data(spec, space, cache_dir=default_cache_dir())
+    cache_dir = default_cache_dir()
+    earlier = EarlierAnswers(cache_dir)
+    forecast = MemoryForecast.of(spec, earlier)
+    readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
+    report = report_of(spec, space, cache_dir=cache_dir, earlier=earlier)
     print(f"{spec.name}: valid")
     print_lines("notes", remarks(spec))
     show_data(report)
-    found = references.find(spec, space)
+    found = references.find(spec, space, forecast, earlier=earlier)
+    earlier.write()
     references.resolved(spec, found)
     print_lines("references", references.lines(spec, found))
     print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
