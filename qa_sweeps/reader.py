@@ -10,7 +10,6 @@ from qa_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from qa_core.artifact.loaded import LoadedArtifact
-    from qa_core.data.table import QaTable
     from qa_core.scoring import decode
 
 
@@ -118,9 +117,9 @@ class Reader:
             raise ConfigError(f"candidates: found {candidates}; allowed: 1 or more")
         if not questions:
             return []
-        from sweeps.commands.predict import rank
+        from sweeps.commands.predict import asked_table, rank
 
-        ranked = rank(self._loaded, _asked(questions, texts), device=self._device, count=candidates)
+        ranked = rank(self._loaded, asked_table(questions, texts), device=self._device, count=candidates)
         return [self._answer(item) for item in ranked]
 
     def _answer(self, item: "decode.Ranked") -> Answer:
@@ -156,16 +155,3 @@ def load(folder: str | os.PathLike[str], *, device: str = "auto") -> Reader:
     choose_device(device)
     path = Path(folder)
     return Reader(load_artifact(path), path, device=device)
-
-
-def _asked(questions: Sequence[str], contexts: Sequence[str]) -> "QaTable":
-    from qa_core.data.table import TableBuilder
-
-    builder = TableBuilder("answers")
-    for number, (question, context) in enumerate(zip(questions, contexts, strict=True)):
-        builder.fields.text(f"context {number}", context)
-        values = {"id": str(number), "question": question, "is_impossible": True}
-        builder.add_question(
-            f"question {number}", values, context=context, title="", empty_is_unanswerable=True
-        )
-    return builder.build()

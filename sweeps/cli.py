@@ -356,6 +356,18 @@ def export(
         bool,
         typer.Option("--with-examples", help="Show a few evaluation questions and answers on the card."),
     ] = False,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Also put it into MLflow's model registry, as a version of this model."
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            help="With --register: MLflow server or database; default: mlflow.db beside the sweep's folder."
+        ),
+    ] = None,
 ) -> int:
     """Copy the best model within the given limits on cost, with a card that says what it is."""
     from sweeps.commands import export as exporting
@@ -365,7 +377,34 @@ def export(
     limits = read_limits([*memory, *(max_ or [])])
     least = None if min_em is None else read_min_em(min_em)
     choice = exporting.Choice(limits, least, trial, form)
-    return exporting.export(run_dir, choice, to=to, with_examples=with_examples)
+    return exporting.export(
+        run_dir, choice, to=to, with_examples=with_examples, name=register, tracking_uri=tracking_uri
+    )
+
+
+@app.command()
+def serve(
+    artifact: Artifact,
+    port: Annotated[int, typer.Option(help="Port on the loopback; 0: the system chooses.")] = 5001,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Serve a model on this machine: rows of question and context in, text, score and characters out."""
+    from sweeps.commands import serve as serving
+
+    return serving.serve(artifact, port=port, device=device)
+
+
+@app.command()
+def ui(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Holds the folders of sweeps and mlflow.db.")
+    ] = Path("runs"),
+    port: Annotated[int, typer.Option(help="Port on the loopback.")] = 5000,
+) -> int:
+    """Start MLflow's pages over the sweeps of a folder, wherever it was moved to."""
+    from sweeps.commands import ui as pages
+
+    return pages.ui(folder, port=port)
 
 
 @app.command()

@@ -52,7 +52,7 @@ FLOORS = (
     "sweeps.checks sweeps.trials",
     "sweeps.commands",
     "sweeps.cli",
-    "sweeps.run qa_sweeps.sweep qa_sweeps.reader qa_sweeps.given qa_sweeps.child",
+    "sweeps.run qa_sweeps.sweep qa_sweeps.reader qa_sweeps.given qa_sweeps.child qa_sweeps.mlflow_model",
     "qa_sweeps.running",
     "qa_sweeps",
     "qa_sweeps.reference",
@@ -97,7 +97,13 @@ RAY_FILES = (
     "sweeps/trials/ray_service.py",
 )
 RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
-MLFLOW_FILES = ("sweeps/progress/mlflow_mirror.py",)
+MLFLOW_FILES = (
+    "sweeps/progress/mlflow_mirror.py",
+    "sweeps/progress/mlflow_store.py",
+    "sweeps/commands/register.py",
+    "sweeps/commands/serve.py",
+    "sweeps/commands/served.py",
+)
 PICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
 RUNS_CODE = ("eval", "exec", "compile", "os.system", "os.popen", "torch.hub.load")
 UNSAFE_READERS = ("unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "read_pickle")

@@ -48,12 +48,40 @@ class Choice:
     form: str | None = None
 
 
-def export(run_dir: Path, choice: Choice, *, to: Path, with_examples: bool = False) -> int:
-    """Copy the chosen artifact and print what was chosen, by which rule; raises as `exported`."""
+def export(
+    run_dir: Path,
+    choice: Choice,
+    *,
+    to: Path,
+    with_examples: bool = False,
+    name: str | None = None,
+    tracking_uri: str | None = None,
+) -> int:
+    """Copy the chosen artifact and print what was chosen, by which rule; put it into a registry where one is asked for.
+
+    Args:
+        run_dir, choice, to, with_examples: as for `exported`.
+        name: of the model in MLflow's registry; None: it goes into none.
+        tracking_uri: of the registry; None: the store beside the sweep's folder.
+
+    Raises:
+        ConfigError: the registry cannot be used, which is known before anything is copied; otherwise as `exported`.
+    """
+    if tracking_uri is not None and name is None:
+        raise ConfigError("--tracking-uri: found without --register; allowed: together with --register NAME")
+    registry = None
+    if name is not None:
+        from sweeps.commands import register
+
+        registry = register.open_registry(name, run_dir, tracking_uri)
     for note in (loaded := load_records(run_dir)).notes:
         print(f"note: {printable(note)}")
-    for line in exported(run_dir, loaded, choice, to=to, with_examples=with_examples).lines:
+    done = exported(run_dir, loaded, choice, to=to, with_examples=with_examples)
+    for line in done.lines:
         print(line)
+    if registry is not None:
+        for line in register.register(registry, to, run_dir=run_dir, model=done.point.id):
+            print(line)
     return 0
 
 

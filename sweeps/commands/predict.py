@@ -6,7 +6,7 @@ Questions are read and checked before the model is loaded. How answers are writt
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -118,6 +118,24 @@ def _standard_input() -> bytes:
             f"standard input: found more than {files.DATA_BYTES} bytes; allowed: at most that many"
         )
     return content
+
+
+def asked_table(questions: Sequence[str], contexts: Sequence[str]) -> "QaTable":
+    """Return questions that came in a call as a table; their ids are their numbers, from 0.
+
+    Raises:
+        DataError: a question or context is no text, or blank; the message names it by its number.
+    """
+    from qa_core.data.table import TableBuilder
+
+    builder = TableBuilder("answers")
+    for number, (question, context) in enumerate(zip(questions, contexts, strict=True)):
+        builder.fields.text(f"context {number}", context)
+        values = {"id": str(number), "question": question, "is_impossible": True}
+        builder.add_question(
+            f"question {number}", values, context=context, title="", empty_is_unanswerable=True
+        )
+    return builder.build()
 
 
 def _predict(artifact: Path, table: "QaTable", wanted: Wanted, *, is_named: bool) -> int:

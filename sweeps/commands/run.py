@@ -24,6 +24,7 @@ from sweeps.nodes.ray_environment import LOOPBACK, RayTarget
 from sweeps.nodes.report import machine_here
 from sweeps.progress.console import SweepConsole, may_be_lost
 from sweeps.progress.json_events import JsonEvents
+from sweeps.progress.mlflow_store import EXPERIMENT, default_tracking_uri, sqlite_file
 from sweeps.progress.observer import Console
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from sweeps.run_folder.records import Record
     from sweeps.trials.ray_driver import SweepOutcome
 
-EXPERIMENT = "qa-sweeps"
 SOME_FAILED, EXIT_INTERRUPTED = 3, 130  # exit codes
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 (LOOPBACK_NAME,) = LOOPBACK  # of the environment: 0 keeps an embedded Ray to itself
@@ -300,8 +300,6 @@ def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:
     Raises:
         ConfigError: the folder names another store, and nobody here does.
     """
-    from sweeps.progress.mlflow_mirror import default_tracking_uri, sqlite_file
-
     found = past.tracking if past else {}
     uri, asked = found.get("tracking_uri"), target.tracking_uri
     if uri is None or (asked is not None and masked_text(asked) != uri):
@@ -381,16 +379,20 @@ def show(
 def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> list[str]:
     """Return commands that go on from here, ready to type."""
     commands = []
-    if tracker.runs_page is not None:
+    if tracker.scatter_page is not None:
         address = masked_text(tracker.tracking_uri)
         if not address.startswith("http"):
-            # A comment, so that the whole line can be typed.
-            page = f"http://127.0.0.1:5000/{tracker.runs_page}"
-            commands.append(
-                f"{shell_command('mlflow', 'ui', '--backend-store-uri', address)}  # then look at {page}"
+            is_own = address == masked_text(default_tracking_uri(folder))
+            of_store = ["--backend-store-uri", address]
+            start = (
+                shell_command("qa-sweep", "ui", folder.parent)
+                if is_own
+                else shell_command("mlflow", "ui", *of_store)
             )
+            # A comment, so that the whole line can be typed.
+            commands.append(f"{start}  # then look at http://127.0.0.1:5000/{tracker.scatter_page}")
         else:
-            commands.append(f"# look at {address}/{tracker.runs_page}")
+            commands.append(f"# look at {address}/{tracker.scatter_page}")
     if front.front:
         # The middle of the front: an export that fits something and is not the largest.
         limit = limit_to_type(front)

@@ -18,6 +18,7 @@ LONGEST_VALUE = 6000
 BITS = {"bits": "bits", "table_bits": "embedding_bits"}  # short name -> option of `quantize`
 UNQUANTISED = 32  # bits
 NO_METHODS = "full"
+OF_METHODS = ("rank", "density")  # options that have a short name
 REFUSED_CHARACTERS = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
@@ -51,21 +52,38 @@ def model_params(record: Mapping[str, Any], form: Mapping[str, Any] | None = Non
         record: in its JSON form.
         form: one of the record's; None for the model of a trial without forms.
     """
-    config = record.get("config") or {}
-    model, methods = config.get("model") or {}, config.get("methods") or {}
-    named = {name: model.get(name) for name in ("family", "head", "checkpoint")}
+    methods = (record.get("config") or {}).get("methods") or {}
     settings = dict((form or {}).get("settings") or {})
     all_settings = [settings, *(item.get("settings") or {} for item in record.get("forms") or ())]
     values: dict[str, Any] = {
-        **named,
-        "methods": "+".join(methods) or NO_METHODS,
-        "seed": config.get("seed"),
+        **training_params(record),
         "form": (form or {}).get("label"),
         **settings,
     }
     if "quantize" in methods or any(_of_quantize(item) for item in all_settings):
         options = {**(methods.get("quantize") or {}), **_of_quantize(settings)}
         values |= _bits(options, is_quantised="quantize" in methods or bool(options))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def training_params(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells one training from others, under the short names that its stored forms have too.
+
+    `rank` and `density` are there where a method of the recipe has them.
+
+    Args:
+        record: in its JSON form.
+    """
+    config = record.get("config") or {}
+    model, methods = config.get("model") or {}, config.get("methods") or {}
+    options = [given or {} for given in methods.values()]
+    values: dict[str, Any] = {
+        **{name: model.get(name) for name in ("family", "head", "checkpoint")},
+        "methods": "+".join(methods) or NO_METHODS,
+        "seed": config.get("seed"),
+        "learning_rate": (config.get("train") or {}).get("learning_rate"),
+        **{name: next((given[name] for given in options if name in given), None) for name in OF_METHODS},
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 

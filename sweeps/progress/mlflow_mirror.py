@@ -2,7 +2,8 @@
 
 The final numbers of a model are in one run alone, so that a scatter of all runs shows each point once. A trial without
 stored forms is one model. Of a trial with forms, the run has the curves and, as `twin.NAME`, what the network came to
-as it was trained; below it each form has a run of its own. Where forms were made later, of a trial that had been
+as it was trained; below it each form that was made has a run of its own; one that
+was skipped is named in a tag of the trial's. Where forms were made later, of a trial that had been
 mirrored without them, its own run stays the one of its twin.
 
 Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of truth: what
@@ -11,10 +12,12 @@ MLflow does not take is retried, counted and shown, and never ends a sweep. Runs
 `sweeps/trials/ray_driver.py`.
 """
 
+import json
 import logging
-import os
 import random
 import re
+import shlex
+import sys
 import threading
 import time
 import traceback
@@ -24,7 +27,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qa_core.errors import ConfigError, counted
-from sweeps.progress.flatten import distinct_names, model_params, numbers, texts
+from sweeps.progress.flatten import distinct_names, model_params, numbers, texts, training_params
+from sweeps.progress.mlflow_pages import (
+    DESCRIPTION_TAG,
+    data_sets,
+    description,
+    experiment_tags,
+    front_values,
+    runs_page,
+    scatter_page,
+    source_tags,
+)
+from sweeps.progress.mlflow_store import default_tracking_uri, open_store, sqlite_file
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, masked_values
 from sweeps.run_folder.model_id import ModelId
@@ -33,23 +47,24 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TRIAL_TAG, FORM_TAG = "qa.trial_id", "qa.form"
-SWEEP_TAG = "qa.sweep_run_id"  # of a form's run, whose parent is its trial's
+SWEEP_TAG = "qa.sweep_run_id"  # of the runs of all trials and forms: the sweep's run
+SKIPPED_TAG = "forms_skipped"  # of a trial: forms that were not made, and why
 FRONT_TAG = "on_front"
 TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
 SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
-FORM_STATUS = {"ok": "FINISHED", "skipped": "KILLED", "failed": "FAILED"}
+FORM_STATUS = {"ok": "FINISHED", "failed": "FAILED"}
 # Of a record or a form: their numbers are the final metrics.
 FINAL_SECTIONS = ("quality", "cost", "objectives")
 TWIN = "twin"  # what they begin with in the run of a trial with stored forms
+SKIPPED = "skipped"  # status of a form that was not made
 PAUSED = "paused"  # tag of a trial that gave up its worker and may go on
 TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
 LONGEST_TAG = 5000  # characters
+LONGEST_DATA_NAME, LONGEST_DIGEST = 500, 36  # MLflow's limits
 PARAMS_PER_BATCH = 100  # MLflow's limits
 METRICS_PER_BATCH = 1000
 ATTEMPTS = 4
 RETRY_SECONDS = 15.0  # after which a call is not tried again
-STORE_ATTEMPTS = 3  # of MLflow itself, to open a database
-LOCK_SECONDS = 30.0  # for another sweep that makes the tables of the same database
 SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the sweep waits for
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
 DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
@@ -58,27 +73,6 @@ PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable ser
 TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
 LOGGER = logging.getLogger(__name__)
 Value = TypeVar("Value")
-
-
-def default_tracking_uri(run_folder: Path) -> str:
-    """Return the embedded store's address: a SQLite file beside all run folders, for one UI over them all."""
-    from sqlalchemy.engine import URL
-
-    # SQLAlchemy's own form: characters that mean something in an address are quoted as the reader expects them.
-    path = run_folder.resolve().parent / "mlflow.db"
-    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-
-
-def sqlite_file(tracking_uri: str) -> Path | None:
-    """Return the file of a SQLite store; None of other stores and of addresses that cannot be read."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(tracking_uri)
-    except ArgumentError:
-        return None
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 class Tracker:
@@ -157,6 +151,8 @@ class Tracker:
             )
             self._former_parent = None
         runs.open_parent(self._spec, self._former_parent)
+        if self._former_parent is None:  # a resumed sweep keeps its text until its front changes
+            runs.describe(description(self._spec, self._folder, ()))
         return runs
 
     @property
@@ -173,8 +169,14 @@ class Tracker:
         """Where MLflow's UI shows the runs, relative to its address; None without tracking."""
         if self._runs is None:
             return None
-        # Without the type, it opens on pages for chats.
-        return f"#/experiments/{self._runs.experiment_id}/runs?workflowType=machine_learning"
+        return runs_page(self._runs.experiment_id)
+
+    @property
+    def scatter_page(self) -> str | None:
+        """Where MLflow's UI shows the models of this sweep as a scatter, relative to its address; as `runs_page`."""
+        if self._runs is None:
+            return None
+        return scatter_page(self._runs.experiment_id, self._runs.parent)
 
     def trial_started(self, trial_id: str, label: str = "") -> None:
         """Open the run of a trial that a worker has taken up."""
@@ -191,9 +193,17 @@ class Tracker:
     def front_changed(
         self, points: Sequence[Mapping[str, Any]], hypervolume: float, *, spent_examples: int
     ) -> None:
-        """Log the hypervolume on the parent run; its step is `spent_examples`."""
-        numbers = {"hypervolume": hypervolume}
-        self._guard("front_changed", lambda runs: runs.log_numbers(runs.parent, numbers, step=spent_examples))
+        """Log hypervolume, size and best values of the front on the parent run, at `spent_examples`; describe it."""
+        models = [ModelId(str(row["trial_id"]), row.get("form")) for row in points]
+        values = front_values(self._spec, points, hypervolume)
+        text = description(self._spec, self._folder, points)
+
+        def log(runs: "_Runs") -> None:
+            runs.log_numbers(runs.parent, values, step=spent_examples)
+            runs.tag_front(set(models))
+            runs.describe(text)
+
+        self._guard("front_changed", log)
 
     def note(self, text: str) -> None:
         """Nothing: MLflow has no place for a line that belongs to no trial."""
@@ -327,21 +337,12 @@ class _Runs:
         self._front: set[ModelId] = set()  # those whose run carries the tag
         self._ended: dict[ModelId, str] = {}  # those whose run holds all that is known of them -> status
         self._has_finals: set[str] = set()  # trial ids whose own run has the final numbers of a model
+        self._inputs: set[tuple[str, str]] = set()  # part and hash of data that the sweep's run names
 
     @classmethod
     def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
-        _prepare_mlflow()
-        from filelock import FileLock
-        from mlflow import MlflowClient
-
-        root = run_folder.resolve().parent
-        root.mkdir(parents=True, exist_ok=True)
-        # Two sweeps that start at once would both create the tables of a new database.
-        with FileLock(root / "mlflow.lock", timeout=LOCK_SECONDS):
-            client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-            # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
-            location = (root / "mlartifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
-            return cls(client, _retry(lambda: _experiment_id(client, experiment, location)))
+        store = open_store(tracking_uri, run_folder.resolve().parent)
+        return cls(store.client, _retry(lambda: store.experiment_id(experiment)))
 
     def has(self, run_id: str) -> bool:
         """Tell whether the store has the run, and not as a deleted one."""
@@ -361,11 +362,31 @@ class _Runs:
             self._find_children()
         else:
             name = str(spec.get("name", "sweep"))
-            run = self._client.create_run(self.experiment_id, tags={"sweep": name}, run_name=name)
+            tags = {"sweep": name, **source_tags(shlex.join(sys.argv))}
+            run = self._client.create_run(self.experiment_id, tags=tags, run_name=name)
             self.parent = run.info.run_id
             self._started_ms[self.parent] = run.info.start_time
             self._log_params(self.parent, spec)
         self._client.set_tag(self.parent, "status", "running")
+        for name, text in experiment_tags(spec, self.parent, SWEEP_TAG).items():
+            self._client.set_experiment_tag(self.experiment_id, name, text)
+
+    def describe(self, text: str) -> None:
+        """Put a text in Markdown on the page of the sweep's run."""
+        self._client.set_tag(self.parent, DESCRIPTION_TAG, masked_text(text)[:LONGEST_TAG])
+
+    def log_inputs(self, record: Mapping[str, Any]) -> None:
+        """Name the data of a record as inputs of the sweep's run, once for each set."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        for part, name, data_hash in data_sets(record):
+            if (part, data_hash) in self._inputs:
+                continue
+            source = json.dumps({"uri": masked_text(name)})
+            data = Dataset(masked_text(name)[:LONGEST_DATA_NAME], data_hash[:LONGEST_DIGEST], "local", source)
+            context = [InputTag("mlflow.data.context", part)]
+            self._client.log_inputs(self.parent, [DatasetInput(data, context)])
+            self._inputs.add((part, data_hash))
 
     def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
         run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
@@ -373,12 +394,17 @@ class _Runs:
         config = record.get("config") or {}
         # A parameter never changes: no methods at all are "full", under their short name alone.
         self._log_params(run_id, {name: item for name, item in config.items() if name != "methods" or item})
+        self._log_params(run_id, model_params(record) if not forms else training_params(record))
         if not forms:
-            self._log_params(run_id, model_params(record))
             self._has_finals.add(trial_id)
+        self.log_inputs(record)
         curve = record.get("curve") or []
         self.log_curve(trial_id, curve)
-        for form in forms:  # before the trial's run ends, which then holds all of its record
+        made = [form for form in forms if form["status"] != SKIPPED]
+        if skipped := [form for form in forms if form["status"] == SKIPPED]:
+            words = "; ".join(f"{form['label']}: {form.get('reason')}" for form in skipped)
+            self._client.set_tag(run_id, SKIPPED_TAG, masked_text(words)[:LONGEST_TAG])
+        for form in made:  # before the trial's run ends, which then holds all of its record
             self._log_form(run_id, record, form)
         values = _final_values(record)
         final = numbers(values if trial_id in self._has_finals else {TWIN: values})
@@ -394,7 +420,11 @@ class _Runs:
         """Tell whether the runs of a trial and its stored forms are there and have ended as the record says."""
         ended = {
             ModelId(trial_id): record,
-            **{ModelId(trial_id, str(form["label"])): form for form in _forms(record)},
+            **{
+                ModelId(trial_id, str(form["label"])): form
+                for form in _forms(record)
+                if form["status"] != SKIPPED
+            },
         }
         return all(self._ended.get(model) == str(item["status"]) for model, item in ended.items())
 
@@ -468,6 +498,10 @@ class _Runs:
             self._client.log_artifact(self.parent, str(path), artifact_path="front")
         values = {"hypervolume": hypervolume, "front_size": len(models)}
         self.log_numbers(self.parent, values, step=spent_examples)
+        self.tag_front(models)
+
+    def tag_front(self, models: set[ModelId]) -> None:
+        """Put the tag of the front on these models alone."""
         for model in self._front - models:
             if model in self._children:
                 self._client.delete_tag(self._children[model], FRONT_TAG)
@@ -510,14 +544,15 @@ class _Runs:
         """Return the run of a trial, a new one at the first call; without a time it starts now."""
         model = ModelId(trial_id)
         if model not in self._children:
-            tags = {"mlflow.parentRunId": self.parent, TRIAL_TAG: trial_id, "status": "running"}
+            tags = {"mlflow.parentRunId": self.parent, SWEEP_TAG: self.parent}
+            tags |= {TRIAL_TAG: trial_id, "status": "running"}
             run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)
             self._remember(model, run)
         return self._children[model]
 
     def _find_children(self) -> None:
         """Find the runs of trials, whose parent is the sweep's, and those of their stored forms."""
-        for tag in ("mlflow.parentRunId", SWEEP_TAG):
+        for tag in ("mlflow.parentRunId", SWEEP_TAG):  # the first: of runs that an older version made
             query, token = f"tags.`{tag}` = '{self.parent}'", None
             while True:
                 page = self._client.search_runs([self.experiment_id], query, page_token=token)
@@ -552,6 +587,17 @@ class _Runs:
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
 
 
+def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: ModelId) -> str | None:
+    """Return the run of a model of a sweep, whose own run is `parent`; None where it was not mirrored."""
+    query = f"tags.`{TRIAL_TAG}` = '{model.trial_id}'"
+    for run in client.search_runs([experiment_id], query):
+        tags = run.data.tags
+        is_of_sweep = parent in (tags.get(SWEEP_TAG), tags.get("mlflow.parentRunId"))
+        if is_of_sweep and tags.get(FORM_TAG) == model.form:
+            return str(run.info.run_id)
+    return None
+
+
 def _forms(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the stored forms of a record."""
     return record.get("forms") or ()
@@ -560,41 +606,6 @@ def _forms(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 def _final_values(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a record or a form came to, all sections together."""
     return {name: value for section in FINAL_SECTIONS for name, value in (entries.get(section) or {}).items()}
-
-
-def _prepare_mlflow() -> None:
-    """Import MLflow so that it sends no usage data, soon gives up on a dead server and is quiet."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    import mlflow  # noqa: F401 - sets up its own logging on import
-    from mlflow.store.db import utils
-
-    # No option sets it; by default, a damaged database costs 100 seconds.
-    utils.MAX_RETRY_COUNT = STORE_ATTEMPTS
-    # It takes a quoted address for a path, and would make a folder of that name beside the true one.
-    utils._make_parent_dirs_if_sqlite = _make_folder_of
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It logs each attempt and each failure over many lines; ours is one line, and its traceback is in a file.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-
-
-def _make_folder_of(db_uri: str) -> None:
-    """Make the folder of a SQLite store."""
-    file = sqlite_file(db_uri)
-    if file is not None and str(file) != ":memory:":
-        file.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _experiment_id(client: "MlflowClient", name: str, artifact_location: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return client.create_experiment(name, artifact_location=artifact_location)
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
 
 
 def _retry(call: Callable[[], Value]) -> Value:

@@ -72,7 +72,7 @@ def test_long_values_are_cut_to_the_limit() -> None:
         ({}, {"methods": "full"}),
         ({"lora": {}, "quantize": {"bits": 4}}, {"methods": "lora+quantize", "bits": 4, "table_bits": 32}),
         ({"quantize": None}, {"methods": "quantize", "bits": 8, "table_bits": 32}),
-        ({"qlora": {"rank": 8}}, {"methods": "qlora"}),
+        ({"qlora": {"rank": 8}}, {"methods": "qlora", "rank": 8}),
     ],
     ids=["full", "quantised", "by-default", "another-method-stores-it"],
 )

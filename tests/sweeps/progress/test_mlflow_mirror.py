@@ -1,5 +1,6 @@
 """The tracker against a real SQLite store, and against stores that fail."""
 
+import json
 import logging
 import shutil
 import subprocess
@@ -11,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, StorageError
 from sweeps.progress import mlflow_mirror
 from sweeps.progress.mlflow_mirror import (
     FORM_TAG,
     FRONT_TAG,
+    SWEEP_TAG,
     TRIAL_TAG,
     Tracker,
-    default_tracking_uri,
-    sqlite_file,
 )
+from sweeps.progress.mlflow_store import default_tracking_uri, reroot, sqlite_file, tracking_uri_in
 from sweeps.run_folder.layout import ERROR_FILE
 from sweeps.run_folder.model_id import ModelId
 
@@ -111,7 +112,7 @@ def test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_n
     assert run.info.end_time - run.info.start_time == 77_000
     assert run.data.tags["status"] == "ok"
     settings = {"model.family": "bert", "methods.lora.rank": "8", "train.rungs": "[100]"}
-    assert run.data.params == {**settings, "family": "bert", "methods": "lora"}
+    assert run.data.params == {**settings, "family": "bert", "methods": "lora", "rank": "8"}
     assert points(client, run, "selection_em_percent") == [(100, 20.0), (400, 41.0)]
     assert points(client, run, "train_loss") == [(100, 2.5), (400, 1.0)]
     assert points(client, run, "artifact_bytes") == [(400, 4_000_000.0)]
@@ -337,13 +338,15 @@ def test_forms_and_plain_trials_share_the_names_of_short_parameters(run_folder: 
     tracker.trial_ended(record("t0", forms=STORED))
     tracker.trial_ended(record("t1"))
     runs = form_runs(client, tracker)
-    shared = {"family": "bert", "methods": "lora"}
+    shared = {"family": "bert", "methods": "lora", "rank": "8"}
     bits = {"bits": "8", "table_bits": "32", "form": "int8", "methods.quantize.bits": "8"}
     assert runs["t0 int8"].data.params == {**shared, **bits}
     assert runs["t0 float32"].data.params == {**shared, "bits": "32", "table_bits": "32", "form": "float32"}
     trials = children(client, tracker)
     assert trials["t1"].data.params.items() >= shared.items()
-    assert not {"family", "form"} & set(trials["t0"].data.params)
+    # What tells trainings apart is on each run; what tells forms apart on theirs alone.
+    assert trials["t0"].data.params.items() >= shared.items()
+    assert not {"form", "bits", "table_bits"} & set(trials["t0"].data.params)
 
 
 def test_the_front_is_tagged_by_form_and_a_resumed_sweep_doubles_no_run(
@@ -425,6 +428,164 @@ def test_a_form_that_failed_and_was_made_again_is_mirrored_again(run_folder: Pat
     run = form_runs(client, second)["t0 int8"]
     assert (run.info.status, run.data.tags["status"], "reason" in run.data.tags) == ("FINISHED", "ok", False)
     assert points(client, run, "em_percent") == [(400, 39.5)]
+
+
+def test_a_form_that_was_skipped_has_no_run_and_is_named_on_its_trials(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    skipped = form("int4", None, status="skipped", reason="6.1 MB is more than 4 MB")
+    forms = [form("int8", 39.5), skipped]
+    tracker.trial_ended(record("t0", forms=forms))
+    tracker.finish("finished")
+    assert sorted(form_runs(client, tracker)) == ["t0 int8"]
+    assert children(client, tracker)["t0"].data.tags["forms_skipped"] == "int4: 6.1 MB is more than 4 MB"
+    again = start(run_folder, parent_run_id=tracker.parent_run_id)
+    assert again._runs is not None
+    assert again._runs.holds("t0", record("t0", forms=forms))  # nothing is left to write
+    assert not again._runs.holds("t0", record("t0", forms=[form("int8", 39.5), form("int4", 30.0)]))
+
+
+# What MLflow's own pages show
+
+
+OBJECTIVES = [{"name": "em_percent", "goal": "max"}, {"name": "memory_mb", "goal": "min"}]
+FRONT = [
+    {
+        "trial_id": "t1",
+        "form": None,
+        "em_percent": 41.0,
+        "memory_mb": 12.75,
+        "family": "bert",
+        "methods": "full",
+    },
+    {
+        "trial_id": "t0",
+        "form": "int8",
+        "em_percent": 39.5,
+        "memory_mb": 3.0,
+        "family": "t5",
+        "methods": "lora",
+    },
+]
+
+
+def test_the_parent_tells_what_was_asked_and_its_front_while_the_sweep_runs(
+    run_folder: Path, client: Any
+) -> None:
+    spec = {**SPEC, "objectives": OBJECTIVES, "recipe": {"data": {"train": "my.json"}}}
+    tracker = Tracker.start(
+        spec, run_folder=run_folder, tracking_uri=None, experiment="qa", notify=pytest.fail
+    )
+    assert tracker.parent_run_id is not None
+    tags = client.get_run(tracker.parent_run_id).data.tags
+    assert tags["mlflow.source.type"] == "LOCAL"
+    assert "pytest" in tags["mlflow.source.name"]
+    text = tags["mlflow.note.content"]
+    for words in (
+        "most em_percent, least memory_mb",
+        "budget.trials: 3",
+        "`my.json`",
+        f"Folder: `{run_folder}`",
+    ):
+        assert words in text, words
+    assert "No model has been trained to its end yet." in text
+    tracker.trial_ended(record("t1"))
+    tracker.trial_ended(record("t0", forms=STORED))
+    tracker.front_changed(FRONT, 2.5, spent_examples=700)
+    parent = client.get_run(tracker.parent_run_id)
+    text = parent.data.tags["mlflow.note.content"]
+    assert "| t1 | 41.00 | 12.75 | bert | full |\n| t0 int8 | 39.50 | 3.00 | t5 | lora |" in text
+    assert "Best values on it: em_percent 41.00, memory_mb 3.00." in text
+    assert f"export {run_folder} --trial t1 --to {run_folder}-model" in text
+    assert points(client, parent, "best.memory_mb") == [(700, 3.0)]
+    assert points(client, parent, "front_size") == [(700, 2.0)]
+    tagged = {run.info.run_name for run in all_runs(client, tracker) if FRONT_TAG in run.data.tags}
+    assert tagged == {"t1", "t0 int8"}
+
+
+def test_the_parent_names_each_set_of_data_once(run_folder: Path, client: Any) -> None:
+    tracker = start(run_folder)
+    data = {"train": {"data_hash": "a" * 40}, "evaluation": {"data_hash": "b" * 12}}
+    config = {"data": {"train": "train.json", "evaluation": "dev.json"}}
+    for trial in ("t0", "t1"):
+        tracker.trial_ended(record(trial, data=data, config=config))
+    assert tracker.failures == 0
+    found = client.get_run(tracker.parent_run_id).inputs.dataset_inputs
+    named = {(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in found}
+    assert named == {("train.json", "a" * 36, "training"), ("dev.json", "b" * 12, "evaluation")}
+    assert len(found) == 2
+
+
+def test_the_experiment_opens_on_training_and_has_a_view_of_each_sweeps_models_alone(
+    run_folder: Path, client: Any
+) -> None:
+    spec = {**SPEC, "objectives": OBJECTIVES}
+    trackers = []
+    for name in ("quick-1", "quick-2"):
+        folder = run_folder.with_name(name)
+        folder.mkdir(exist_ok=True)
+        tracker = Tracker.start(
+            spec, run_folder=folder, tracking_uri=None, experiment="qa", notify=pytest.fail
+        )
+        tracker.trial_ended(record("t0", forms=STORED))
+        tracker.trial_ended(record("t1"))
+        tracker.trial_ended(record("t2", "failed"))
+        trackers.append(tracker)
+    first = trackers[0]
+    assert first.scatter_page is not None
+    experiment = client.get_experiment(client.get_run(first.parent_run_id).info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{first.scatter_page.rpartition('=')[2]}"])
+    (chart,) = view["compareRunCharts"]
+    assert (chart["xaxis"]["key"], chart["yaxis"]["key"]) == ("memory_mb", "em_percent")
+    shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
+    assert sorted(run.info.run_name for run in shown) == ["t0 float32", "t0 int8", "t1"]
+    assert {run.data.tags[SWEEP_TAG] for run in shown} == {first.parent_run_id}
+
+
+def test_a_folder_that_was_moved_or_copied_has_its_own_artifacts(run_folder: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    tracker = start(run_folder)
+    plot = run_folder / "front.csv"
+    plot.write_text("first")
+    tracker.log_front([plot], 0.5, [], spent_examples=1)
+    tracker.finish("finished")
+    copied, moved = tmp_path / "copy of runs", tmp_path / "deep" / "moved"
+    shutil.copytree(run_folder.parent, copied)
+    moved.parent.mkdir()
+    run_folder.parent.rename(moved)
+    assert tracker.parent_run_id is not None
+    for place in (copied, moved):
+        assert reroot(place) == 4  # of two experiments with a run each: one came with the store
+        assert reroot(place) == 0
+        client = MlflowClient(tracking_uri=tracking_uri_in(place))
+        found = Path(client.download_artifacts(tracker.parent_run_id, "front/front.csv"))
+        assert found.is_relative_to(place)
+        assert found.read_text() == "first"
+    # A sweep that goes on there writes there.
+    again = start(moved / "quick-1", parent_run_id=tracker.parent_run_id)
+    (moved / "quick-1" / "front.csv").write_text("second")
+    again.log_front([moved / "quick-1" / "front.csv"], 0.5, [], spent_examples=2)
+    assert (again.failures, run_folder.parent.exists()) == (0, False)
+    assert [path.read_text() for path in moved.rglob("mlartifacts/**/front.csv")] == ["second"]
+
+
+def test_artifacts_in_another_place_than_beside_the_store_stay_where_they_are(
+    run_folder: Path, tmp_path: Path, client: Any
+) -> None:
+    client.create_experiment("elsewhere", artifact_location="s3://bucket/mlartifacts")
+    client.create_experiment("other", artifact_location=(tmp_path / "own").as_uri())
+    assert reroot(run_folder.parent) > 0  # those of the folder that the store was copied from
+    kept = {client.get_experiment_by_name(name).artifact_location for name in ("elsewhere", "other")}
+    assert kept == {"s3://bucket/mlartifacts", (tmp_path / "own").as_uri()}
+
+
+def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"mlflow\.db: found no such file"):
+        reroot(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(b"garbage " * 1000)
+    with pytest.raises(StorageError, match="cannot be used as a store of MLflow: file is not a database"):
+        reroot(tmp_path)
 
 
 def failing(error: Exception, *, times: int) -> tuple[Callable[..., Any], list[int]]:

@@ -39,6 +39,19 @@ BROWSER_FLAGS = [
 START_SECONDS = 90
 PAGE_MS = 60_000
 TRIALS = {"t0000": (61.5, 12.5), "t0001": (41.0, 6.25), "t0002": (30.0, 9.0)}  # the last is beaten
+FORMS = [
+    {
+        "label": "int8",
+        "settings": {"methods.quantize.bits": 8},
+        "status": "ok",
+        "objectives": {"em_percent": 49.0, "memory_mb": 5.0},
+    },
+    {"label": "int4", "settings": {"methods.quantize.bits": 4}, "status": "skipped", "reason": "too large"},
+]
+POINTS = {
+    **TRIALS,
+    "t0003 int8": (49.0, 5.0),
+}  # a training with stored forms is a point for each, and none itself
 
 
 def record(trial_id: str, em_percent: float, memory_mb: float) -> Record:
@@ -81,7 +94,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     snapshot = Snapshot(folder, {"name": "quickstart"}, records, front)
     write_page(story(snapshot, AnswerBook(folder)), folder / "report.html")
     tracker = Tracker.start(
-        {"name": "quickstart", "seed": 0},
+        {"name": "quickstart", "seed": 0, "objectives": [item.model_dump() for item in objectives]},
         run_folder=folder,
         tracking_uri=None,
         experiment="qa-sweeps",
@@ -89,6 +102,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     )
     for item in records:
         tracker.trial_ended(vars(item))
+    tracker.trial_ended(vars(record("t0003", 50.0, 20.0)) | {"forms": FORMS})
+    tracker.front_changed(front.rows()[:2], front.hypervolume, spent_examples=900)
     files = [folder / "front.png", folder / "report.html"]
     tracker.log_front(files, front.hypervolume, [point.id for point in front.front], spent_examples=900)
     tracker.finish("finished")
@@ -97,25 +112,22 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
 
 @pytest.fixture(scope="module")
 def server(tracked: Tracker) -> Iterator[str]:
-    """The address of MLflow's server on the tracked store, on the loopback."""
+    """The address that `qa-sweep ui` serves, on a folder of sweeps that was moved since they ran."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracked.tracking_uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = os.environ | {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "OMP_NUM_THREADS": "1",
-    }
-    log = tracked.tracking_uri.removeprefix("sqlite:///") + ".log"
-    with Path(log).open("w") as output:
+    runs = Path(tracked.tracking_uri.removeprefix("sqlite:///")).parent
+    moved = runs.rename(runs.with_name("moved"))  # the artifacts are found all the same
+    command = [sys.executable, "-m", "sweeps.cli", "ui", str(moved), "--port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    log = moved / "server.log"
+    with log.open("w") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            wait_for(address, process, Path(log))
+            wait_for(address, process, log)
             yield address
         finally:
             os.killpg(process.pid, 15)  # the server and its workers, which it started
@@ -180,3 +192,48 @@ def test_the_parent_run_shows_the_plot_of_the_front(
     plot.wait_for()
     assert plot.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1600, 1000]
     screenshot(page, tmp_path, "front")
+
+
+def test_the_printed_link_opens_a_scatter_with_each_model_once(
+    tracked: Tracker, server: str, page: Any, tmp_path: Path
+) -> None:
+    page.goto(f"{server}/{tracked.scatter_page}")
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".scatterlayer .point").first.wait_for()
+    drawn = plot.evaluate(
+        "plot => plot.data.filter(trace => trace.x).flatMap(trace => trace.x.map((x, i) => [trace.y[i], x]))"
+    )
+    assert sorted(map(tuple, drawn)) == sorted(POINTS.values())
+    titles = plot.evaluate("plot => [plot.layout.xaxis.title, plot.layout.yaxis.title].map(t => t.text || t)")
+    assert titles == ["memory_mb", "em_percent"]
+    screenshot(page, tmp_path, "scatter")
+
+
+def test_the_experiment_opens_on_its_training_pages(server: str, page: Any, tmp_path: Path) -> None:
+    page.goto(server)
+    page.get_by_text("qa-sweeps", exact=True).first.click()
+    page.get_by_text("quickstart", exact=True).first.wait_for()  # the runs; the pages for chats list traces
+    screenshot(page, tmp_path, "experiment")
+
+
+def test_the_parent_and_a_form_tell_what_they_are(
+    tracked: Tracker, server: str, page: Any, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    from sweeps.progress.mlflow_store import tracking_uri_in
+
+    assert tracked.runs_page is not None
+    runs, _, kind = tracked.runs_page.partition("?")
+    page.goto(f"{server}/{runs}/{tracked.parent_run_id}?{kind}")
+    page.get_by_text("What was asked").first.wait_for()
+    page.get_by_text("Best values on it").first.wait_for()
+    screenshot(page, tmp_path, "parent")
+    moved = Path(tracked.tracking_uri.removeprefix("sqlite:///")).parent.with_name("moved")
+    client = MlflowClient(tracking_uri=tracking_uri_in(moved))
+    experiment = runs.split("/")[2]
+    (form,) = client.search_runs([experiment], "tags.`qa.form` = 'int8'")
+    page.goto(f"{server}/{runs}/{form.info.run_id}?{kind}")
+    for word in ("family", "methods", "bits", "em_percent"):
+        page.get_by_text(word, exact=True).first.wait_for()
+    screenshot(page, tmp_path, "form")

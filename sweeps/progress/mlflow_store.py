@@ -1,0 +1,191 @@
+"""The store in which sweeps are mirrored: where it lies, how it is opened, and how it follows a folder that moved.
+
+The embedded store is a SQLite file beside the run folders, with the artifacts beside it. It holds absolute addresses of
+artifacts, so a folder that was moved or copied names the former place until `reroot` has put in its own. What is
+written into a store: `mlflow_mirror.py`.
+"""
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_core.errors import StorageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "qa-sweeps"
+STORE_FILE, ARTIFACTS, LOCK_FILE = "mlflow.db", "mlartifacts", "mlflow.lock"
+STORE_ATTEMPTS = 3  # of MLflow itself, to open a database
+LOCK_SECONDS = 30.0  # for another sweep that makes the tables of the same database
+# Columns of MLflow's tables that hold addresses of artifacts.
+ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+FORMER_PLACE = re.compile(rf"(file://.*/{ARTIFACTS})(?:/|$)")
+
+
+def default_tracking_uri(run_folder: Path) -> str:
+    """Return the embedded store's address: a SQLite file beside all run folders, for one UI over them all."""
+    return tracking_uri_in(run_folder.resolve().parent)
+
+
+def tracking_uri_in(folder: Path) -> str:
+    """Return the address of the embedded store in a folder of run folders."""
+    from sqlalchemy.engine import URL
+
+    # SQLAlchemy's own form: characters that mean something in an address are quoted as the reader expects them.
+    path = folder.resolve() / STORE_FILE
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the file of a SQLite store; None of other stores and of addresses that cannot be read."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(tracking_uri)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store.
+
+    Attributes:
+        client: of it.
+        artifacts: address of the folder of artifacts; None: a server knows its own place.
+        lock: held while something is made that two sweeps would make at once.
+    """
+
+    client: "MlflowClient"
+    artifacts: str | None
+    lock: Path
+
+    def experiment_id(self, name: str) -> str:
+        """Return the experiment of a name, made where there is none and restored where it was deleted."""
+        from filelock import FileLock
+
+        with FileLock(self.lock, timeout=LOCK_SECONDS):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                return str(self.client.create_experiment(name, artifact_location=self.artifacts))
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+
+
+def open_store(tracking_uri: str, root: Path) -> Store:
+    """Return a store, whose tables are made where they are missing.
+
+    Args:
+        tracking_uri: of a server or a database.
+        root: folder of the run folders; the embedded store lies there, and a lock file.
+
+    Raises:
+        Exception: whatever MLflow or its database raise.
+    """
+    prepare_mlflow()
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    root.mkdir(parents=True, exist_ok=True)
+    # Two sweeps that start at once would both create the tables of a new database.
+    with FileLock(root / LOCK_FILE, timeout=LOCK_SECONDS):
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        if sqlite_file(tracking_uri) == root / STORE_FILE:
+            reroot(root)
+    # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
+    location = (root / ARTIFACTS).as_uri() if tracking_uri.startswith("sqlite:") else None
+    return Store(client, location, root / LOCK_FILE)
+
+
+def reroot(root: Path) -> int:
+    """Let the embedded store of a folder name artifacts in this folder, wherever it was when they were written.
+
+    Addresses that are not of an embedded store, such as those of a bucket, stay. Nothing happens in a folder that has
+    not moved.
+
+    Returns:
+        How many addresses were changed.
+
+    Raises:
+        StorageError: the store is not there, is no store of MLflow, or cannot be written.
+    """
+    file = root.resolve() / STORE_FILE
+    if not file.is_file():
+        raise StorageError(f"{file}: found no such file; a sweep in {root} makes it")
+    here = (root.resolve() / ARTIFACTS).as_uri()
+    try:
+        with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as base, base:
+            return sum(_moved(base, former, here) for former in sorted(_former_places(base) - {here}))
+    except sqlite3.Error as error:
+        raise StorageError(f"{file}: cannot be used as a store of MLflow: {error}") from error
+
+
+def _former_places(base: sqlite3.Connection) -> set[str]:
+    rows = base.execute(
+        "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location IS NOT NULL"
+    )
+    found = (FORMER_PLACE.match(str(location)) for (location,) in rows)
+    return {match.group(1) for match in found if match}
+
+
+def _moved(base: sqlite3.Connection, former: str, here: str) -> int:
+    """Put one folder in the place of another at the beginning of every address."""
+    changed = 0
+    for table, column in _present(base):
+        done = base.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # names of ADDRESSES alone
+            f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+            (here, len(former) + 1, former, len(former) + 1, f"{former}/"),
+        )
+        changed += done.rowcount
+    return changed
+
+
+def _present(base: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Yield the columns of `ADDRESSES` that this version of MLflow's tables has."""
+    for table, column in ADDRESSES:
+        columns = base.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+        if (column,) in columns:
+            yield table, column
+
+
+def prepare_mlflow() -> None:
+    """Import MLflow so that it sends no usage data, soon gives up on a dead server and is quiet."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    import mlflow  # noqa: F401 - sets up its own logging on import
+    from mlflow.store.db import utils
+
+    # No option sets it; by default, a damaged database costs 100 seconds.
+    utils.MAX_RETRY_COUNT = STORE_ATTEMPTS
+    # It takes a quoted address for a path, and would make a folder of that name beside the true one.
+    utils._make_parent_dirs_if_sqlite = _make_folder_of
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs each attempt and each failure over many lines; ours is one line, and its traceback is in a file.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def _make_folder_of(db_uri: str) -> None:
+    """Make the folder of a SQLite store."""
+    file = sqlite_file(db_uri)
+    if file is not None and str(file) != ":memory:":
+        file.parent.mkdir(parents=True, exist_ok=True)
