@@ -16,7 +16,7 @@ UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tes
 	tests/sweeps/searchers/test_random.py tests/sweeps/searchers/test_grid.py tests/sweeps/searchers/test_nsga2.py \
 	tests/qa_core/scoring tests/qa_core/test_config.py tests/qa_core/test_files.py
 
-.PHONY: help sweep check test test-long test-all numeric lint audit clean
+.PHONY: help sweep check test test-long test-all numeric gpu lint audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +53,9 @@ numeric: $(VENV)/.installed-dev ## the tests marked numeric again, with the kern
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE $(NUMERIC)
 	if [ "$$($(OWN_KERNELS))" = AVX2 ]; then echo "this CPU's own kernels are those of AVX2: make test runs them"; \
 		else ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NUMERIC); fi
+
+gpu: ## measure what a machine with a GPU is asked, in at most 8 minutes; installs nothing
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
