@@ -132,7 +132,8 @@ class Int8Matrix(StoredMatrix):
 
 def quantised_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the codes [M, C] int8 of tokens [M, C] and each token's step [M, 1] float32."""
-    lowest, highest = tokens.aminmax(dim=1, keepdim=True)
+    # torch's aminmax along a dimension is many times slower on a CPU than both of these, and gives the same bits.
+    lowest, highest = tokens.amin(dim=1, keepdim=True), tokens.amax(dim=1, keepdim=True)
     steps = torch.maximum(-lowest, highest).float() / LEVELS
     scaled = tokens.to(torch.float32, copy=True).div_(steps.clamp(min=SMALLEST_STEP))
     return scaled.round_().to(torch.int8), steps

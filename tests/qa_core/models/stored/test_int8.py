@@ -5,7 +5,7 @@ import torch
 
 from qa_core.memory.protocol import tracked_step_peak_bytes
 from qa_core.models.stored import int8
-from qa_core.models.stored.int8 import Int8Matrix
+from qa_core.models.stored.int8 import Int8Matrix, quantised_tokens
 
 pytestmark = pytest.mark.numeric
 
@@ -175,3 +175,18 @@ def test_all_memory_of_a_dynamic_product_is_seen_by_the_tracker(dtype):
     allocated = _allocated_peak_bytes(step)
     assert allocated > 256 * 1536 * 4
     assert tracked_step_peak_bytes(step, []) >= allocated
+
+
+def test_the_steps_of_tokens_are_those_of_their_extremes_bit_for_bit() -> None:
+    tokens = torch.randn(7, 33, generator=torch.Generator().manual_seed(0))
+    tokens[1], tokens[2] = tokens[1].abs(), -tokens[2].abs()  # one of the extremes decides
+    tokens[3] = 0.0
+    tokens[4, 5] = float("nan")
+    for dtype in (torch.float32, torch.bfloat16):
+        rows = tokens.to(dtype)
+        lowest, highest = rows.aminmax(dim=1, keepdim=True)
+        expected = torch.maximum(-lowest, highest).float() / 127
+        codes, steps = quantised_tokens(rows)
+        torch.testing.assert_close(steps, expected, rtol=0, atol=0, equal_nan=True)
+        assert codes[[0, 1, 2, 5, 6]].abs().amax(dim=1).tolist() == [127] * 5
+        assert not codes[3].any()
