@@ -91,7 +91,7 @@ def test_the_quickstart_proposes_all_five_families_and_ways_to_train():
     assert {proposal["model.family"] for proposal in proposals} == set(FAMILIES)
     methods = {"+".join(space.to_run_config(proposal, seed=0).methods) or "full" for proposal in proposals}
     assert methods == {"full", "lora", "static_prune+distill"}
-    assert space.dropped == []
+    assert space.dropped == ()
     assert all(len(forms_of(space.to_run_config(item, seed=0), spec.forms)) == 6 for item in proposals)
 
 

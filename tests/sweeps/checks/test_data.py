@@ -13,6 +13,7 @@ from sweeps import cli
 from sweeps.checks.data import DataReport, look_at_data, reader_configs
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SweepSpec
+from tests.sweeps.test_cli import FROM_SCRATCH
 
 PARAGRAPHS = [
     "The mill of Malmö was built in 1912 by Ina Brandt, who lived in Oderland near the river.",
@@ -249,6 +250,8 @@ def test_validate_and_plan_print_ceilings_and_warnings_and_say_valid_only_of_sou
     train = write("train.json", document(PARAGRAPHS[:3], GOLDS[:3]))
     dev = write("dev.json", document(PARAGRAPHS, ["1912", "Bonn", "week", "ell"], "dev"))
     small = [
+        "--config",
+        str(FROM_SCRATCH),
         "--set",
         "space=[]",
         "--set",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweeps import cli
-from tests.sweeps.test_cli import SMALL
+from tests.sweeps.test_cli import FROM_SCRATCH, SMALL
 
 
 def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +53,7 @@ def test_a_checkpoint_that_is_not_there_is_said_once_and_nothing_is_planned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = str(tmp_path / "of a long name that leaves no room in a table of a hundred columns")
-    bert = ["--set", "space=[]", "--set", "recipe.model.family=bert"]
+    bert = ["--config", str(FROM_SCRATCH), "--set", "space=[]", "--set", "recipe.model.family=bert"]
     for command in ("plan", "validate"):
         assert cli.main([command, *bert, "--set", f"recipe.model.checkpoint={absent}"]) == 2
         shown = capsys.readouterr()
