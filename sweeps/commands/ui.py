@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from qa_core.errors import ConfigError, StorageError
+from sweeps.progress.mlflow_pages import EXPERIMENTS_PAGE
 from sweeps.progress.mlflow_store import STORE_FILE, reroot, tracking_uri_in
 
 LOOPBACK = "127.0.0.1"
@@ -30,7 +31,7 @@ def ui(folder: Path, *, port: int) -> int:
             f"{folder}: found no {STORE_FILE}; there is one in {folder.parent}: name that folder"
         )
     reroot(folder)
-    print(f"MLflow's pages: http://{LOOPBACK}:{port}; Ctrl-C ends them", flush=True)
+    print(f"MLflow's pages: http://{LOOPBACK}:{port}/{EXPERIMENTS_PAGE}  (Ctrl-C ends them)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri_in(folder)]
     command += ["--host", LOOPBACK, "--port", str(port), "--workers", "1"]
     os.execve(command[0], command, {**os.environ, **ENVIRONMENT})
