@@ -15,9 +15,6 @@ DESCRIPTION_TAG = "mlflow.note.content"
 # On which pages an experiment opens: versions of MLflow go by the tag, or by the address and what was opened last.
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 WORKFLOW = "workflowType=machine_learning"
-EXPERIMENTS_PAGE = (
-    f"#/experiments?{WORKFLOW}"  # the list of experiments, whose links open on pages of trainings
-)
 VIEW_TAG = "mlflow.sharedViewState."  # and a key: what a page with `viewStateShareKey` shows
 MOST_POINTS = 10_000  # that a scatter draws
 MOST_ROWS = 20  # of a front, in the text

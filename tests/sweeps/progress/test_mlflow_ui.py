@@ -17,7 +17,6 @@ import pytest
 from sweeps.front.front import compute_front
 from sweeps.front.plots import write_png
 from sweeps.progress.mlflow_mirror import Tracker
-from sweeps.progress.mlflow_pages import EXPERIMENTS_PAGE
 from sweeps.report.answer_book import AnswerBook
 from sweeps.report.page import write_page
 from sweeps.report.snapshot import Snapshot
@@ -208,13 +207,6 @@ def test_the_printed_link_opens_a_scatter_with_each_model_once(
     titles = plot.evaluate("plot => [plot.layout.xaxis.title, plot.layout.yaxis.title].map(t => t.text || t)")
     assert titles == ["memory_mb", "em_percent"]
     screenshot(page, tmp_path, "scatter")
-
-
-def test_the_experiment_opens_on_its_training_pages(server: str, page: Any, tmp_path: Path) -> None:
-    page.goto(f"{server}/{EXPERIMENTS_PAGE}")  # that `qa-sweep ui` prints
-    page.get_by_text("qa-sweeps", exact=True).first.click()
-    page.get_by_text("quickstart", exact=True).first.wait_for()  # the runs; the pages for chats list traces
-    screenshot(page, tmp_path, "experiment")
 
 
 def test_the_parent_and_a_form_tell_what_they_are(
