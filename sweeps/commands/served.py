@@ -28,8 +28,10 @@ def signature() -> "ModelSignature":
     from mlflow.types import ColSpec, Schema
 
     kinds = {"text": "string", "score": "double", "start": "long", "end": "long"}
-    answers = [ColSpec(kinds[name], name, required=name == "score") for name in ANSWERED]
-    return ModelSignature(Schema([ColSpec("string", name) for name in ASKED]), Schema(answers))
+    return ModelSignature(
+        Schema([ColSpec("string", name) for name in ASKED]),
+        Schema([ColSpec(kinds[name], name, required=name == "score") for name in ANSWERED]),
+    )
 
 
 class AnsweringModel:

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps.progress.mlflow_store import STORE_FILE, reroot, tracking_uri_in
+from sweeps.progress.mlflow_pages import runs_page
+from sweeps.progress.mlflow_store import STORE_FILE, experiment_in, reroot, tracking_uri_in
 
 LOOPBACK = "127.0.0.1"
 # One worker and no queue of jobs: two processes in place of thirteen.
@@ -30,7 +31,9 @@ def ui(folder: Path, *, port: int) -> int:
             f"{folder}: found no {STORE_FILE}; there is one in {folder.parent}: name that folder"
         )
     reroot(folder)
-    print(f"MLflow's pages: http://{LOOPBACK}:{port}; Ctrl-C ends them", flush=True)
+    experiment = experiment_in(folder)
+    page = "" if experiment is None else runs_page(experiment)
+    print(f"MLflow's pages: http://{LOOPBACK}:{port}/{page}  (Ctrl-C ends them)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri_in(folder)]
     command += ["--host", LOOPBACK, "--port", str(port), "--workers", "1"]
     os.execve(command[0], command, {**os.environ, **ENVIRONMENT})

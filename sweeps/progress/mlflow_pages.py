@@ -12,7 +12,7 @@ from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder.model_id import ModelId
 
 DESCRIPTION_TAG = "mlflow.note.content"
-# Without it an experiment opens on pages for chats.
+# On which pages an experiment opens: versions of MLflow go by the tag, or by the address and what was opened last.
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 WORKFLOW = "workflowType=machine_learning"
 VIEW_TAG = "mlflow.sharedViewState."  # and a key: what a page with `viewStateShareKey` shows
@@ -57,6 +57,8 @@ def experiment_tags(spec: Mapping[str, Any], parent: str, sweep_tag: str) -> dic
     view = {
         # A model has both values; a run without the first is a training whose forms are the models, or none.
         "searchFilter": f"tags.`{sweep_tag}` = '{parent}' AND metrics.`{names[0]}` > -1e30",
+        "orderByKey": f"metrics.`{names[0]}`",  # by a number: ordered by time, runs are folded away below the sweep's
+        "orderByAsc": False,
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": [chart],
         "compareRunSections": [section],

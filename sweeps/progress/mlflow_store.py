@@ -136,6 +136,13 @@ def reroot(root: Path) -> int:
         raise StorageError(f"{file}: cannot be used as a store of MLflow: {error}") from error
 
 
+def experiment_in(root: Path) -> str | None:
+    """Return the id of the sweeps' experiment in the embedded store of a folder; None: it has none."""
+    with closing(sqlite3.connect(root.resolve() / STORE_FILE, timeout=LOCK_SECONDS)) as base:
+        found = base.execute("SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
+    return None if found is None else str(found[0])
+
+
 def _former_places(base: sqlite3.Connection) -> set[str]:
     rows = base.execute(
         "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location IS NOT NULL"

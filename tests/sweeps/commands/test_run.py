@@ -71,7 +71,7 @@ class FakeTracker:
     """Stands for `sweeps.progress.mlflow_mirror.Tracker`."""
 
     tracking_uri = "sqlite:////somewhere/mlflow.db"
-    runs_page = "#/experiments/7/runs"
+    scatter_page = "#/experiments/7/runs?scatter"
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -134,7 +134,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     assert "em_percent: 9.5 %: as a test says" in shown
     assert "3 finished, 2 stopped" in shown
     assert "mlflow ui --backend-store-uri sqlite:////somewhere/mlflow.db" in shown
-    assert "  # then look at http://127.0.0.1:5000/#/experiments/7/runs" in shown
+    assert "  # then look at http://127.0.0.1:5000/#/experiments/7/runs?scatter" in shown
     assert f"qa-sweep export '{folder}' --max-memory-mb 20.0 --to '{folder}-model'" in shown
     assert f"qa-sweep predict '{folder}-model' --question 'Who ...?' --context ..." in shown
 

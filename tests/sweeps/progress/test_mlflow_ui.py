@@ -209,13 +209,6 @@ def test_the_printed_link_opens_a_scatter_with_each_model_once(
     screenshot(page, tmp_path, "scatter")
 
 
-def test_the_experiment_opens_on_its_training_pages(server: str, page: Any, tmp_path: Path) -> None:
-    page.goto(server)
-    page.get_by_text("qa-sweeps", exact=True).first.click()
-    page.get_by_text("quickstart", exact=True).first.wait_for()  # the runs; the pages for chats list traces
-    screenshot(page, tmp_path, "experiment")
-
-
 def test_the_parent_and_a_form_tell_what_they_are(
     tracked: Tracker, server: str, page: Any, tmp_path: Path
 ) -> None:
