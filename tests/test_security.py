@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from sweeps.commands.run import Target, open_doors
 from sweeps.front.front import compute_front
 from sweeps.progress.console import SweepConsole
 from sweeps.progress.mlflow_mirror import Tracker, _Runs
+from sweeps.progress.mlflow_pages import description
 from sweeps.report.answer_book import AnswerBook
 from sweeps.report.page import page
 from sweeps.report.snapshot import Snapshot
@@ -127,6 +129,7 @@ class FakeClient:
         self.told: list[Any] = []
 
     def create_run(self, *arguments: Any, **named: Any) -> Any:
+        self.told += [arguments, *named.items()]
         info = type("Info", (), {"run_id": "r1", "start_time": 0, "status": "RUNNING"})()
         return type("Run", (), {"info": info, "data": type("Data", (), {"tags": {}, "metrics": {}})()})()
 
@@ -136,21 +139,30 @@ class FakeClient:
     def set_tag(self, run_id: str, name: str, value: str) -> None:
         self.told.append((name, value))
 
+    def set_experiment_tag(self, experiment_id: str, name: str, value: str) -> None:
+        self.told.append((name, value))
+
+    def log_inputs(self, run_id: str, datasets: Any) -> None:
+        self.told += [(item.dataset.name, item.dataset.source) for item in datasets]
+
     def set_terminated(self, *arguments: Any, **named: Any) -> None:
         pass
 
 
-def test_mlflow_is_told_no_secret_in_parameters_and_tags() -> None:
+def test_mlflow_is_told_no_secret_in_parameters_and_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["qa-sweep", "run", ERROR])
     client = FakeClient()
     runs = _Runs(client, "1")  # type: ignore[arg-type]
     runs.open_parent({"name": "quick", "recipe": {"a": ERROR}}, None)
     failed = {
         "status": "failed",
         "reason": ERROR,
-        "config": {"model": {"checkpoint": SECRET}},
+        "config": {"model": {"checkpoint": SECRET}, "data": {"train": ERROR}},
+        "data": {"train": {"data_hash": "abc"}},
         "device": ERROR,
     }
     runs.log_record("t0000", failed)
+    runs.describe(description({"recipe": {"data": {"train": ERROR}}}, Path("runs/a"), ()))
     check_clean(json.dumps(client.told))
     assert ("reason", "401 for *** at https://***@host/x") in client.told
 
