@@ -69,6 +69,7 @@ def export(
     """
     if tracking_uri is not None and name is None:
         raise ConfigError("--tracking-uri: found without --register; allowed: together with --register NAME")
+    _check(choice)  # before anything is read
     registry = None
     if name is not None:
         from sweeps.commands import register
@@ -83,6 +84,19 @@ def export(
         for line in register.register(registry, to, run_dir=run_dir, model=done.point.id):
             print(line)
     return 0
+
+
+def _check(choice: Choice) -> None:
+    """Refuse a choice that is none, or several; raises ConfigError."""
+    is_by_rule = bool(choice.limits) or choice.min_em is not None
+    if is_by_rule == (choice.trial is not None):
+        found = "neither a limit nor a trial" if choice.trial is None else "limits and a trial"
+        raise ConfigError(
+            f"export: found {found}; allowed: --max-memory-mb MB, --max FIELD=VALUE (several), --min-em PERCENT, or "
+            "--trial ID"
+        )
+    if choice.form is not None and choice.trial is None:
+        raise ConfigError(f"--form: found {choice.form!r} without --trial; allowed: together with --trial ID")
 
 
 @dataclass(frozen=True)
@@ -112,15 +126,7 @@ def exported(
         DataError: the questions to show cannot be read.
         StorageError: the target exists or cannot be written.
     """
-    is_by_rule = bool(choice.limits) or choice.min_em is not None
-    if is_by_rule == (choice.trial is not None):
-        found = "neither a limit nor a trial" if choice.trial is None else "limits and a trial"
-        raise ConfigError(
-            f"export: found {found}; allowed: --max-memory-mb MB, --max FIELD=VALUE (several), --min-em PERCENT, or "
-            "--trial ID"
-        )
-    if choice.form is not None and choice.trial is None:
-        raise ConfigError(f"--form: found {choice.form!r} without --trial; allowed: together with --trial ID")
+    _check(choice)
     result = front_of(run_dir, loaded)
     notes: list[str] = []
     if choice.trial is None:

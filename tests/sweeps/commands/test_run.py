@@ -93,7 +93,9 @@ class FakeTracker:
         self.calls.append(("withdraw",))
 
 
-def found_references(spec: SweepSpec, space: Any, forecast: Any = None) -> dict[str, Reference]:
+def found_references(
+    spec: SweepSpec, space: Any, forecast: Any = None, *, earlier: Any = None
+) -> dict[str, Reference]:
     """Stand for `references.find`: no baseline is scored, no recipe predicted."""
     return {item.name: Reference(9.5, "as a test says") for item in spec.objectives if item.is_auto}
 
