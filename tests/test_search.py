@@ -257,8 +257,10 @@ def test_rows_with_and_without_forms_have_the_same_grid() -> None:
     replayer = search.Replayer(setting)
     assert list(search.methods(setting)) == [
         *("full grid, shuffled", "random", "random + Ray's ASHA on EM, 1/9", "random + pareto_asha, 1/9"),
+        *("sobol + pareto_asha, 1/9", "surrogate + pareto_asha, 1/9"),
         *("full grid, shuffled + forms", "random + forms"),
         *("random + Ray's ASHA on EM + forms, 1/9", "random + pareto_asha + forms, 1/9"),
+        *("sobol + pareto_asha + forms, 1/9", "surrogate + pareto_asha + forms, 1/9"),
     ]
     shared, alone = replayer.run("full grid, shuffled + forms", 0), replayer.run("full grid, shuffled", 0)
     assert shared.spent == 1.0

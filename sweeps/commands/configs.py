@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sweeps.commands.options import configs_folder
 from sweeps.progress.console import COLUMNS, broken_lines
+from sweeps.progress.shell_command import shell_command
 from sweeps.spec.source import scale_names
 
 
@@ -16,7 +17,7 @@ def configs() -> int:
             lines.append(f"scales: {', '.join(scales)} (--scale NAME)")
         for line in broken_lines(path.stem, lines, COLUMNS):
             print(line)
-    print("run one with: qa-sweep run --config NAME")
+    print(f"run one with: {shell_command('qa-sweep', 'run', '--config', 'NAME')}")
     return 0
 
 

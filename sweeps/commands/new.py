@@ -307,11 +307,12 @@ def as_yaml(plan: Plan, hours: Sequence[str]) -> str:
 
 def _head(plan: Plan, hours: Sequence[str]) -> Iterator[str]:
     found = plan.found
-    yield f"# Written by `qa-sweep new` for {_one_line(plan.wanted.data)}: {found.questions} questions to train on,"
+    yield f"# Written for {_one_line(plan.wanted.data)}: {found.questions} questions to train on,"
     yield f"# {found.selection} to score rungs, {found.evaluation} to score models; about {found.windows} windows."
     yield from (f"# {line}" for line in hours)
     yield from (f"# {_one_line(line)}" for line in plan.left_out)
-    yield "# `qa-sweep settings PREFIX` says what a setting means; `qa-sweep plan --config FILE` what this file does."
+    yield f"# What a setting means: {shell_command('qa-sweep', 'settings', 'PREFIX')}"
+    yield f"# What this file does: {shell_command('qa-sweep', 'plan', '--config', 'FILE')}"
     name = "".join(
         letter if letter.isalnum() or letter in "_.-" else "-" for letter in _stem(plan.wanted.data)
     )
@@ -334,7 +335,7 @@ def _budget(plan: Plan) -> Iterator[str]:
     yield "budget:"
     yield f"  trials: {found_sizes.trials}"
     yield f"  examples: {found_sizes.examples}  # windows that a trial trains on, unless it is stopped"
-    yield f"  time_minutes: {plan.wanted.minutes:g}  # then it ends; `qa-sweep run --resume FOLDER` continues"
+    yield f"  time_minutes: {plan.wanted.minutes:g}  # then it ends, and can be resumed"
     if limit is None:
         yield "  # max_memory_mb: 20  # refuses recipes that need more for one question"
     else:

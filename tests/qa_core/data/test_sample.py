@@ -136,7 +136,7 @@ def test_baselines_that_do_not_read_stay_far_below_those_that_read_a_little(corp
     assert max(found[name] for name in ("no answer", "first span", "majority answer")) < 30, found
     assert found["first span"] < 2
     # Reading which type is asked gets more than half of the plain corpus; the rest needs the relation and the entity.
-    least, most = {"plain": (50, 60), "hard": (40, 50)}[difficulty]
+    least, most = {"plain": (50, 60), "hard": (45, 55)}[difficulty]
     by_type = [value for name, value in found.items() if name.endswith("asked type")]
     assert least < min(by_type) <= max(by_type) < most, found
 
@@ -227,7 +227,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes():
 def test_another_word_for_a_relation_stands_in_questions_of_the_hard_corpus_alone():
     synonyms = set(OF_WORD) - set(RELATIONS)
     assert len(synonyms) == len({relation.synonym for relation in RELATIONS.values()} - {""}) > 40
-    for name, shares in {"plain": (0.0, 0.0), "hard": (0.2, 0.35)}.items():
+    for name, shares in {"plain": (0.0, 0.0), "hard": (0.15, 0.25)}.items():
         questions = flat(sample_squad("train", difficulty=DIFFICULTIES[name]))
         asked = [bool(synonyms & set(re.findall(r"\w+", question["question"]))) for question in questions]
         assert shares[0] <= sum(asked) / len(asked) <= shares[1]

@@ -226,7 +226,7 @@ def test_a_dropped_paragraph_counts_its_questions(document: dict) -> None:
         (
             b"id,question",
             "data.txt",
-            "found a file of another kind; allowed: `sample`, a file (.json, .jsonl, .ndj",
+            "found a file of another kind; allowed: `sample`, `sample:hard`, a file (.json, .jsonl, .ndj",
         ),
         (b"PAR1 and nothing more", "data.parquet", "allowed: a complete Parquet file"),
         (b"", "data.parquet", "allowed: a complete Parquet file"),

@@ -7,8 +7,10 @@ import pytest
 from sweeps import cli
 from sweeps.checks import lengths
 from tests.qa_core.data.one_table import delimited
+from tests.sweeps.test_cli import FROM_SCRATCH
 
 SMALL = (
+    f"--config={FROM_SCRATCH}",
     "--set=space=[]",
     "--set=recipe.model.family=lstm",
     "--set=recipe.model.checkpoint=micro",

@@ -38,6 +38,7 @@ def test_it_prints_shares_and_counts(table_file: Path, capsys: pytest.CaptureFix
         "budget share to reach 95% of the hypervolume": "never",
         "budget share to reach 99% of the hypervolume": "never",
         "hypervolume at the end": "67.9 %",
+        "share of worker time to reach 99%": "never",
         "budget share at the end": "55.6 %",
         "simulated hours": "0.009167",
         "finished": "1",

@@ -469,8 +469,9 @@ FRONT = [
 
 
 def test_the_parent_tells_what_was_asked_and_its_front_while_the_sweep_runs(
-    run_folder: Path, client: Any
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/qa-sweep", "run", "--quiet"])
     spec = {**SPEC, "objectives": OBJECTIVES, "recipe": {"data": {"train": "my.json"}}}
     tracker = Tracker.start(
         spec, run_folder=run_folder, tracking_uri=None, experiment="qa", notify=pytest.fail
@@ -478,7 +479,7 @@ def test_the_parent_tells_what_was_asked_and_its_front_while_the_sweep_runs(
     assert tracker.parent_run_id is not None
     tags = client.get_run(tracker.parent_run_id).data.tags
     assert tags["mlflow.source.type"] == "LOCAL"
-    assert "pytest" in tags["mlflow.source.name"]
+    assert "qa-sweep run --quiet" in tags["mlflow.source.name"]
     text = tags["mlflow.note.content"]
     for words in (
         "most em_percent, least memory_mb",
