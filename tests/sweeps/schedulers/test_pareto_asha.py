@@ -277,7 +277,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
     }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_in_a_real_sweep_asha_stops_the_small_models_of_the_front_and_pareto_asha_does_not(
     small_squad, tmp_path, monkeypatch
 ):

@@ -171,7 +171,7 @@ def mamba_checkpoint(small_squad: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_prompted_recipe_stands_on_the_front_of_the_trained_ones(
     small_squad, mamba_checkpoint, cache_dir, tmp_path, monkeypatch
 ):

@@ -155,7 +155,7 @@ def test_a_stopped_worker_holds_up_the_end_for_no_longer_than_the_deadline(sweep
         assert "no checkpoint within 2 s from t0000; resumed, these trials start from" in sweep.output()
 
 
-@pytest.mark.parametrize("daemon", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("daemon", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])
 @pytest.mark.long
 def test_the_loss_of_ray_on_this_machine_ends_the_sweep(daemon: str, sweep: LongSweep) -> None:
     with sweep.running() as process:
@@ -169,7 +169,7 @@ def test_the_loss_of_ray_on_this_machine_ends_the_sweep(daemon: str, sweep: Long
         assert statuses_in_mlflow(sweep.folder)["long"] == "FAILED"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_terminal_that_stalls_does_not_hold_up_the_sweep(sweep: LongSweep) -> None:
     """Its reader takes the start, then nothing for long enough to fill what the system buffers."""
     master, terminal = pty.openpty()
