@@ -72,7 +72,7 @@ class T5Text(TextHead["T5"]):
         max_new_tokens: int,
         min_new_tokens: int,
     ) -> list[GeneratedAnswer]:
-        """Return greedy answers; they and the text that means "no answer" are scored by a second pass."""
+        """Return greedy answers and their scores; the text that means "no answer" is scored by a short second pass."""
         import torch
 
         from qa_core.models.target_scores import repeat_target, token_log_probabilities, until_end
@@ -83,27 +83,31 @@ class T5Text(TextHead["T5"]):
             encoded = network.get_encoder()(
                 input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
             )
-            generated = network.generate(
+            written = network.generate(
                 encoder_outputs=encoded,
                 attention_mask=batch["attention_mask"],
                 max_new_tokens=max_new_tokens,
                 min_new_tokens=min_new_tokens,
                 do_sample=False,
                 num_beams=1,
-            )[:, 1:]  # without the decoder's start token
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+            generated = written.sequences[:, 1:]  # without the decoder's start token
             answers = until_end(generated, end_id)
+            own_score = sum(  # token by token: together the logits would be there twice
+                token_log_probabilities(logits[:, None], answers[:, place, None])[:, 0]
+                for place, logits in enumerate(written.logits)
+            )
             null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
             nulls = repeat_target([*null_ids, end_id], generated)
-            scores = [
-                token_log_probabilities(self._logits(model, targets, batch, encoded=encoded), targets).sum(
-                    dim=1
-                )
-                for targets in (answers, nulls)
-            ]
+            read = _only_what_was_read(written.past_key_values)
+            null_logits = self._logits(model, nulls, batch, encoded=encoded, read=read)
+            null_score = token_log_probabilities(null_logits, nulls).sum(dim=1)
         texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
         return [
             GeneratedAnswer("" if text.strip() == NULL_TEXT else text.strip(), float(own), float(null))
-            for text, own, null in zip(texts, *scores, strict=True)
+            for text, own, null in zip(texts, own_score, null_score, strict=True)
         ]
 
     def blocks(self, model: "nn.Module") -> Sequence[Block]:
@@ -113,15 +117,23 @@ class T5Text(TextHead["T5"]):
         encoder = [Block(block, "window", width) for block in network.encoder.block]
         return [*encoder, *(Block(block, "target", width) for block in network.decoder.block)]
 
-    def _logits(self, model: "nn.Module", target_ids: "Tensor", batch: Batch, *, encoded: Any) -> "Tensor":
-        """Return [B, T, V]; `encoded` is the encoder's output, or None to compute it."""
+    def _logits(
+        self, model: "nn.Module", target_ids: "Tensor", batch: Batch, *, encoded: Any, read: Any = None
+    ) -> "Tensor":
+        """Return [B, T, V].
+
+        Args:
+            encoded: the encoder's output, or None to compute it.
+            read: what the decoder's attention to it has computed of it already; None: nothing.
+        """
         network: Any = model
         output = network(
             input_ids=None if encoded is not None else batch["input_ids"],
             encoder_outputs=encoded,
             attention_mask=batch["attention_mask"],
             decoder_input_ids=network.prepare_decoder_input_ids_from_labels(target_ids),
-            use_cache=False,
+            past_key_values=read,
+            use_cache=read is not None,
         )
         return output.logits
 
@@ -224,6 +236,13 @@ def _windows(tokenizer: "PreTrainedTokenizerFast") -> WindowLayout:
 
     end = (special_token_id(tokenizer, "eos", family=T5.name),)
     return WindowLayout(prefix=(), middle=end, suffix=end, null_at="last")
+
+
+def _only_what_was_read(cache: Any) -> Any:
+    """Return the keys and values of the encoder's states in a decoder's cache, without those of what it wrote."""
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    return EncoderDecoderCache(DynamicCache(), cache.cross_attention_cache)
 
 
 def _feed_forward(model: "nn.Module") -> tuple[str, ...]:

@@ -120,20 +120,34 @@ def best_spans(
     start = start.masked_fill(~is_context, -math.inf)
     end = end.masked_fill(~is_context, -math.inf)
 
-    length = start.shape[1]
-    best_end = end.clone()  # [W, L] best end logit for each start, over the widths seen so far
-    best_extra = torch.zeros_like(null_index).expand_as(end).clone()  # [W, L] tokens after the start
-    for extra in range(1, min(max_answer_tokens, length)):
-        is_better = end[:, extra:] > best_end[:, : length - extra]
-        best_end[:, : length - extra] = torch.where(is_better, end[:, extra:], best_end[:, : length - extra])
-        best_extra[:, : length - extra].masked_fill_(is_better, extra)
+    best_end = _largest_ahead(end, max_answer_tokens)  # [W, L] of the ends that each start may have
     score, first = (start + best_end).max(dim=1)
+    widths = torch.arange(max_answer_tokens, device=end.device).clamp(max=start.shape[1] - 1)
+    ends = (first[:, None] + widths).clamp(max=start.shape[1] - 1)  # [W, max_answer_tokens]
     return SpanScores(
         score=score.masked_fill(~is_finite.all(1), math.nan),
         start=first,
-        end=first + best_extra.gather(1, first[:, None]).squeeze(1),
+        end=first + end.gather(1, ends).argmax(dim=1),  # of equal ends the nearest
         null_score=null_score,
     )
+
+
+def _largest_ahead(values: Tensor, width: int) -> Tensor:
+    """Return the largest of each row's values [W, L] at each place and the `width - 1` after it, [W, L].
+
+    Runs of twice the length are made of two of them, and the last of two that overlap: a maximum counts none twice.
+    """
+    length = values.shape[1]
+    width = min(width, length)
+    largest, covered = values.clone(), 1
+    while covered < width:
+        step = min(covered, width - covered)
+        ahead = largest[:, step:]
+        largest = torch.cat(
+            [torch.maximum(largest[:, : length - step], ahead), largest[:, length - step :]], 1
+        )
+        covered += step
+    return largest
 
 
 def top_spans(

@@ -26,20 +26,12 @@ def exact_match(gold: str, prediction: str) -> int:
 
 def f1_score_v1(gold: str, prediction: str) -> float:
     """Return the token F1 of v1.1, 0 to 1: without a common token it is 0, even when both texts are empty."""
-    gold_tokens, predicted_tokens = normalize_answer(gold).split(), normalize_answer(prediction).split()
-    common = (Counter(gold_tokens) & Counter(predicted_tokens)).total()
-    if common == 0:
-        return 0.0
-    precision, recall = common / len(predicted_tokens), common / len(gold_tokens)
-    return 2 * precision * recall / (precision + recall)
+    return _token_f1(normalize_answer(gold), normalize_answer(prediction))
 
 
 def f1_score_v2(gold: str, prediction: str) -> float:
     """Return the token F1 of v2.0, 0 to 1: when either text is empty, 1 if both are, else 0."""
-    normal_gold, normal_prediction = normalize_answer(gold), normalize_answer(prediction)
-    if not normal_gold or not normal_prediction:
-        return float(normal_gold == normal_prediction)
-    return f1_score_v1(gold, prediction)
+    return _token_f1_or_empty(normalize_answer(gold), normalize_answer(prediction))
 
 
 def question_scores(golds: Sequence[str], prediction: str) -> tuple[int, float]:
@@ -49,9 +41,28 @@ def question_scores(golds: Sequence[str], prediction: str) -> tuple[int, float]:
         golds: gold texts; those that normalise to nothing are dropped, and none left means that "" is right.
         prediction: the answer, "" for "no answer".
     """
-    kept = [gold for gold in golds if normalize_answer(gold)] or [""]
-    exact = max(exact_match(gold, prediction) for gold in kept)
-    return exact, max(f1_score_v2(gold, prediction) for gold in kept)
+    normal = normalize_answer(prediction)
+    kept = [gold for gold in map(normalize_answer, dict.fromkeys(golds)) if gold] or [""]
+    if normal in kept:
+        return 1, 1.0
+    return 0, max(_token_f1_or_empty(gold, normal) for gold in kept)
+
+
+def _token_f1(gold: str, prediction: str) -> float:
+    """Return the F1 of the tokens of two normalised texts; 0 without a common one."""
+    gold_tokens, predicted_tokens = gold.split(), prediction.split()
+    if set(gold_tokens).isdisjoint(predicted_tokens):
+        return 0.0
+    common = (Counter(gold_tokens) & Counter(predicted_tokens)).total()
+    precision, recall = common / len(predicted_tokens), common / len(gold_tokens)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _token_f1_or_empty(gold: str, prediction: str) -> float:
+    """Return the F1 of the tokens of two normalised texts; where one is empty, whether both are."""
+    if not gold or not prediction:
+        return float(gold == prediction)
+    return _token_f1(gold, prediction)
 
 
 def gold_answers(articles: Any, *, source: str = "data") -> dict[str, list[str]]:

@@ -46,6 +46,12 @@ class TestT5Generate(GenerateContract):
             text = setting.tokenizer.decode(written, skip_special_tokens=True).strip()
             assert answer.text == ("" if text == self.null_text else text)
             assert answer.log_probability == pytest.approx(total, abs=1e-4)
+            null_ids = setting.tokenizer(self.null_text, add_special_tokens=False)["input_ids"]
+            with torch.no_grad():
+                targets = torch.tensor([[*null_ids, setting.tokenizer.eos_token_id]])
+                logits = model(input_ids=batch["input_ids"], labels=targets).logits[0]
+            chances = logits.log_softmax(dim=-1).gather(1, targets[0][:, None])
+            assert answer.null_log_probability == pytest.approx(float(chances.sum()), abs=1e-4)
 
 
 def _checkpoint(folder: Path, tokens: int, **settings: Any) -> T5ForConditionalGeneration:
