@@ -1,35 +1,38 @@
 """Training examples per second: our loop beside transformers' `Trainer`, in one run.
 
-    python -m benchmarks.train_throughput --model FOLDER --data TRAIN.json.gz
+    python -m benchmarks.train_throughput --model FOLDER --data TRAIN.json.gz --precision float32
 
-Three ways to train family `bert` in float32 from the same weights, on the same windows, with the same batch
-size and threads, interleaved round by round:
+Three ways to train family `bert` from the same weights, on the same windows, with the same batch size and threads,
+interleaved round by round:
 
-    ours                           `qa_core.training.train.train` as it stands: length buckets, no attention dropout
-    trainer, no attention dropout  `Trainer`, every window padded to the maximum length
-    trainer                        the same with the checkpoint's own attention dropout
+    ours                            `qa_core.training.train.train` as it stands: length buckets, no attention dropout
+    trainer at its best             `Trainer`: grouped lengths, dynamic padding, no attention dropout, fused AdamW
+    trainer, padded to the maximum  as the example `run_qa.py` of transformers runs it
 
-The middle row says how much of the gain is attention dropout and how much is padding. A round is far smaller
-than an epoch, so its length buckets are coarser and ours looks a little slower than it is. Speed only: what
-is learned is shown by a sweep's scores.
+`Trainer` runs in a process of its own, with torch's own settings. The second row is the fair one. A round is far
+smaller than an epoch, so its length buckets are coarser and ours looks a little slower than it is. The mean loss of
+each way is printed beside its speed: batches differ, so the losses are alike and not equal.
 """
 
 import json
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.plain_trainer import BEST, PADDED, Epoch, Job
+from benchmarks.plain_trainer import train as train_plainly
 from qa_core.config import DataConfig, ModelConfig, TrainConfig
 from qa_core.data.batches import collate
 from qa_core.data.squad import load_table, select_questions
@@ -41,8 +44,8 @@ from qa_core.seeding import seed_torch
 from qa_core.training.train import RungHooks, TrainTask, train
 from qa_core.values import to_dict
 
-OURS, MIDDLE, PLAIN = "ours", "trainer, no attention dropout", "trainer"
-GOAL = 3.0  # times the plain trainer's throughput
+OURS = "ours"
+GOALS = {"float32": 2.2, "bfloat16": 1.8}  # times the throughput of the trainer at its best
 SEED = 0
 
 
@@ -59,35 +62,34 @@ class Setting:
 def main(
     model: Annotated[str, typer.Option(help="folder or hub name of a BERT checkpoint")],
     data: Annotated[str, typer.Option(help="SQuAD file, Parquet file or hub data set name")],
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
     steps: Annotated[int, typer.Option(help="optimiser steps of one measurement")] = 8,
     batch_size: Annotated[int, typer.Option(help="windows of one step")] = 16,
     rounds: Annotated[int, typer.Option(help="measurements of each way")] = 3,
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/train_throughput.json"),
 ) -> None:
     """Measure, print the table and write the JSON file."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    torch.set_num_threads(1)
     family = Bert(ModelConfig(family="bert", checkpoint=model))
     table = load_table(data, split="train")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _own_process() as other:
         cache_dir = Path(scratch)
         tokenizer = prepare_tokenizer(family, table, cache_dir)
-        config = TrainConfig(batch_size=batch_size, precision="float32")
+        config = TrainConfig(batch_size=batch_size, precision=precision)
         setting = Setting(family, tokenizer, DataConfig().max_length, config)
-        measure(setting, windows_of(setting, table, questions=batch_size, seed=rounds, cache_dir=cache_dir))
+        first = windows_of(setting, table, questions=batch_size, seed=rounds, cache_dir=cache_dir)
+        measure(setting, first, other)  # pays for the first steps of both processes
         measured = []
-        for number in range(rounds):  # after the round above, which also paid for the process's first steps
+        for number in range(rounds):
             questions = steps * batch_size
             windows = windows_of(setting, table, questions=questions, seed=number, cache_dir=cache_dir)
-            measured.append(measure(setting, windows))
-            typer.echo(f"round {number + 1}: {measured[-1]}")
+            measured.append(measure(setting, windows, other))
+            for name, one in measured[-1].items():
+                typer.echo(f"round {number + 1}: {name}: {one}")
     result = {
-        "goal": GOAL,
-        "medians_examples_per_second": medians(measured),
-        "ratio": statistics.median(one[OURS] / one[PLAIN] for one in measured),  # within rounds: load drifts
-        "rounds_examples_per_second": measured,
+        "goal": GOALS[precision],
+        "times_the_best_trainer": ratios(measured),
+        "rounds": measured,
         "setting": {
             "model": model,
             "data_hash": table.data_hash,
@@ -109,14 +111,28 @@ def main(
     typer.echo(f"written to {out}")
 
 
-def measure(setting: Setting, windows: WindowSet) -> dict[str, float]:
-    """Return examples per second of each way over one epoch of the windows."""
-    seconds = {
+def _own_process() -> ProcessPoolExecutor:
+    """Return one process with one thread that inherits nothing of this one's torch."""
+    return ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    )
+
+
+def measure(setting: Setting, windows: WindowSet, other: ProcessPoolExecutor) -> dict[str, dict[str, float]]:
+    """Return examples per second by wall clock and by CPU time, and the mean loss, of each way over one epoch."""
+    job = job_of(setting, windows)
+    epochs = {
         OURS: ours(setting, windows),
-        MIDDLE: plain_trainer(setting, windows, attention_dropout=0.0),
-        PLAIN: plain_trainer(setting, windows, attention_dropout=None),
+        **{way: other.submit(train_plainly, job, way).result() for way in (BEST, PADDED)},
     }
-    return {name: round(len(windows) / value, 3) for name, value in seconds.items()}
+    return {
+        name: {
+            "per_second": round(len(windows) / epoch.seconds, 3),
+            "per_cpu_second": round(len(windows) / epoch.cpu_seconds, 3),
+            "loss": round(epoch.loss, 4),
+        }
+        for name, epoch in epochs.items()
+    }
 
 
 def windows_of(setting: Setting, table: Any, *, questions: int, seed: int, cache_dir: Path) -> WindowSet:
@@ -127,93 +143,81 @@ def windows_of(setting: Setting, table: Any, *, questions: int, seed: int, cache
     return build_windows(chosen, setting.tokenizer, layout, lengths=lengths, cache_dir=cache_dir)
 
 
-def ours(setting: Setting, windows: WindowSet) -> float:
-    """Train one epoch with the project's loop; returns seconds."""
+def ours(setting: Setting, windows: WindowSet) -> Epoch:
+    """Train one epoch with the project's loop."""
     seed_torch(SEED)
     model = setting.family.build(setting.tokenizer)
     device = torch.device("cpu")
     task = TrainTask(setting.family, [], windows, setting.tokenizer.pad_token_id, setting.train, SEED, device)
-    hooks = RungHooks(evaluate=lambda state: None, report=lambda state: None)
-    state = train(model, task, hooks=hooks, checkpoint_folder=None)
-    assert state.examples_seen == len(windows)
-    return state.train_seconds
-
-
-def plain_trainer(setting: Setting, windows: WindowSet, *, attention_dropout: float | None) -> float:
-    """Train one epoch with transformers' `Trainer`, padded to the maximum length; returns seconds.
-
-    Args:
-        attention_dropout: None for the checkpoint's own.
-    """
-    import transformers
-
-    class Clock(transformers.TrainerCallback):
-        seconds = 0.0
-
-        def on_train_begin(self, *arguments: Any, **more: Any) -> None:
-            self.seconds = -time.perf_counter()
-
-        def on_train_end(self, *arguments: Any, **more: Any) -> None:
-            self.seconds += time.perf_counter()
-
-    seed_torch(SEED)
-    changes = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
-    model = transformers.AutoModelForQuestionAnswering.from_pretrained(
-        setting.family.model.checkpoint, dtype=torch.float32, trust_remote_code=False, **changes
+    losses: list[float] = []
+    hooks = RungHooks(
+        evaluate=lambda state: losses.append(state.loss_sum / state.loss_windows), report=lambda state: None
     )
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = transformers.TrainingArguments(
-            output_dir=scratch,
-            num_train_epochs=1,
-            per_device_train_batch_size=setting.train.batch_size,
-            learning_rate=setting.train.learning_rate,
-            weight_decay=setting.train.weight_decay,
-            max_grad_norm=setting.train.clip_norm,
-            seed=SEED,
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        )
-        rows = padded_rows(setting, windows)
-        trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[clock])
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train()
-    return clock.seconds
+    cpu_seconds = -time.process_time()
+    state = train(model, task, hooks=hooks, checkpoint_folder=None)
+    cpu_seconds += time.process_time()
+    assert state.examples_seen == len(windows)
+    return Epoch(state.train_seconds, cpu_seconds, losses[-1])
 
 
-def padded_rows(setting: Setting, windows: WindowSet) -> list[dict[str, torch.Tensor]]:
-    """Return a row for each window, padded to the maximum length before the clock runs."""
+def job_of(setting: Setting, windows: WindowSet) -> Job:
+    """Return the same windows and settings for `Trainer`."""
     pad_id = setting.tokenizer.pad_token_id
     batch = collate(windows, np.arange(len(windows)), pad_id)
-    missing = setting.max_length - batch["input_ids"].shape[1]
-    fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
-    columns = {name: F.pad(batch[name], (0, missing), value=value) for name, value in fill.items()}  # [W, L]
-    columns |= {name: batch[name] for name in ("start_positions", "end_positions")}  # [W]
-    return [{name: column[row] for name, column in columns.items()} for row in range(len(windows))]
+    rows = [
+        {
+            **{
+                name: batch[name][row, :length].tolist()
+                for name in ("input_ids", "attention_mask", "token_type_ids")
+            },
+            **{name: int(batch[name][row]) for name in ("start_positions", "end_positions")},
+        }
+        for row, length in enumerate(windows.lengths.tolist())
+    ]
+    arguments = {
+        "per_device_train_batch_size": setting.train.batch_size,
+        "learning_rate": setting.train.learning_rate,
+        "weight_decay": setting.train.weight_decay,
+        "max_grad_norm": setting.train.clip_norm,
+        "seed": SEED,
+        "bf16": setting.train.precision == "bfloat16",
+    }
+    return Job(setting.family.model.checkpoint, rows, setting.max_length, pad_id, arguments)
 
 
-def medians(measured: list[dict[str, float]]) -> dict[str, float]:
-    """Return the median examples per second of each way."""
-    return {name: statistics.median(one[name] for one in measured) for name in measured[0]}
+def ratios(measured: list[dict[str, dict[str, float]]]) -> dict[str, list[float]]:
+    """Return ours over the trainer at its best, of each round since load drifts, by wall clock and by CPU time."""
+    return {
+        unit: [round(one[OURS][unit] / one[BEST][unit], 3) for one in measured]
+        for unit in ("per_second", "per_cpu_second")
+    }
 
 
 def print_table(result: dict[str, Any]) -> None:
     """Print medians, spread and ratios."""
-    threads, batch_size = result["provenance"]["threads"], result["setting"]["train"]["batch_size"]
-    table = Table(title=f"float32, batch {batch_size}, threads {threads}")
-    for heading in ("way", "examples/s (median)", "lowest - highest", "times the trainer"):
+    setting, threads = result["setting"]["train"], result["provenance"]["threads"]
+    table = Table(title=f"{setting['precision']}, batch {setting['batch_size']}, threads {threads}")
+    for heading in ("way", "examples/s", "lowest - highest", "examples/CPU s", "mean loss"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
-    middle = result["medians_examples_per_second"]
-    for name, median in middle.items():
-        rates = [one[name] for one in result["rounds_examples_per_second"]]
-        spread = f"{min(rates):.2f} - {max(rates):.2f}"
-        table.add_row(name, f"{median:.2f}", spread, f"{median / middle[PLAIN]:.2f}")
+    for name in (OURS, BEST, PADDED):
+        rounds = [one[name] for one in result["rounds"]]
+        rates = [one["per_second"] for one in rounds]
+        table.add_row(
+            name,
+            f"{statistics.median(rates):.2f}",
+            f"{min(rates):.2f} - {max(rates):.2f}",
+            f"{statistics.median(one['per_cpu_second'] for one in rounds):.2f}",
+            f"{statistics.median(one['loss'] for one in rounds):.3f}",
+        )
     Console().print(table)
-    verdict = "reached" if result["ratio"] >= GOAL else "missed"
-    typer.echo(f"ours / trainer = {result['ratio']:.2f}; goal {GOAL:g} {verdict}")
+    times = result["times_the_best_trainer"]
+    ratio = statistics.median(times["per_cpu_second"])
+    verdict = "reached" if ratio >= result["goal"] else "missed"
+    typer.echo(
+        f"ours / trainer at its best = {ratio:.2f} by CPU time ({min(times['per_cpu_second']):.2f} to "
+        f"{max(times['per_cpu_second']):.2f}), {statistics.median(times['per_second']):.2f} by wall clock; "
+        f"goal {result['goal']:g} {verdict}"
+    )
 
 
 if __name__ == "__main__":
