@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
-# As many processes as logical cores. One of them runs all tests that start Ray (tests/scheduling.py).
-PARALLEL := -n logical --dist loadgroup
+# One process more than cores: two of them run the tests that start Ray, which mostly wait (tests/scheduling.py).
+PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup
 SOURCES := qa_core sweeps qa_sweeps tests benchmarks
 
 # What a change is checked with while it is written: the structure, and units that start neither Ray nor a training.

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use, and what holds for all tests: plain ids, and one group for those that start Ray."""
+"""Fixtures that every test may use, and what holds for all tests: plain ids, and an order for those that start Ray."""
 
 import json
 import os
@@ -34,12 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep tests that start Ray on one worker, under `--dist loadgroup`."""
+    """Keep tests that start Ray on two workers, under `--dist loadgroup`."""
     if config.getvalue("dist") != "loadgroup":
         return None
-    from tests.scheduling import RayOnOneWorker
+    from tests.scheduling import RayOnTwoWorkers
 
-    return RayOnOneWorker(config, log)
+    return RayOnTwoWorkers(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One worker runs all tests that start Ray, and the list of them names tests that are there."""
+"""Two workers run all tests that start Ray, and the lists of them name tests that are there."""
 
 import ast
 import re
@@ -6,19 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.scheduling import STARTS_RAY
+from tests.scheduling import SEQUENCES
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def test_one_worker_runs_all_tests_that_start_ray(
+STARTS_RAY = [beginning for beginnings in SEQUENCES for beginning in beginnings]
+
+
+def test_one_worker_runs_a_sequence_of_tests_that_start_ray(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     pytester.makeconftest(
         """
         import tests.scheduling
-        tests.scheduling.STARTS_RAY = ("test_one.py", "test_two.py::test_first")
+        tests.scheduling.SEQUENCES = (("test_one.py", "test_two.py::test_first"), ("test_four.py",))
         from tests.conftest import pytest_xdist_make_scheduler
         """
     )
@@ -32,12 +35,15 @@ def test_one_worker_runs_all_tests_that_start_ray(
             time.sleep(0.1)
             Path(name + "-" + os.environ["PYTEST_XDIST_WORKER"]).touch()
         """
-    pytester.makepyfile(**{name: text.format(name=name) for name in ("test_one", "test_two", "test_other")})
-    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup", "-v")
-    done.assert_outcomes(passed=12)
+    pytester.makepyfile(
+        **{name: text.format(name=name) for name in ("test_one", "test_two", "test_four", "test_other")}
+    )
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "3", "--dist", "loadgroup", "-v")
+    done.assert_outcomes(passed=16)
     written = {path.name for path in pytester.path.glob("test_*-gw?")}
-    (worker,) = {name[-3:] for name in written if not name.startswith("test_other")}
-    (other,) = {"gw0", "gw1"} - {worker}
+    (first,) = {name[-3:] for name in written if name.startswith(("test_one", "test_two"))}
+    (second,) = {name[-3:] for name in written if name.startswith("test_four")}
+    (other,) = {"gw0", "gw1", "gw2"} - {first, second}
     assert f"test_other-{other}" in written
     assert "@" not in " ".join(line for line in done.outlines if "PASSED" in line)
 
