@@ -54,10 +54,10 @@ def mean_exact(questions: list[dict[str, Any]], answer: Any) -> float:
     )
 
 
-def test_the_splits_have_the_promised_sizes(corpus):
+def test_the_splits_have_the_promised_sizes(corpus, difficulty):
     sizes = {split: len(questions) for split, questions in corpus.items()}
     assert 4000 <= sizes["train"] <= 6000
-    assert 550 <= sizes["dev"] <= 700
+    assert sizes["dev"] == {"plain": 630, "hard": 1260}[difficulty]
     assert len({question["title"] for question in corpus["train"]}) >= 40
 
 
