@@ -95,10 +95,11 @@ class T5Text(TextHead["T5"]):
             )
             generated = written.sequences[:, 1:]  # without the decoder's start token
             answers = until_end(generated, end_id)
-            own_score = sum(  # token by token: together the logits would be there twice
-                token_log_probabilities(logits[:, None], answers[:, place, None])[:, 0]
+            token_scores = [  # one by one: together the logits would be there twice
+                token_log_probabilities(logits[:, None], answers[:, place, None])
                 for place, logits in enumerate(written.logits)
-            )
+            ]
+            own_score = torch.cat(token_scores, dim=1).sum(dim=1)
             null_ids = tokenizer(NULL_TEXT, add_special_tokens=False)["input_ids"]
             nulls = repeat_target([*null_ids, end_id], generated)
             read = _only_what_was_read(written.past_key_values)
