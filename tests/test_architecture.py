@@ -98,7 +98,8 @@ RAY_FILES = (
 )
 RAY_FOLDERS = ("sweeps/schedulers", "sweeps/searchers")
 MLFLOW_FILES = (
-    "sweeps/progress/mlflow_mirror.py",
+    "sweeps/progress/mlflow_retry.py",
+    "sweeps/progress/mlflow_runs.py",
     "sweeps/progress/mlflow_store.py",
     "sweeps/commands/register.py",
     "sweeps/commands/serve.py",

@@ -20,8 +20,9 @@ from sweeps.commands import run
 from sweeps.commands.run import Target, open_doors
 from sweeps.front.front import compute_front
 from sweeps.progress.console import SweepConsole
-from sweeps.progress.mlflow_mirror import Tracker, _Runs
+from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_pages import description
+from sweeps.progress.mlflow_runs import SweepRuns
 from sweeps.report.answer_book import AnswerBook
 from sweeps.report.page import page
 from sweeps.report.snapshot import Snapshot
@@ -152,7 +153,7 @@ class FakeClient:
 def test_mlflow_is_told_no_secret_in_parameters_and_tags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["qa-sweep", "run", ERROR])
     client = FakeClient()
-    runs = _Runs(client, "1")  # type: ignore[arg-type]
+    runs = SweepRuns(client, "1")  # type: ignore[arg-type]
     runs.open_parent({"name": "quick", "recipe": {"a": ERROR}}, None)
     failed = {
         "status": "failed",
@@ -171,7 +172,7 @@ def test_errors_of_mlflow_are_noted_without_secrets(tmp_path: Path, monkeypatch:
     def fail(*arguments: Any) -> None:
         raise RuntimeError(ERROR)
 
-    monkeypatch.setattr(_Runs, "open", fail)
+    monkeypatch.setattr(SweepRuns, "open", fail)
     notes: list[str] = []
     arguments: dict[str, Any] = {"run_folder": tmp_path, "experiment": "qa", "notify": notes.append}
     tracker = Tracker.start({}, tracking_uri=None, **arguments)

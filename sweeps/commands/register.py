@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from qa_core.errors import ConfigError, DataError
 from sweeps.commands.served import EXAMPLE, signature
-from sweeps.progress.mlflow_mirror import run_of
+from sweeps.progress.mlflow_runs import run_of
 from sweeps.progress.mlflow_store import EXPERIMENT, default_tracking_uri, open_store
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal

@@ -2,7 +2,7 @@
 
 A tracker sorts and colours runs by parameters of the same name, so what tells models apart has a short one.
 
-Knows nothing of MLflow but the shape of its limits. Who sends the result: `mlflow_mirror.py`.
+Knows nothing of MLflow but the shape of its limits. Who sends the result: `mlflow_runs.py`.
 """
 
 import hashlib

@@ -1,78 +1,33 @@
-"""MLflow as a mirror of a sweep: one parent run, one nested run for each trial, the front on the parent.
-
-The final numbers of a model are in one run alone, so that a scatter of all runs shows each point once. A trial without
-stored forms is one model. Of a trial with forms, the run has the curves and, as `twin.NAME`, what the network came to
-as it was trained; below it each form that was made has a run of its own; one that
-was skipped is named in a tag of the trial's. Where forms were made later, of a trial that had been
-mirrored without them, its own run stays the one of its twin.
+"""MLflow as a mirror of a sweep: told of each event, it writes the sweep's runs, and survives what MLflow does.
 
 Only the driver writes here, so an embedded SQLite store has one writer. `records.jsonl` is the source of truth: what
-MLflow does not take is retried, counted and shown, and never ends a sweep. Runs are addressed by id through
-`MlflowClient`; none is ever "active". A record's content: `sweeps/run_folder/records.py`; the caller:
-`sweeps/trials/ray_driver.py`.
+MLflow does not take is retried, counted and shown, and never ends a sweep. Which runs there are, and what each has:
+`mlflow_runs.py`; the caller: `sweeps/trials/ray_driver.py`.
 """
 
-import json
 import logging
-import random
 import re
-import shlex
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from qa_core.errors import ConfigError, counted
-from sweeps.progress.flatten import distinct_names, model_params, numbers, texts, training_params
-from sweeps.progress.mlflow_pages import (
-    DESCRIPTION_TAG,
-    data_sets,
-    description,
-    experiment_tags,
-    front_values,
-    runs_page,
-    scatter_page,
-    source_tags,
-)
-from sweeps.progress.mlflow_store import default_tracking_uri, open_store, sqlite_file
+from sweeps.progress.mlflow_pages import description, front_values, runs_page, scatter_page
+from sweeps.progress.mlflow_retry import retry
+from sweeps.progress.mlflow_runs import SWEEP_STATUS, SweepRuns
+from sweeps.progress.mlflow_store import default_tracking_uri, sqlite_file
 from sweeps.run_folder.layout import RunFolder
-from sweeps.run_folder.masking import masked_text, masked_values
+from sweeps.run_folder.masking import masked_text
 from sweeps.run_folder.model_id import ModelId
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-TRIAL_TAG, FORM_TAG = "qa.trial_id", "qa.form"
-SWEEP_TAG = "qa.sweep_run_id"  # of the runs of all trials and forms: the sweep's run
-SKIPPED_TAG = "forms_skipped"  # of a trial: forms that were not made, and why
-FRONT_TAG = "on_front"
-TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
-SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
-FORM_STATUS = {"ok": "FINISHED", "failed": "FAILED"}
-# Of a record or a form: their numbers are the final metrics.
-FINAL_SECTIONS = ("quality", "cost", "objectives")
-TWIN = "twin"  # what they begin with in the run of a trial with stored forms
-SKIPPED = "skipped"  # status of a form that was not made
-PAUSED = "paused"  # tag of a trial that gave up its worker and may go on
-TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
-LONGEST_TAG = 5000  # characters
-LONGEST_DATA_NAME, LONGEST_DIGEST = 500, 36  # MLflow's limits
-PARAMS_PER_BATCH = 100  # MLflow's limits
-METRICS_PER_BATCH = 1000
-ATTEMPTS = 4
-RETRY_SECONDS = 15.0  # after which a call is not tried again
 SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the sweep waits for
-UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
 DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
 MOST_TRACEBACKS = 20  # that wait for the disk
 PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
-TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED"}
 LOGGER = logging.getLogger(__name__)
-Value = TypeVar("Value")
 
 
 class Tracker:
@@ -104,7 +59,7 @@ class Tracker:
         self._is_named = tracking_uri is not None
         self._folder = run_folder
         self._notify = notify
-        self._runs: _Runs | None = None
+        self._runs: SweepRuns | None = None
         self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
         self._missed_front: tuple[Sequence[Path], float, set[ModelId], int] | None = None
         self._tracebacks: list[str] = []  # not written yet
@@ -143,8 +98,8 @@ class Tracker:
         finally:
             slow.cancel()
 
-    def _opened(self) -> "_Runs":
-        runs = _Runs.open(self.tracking_uri, self._folder, self._experiment)
+    def _opened(self) -> SweepRuns:
+        runs = SweepRuns.open(self.tracking_uri, self._folder, self._experiment)
         if self._former_parent is not None and not runs.has(self._former_parent):
             self._notify(
                 f"MLflow: the sweep's former run is not in {self._shown_uri}; it is mirrored into a new one"
@@ -198,7 +153,7 @@ class Tracker:
         values = front_values(self._spec, points, hypervolume)
         text = description(self._spec, self._folder, points)
 
-        def log(runs: "_Runs") -> None:
+        def log(runs: SweepRuns) -> None:
             runs.log_numbers(runs.parent, values, step=spent_examples)
             runs.tag_front(set(models))
             runs.describe(text)
@@ -271,13 +226,13 @@ class Tracker:
         self._silent_until = 0.0
         self._guard("withdraw", lambda runs: runs.delete())
 
-    def _log_missed(self, runs: "_Runs") -> None:
+    def _log_missed(self, runs: SweepRuns) -> None:
         for trial_id, record in list(self._missed.items()):
             if not runs.holds(trial_id, record):
                 runs.log_record(trial_id, record)
             del self._missed[trial_id]
 
-    def _guard(self, operation: str, call: "Callable[[_Runs], object]") -> bool:
+    def _guard(self, operation: str, call: Callable[[SweepRuns], object]) -> bool:
         """Do something in MLflow; True when it went through. Whatever it raises is counted, not passed on."""
         if time.monotonic() < self._silent_until:
             return False
@@ -287,7 +242,7 @@ class Tracker:
                     return False
                 self._runs = self._opened()
             runs = self._runs
-            _retry(lambda: call(runs))
+            retry(lambda: call(runs))
         except Exception as error:
             self._failed(operation, error)
             return False
@@ -321,311 +276,3 @@ class Tracker:
         except OSError:
             return
         self._tracebacks.clear()
-
-
-class _Runs:
-    """The sweep's runs in one MLflow store. Every method may raise, and may be called again after it did."""
-
-    def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
-        self._client = client
-        self.experiment_id = experiment_id
-        self.parent = ""
-        self._children: dict[ModelId, str] = {}  # trial, or its stored form -> MLflow run id
-        self._started_ms: dict[str, int] = {}  # MLflow run id -> start
-        self._running: set[str] = set()  # MLflow run ids
-        self._paused: set[str] = set()  # trial ids whose run is closed for now
-        self._front: set[ModelId] = set()  # those whose run carries the tag
-        self._ended: dict[ModelId, str] = {}  # those whose run holds all that is known of them -> status
-        self._has_finals: set[str] = set()  # trial ids whose own run has the final numbers of a model
-        self._inputs: set[tuple[str, str]] = set()  # part and hash of data that the sweep's run names
-
-    @classmethod
-    def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "_Runs":
-        store = open_store(tracking_uri, run_folder.resolve().parent)
-        return cls(store.client, _retry(lambda: store.experiment_id(experiment)))
-
-    def has(self, run_id: str) -> bool:
-        """Tell whether the store has the run, and not as a deleted one."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code in UNKNOWN:
-                return False
-            raise
-
-    def open_parent(self, spec: Mapping[str, Any], parent_run_id: str | None) -> None:
-        if parent_run_id is not None:
-            self._client.update_run(parent_run_id, status="RUNNING")
-            self.parent = parent_run_id
-            self._find_children()
-        else:
-            name = str(spec.get("name", "sweep"))
-            tags = {"sweep": name, **source_tags(shlex.join(sys.argv))}
-            run = self._client.create_run(self.experiment_id, tags=tags, run_name=name)
-            self.parent = run.info.run_id
-            self._started_ms[self.parent] = run.info.start_time
-            self._log_params(self.parent, spec)
-        self._client.set_tag(self.parent, "status", "running")
-        for name, text in experiment_tags(spec, self.parent, SWEEP_TAG).items():
-            self._client.set_experiment_tag(self.experiment_id, name, text)
-
-    def describe(self, text: str) -> None:
-        """Put a text in Markdown on the page of the sweep's run."""
-        self._client.set_tag(self.parent, DESCRIPTION_TAG, masked_text(text)[:LONGEST_TAG])
-
-    def log_inputs(self, record: Mapping[str, Any]) -> None:
-        """Name the data of a record as inputs of the sweep's run, once for each set."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        for part, name, data_hash in data_sets(record):
-            if (part, data_hash) in self._inputs:
-                continue
-            source = json.dumps({"uri": masked_text(name)})
-            data = Dataset(masked_text(name)[:LONGEST_DATA_NAME], data_hash[:LONGEST_DIGEST], "local", source)
-            context = [InputTag("mlflow.data.context", part)]
-            self._client.log_inputs(self.parent, [DatasetInput(data, context)])
-            self._inputs.add((part, data_hash))
-
-    def log_record(self, trial_id: str, record: Mapping[str, Any]) -> None:
-        run_id = self.open_child(trial_id, started_ms=_milliseconds(record.get("started_at")))
-        forms = _forms(record)
-        config = record.get("config") or {}
-        # A parameter never changes: no methods at all are "full", under their short name alone.
-        self._log_params(run_id, {name: item for name, item in config.items() if name != "methods" or item})
-        self._log_params(run_id, model_params(record) if not forms else training_params(record))
-        if not forms:
-            self._has_finals.add(trial_id)
-        self.log_inputs(record)
-        curve = record.get("curve") or []
-        self.log_curve(trial_id, curve)
-        made = [form for form in forms if form["status"] != SKIPPED]
-        if skipped := [form for form in forms if form["status"] == SKIPPED]:
-            words = "; ".join(f"{form['label']}: {form.get('reason')}" for form in skipped)
-            self._client.set_tag(run_id, SKIPPED_TAG, masked_text(words)[:LONGEST_TAG])
-        for form in made:  # before the trial's run ends, which then holds all of its record
-            self._log_form(run_id, record, form)
-        values = _final_values(record)
-        final = numbers(values if trial_id in self._has_finals else {TWIN: values})
-        others = record.get("cross_domain") or {}
-        # MLflow takes a name for a path and refuses those that are not in their shortest form.
-        names = distinct_names(others)
-        final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
-        self._log_final(run_id, final, record)
-        self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record.get("finished_at"))
-        self._paused.discard(trial_id)
-
-    def holds(self, trial_id: str, record: Mapping[str, Any]) -> bool:
-        """Tell whether the runs of a trial and its stored forms are there and have ended as the record says."""
-        ended = {
-            ModelId(trial_id): record,
-            **{
-                ModelId(trial_id, str(form["label"])): form
-                for form in _forms(record)
-                if form["status"] != SKIPPED
-            },
-        }
-        return all(self._ended.get(model) == str(item["status"]) for model, item in ended.items())
-
-    def _log_form(self, trial_run: str, record: Mapping[str, Any], form: Mapping[str, Any]) -> None:
-        """Write the run of a stored form, nested below its trial's."""
-        model = ModelId(str(record["trial_id"]), str(form["label"]))
-        if not form.get("settings") and model.trial_id in self._has_finals:
-            self._children[model] = trial_run
-            self._end(model, form, FORM_STATUS[str(form["status"])], record.get("finished_at"))
-            return
-        if model not in self._children:
-            tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
-            tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
-            started_ms = _milliseconds(record.get("started_at"))
-            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=str(model))
-            self._remember(model, run)
-        run_id = self._children[model]
-        self._log_params(run_id, model_params(record, form))
-        final = {**_final_values(form), "against_twin": form.get("against_twin") or {}}
-        self._log_final(run_id, numbers(final), record)
-        self._end(model, form, FORM_STATUS[str(form["status"])], record.get("finished_at"))
-
-    def _log_final(self, run_id: str, values: Mapping[str, float], record: Mapping[str, Any]) -> None:
-        """Log numbers at the end of a trial."""
-        curve = record.get("curve") or []
-        step = int(curve[-1]["examples_seen"]) if curve else 0
-        self.log_numbers(run_id, values, step=step, seconds=float(record.get("seconds") or 0.0))
-
-    def _end(self, model: ModelId, entries: Mapping[str, Any], status: str, finished_at: str | None) -> None:
-        """Tag and close a run; a run that is closed holds all that belongs into it.
-
-        Args:
-            entries: of a record or a form.
-            status: as MLflow calls it.
-        """
-        run_id = self._children[model]
-        for name in TAGGED:
-            if entries.get(name):
-                self._client.set_tag(run_id, name, masked_text(str(entries[name]))[:LONGEST_TAG])
-        if model in self._front:
-            self._client.set_tag(run_id, FRONT_TAG, "true")
-        self._client.set_terminated(run_id, status, end_time=_milliseconds(finished_at))
-        self._running.discard(run_id)
-        if not entries.get("reason") and self._ended.get(model) not in (None, entries["status"]):
-            self._client.delete_tag(run_id, "reason")  # of a form that failed and was made again
-        self._ended[model] = str(entries["status"])
-
-    def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
-        run_id = self.open_child(trial_id)
-        for progress in curve:
-            seconds = float(progress.get("train_seconds") or 0.0)
-            self.log_numbers(run_id, progress, step=int(progress["examples_seen"]), seconds=seconds)
-
-    def log_numbers(
-        self, run_id: str, values: Mapping[str, Any], *, step: int, seconds: float | None = None
-    ) -> None:
-        """Log metrics; timed by `seconds` since the run's start, those already there are not doubled."""
-        from mlflow.entities import Metric
-
-        at_ms = (
-            int(time.time() * 1000) if seconds is None else self._started_ms[run_id] + round(1000 * seconds)
-        )
-        metrics = [Metric(name, value, at_ms, step) for name, value in numbers(values).items()]
-        for start in range(0, len(metrics), METRICS_PER_BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-
-    def log_front(
-        self, files: Sequence[Path], hypervolume: float, models: set[ModelId], spent_examples: int
-    ) -> None:
-        for path in files:
-            self._client.log_artifact(self.parent, str(path), artifact_path="front")
-        values = {"hypervolume": hypervolume, "front_size": len(models)}
-        self.log_numbers(self.parent, values, step=spent_examples)
-        self.tag_front(models)
-
-    def tag_front(self, models: set[ModelId]) -> None:
-        """Put the tag of the front on these models alone."""
-        for model in self._front - models:
-            if model in self._children:
-                self._client.delete_tag(self._children[model], FRONT_TAG)
-            self._front.discard(model)
-        for model in models - self._front:
-            if model in self._children:
-                self._client.set_tag(self._children[model], FRONT_TAG, "true")
-            self._front.add(model)
-
-    def start(self, trial_id: str) -> None:
-        """Open the run of a trial, again where it was closed: paused, or at the end of an earlier start."""
-        run_id = self.open_child(trial_id)
-        if run_id not in self._running and trial_id in self._paused:
-            self._client.update_run(run_id, status="RUNNING")
-            self._client.set_tag(run_id, "status", "running")
-            self._running.add(run_id)
-            self._paused.discard(trial_id)
-
-    def pause(self, trial_id: str, why: str) -> None:
-        """Close the run of a trial that may go on later."""
-        run_id = self.open_child(trial_id)
-        for name, text in (("status", PAUSED), ("reason", f"paused: {why}")):
-            self._client.set_tag(run_id, name, masked_text(text)[:LONGEST_TAG])
-        self._client.set_terminated(run_id, "KILLED")
-        self._running.discard(run_id)
-        self._paused.add(trial_id)
-
-    def close(self, status: str) -> None:
-        for run_id in list(self._running):
-            self._client.set_tag(run_id, "status", "interrupted")
-            self._client.set_terminated(run_id, "KILLED")
-            self._running.discard(run_id)
-        self._client.set_tag(self.parent, "status", status)
-        self._client.set_terminated(self.parent, SWEEP_STATUS[status])
-
-    def delete(self) -> None:
-        self._client.delete_run(self.parent)
-
-    def open_child(self, trial_id: str, *, started_ms: int | None = None) -> str:
-        """Return the run of a trial, a new one at the first call; without a time it starts now."""
-        model = ModelId(trial_id)
-        if model not in self._children:
-            tags = {"mlflow.parentRunId": self.parent, SWEEP_TAG: self.parent}
-            tags |= {TRIAL_TAG: trial_id, "status": "running"}
-            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)
-            self._remember(model, run)
-        return self._children[model]
-
-    def _find_children(self) -> None:
-        """Find the runs of trials, whose parent is the sweep's, and those of their stored forms."""
-        for tag in ("mlflow.parentRunId", SWEEP_TAG):  # the first: of runs that an older version made
-            query, token = f"tags.`{tag}` = '{self.parent}'", None
-            while True:
-                page = self._client.search_runs([self.experiment_id], query, page_token=token)
-                for run in page:
-                    if TRIAL_TAG in run.data.tags:
-                        self._remember(ModelId(run.data.tags[TRIAL_TAG], run.data.tags.get(FORM_TAG)), run)
-                token = page.token
-                if not token:
-                    break
-
-    def _remember(self, model: ModelId, run: Any) -> None:
-        self._children[model] = run.info.run_id
-        self._started_ms[run.info.run_id] = run.info.start_time
-        if run.info.status == "RUNNING":
-            self._running.add(run.info.run_id)
-        else:
-            status = run.data.tags.get("status")
-            if status in (*TRIAL_STATUS, *FORM_STATUS):  # not one that `close` ended
-                self._ended[model] = status
-            elif status == PAUSED and model.form is None:
-                self._paused.add(model.trial_id)
-        if model.form is None and "em_percent" in run.data.metrics:
-            self._has_finals.add(model.trial_id)
-        if FRONT_TAG in run.data.tags:
-            self._front.add(model)
-
-    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(name, text) for name, text in texts(masked_values(values)).items()]
-        for start in range(0, len(params), PARAMS_PER_BATCH):
-            self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
-
-
-def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: ModelId) -> str | None:
-    """Return the run of a model of a sweep, whose own run is `parent`; None where it was not mirrored."""
-    query = f"tags.`{TRIAL_TAG}` = '{model.trial_id}'"
-    for run in client.search_runs([experiment_id], query):
-        tags = run.data.tags
-        is_of_sweep = parent in (tags.get(SWEEP_TAG), tags.get("mlflow.parentRunId"))
-        if is_of_sweep and tags.get(FORM_TAG) == model.form:
-            return str(run.info.run_id)
-    return None
-
-
-def _forms(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the stored forms of a record."""
-    return record.get("forms") or ()
-
-
-def _final_values(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record or a form came to, all sections together."""
-    return {name: value for section in FINAL_SECTIONS for name, value in (entries.get(section) or {}).items()}
-
-
-def _retry(call: Callable[[], Value]) -> Value:
-    """Call again after transient trouble of a database or a server, with growing, jittered pauses."""
-    from mlflow.exceptions import MlflowException
-
-    started = time.monotonic()
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return call()
-        except (MlflowException, OSError) as error:
-            is_transient = isinstance(error, OSError) or error.error_code in TRANSIENT
-            is_last = attempt == ATTEMPTS or time.monotonic() - started > RETRY_SECONDS
-            if is_last or not is_transient:
-                raise
-        # Only spreads retries in time; training never draws from this generator.
-        time.sleep(0.1 * 2**attempt * random.uniform(0.5, 1.5))
-    raise AssertionError("unreachable")
-
-
-def _milliseconds(moment: str | None) -> int | None:
-    """Return an ISO 8601 moment as milliseconds since 1970; None stays None, which MLflow takes for now."""
-    return None if moment is None else round(1000 * datetime.fromisoformat(moment).timestamp())

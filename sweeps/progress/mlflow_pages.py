@@ -1,6 +1,6 @@
 """What MLflow's own pages show of a sweep: which of them open, the scatter of its models, and the text on its run.
 
-Makes addresses, tags and text and writes nothing. Who sends them: `mlflow_mirror.py`.
+Makes addresses, tags and text and writes nothing. Who sends them: `mlflow_runs.py`.
 """
 
 import json

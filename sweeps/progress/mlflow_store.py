@@ -2,7 +2,7 @@
 
 The embedded store is a SQLite file beside the run folders, with the artifacts beside it. It holds absolute addresses of
 artifacts, so a folder that was moved or copied names the former place until `reroot` has put in its own. What is
-written into a store: `mlflow_mirror.py`.
+written into a store: `mlflow_runs.py`.
 """
 
 import logging

@@ -135,7 +135,7 @@ def check_mirror(address: str, folder: Path, trials: int) -> None:
     """Every trial and stored form stands in MLflow once, ended, although the server was killed with the rest."""
     from mlflow import MlflowClient
 
-    from sweeps.progress.mlflow_mirror import FORM_TAG, TRIAL_TAG
+    from sweeps.progress.mlflow_runs import FORM_TAG, TRIAL_TAG
 
     client = MlflowClient(address)
     (experiment,) = [item for item in client.search_experiments() if item.name != "Default"]

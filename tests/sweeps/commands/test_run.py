@@ -22,7 +22,7 @@ from sweeps.front.comparability import Machine
 from sweeps.front.front import compute_front
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import machine_here
-from sweeps.progress.mlflow_mirror import default_tracking_uri
+from sweeps.progress.mlflow_store import default_tracking_uri
 from sweeps.run_folder.journal import Journal, held
 from sweeps.run_folder.records import append
 from sweeps.space.compile import compile_space

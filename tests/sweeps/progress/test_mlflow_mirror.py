@@ -13,14 +13,9 @@ from typing import Any
 import pytest
 
 from qa_core.errors import ConfigError, StorageError
-from sweeps.progress import mlflow_mirror
-from sweeps.progress.mlflow_mirror import (
-    FORM_TAG,
-    FRONT_TAG,
-    SWEEP_TAG,
-    TRIAL_TAG,
-    Tracker,
-)
+from sweeps.progress import mlflow_mirror, mlflow_retry
+from sweeps.progress.mlflow_mirror import Tracker
+from sweeps.progress.mlflow_runs import FORM_TAG, FRONT_TAG, SWEEP_TAG, TRIAL_TAG, SweepRuns
 from sweeps.progress.mlflow_store import default_tracking_uri, reroot, sqlite_file, tracking_uri_in
 from sweeps.run_folder.layout import ERROR_FILE
 from sweeps.run_folder.model_id import ModelId
@@ -373,7 +368,7 @@ def test_the_front_is_tagged_by_form_and_a_resumed_sweep_doubles_no_run(
 def test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again(
     run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, calls = mlflow_mirror._Runs._log_form, [0]
+    genuine, calls = SweepRuns._log_form, [0]
 
     def log_form(self: Any, *arguments: Any) -> None:
         calls[0] += 1
@@ -383,7 +378,7 @@ def test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again(
 
     first = start(run_folder, notify=lambda text: None)
     with monkeypatch.context() as broken:
-        broken.setattr(mlflow_mirror._Runs, "_log_form", log_form)
+        broken.setattr(SweepRuns, "_log_form", log_form)
         first.trial_ended(record("t0", forms=STORED))
     assert children(client, first)["t0"].info.status == "RUNNING"
     second = start(run_folder, parent_run_id=first.parent_run_id)
@@ -593,9 +588,9 @@ def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def failing(error: Exception, *, times: int) -> tuple[Callable[..., Any], list[int]]:
-    """Wrap `_Runs.log_record` so that its first calls raise; the list counts all calls."""
+    """Wrap `SweepRuns.log_record` so that its first calls raise; the list counts all calls."""
     calls = [0]
-    genuine = mlflow_mirror._Runs.log_record
+    genuine = SweepRuns.log_record
 
     def log_record(self: Any, *arguments: Any) -> None:
         calls[0] += 1
@@ -615,7 +610,7 @@ def mlflow_error(code: int) -> Exception:
 @pytest.fixture
 def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
-    monkeypatch.setattr(mlflow_mirror.time, "sleep", pauses.append)
+    monkeypatch.setattr(mlflow_retry.time, "sleep", pauses.append)
     return pauses
 
 
@@ -626,7 +621,7 @@ def test_a_transient_error_is_retried_with_growing_pauses_and_goes_unnoticed(
 
     tracker = start(run_folder)
     log_record, calls = failing(mlflow_error(TEMPORARILY_UNAVAILABLE), times=2)
-    monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
+    monkeypatch.setattr(SweepRuns, "log_record", log_record)
     tracker.trial_ended(record("t0"))
     assert (calls, tracker.failures) == ([3], 0)
     assert 0.1 <= no_sleep[0] <= 0.3
@@ -642,7 +637,7 @@ def test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end(
     notes: list[str] = []
     tracker = start(run_folder, notify=notes.append)
     log_record, calls = failing(mlflow_error(INVALID_PARAMETER_VALUE), times=1)
-    monkeypatch.setattr(mlflow_mirror._Runs, "log_record", log_record)
+    monkeypatch.setattr(SweepRuns, "log_record", log_record)
     tracker.trial_ended(record("t0"))
     tracker.trial_ended(record("t1"))  # during the pause: not even tried
     tracker.log_front([], 0.5, [ModelId("t0")], spent_examples=300)
@@ -707,8 +702,8 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
 
     notes: list[str] = []
     with monkeypatch.context() as down:
-        down.setattr(mlflow_mirror._Runs, "open", failing(OSError("refused"), times=100)[0])
-        down.setattr(mlflow_mirror, "ATTEMPTS", 1)
+        down.setattr(SweepRuns, "open", failing(OSError("refused"), times=100)[0])
+        down.setattr(mlflow_retry, "ATTEMPTS", 1)
         second = start(run_folder, parent_run_id=first.parent_run_id, notify=notes.append)
         second.catch_up([record("t0")])
         second.trial_ended(record("t1"))
@@ -719,9 +714,7 @@ def test_a_resumed_sweep_whose_server_was_down_is_mirrored_once_it_is_back(
 
     third = start(run_folder, parent_run_id=first.parent_run_id)
     logged: list[str] = []
-    monkeypatch.setattr(
-        mlflow_mirror._Runs, "log_record", lambda self, trial_id, item: logged.append(trial_id)
-    )
+    monkeypatch.setattr(SweepRuns, "log_record", lambda self, trial_id, item: logged.append(trial_id))
     third.catch_up([record(name) for name in ("t0", "t1", "t2", "t3")])
     assert logged == ["t2", "t3"]  # what MLflow has whole is not written again
 
@@ -782,7 +775,7 @@ def test_opening_a_store_that_takes_long_says_so(run_folder: Path, monkeypatch: 
         time.sleep(1.0)
         raise OSError("no answer")
 
-    monkeypatch.setattr(mlflow_mirror._Runs, "open", slow)
+    monkeypatch.setattr(SweepRuns, "open", slow)
     tracker = start(run_folder, notify=notes.append)
     assert notes[0] == f"MLflow: waiting for {tracker.tracking_uri}"
     assert len(notes) == 2
