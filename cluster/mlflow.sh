@@ -5,7 +5,8 @@
 #
 #   --shared     holds database, log and process id; default /mnt/qa-sweeps
 #   --artifacts  s3://, gs:// or a folder; default: a folder beside the database
-#   --store      another database, such as postgresql://...; default: SQLite in the shared folder
+#   --store      another database, such as postgresql://USER@HOST/DATABASE (its password in ~/.pgpass, where no other
+#                user sees it); default: SQLite in the shared folder
 set -euo pipefail
 
 shared=/mnt/qa-sweeps artifacts="" store="" stop=no
@@ -36,9 +37,10 @@ fi
 
 # A session of its own, so that it survives the ssh command that started it and can be ended as a group.
 # One worker without the job runner: a sweep has a single writer, and each process costs some 250 MB.
-MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid nohup python -m mlflow server \
+# The store is no argument, since every user of the machine sees those.
+export MLFLOW_BACKEND_STORE_URI=${store:-sqlite:///$folder/mlflow.db} MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+setsid nohup python -m mlflow server \
     --host 127.0.0.1 --port 5000 --workers 1 \
-    --backend-store-uri "${store:-sqlite:///$folder/mlflow.db}" \
     --artifacts-destination "${artifacts:-$folder/artifacts}" \
     < /dev/null > "$folder/server.log" 2>&1 &
 echo $! > "$state/pid"

@@ -1,9 +1,10 @@
 """The process in which a sweep runs that was started from Python; the other side is `qa_sweeps/running.py`.
 
-It reads a request from a file, prints what the command line would print of the sweep's course, and writes into another
-file how the sweep ended. When its standard input is closed, its parent has died: it then ends as for SIGTERM.
+It reads a request from its standard input, prints what the command line would print of the sweep's course, and writes
+into a file how the sweep ended. When its standard input is closed, its parent has died: it then ends as for SIGTERM.
 """
 
+import json
 import os
 import signal
 import sys
@@ -18,9 +19,12 @@ from sweeps.trials import signals
 from sweeps.trials.faults import SweepFault
 
 
-def main(request_file: str) -> int:
+def main() -> int:
     """Carry out a request and return 0, or 1 where it was refused or interrupted."""
-    request = files.read_object(Path(request_file))
+    line = sys.stdin.readline()
+    if not line.endswith("\n"):  # the parent has died, or was interrupted
+        return 1
+    request = json.loads(line)
     result = Path(request["result"])
     threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
     try:

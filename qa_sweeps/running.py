@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from sweeps.trials.faults import SweepFault
 # The child starts with this process's import path, as a process of `multiprocessing` does.
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from qa_sweeps.child import main; sys.exit(main(sys.argv[2]))"
+    "from qa_sweeps.child import main; sys.exit(main())"
 )
 
 
@@ -158,9 +158,13 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
 def _carried_out(request: dict[str, Any], *, folder: Path, **options: Any) -> Sweep:
     """Let a child process do what is asked, show what it prints, and return the sweep or raise what it raised."""
     with tempfile.TemporaryDirectory(prefix="qa-sweeps-") as scratch:
-        asked, answered = Path(scratch) / "request.json", Path(scratch) / "result.json"
-        files.write_json(asked, {**request, **options, "folder": str(folder), "result": str(answered)})
-        code = _finished(asked)
+        answered = Path(scratch) / "result.json"
+        values = {**request, **options, "folder": str(folder), "result": str(answered)}
+        try:
+            line = json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config: {error}; allowed: plain values, lists and mappings") from error
+        code = _finished(line)  # by a pipe and not by a file: the address of a store may hold a password
         if not answered.is_file():
             raise SweepFault(
                 f"the process of the sweep ended with code {code} and no word; resume continues what is in {folder}"
@@ -179,12 +183,16 @@ def _error_of(name: str, message: str) -> QaError:
     return error
 
 
-def _finished(asked: Path) -> int:
-    """Run the child to its end and return its exit code; an interrupt of this process is passed on to it."""
+def _finished(request: str) -> int:
+    """Run the child to its end and return its exit code; an interrupt of this process is passed on to it.
+
+    Args:
+        request: in one line of JSON.
+    """
     own_terminal = sys.stdout is sys.__stdout__ and sys.stdout is not None and sys.stdout.isatty()
     child = subprocess.Popen(
-        [sys.executable, "-c", START, json.dumps(sys.path), str(asked)],
-        stdin=subprocess.PIPE,  # closed by the system when this process dies
+        [sys.executable, "-c", START, json.dumps(sys.path)],
+        stdin=subprocess.PIPE,  # with the request; closed by the system when this process dies
         stdout=None if own_terminal else subprocess.PIPE,
         stderr=None if own_terminal else subprocess.STDOUT,
         text=True,
@@ -193,6 +201,10 @@ def _finished(asked: Path) -> int:
         start_new_session=True,  # Ctrl-C reaches it from here alone
     )
     with _ended_after(child):
+        assert child.stdin is not None
+        with suppress(BrokenPipeError):  # it has died, and its exit code says so
+            child.stdin.write(f"{request}\n")
+            child.stdin.flush()
         while True:
             try:
                 if child.stdout is not None:
@@ -210,7 +222,8 @@ def _ended_after(child: "subprocess.Popen[str]") -> Iterator[None]:
         yield
     finally:
         assert child.stdin is not None
-        child.stdin.close()
+        with suppress(BrokenPipeError):
+            child.stdin.close()
         child.wait()
         if child.stdout is not None:
             child.stdout.close()

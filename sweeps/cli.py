@@ -400,11 +400,14 @@ def ui(
         Path, typer.Argument(metavar="FOLDER", help="Holds the folders of sweeps and mlflow.db.")
     ] = Path("runs"),
     port: Annotated[int, typer.Option(help="Port on the loopback.")] = 5000,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="A database in place of FOLDER's mlflow.db; default: none.")
+    ] = None,
 ) -> int:
     """Start MLflow's pages over the sweeps of a folder, wherever it was moved to."""
     from sweeps.commands import ui as pages
 
-    return pages.ui(folder, port=port)
+    return pages.ui(folder, port=port, tracking_uri=tracking_uri)
 
 
 @app.command()

@@ -59,6 +59,7 @@ def test_records_and_journal_hold_no_secret(tmp_path: Path) -> None:
     assert found.reason == "401 for *** at https://***@host/x"
     log = Journal(tmp_path)
     log.tracked(f"postgresql://me:{PASSWORD}@host/mlflow", "run1")
+    log.tracked(f"postgresql://me:a {PASSWORD}@host/mlflow", "run1")
     log.proposed("t0000", assignment={"a": SECRET}, notes={}, recipe={"b": [ERROR]})
     check_clean((tmp_path / JOURNAL_FILE).read_text())
 
@@ -134,8 +135,8 @@ class FakeClient:
         info = type("Info", (), {"run_id": "r1", "start_time": 0, "status": "RUNNING"})()
         return type("Run", (), {"info": info, "data": type("Data", (), {"tags": {}, "metrics": {}})()})()
 
-    def log_batch(self, run_id: str, metrics: Any = (), params: Any = ()) -> None:
-        self.told += [(item.key, item.value) for item in (*metrics, *params)]
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        self.told += [(item.key, item.value) for item in (*metrics, *params, *tags)]
 
     def set_tag(self, run_id: str, name: str, value: str) -> None:
         self.told.append((name, value))
@@ -212,6 +213,11 @@ def test_a_tracking_address_whose_password_is_not_stored_must_be_given_again(tmp
         (None, None, True, ("--dashboard", "loopback")),
         (None, "http://tracking.example:5000", False, ("--tracking-uri", "unencrypted", "tracking.example")),
         (None, "https://me:x@tracking.example", False, ("--tracking-uri", "sent to tracking.example")),
+        (None, "postgresql://me:x@base.example/db", False, ("sent to base.example", "sslmode=verify-full")),
+        (None, "postgresql:///db?host=base.example", False, ("sent to base.example",)),
+        (None, "postgresql://me:x@localhost/db", False, ()),
+        (None, "postgresql:///db?host=/run/postgresql", False, ()),
+        (None, "http://[broken", False, ()),  # MLflow refuses it
     ],
 )
 def test_each_server_that_others_may_reach_is_warned_of(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from qa_core.errors import ConfigError, DataError
 from sweeps.commands.served import EXAMPLE, signature
 from sweeps.progress.mlflow_runs import run_of
-from sweeps.progress.mlflow_store import EXPERIMENT, default_tracking_uri, open_store
+from sweeps.progress.mlflow_store import EXPERIMENT, STORES, default_tracking_uri, open_store
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
-from sweeps.run_folder.masking import masked_text
+from sweeps.run_folder.masking import masked_about, masked_address
 from sweeps.run_folder.model_id import ModelId
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Registry:
     """An open registry, and the name under which a model goes into it."""
 
     name: str
-    tracking_uri: str
     store: "Store"
 
 
@@ -61,12 +60,12 @@ def open_registry(name: str, run_dir: Path, tracking_uri: str | None) -> Registr
         store = open_store(uri, run_dir.resolve().parent)
         store.client.search_registered_models(max_results=1)
     except Exception as error:
-        reason = masked_text((str(error).strip() or type(error).__name__).splitlines()[0])
+        reason = masked_about(uri, (str(error).strip() or type(error).__name__).splitlines()[0])
         raise ConfigError(
-            f"--register: MLflow cannot use {masked_text(uri)!r}: {reason} (allowed: --tracking-uri with "
-            "http://HOST:PORT of a running server or sqlite:///FILE, or none for the store beside the sweep)"
+            f"--register: MLflow cannot use {masked_address(uri)!r}: {reason} (allowed: --tracking-uri with {STORES}, "
+            "or none for the store beside the sweep)"
         ) from error
-    return Registry(name, uri, store)
+    return Registry(name, store)
 
 
 def register(registry: Registry, folder: Path, *, run_dir: Path, model: ModelId) -> list[str]:
@@ -92,7 +91,7 @@ def register(registry: Registry, folder: Path, *, run_dir: Path, model: ModelId)
     made = client.create_model_version(
         registry.name, source, run_id, description=f"{model} of {run_dir.name}", await_creation_for=0
     )
-    uri = masked_text(registry.tracking_uri)
+    uri = masked_address(registry.store.tracking_uri)
     command = shell_command(
         "mlflow", "models", "serve", "-m", f"models:/{registry.name}/{made.version}", "--env-manager", "local"
     )

@@ -24,12 +24,12 @@ from sweeps.nodes.ray_environment import LOOPBACK, RayTarget
 from sweeps.nodes.report import machine_here
 from sweeps.progress.console import SweepConsole, may_be_lost
 from sweeps.progress.json_events import JsonEvents
-from sweeps.progress.mlflow_store import EXPERIMENT, default_tracking_uri, sqlite_file
+from sweeps.progress.mlflow_store import EXPERIMENT, database_url, default_tracking_uri, sqlite_file
 from sweeps.progress.observer import Console
 from sweeps.progress.shell_command import shell_command
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
-from sweeps.run_folder.masking import masked_text
+from sweeps.run_folder.masking import masked_address, masked_text
 from sweeps.run_folder.noted_forms import noted_forms
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SweepSpec
@@ -206,7 +206,7 @@ def _resume_command(target: Target) -> str:
     """Return what resumes the sweep in the same place; a password in an address is masked."""
     places = {"--address": target.address, "--tracking-uri": target.tracking_uri}
     given = [
-        word for name, value in places.items() if value is not None for word in (name, masked_text(value))
+        word for name, value in places.items() if value is not None for word in (name, masked_address(value))
     ]
     if target.allow_mixed:  # not stored, and a sweep that needs it is refused without
         given.append("--allow-mixed")
@@ -302,14 +302,14 @@ def _tracking(target: Target, past: "Past | None") -> dict[str, Any]:
     """
     found = past.tracking if past else {}
     uri, asked = found.get("tracking_uri"), target.tracking_uri
-    if uri is None or (asked is not None and masked_text(asked) != uri):
+    if uri is None or (asked is not None and masked_address(asked) != uri):
         return {"tracking_uri": asked}
     former = {"parent_run_id": found["parent_run_id"]}
     for named in (asked, os.environ.get("MLFLOW_TRACKING_URI")):
-        if named is not None and masked_text(named) == uri:
+        if named is not None and masked_address(named) == uri:
             return {"tracking_uri": named, **former}
     file = sqlite_file(uri)
-    if uri == masked_text(default_tracking_uri(target.folder)):
+    if uri == masked_address(default_tracking_uri(target.folder)):
         return {"tracking_uri": None, **former}
     if file is not None and not file.exists():  # the folder has moved, or its former store is gone
         return {"tracking_uri": None}
@@ -334,13 +334,34 @@ def open_doors(target: Target) -> list[str]:
             "--dashboard: it listens on the loopback, where every user of this machine reaches it and can run code "
             "with it; RAY_AUTH_MODE=token asks for a token"
         )
-    server = urlsplit(target.tracking_uri or "")
-    if server.scheme in ("http", "https") and server.hostname not in LOOPBACK_HOSTS:
-        how = "unencrypted " if server.scheme == "http" else ""
-        warnings.append(
-            f"--tracking-uri: configurations, errors and plots are sent {how}to {server.hostname}"
-        )
+    if target.tracking_uri is not None:
+        warnings += _tracking_warnings(target.tracking_uri)
     return warnings
+
+
+def _tracking_warnings(tracking_uri: str) -> list[str]:
+    """Return a warning where what is mirrored leaves this machine."""
+    url = database_url(tracking_uri)
+    if url is not None:
+        query = url.query.get("host") or url.query.get("hostaddr") or url.host
+        hosts = [query] if isinstance(query, str) else list(query or ())
+        away = [host for host in hosts if host not in LOOPBACK_HOSTS and not host.startswith("/")]
+        if not away:
+            return []
+        how = "; it is sure to be encrypted only with sslmode=verify-full in the address"
+        return [
+            f"--tracking-uri: configurations and errors are sent to {', '.join(away)}"
+            + (how if url.get_backend_name() == "postgresql" else "")
+        ]
+    try:
+        server = urlsplit(tracking_uri)
+        host = server.hostname
+    except ValueError:  # MLflow will say so
+        return []
+    if server.scheme not in ("http", "https") or host in LOOPBACK_HOSTS:
+        return []
+    how = "unencrypted " if server.scheme == "http" else ""
+    return [f"--tracking-uri: configurations, errors and plots are sent {how}to {host}"]
 
 
 def write_front(front: "FrontResult", folder: Path) -> list[Path]:
@@ -380,15 +401,11 @@ def next_commands(front: "FrontResult", folder: Path, tracker: "Tracker") -> lis
     """Return commands that go on from here, ready to type."""
     commands = []
     if tracker.scatter_page is not None:
-        address = masked_text(tracker.tracking_uri)
+        address = masked_address(tracker.tracking_uri)
         if not address.startswith("http"):
-            is_own = address == masked_text(default_tracking_uri(folder))
-            of_store = ["--backend-store-uri", address]
-            start = (
-                shell_command("qa-sweep", "ui", folder.parent)
-                if is_own
-                else shell_command("mlflow", "ui", *of_store)
-            )
+            is_own = address == masked_address(default_tracking_uri(folder))
+            store = [folder.parent] if is_own else ["--tracking-uri", address]
+            start = shell_command("qa-sweep", "ui", *store)
             # A comment, so that the whole line can be typed.
             commands.append(f"{start}  # then look at http://127.0.0.1:5000/{tracker.scatter_page}")
         else:

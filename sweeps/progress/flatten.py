@@ -39,8 +39,13 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     flat = {}
     for path, value in _leaves(values):
         text = value if isinstance(value, str) else json.dumps(value, default=str)
-        flat[_name(path)] = text[:LONGEST_VALUE]
+        flat[_name(path)] = storable(text, LONGEST_VALUE)
     return flat
+
+
+def storable(text: str, longest: int) -> str:
+    """Return text that every database takes, cut: NUL, which PostgreSQL refuses, and half characters as escapes."""
+    return text.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode()[:longest]
 
 
 def model_params(record: Mapping[str, Any], form: Mapping[str, Any] | None = None) -> dict[str, Any]:

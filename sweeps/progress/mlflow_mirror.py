@@ -18,9 +18,9 @@ from qa_core.errors import ConfigError, counted
 from sweeps.progress.mlflow_pages import description, front_values, runs_page, scatter_page
 from sweeps.progress.mlflow_retry import retry
 from sweeps.progress.mlflow_runs import SWEEP_STATUS, SweepRuns
-from sweeps.progress.mlflow_store import default_tracking_uri, sqlite_file
+from sweeps.progress.mlflow_store import STORES, default_tracking_uri, sqlite_file
 from sweeps.run_folder.layout import RunFolder
-from sweeps.run_folder.masking import masked_text
+from sweeps.run_folder.masking import masked_about, masked_address
 from sweeps.run_folder.model_id import ModelId
 
 SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the sweep waits for
@@ -91,7 +91,7 @@ class Tracker:
             if self._is_named and self._former_parent is None:
                 raise ConfigError(
                     f"tracking-uri: MLflow cannot use {self._shown_uri!r}: {self._in_short(error)} (allowed: "
-                    "http://HOST:PORT of a running server, sqlite:///FILE, or nothing for the embedded store)"
+                    f"{STORES}, or nothing for the embedded store)"
                 ) from error
             self._failed("start", error)
             self._is_opened_again = self._former_parent is not None
@@ -112,7 +112,7 @@ class Tracker:
 
     @property
     def _shown_uri(self) -> str:
-        return masked_text(self.tracking_uri)
+        return masked_address(self.tracking_uri)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -256,7 +256,7 @@ class Tracker:
                 f"MLflow: {operation} failed, the sweep continues without it: {self._in_short(error)}"
             )
         text = "".join(traceback.format_exception(error))
-        self._tracebacks.append(masked_text(f"{operation}\n{text}\n"))
+        self._tracebacks.append(masked_about(self.tracking_uri, f"{operation}\n{text}\n"))
         self._write_tracebacks()
 
     def _in_short(self, error: Exception) -> str:
@@ -265,7 +265,7 @@ class Tracker:
         if self._runs is not None and file is not None and not file.exists():
             return f"its database {file} is gone"
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return masked_text(DATABASE_ERROR.sub("", line))[:300]
+        return masked_about(self.tracking_uri, DATABASE_ERROR.sub("", line))[:300]
 
     def _write_tracebacks(self) -> None:
         """Append them to the error file; they wait while the disk does not take them, the latest ones that is."""

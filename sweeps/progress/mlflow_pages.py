@@ -71,13 +71,6 @@ def _view_key(parent: str) -> str:
     return f"qa-{parent}"
 
 
-def source_tags(command: str) -> dict[str, str]:
-    """Return tags that say what made a run."""
-    from sweeps.run_folder.masking import masked_text
-
-    return {"mlflow.source.name": masked_text(command), "mlflow.source.type": "LOCAL"}
-
-
 def front_values(
     spec: Mapping[str, Any], points: Sequence[Mapping[str, Any]], hypervolume: float
 ) -> dict[str, float]:

@@ -11,7 +11,7 @@ Runs are addressed by id through `MlflowClient`; none is ever "active". A record
 """
 
 import json
-import shlex
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.progress.flatten import distinct_names, model_params, numbers, texts, training_params
-from sweeps.progress.mlflow_pages import DESCRIPTION_TAG, data_sets, experiment_tags, source_tags
+from sweeps.progress.flatten import distinct_names, model_params, numbers, storable, texts, training_params
+from sweeps.progress.mlflow_pages import DESCRIPTION_TAG, data_sets, experiment_tags
 from sweeps.progress.mlflow_retry import retry
 from sweeps.progress.mlflow_store import open_store
 from sweeps.run_folder.masking import masked_text, masked_values
 from sweeps.run_folder.model_id import ModelId
+from sweeps.run_folder.provenance import command_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 TRIAL_TAG, FORM_TAG = "qa.trial_id", "qa.form"
 SWEEP_TAG = "qa.sweep_run_id"  # of the runs of all trials and forms: the sweep's run
@@ -43,9 +45,10 @@ SKIPPED = "skipped"  # status of a form that was not made
 PAUSED = "paused"  # tag of a trial that gave up its worker and may go on
 TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
 LONGEST_TAG = 5000  # characters
-LONGEST_DATA_NAME, LONGEST_DIGEST = 500, 36  # MLflow's limits
-PARAMS_PER_BATCH = 100  # MLflow's limits
-METRICS_PER_BATCH = 1000
+# MLflow's limits, which not every store checks
+LONGEST_RUN_NAME, LONGEST_DATA_NAME, LONGEST_DIGEST = 250, 500, 36
+LONGEST_DATA_SOURCE = 10_000
+TEXTS_PER_BATCH, METRICS_PER_BATCH = 100, 800  # parameters or tags; of all together MLflow takes 1000
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
 
 
@@ -90,18 +93,18 @@ class SweepRuns:
             self._find_children()
         else:
             name = str(spec.get("name", "sweep"))
-            tags = {"sweep": name, **source_tags(shlex.join(sys.argv))}
-            run = self._client.create_run(self.experiment_id, tags=tags, run_name=name)
+            made_by = {"mlflow.source.name": command_line(sys.argv), "mlflow.source.type": "LOCAL"}
+            run = self._created(name, {"sweep": name, **made_by})
             self.parent = run.info.run_id
             self._started_ms[self.parent] = run.info.start_time
-            self._log_params(self.parent, spec)
+            self._log(self.parent, params=spec)
         self._client.set_tag(self.parent, "status", "running")
         for name, text in experiment_tags(spec, self.parent, SWEEP_TAG).items():
             self._client.set_experiment_tag(self.experiment_id, name, text)
 
     def describe(self, text: str) -> None:
         """Put a text in Markdown on the page of the sweep's run."""
-        self._client.set_tag(self.parent, DESCRIPTION_TAG, masked_text(text)[:LONGEST_TAG])
+        self._client.set_tag(self.parent, DESCRIPTION_TAG, _told(text, LONGEST_TAG))
 
     def log_inputs(self, record: Mapping[str, Any]) -> None:
         """Name the data of a record as inputs of the sweep's run, once for each set."""
@@ -110,8 +113,8 @@ class SweepRuns:
         for part, name, data_hash in data_sets(record):
             if (part, data_hash) in self._inputs:
                 continue
-            source = json.dumps({"uri": masked_text(name)})
-            data = Dataset(masked_text(name)[:LONGEST_DATA_NAME], data_hash[:LONGEST_DIGEST], "local", source)
+            source = json.dumps({"uri": _told(name, LONGEST_DATA_SOURCE)})
+            data = Dataset(_told(name, LONGEST_DATA_NAME), data_hash[:LONGEST_DIGEST], "local", source)
             context = [InputTag("mlflow.data.context", part)]
             self._client.log_inputs(self.parent, [DatasetInput(data, context)])
             self._inputs.add((part, data_hash))
@@ -122,27 +125,28 @@ class SweepRuns:
         forms = _forms(record)
         config = record.get("config") or {}
         # A parameter never changes: no methods at all are "full", under their short name alone.
-        self._log_params(run_id, {name: item for name, item in config.items() if name != "methods" or item})
-        self._log_params(run_id, model_params(record) if not forms else training_params(record))
+        settings = {name: item for name, item in config.items() if name != "methods" or item}
+        short = model_params(record) if not forms else training_params(record)
         if not forms:
             self._has_finals.add(trial_id)
         self.log_inputs(record)
-        curve = record.get("curve") or []
-        self.log_curve(trial_id, curve)
-        made = [form for form in forms if form["status"] != SKIPPED]
-        if skipped := [form for form in forms if form["status"] == SKIPPED]:
-            words = "; ".join(f"{form['label']}: {form.get('reason')}" for form in skipped)
-            self._client.set_tag(run_id, SKIPPED_TAG, masked_text(words)[:LONGEST_TAG])
-        for form in made:  # before the trial's run ends, which then holds all of its record
-            self._log_form(run_id, record, form)
+        skipped = [f"{form['label']}: {form.get('reason')}" for form in forms if form["status"] == SKIPPED]
+        self._log(
+            run_id,
+            params={**texts(masked_values(settings)), **short},
+            metrics=self._curve(run_id, record.get("curve") or []),
+            tags={SKIPPED_TAG: "; ".join(skipped)} if skipped else {},
+        )
+        for form in forms:  # before the trial's run ends, which then holds all of its record
+            if form["status"] != SKIPPED:
+                self._log_form(run_id, record, form)
         values = _final_values(record)
         final = numbers(values if trial_id in self._has_finals else {TWIN: values})
         others = record.get("cross_domain") or {}
         # MLflow takes a name for a path and refuses those that are not in their shortest form.
         names = distinct_names(others)
         final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
-        self._log_final(run_id, final, record)
-        self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record.get("finished_at"))
+        self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record, values=final)
         self._paused.discard(trial_id)
 
     def holds(self, trial_id: str, record: Mapping[str, Any]) -> bool:
@@ -160,42 +164,45 @@ class SweepRuns:
     def _log_form(self, trial_run: str, record: Mapping[str, Any], form: Mapping[str, Any]) -> None:
         """Write the run of a stored form, nested below its trial's."""
         model = ModelId(str(record["trial_id"]), str(form["label"]))
+        status = FORM_STATUS[str(form["status"])]
         if not form.get("settings") and model.trial_id in self._has_finals:
             self._children[model] = trial_run
-            self._end(model, form, FORM_STATUS[str(form["status"])], record.get("finished_at"))
+            self._end(model, form, status, record)
             return
         if model not in self._children:
             tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
             tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
-            started_ms = _milliseconds(record.get("started_at"))
-            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=str(model))
-            self._remember(model, run)
-        run_id = self._children[model]
-        self._log_params(run_id, model_params(record, form))
+            self._remember(model, self._created(str(model), tags, _milliseconds(record.get("started_at"))))
         final = {**_final_values(form), "against_twin": form.get("against_twin") or {}}
-        self._log_final(run_id, numbers(final), record)
-        self._end(model, form, FORM_STATUS[str(form["status"])], record.get("finished_at"))
+        self._end(model, form, status, record, params=model_params(record, form), values=numbers(final))
 
-    def _log_final(self, run_id: str, values: Mapping[str, float], record: Mapping[str, Any]) -> None:
-        """Log numbers at the end of a trial."""
-        curve = record.get("curve") or []
-        step = int(curve[-1]["examples_seen"]) if curve else 0
-        self.log_numbers(run_id, values, step=step, seconds=float(record.get("seconds") or 0.0))
-
-    def _end(self, model: ModelId, entries: Mapping[str, Any], status: str, finished_at: str | None) -> None:
-        """Tag and close a run; a run that is closed holds all that belongs into it.
+    def _end(
+        self,
+        model: ModelId,
+        entries: Mapping[str, Any],
+        status: str,
+        record: Mapping[str, Any],
+        *,
+        params: Mapping[str, Any] | None = None,
+        values: Mapping[str, float] | None = None,
+    ) -> None:
+        """Log, tag and close a run; a run that is closed holds all that belongs into it.
 
         Args:
             entries: of a record or a form.
             status: as MLflow calls it.
+            record: of the trial, which says when and after how many examples it ended.
+            params, values: what is left to log.
         """
         run_id = self._children[model]
-        for name in TAGGED:
-            if entries.get(name):
-                self._client.set_tag(run_id, name, masked_text(str(entries[name]))[:LONGEST_TAG])
+        curve = record.get("curve") or []
+        step = int(curve[-1]["examples_seen"]) if curve else 0
+        tags = {name: str(entries[name]) for name in TAGGED if entries.get(name)}
         if model in self._front:
-            self._client.set_tag(run_id, FRONT_TAG, "true")
-        self._client.set_terminated(run_id, status, end_time=_milliseconds(finished_at))
+            tags[FRONT_TAG] = "true"
+        at_end = self._metrics(run_id, values or {}, step=step, seconds=float(record.get("seconds") or 0.0))
+        self._log(run_id, params=params or {}, metrics=at_end, tags=tags)
+        self._client.set_terminated(run_id, status, end_time=_milliseconds(record.get("finished_at")))
         self._running.discard(run_id)
         if not entries.get("reason") and self._ended.get(model) not in (None, entries["status"]):
             self._client.delete_tag(run_id, "reason")  # of a form that failed and was made again
@@ -204,32 +211,66 @@ class SweepRuns:
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
         """Log reports of a trial, each at the examples that it had seen."""
         run_id = self.open_child(trial_id)
-        for progress in curve:
-            seconds = float(progress.get("train_seconds") or 0.0)
-            self.log_numbers(run_id, progress, step=int(progress["examples_seen"]), seconds=seconds)
+        self._log(run_id, metrics=self._curve(run_id, curve))
 
-    def log_numbers(
+    def _curve(self, run_id: str, curve: Sequence[Mapping[str, Any]]) -> list["Metric"]:
+        return [
+            metric
+            for progress in curve
+            for metric in self._metrics(
+                run_id,
+                progress,
+                step=int(progress["examples_seen"]),
+                seconds=float(progress.get("train_seconds") or 0.0),
+            )
+        ]
+
+    def log_numbers(self, run_id: str, values: Mapping[str, Any], *, step: int) -> None:
+        """Log numbers as of now."""
+        self._log(run_id, metrics=self._metrics(run_id, values, step=step))
+
+    def _metrics(
         self, run_id: str, values: Mapping[str, Any], *, step: int, seconds: float | None = None
-    ) -> None:
-        """Log metrics; timed by `seconds` since the run's start, those already there are not doubled."""
+    ) -> list["Metric"]:
+        """Return numbers as metrics; timed by `seconds` since the run's start, those already there are not doubled."""
         from mlflow.entities import Metric
 
         at_ms = (
             int(time.time() * 1000) if seconds is None else self._started_ms[run_id] + round(1000 * seconds)
         )
-        metrics = [Metric(name, value, at_ms, step) for name, value in numbers(values).items()]
-        for start in range(0, len(metrics), METRICS_PER_BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+        return [Metric(name, value, at_ms, step) for name, value in numbers(values).items()]
+
+    def _log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Sequence["Metric"] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log in as few calls as MLflow's limits allow; secrets are masked."""
+        from mlflow.entities import Param, RunTag
+
+        all_params = [Param(name, text) for name, text in texts(masked_values(params or {})).items()]
+        all_tags = [RunTag(name, _told(text, LONGEST_TAG)) for name, text in (tags or {}).items()]
+        batches = max(
+            math.ceil(len(all_params) / TEXTS_PER_BATCH),
+            math.ceil(len(metrics) / METRICS_PER_BATCH),
+            math.ceil(len(all_tags) / TEXTS_PER_BATCH),
+        )
+        for index in range(batches):
+            few, many = (slice(index * n, (index + 1) * n) for n in (TEXTS_PER_BATCH, METRICS_PER_BATCH))
+            self._client.log_batch(run_id, metrics=metrics[many], params=all_params[few], tags=all_tags[few])
 
     def log_front(
         self, files: Sequence[Path], hypervolume: float, models: set[ModelId], spent_examples: int
     ) -> None:
         """Put the files and numbers of a front on the sweep's run, and the tag on its models."""
-        for path in files:
-            self._client.log_artifact(self.parent, str(path), artifact_path="front")
         values = {"hypervolume": hypervolume, "front_size": len(models)}
         self.log_numbers(self.parent, values, step=spent_examples)
         self.tag_front(models)
+        for path in files:  # last: their place may be out of reach, such as another machine's folder
+            self._client.log_artifact(self.parent, str(path), artifact_path="front")
 
     def tag_front(self, models: set[ModelId]) -> None:
         """Put the tag of the front on these models alone."""
@@ -254,8 +295,7 @@ class SweepRuns:
     def pause(self, trial_id: str, why: str) -> None:
         """Close the run of a trial that may go on later."""
         run_id = self.open_child(trial_id)
-        for name, text in (("status", PAUSED), ("reason", f"paused: {why}")):
-            self._client.set_tag(run_id, name, masked_text(text)[:LONGEST_TAG])
+        self._log(run_id, tags={"status": PAUSED, "reason": f"paused: {why}"})
         self._client.set_terminated(run_id, "KILLED")
         self._running.discard(run_id)
         self._paused.add(trial_id)
@@ -279,8 +319,7 @@ class SweepRuns:
         if model not in self._children:
             tags = {"mlflow.parentRunId": self.parent, SWEEP_TAG: self.parent}
             tags |= {TRIAL_TAG: trial_id, "status": "running"}
-            run = self._client.create_run(self.experiment_id, started_ms, tags, run_name=trial_id)
-            self._remember(model, run)
+            self._remember(model, self._created(trial_id, tags, started_ms))
         return self._children[model]
 
     def _find_children(self) -> None:
@@ -312,12 +351,11 @@ class SweepRuns:
         if FRONT_TAG in run.data.tags:
             self._front.add(model)
 
-    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(name, text) for name, text in texts(masked_values(values)).items()]
-        for start in range(0, len(params), PARAMS_PER_BATCH):
-            self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
+    def _created(self, name: str, tags: Mapping[str, str], started_ms: int | None = None) -> Any:
+        """Return a new run; without a time it starts now."""
+        told = {key: _told(text, LONGEST_TAG) for key, text in tags.items()}
+        run_name = _told(name, LONGEST_RUN_NAME)
+        return self._client.create_run(self.experiment_id, started_ms, told, run_name=run_name)
 
 
 def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: ModelId) -> str | None:
@@ -329,6 +367,11 @@ def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: Model
         if is_of_sweep and tags.get(FORM_TAG) == model.form:
             return str(run.info.run_id)
     return None
+
+
+def _told(text: str, longest: int) -> str:
+    """Return text as MLflow gets it: secrets masked, fit for every database, cut."""
+    return storable(masked_text(text), longest)
 
 
 def _forms(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

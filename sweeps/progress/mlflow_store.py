@@ -1,8 +1,9 @@
 """The store in which sweeps are mirrored: where it lies, how it is opened, and how it follows a folder that moved.
 
 The embedded store is a SQLite file beside the run folders, with the artifacts beside it. It holds absolute addresses of
-artifacts, so a folder that was moved or copied names the former place until `reroot` has put in its own. What is
-written into a store: `mlflow_runs.py`.
+artifacts, so a folder that was moved or copied names the former place until `reroot` has put in its own. Another
+database, such as PostgreSQL, may be shared by several folders and machines. What is written into a store:
+`mlflow_runs.py`.
 """
 
 import logging
@@ -12,16 +13,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_core.errors import StorageError
+from qa_core.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from sqlalchemy.engine import URL
 
 EXPERIMENT = "qa-sweeps"
 STORE_FILE, ARTIFACTS, LOCK_FILE = "mlflow.db", "mlartifacts", "mlflow.lock"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow takes
+POSTGRES_DRIVERS = ("psycopg2", "psycopg")
 STORE_ATTEMPTS = 3  # of MLflow itself, to open a database
 LOCK_SECONDS = 30.0  # for another sweep that makes the tables of the same database
 # Columns of MLflow's tables that hold addresses of artifacts.
@@ -31,6 +36,13 @@ ADDRESSES = (
     ("logged_models", "artifact_location"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
+)
+LONGEST_ARTIFACT_URI = 200  # characters of a column, which every database but SQLite holds to
+ARTIFACTS_OF_RUN = f"/{'0' * 32}/artifacts"  # what MLflow puts behind the address of an experiment
+CONNECT_SECONDS = 10  # for a database on another machine; libpq's default is the system's, over two minutes
+STORES = (
+    "http://HOST:PORT of a running server, sqlite:///FILE, postgresql://USER@HOST/DATABASE with its password in "
+    "~/.pgpass or PGPASSWORD"
 )
 FORMER_PLACE = re.compile(rf"(file://.*/{ARTIFACTS})(?:/|$)")
 
@@ -51,14 +63,20 @@ def tracking_uri_in(folder: Path) -> str:
 
 def sqlite_file(tracking_uri: str) -> Path | None:
     """Return the file of a SQLite store; None of other stores and of addresses that cannot be read."""
+    url = database_url(tracking_uri)
+    return Path(url.database) if url and url.get_backend_name() == "sqlite" and url.database else None
+
+
+def database_url(tracking_uri: str) -> "URL | None":
+    """Return the parts of a database's address; None of servers and of addresses that cannot be read."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         url = make_url(tracking_uri)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the second: of a port
         return None
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    return url if url.get_backend_name() in DATABASES else None
 
 
 @dataclass(frozen=True)
@@ -66,25 +84,52 @@ class Store:
     """An opened store.
 
     Attributes:
+        tracking_uri: with which it was opened, and which other programs can open it with.
         client: of it.
         artifacts: address of the folder of artifacts; None: a server knows its own place.
+        longest_artifact_uri: characters that the store takes of the address of a run's artifacts; None: any number.
         lock: held while something is made that two sweeps would make at once.
     """
 
+    tracking_uri: str
     client: "MlflowClient"
     artifacts: str | None
+    longest_artifact_uri: int | None
     lock: Path
 
     def experiment_id(self, name: str) -> str:
-        """Return the experiment of a name, made where there is none and restored where it was deleted."""
+        """Return the experiment of a name, made where there is none and restored where it was deleted.
+
+        Raises:
+            ConfigError: the folder's path is too long for this database.
+            Exception: whatever MLflow or its database raise.
+        """
         from filelock import FileLock
 
         with FileLock(self.lock, timeout=LOCK_SECONDS):
             found = self.client.get_experiment_by_name(name)
             if found is None:
-                return str(self.client.create_experiment(name, artifact_location=self.artifacts))
+                return self._made(name)
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+
+    def _made(self, name: str) -> str:
+        """Make an experiment, unless another folder's sweep has, which our lock does not hold."""
+        from mlflow.exceptions import MlflowException
+
+        uri = f"{self.artifacts}{ARTIFACTS_OF_RUN}"
+        if self.longest_artifact_uri is not None and len(uri) > self.longest_artifact_uri:
+            raise ConfigError(
+                f"{self.artifacts}: with a run's name the address of its artifacts has {len(uri)} characters; "
+                f"allowed: {self.longest_artifact_uri} in this database; take a folder with a shorter path, or a server"
+            )
+        try:
+            return str(self.client.create_experiment(name, artifact_location=self.artifacts))
+        except MlflowException as error:
+            found = self.client.get_experiment_by_name(name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
             return str(found.experiment_id)
 
 
@@ -96,21 +141,53 @@ def open_store(tracking_uri: str, root: Path) -> Store:
         root: folder of the run folders; the embedded store lies there, and a lock file.
 
     Raises:
+        ConfigError: the package through which this database is spoken to is missing.
         Exception: whatever MLflow or its database raise.
     """
-    prepare_mlflow()
-    from filelock import FileLock
-    from mlflow import MlflowClient
-
     root.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
+    url = database_url(tracking_uri)
     # Two sweeps that start at once would both create the tables of a new database.
     with FileLock(root / LOCK_FILE, timeout=LOCK_SECONDS):
-        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        client = client_of(tracking_uri)
         if sqlite_file(tracking_uri) == root / STORE_FILE:
             reroot(root)
     # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
-    location = (root / ARTIFACTS).as_uri() if tracking_uri.startswith("sqlite:") else None
-    return Store(client, location, root / LOCK_FILE)
+    location = None if url is None else (root / ARTIFACTS).as_uri()
+    is_bounded = url is not None and url.get_backend_name() != "sqlite"
+    longest = LONGEST_ARTIFACT_URI if is_bounded else None
+    return Store(with_driver(tracking_uri), client, location, longest, root / LOCK_FILE)
+
+
+def client_of(tracking_uri: str) -> "MlflowClient":
+    """Return a client of a store, whose tables are made where they are missing; errors are those of `open_store`."""
+    prepare_mlflow()
+    from mlflow import MlflowClient
+
+    uri = with_driver(tracking_uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def with_driver(tracking_uri: str) -> str:
+    """Return the address of a PostgreSQL database with a driver that is installed, unless it names one.
+
+    Which one SQLAlchemy takes without a name depends on its version.
+
+    Raises:
+        ConfigError: none is installed, or not the named one.
+    """
+    url = database_url(tracking_uri)
+    if url is None or url.get_backend_name() != "postgresql":
+        return tracking_uri
+    named = url.drivername.partition("+")[2]
+    for driver in [named] if named else POSTGRES_DRIVERS:
+        if find_spec(driver) is not None:
+            return url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
+    raise ConfigError(
+        f"found no package {named or ' or '.join(POSTGRES_DRIVERS)}, through which it would be spoken to: "
+        "pip install 'qa-sweeps[postgres]'"
+    )
 
 
 def reroot(root: Path) -> int:
@@ -141,6 +218,12 @@ def experiment_in(root: Path) -> str | None:
     with closing(sqlite3.connect(root.resolve() / STORE_FILE, timeout=LOCK_SECONDS)) as base:
         found = base.execute("SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
     return None if found is None else str(found[0])
+
+
+def experiment_at(tracking_uri: str) -> str | None:
+    """Return the id of the sweeps' experiment in a store; None: it has none. Errors are those of `open_store`."""
+    found = client_of(tracking_uri).get_experiment_by_name(EXPERIMENT)
+    return None if found is None else str(found.experiment_id)
 
 
 def _former_places(base: sqlite3.Connection) -> set[str]:
@@ -177,6 +260,7 @@ def prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(CONNECT_SECONDS))
     import mlflow  # noqa: F401 - sets up its own logging on import
     from mlflow.store.db import utils
 

@@ -16,6 +16,7 @@ from qa_core.errors import ConfigError, DataError, StorageError, unknown
 from qa_core.values import convert
 from sweeps.run_folder import json_lines, records
 from sweeps.run_folder.layout import DATA_FOLDER, DRIVER_LOCK, JOURNAL_FILE, RunFolder
+from sweeps.run_folder.masking import masked_address
 from sweeps.run_folder.records import Record
 
 EVENTS = ("tracked", "proposed", "started", "reported")
@@ -55,7 +56,7 @@ class Journal:
 
     def tracked(self, tracking_uri: str, parent_run_id: str) -> None:
         """Note where the sweep is mirrored; a password in the address is masked, as every secret in these lines."""
-        self._write("tracked", tracking_uri=tracking_uri, parent_run_id=parent_run_id)
+        self._write("tracked", tracking_uri=masked_address(tracking_uri), parent_run_id=parent_run_id)
 
     def proposed(
         self,

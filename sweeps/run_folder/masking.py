@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote, unquote_plus
 
 MASK = "***"
 JOINERS = "\u200c\u200d"
@@ -21,12 +22,17 @@ TOKEN_SHAPES = re.compile(
     r"|xox[abprs]-[\w-]{8,}|dapi[0-9a-f]{16,})"
 )
 BEARER = re.compile(r"(?i)(\bbearer\s+)\S+")
+# Alone before an "@" may be a token, but not in the address of a database.
+NO_DATABASE = r"(?<!sql://)(?<!sql\+psycopg://)(?<!sql\+psycopg2://)"
 # A password may hold "/" and "@"; of a word with "://...:...@" too much is masked rather than too little.
-URL_PASSWORD = re.compile(r"(://)(?:[^/@\s:]*:[^\s]*|[^/@\s]+)@")
-URL_SECRET = re.compile(
-    r"(?i)([?&;][\w.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential)[\w.-]*=)"
-    r"[^&\s'\"#]+"
-)
+URL_PASSWORD = re.compile(rf"(://)(?:[^/@\s:]*:[^\s]*|{NO_DATABASE}[^/@\s]+)@")
+SECRET_KEYS = "token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential"
+SECRET_OF_QUERY = rf"([?&;][\w.-]*(?:{SECRET_KEYS})[\w.-]*=)"
+URL_SECRET = re.compile(rf"(?i){SECRET_OF_QUERY}[^&\s'\"#]+")
+# The same in a text that is known to be one address: there a secret ends at no space and no quote.
+ADDRESS_PASSWORD = re.compile(rf"(?s)(://)(?:[^/@:]*:(.*)|{NO_DATABASE}([^/@]+))@")
+ADDRESS_SECRET = re.compile(rf"(?is){SECRET_OF_QUERY}([^&]+)")
+SHORTEST_PART = 4  # characters of a piece of a password that is masked wherever it stands
 NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
 # In running text fewer names, since "tokens=30" and "secret" are words of it too.
 SECRET_NAME = r"[\w-]*(?:password|passwd|api[_-]?key|(?:access|auth|hub|bearer)[_-]?token)['\"]?\s*"
@@ -46,6 +52,28 @@ def masked_text(text: str) -> str:
     text = URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
     text = URL_SECRET.sub(rf"\g<1>{MASK}", text)
     return SECRET_IN_TEXT.sub(rf"\g<1>{MASK}", text)
+
+
+def masked_address(address: str) -> str:
+    """Return an address with its secrets masked, whatever signs they have; `masked_text` ends one at a space."""
+    address = ADDRESS_PASSWORD.sub(rf"\g<1>{MASK}@", address)
+    return masked_text(ADDRESS_SECRET.sub(rf"\g<1>{MASK}", address))
+
+
+def masked_about(address: str, text: str) -> str:
+    """Return what a library says of an address, with its secrets masked and what may have become of them.
+
+    A library shows a secret unquoted, or, where it takes the address otherwise than was meant, a part of it: the end of
+    a password for a host, say.
+    """
+    secrets = [found for match in ADDRESS_PASSWORD.finditer(address) for found in match.groups()[1:] if found]
+    secrets += [match.group(2) for match in ADDRESS_SECRET.finditer(address)]
+    shown = {form for secret in secrets for form in (secret, unquote(secret), unquote_plus(secret))}
+    parts = {part for form in shown for part in (form, *re.split(r"[/@:?#&=\s]", form))}
+    for part in sorted(parts, key=len, reverse=True):
+        if len(part) >= SHORTEST_PART:
+            text = text.replace(part, MASK)
+    return masked_text(text)
 
 
 def masked_values(values: Any) -> Any:
@@ -68,8 +96,8 @@ def masked(arguments: Sequence[str]) -> list[str]:
             continue
         word = TOKEN_SHAPES.sub(MASK, word)
         word = BEARER.sub(rf"\g<1>{MASK}", word)
-        word = URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
-        word = URL_SECRET.sub(rf"\g<1>{MASK}", word)
+        word = ADDRESS_PASSWORD.sub(rf"\g<1>{MASK}@", word)
+        word = ADDRESS_SECRET.sub(rf"\g<1>{MASK}", word)
         if not NOT_SECRET.search(word.partition("=")[0]):
             word = NAMED_SECRET.sub(rf"\g<1>{MASK}", word)
         words.append(word)

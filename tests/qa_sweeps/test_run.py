@@ -15,7 +15,7 @@ import pytest
 
 import qa_sweeps
 from qa_core.data.squad import load_table
-from qa_sweeps import given
+from qa_sweeps import given, running
 from tests.sweeps.whole import tiny_recipes
 
 
@@ -159,6 +159,36 @@ def test_what_the_child_refuses_is_raised_here_and_leaves_no_folder(small_squad:
     with pytest.raises(qa_sweeps.ConfigError, match=r"budget.max_memory_mb: found 0.001; allowed: at least"):
         qa_sweeps.run(settings, train=frame_of(small_squad), columns=COLUMNS, folder="run")
     assert not (here / "run").exists()
+
+
+# In the place of the child's code: it refuses, and says what it was started with and what is in its temporary folder.
+TELLING = """
+import json, pathlib, sys
+from qa_sweeps.child import files
+request = json.loads(sys.stdin.readline())
+result = pathlib.Path(request["result"])
+there = [path.read_text() for path in result.parent.iterdir()]
+told = f"{request['tracking_uri']} {request['values']['name']} seen: {sys.argv[2:]} {there}"
+files.write_json(result, {"error": "ConfigError", "message": told})
+"""
+
+
+def test_a_password_in_the_address_of_a_store_reaches_the_child_and_no_file_and_no_argument(
+    small_squad: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "START", TELLING)
+    long = {**tiny(small_squad), "name": "n" * 100_000}  # more than a pipe holds
+    with pytest.raises(qa_sweeps.ConfigError) as told:
+        qa_sweeps.run(long, folder="run", tracking_uri="postgresql://me:walrus@host/db")
+    assert str(told.value) == f"postgresql://me:walrus@host/db {long['name']} seen: [] []"
+
+
+def test_a_child_that_dies_before_it_reads_is_told_of(
+    small_squad: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "START", "raise SystemExit(9)")
+    with pytest.raises(qa_sweeps.QaError, match="the process of the sweep ended with code 9 and no word"):
+        qa_sweeps.run({**tiny(small_squad), "name": "n" * 100_000}, folder="run")
 
 
 def test_tables_of_each_kind_are_written_with_one_hash_and_noted(small_squad: Path, tmp_path: Path) -> None:

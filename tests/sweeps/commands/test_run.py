@@ -135,7 +135,7 @@ def test_a_sweep_ends_with_front_plots_and_next_commands(
     shown = capsys.readouterr().out
     assert "em_percent: 9.5 %: as a test says" in shown
     assert "3 finished, 2 stopped" in shown
-    assert "mlflow ui --backend-store-uri sqlite:////somewhere/mlflow.db" in shown
+    assert "qa-sweep ui --tracking-uri sqlite:////somewhere/mlflow.db" in shown
     assert "  # then look at http://127.0.0.1:5000/#/experiments/7/runs?scatter" in shown
     assert f"qa-sweep export '{folder}' --max-memory-mb 20.0 --to '{folder}-model'" in shown
     assert f"qa-sweep predict '{folder}-model' --question 'Who ...?' --context ..." in shown

@@ -31,7 +31,7 @@ def test_it_becomes_a_server_on_the_loopback_whose_link_opens_the_sweeps(
     assert f"http://127.0.0.1:5055/{tracker.runs_page}  (" in capsys.readouterr().out
     ((command, environment),) = called
     assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--backend-store-uri") + 1] == tracking_uri_in(moved)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == tracking_uri_in(moved)
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert reroot(moved) == 0  # it was done
 
@@ -42,8 +42,16 @@ def test_it_becomes_a_server_on_the_loopback_whose_link_opens_the_sweeps(
         (["nowhere"], "mlflow.db: found no such file; a sweep in nowhere makes it"),
         (["inner"], "inner: found no mlflow.db; there is one in .: name that folder"),
         ([".", "--port", "0"], "--port: found 0; allowed: 1 to 65535"),
+        (
+            [".", "--tracking-uri", "http://h:5000"],
+            "found 'http://h:5000'; allowed: sqlite:///FILE or postgresql://",
+        ),
+        (
+            [".", "--tracking-uri", "sqlite:////proc/none/m.db"],
+            "--tracking-uri: MLflow cannot use 'sqlite:////proc/",
+        ),
     ],
-    ids=["no-store", "a-sweep-itself", "port"],
+    ids=["no-store", "a-sweep-itself", "port", "a-server", "no-database"],
 )
 def test_what_it_cannot_show_is_refused_by_name(
     options: list[str],

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_runs import FORM_TAG, FRONT_TAG, SWEEP_TAG, TRIAL_TAG, SweepRuns
 from sweeps.progress.mlflow_store import default_tracking_uri, reroot, sqlite_file, tracking_uri_in
 from sweeps.run_folder.layout import ERROR_FILE
+from sweeps.run_folder.masking import masked_address
 from sweeps.run_folder.model_id import ModelId
 
 SPEC = {"name": "quick", "budget": {"trials": 3}, "seed": 4}
@@ -259,6 +261,49 @@ def test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept(run_folde
     run = children(client, tracker)["t0"]
     assert run.data.params == {name: str(value) for name, value in config.items()} | {"methods": "full"}
     assert {name: value for name, value in run.data.metrics.items() if name in cost} == cost
+
+
+def test_texts_and_numbers_that_a_database_may_refuse_arrive(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, stored = "'quoted' \"\" ; -- %s \0 \udc80 名前 ü", "'quoted' \"\" ; -- %s \\x00 \\udc80 名前 ü"
+    monkeypatch.setattr("sys.argv", ["/bin/qa-sweep", "run", "x" * 9000])
+    spec = {"name": odd + "n" * 300, "long": "ü" * 7000, odd: odd}
+    tracker = Tracker.start(
+        spec, run_folder=run_folder, tracking_uri=None, experiment="qa", notify=pytest.fail
+    )
+    cost = {"nan": math.nan, "up": math.inf, "down": -math.inf, "large": 1e308, "small": 5e-324, "far": 2**62}
+    ended = record(
+        "t0",
+        reason=odd + "r" * 9000,
+        config={"data": {"train": odd + "d" * 900}},
+        data={"train": {"data_hash": "a" * 50}},
+        cost=cost,
+        forms=[form("f" * 300, 40.0), form(odd, None, status="skipped", reason=odd)],
+        finished_at="9999-12-31T00:00:00+00:00",
+    )
+    for _ in range(2):
+        tracker.trial_ended(ended)
+    tracker.finish("finished")
+    assert tracker.failures == 0
+    parent, run = client.get_run(tracker.parent_run_id), children(client, tracker)["t0"]
+    assert parent.info.run_name == (stored + "n" * 300)[:250]
+    assert parent.data.params["long"] == "ü" * 6000
+    assert stored in parent.data.params.values()
+    assert parent.data.tags["mlflow.source.name"] == ("qa-sweep run " + "x" * 9000)[:5000]
+    assert run.data.tags["reason"] == (stored + "r" * 9000)[:5000]
+    assert run.data.tags["forms_skipped"] == f"{stored}: {stored}"
+    assert {
+        name: value for name, value in run.data.metrics.items() if name.removeprefix("twin.") in cost
+    } == {
+        "twin.large": 1e308,
+        "twin.small": 5e-324,
+        "twin.far": float(2**62),
+    }
+    (data,) = parent.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ((stored + "d" * 900)[:500], "a" * 36)
+    (stored_form,) = form_runs(client, tracker)
+    assert stored_form == f"t0 {'f' * 300}"[:250]
 
 
 # Stored forms: a run for each, below the run of its trial
@@ -805,5 +850,6 @@ def test_a_run_that_the_store_does_not_know_is_replaced_by_a_new_mirror(
     tracker.catch_up([record("t0"), record("t1", "failed")])
     assert sorted(children(client, tracker)) == ["t0", "t1"]
     assert notes == [
-        f"MLflow: the sweep's former run is not in {tracker.tracking_uri}; it is mirrored into a new one"
+        f"MLflow: the sweep's former run is not in {masked_address(tracker.tracking_uri)}; "
+        "it is mirrored into a new one"
     ]

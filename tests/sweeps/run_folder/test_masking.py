@@ -2,7 +2,16 @@
 
 import pytest
 
-from sweeps.run_folder.masking import MASK, has_secret, masked, masked_text, masked_values, printable
+from sweeps.run_folder.masking import (
+    MASK,
+    has_secret,
+    masked,
+    masked_about,
+    masked_address,
+    masked_text,
+    masked_values,
+    printable,
+)
 
 SECRETS = [
     "hf_abcdefghijklmnop",
@@ -22,6 +31,7 @@ HARMLESS = [
     "see https://example.org/a@b and me@example.org; sqlite:////runs/mlflow.db",
     "methods=lora+quantize, train.learning_rate=0.003: 7 of 9",
     "ask-me-0123456789abcdefgh",
+    "postgresql://me@host:5432/db, postgresql+psycopg2://me@host/db, mysql://me@host/db",
 ]
 
 
@@ -60,6 +70,52 @@ def test_passwords_in_addresses_and_named_secrets_are_masked(text: str, expected
 def test_other_text_stays_to_the_letter(text: str) -> None:
     assert masked_text(text) == text
     assert not has_secret(text)
+
+
+ADDRESSES = [
+    ("postgresql://me:walrus@host:5432/db", "postgresql://***@host:5432/db"),
+    ("postgresql://me:wal rus@host/db", "postgresql://***@host/db"),
+    ("postgresql+psycopg2://me:wal@r/us:'x'@host/db", "postgresql+psycopg2://***@host/db"),
+    ("postgresql://me:@/db?host=/run/x", "postgresql://***@/db?host=/run/x"),
+    ("postgresql://host/db?user=me&pwd=wal rus#'x&x=1", "postgresql://host/db?user=me&pwd=***&x=1"),
+    ("postgresql://me@host/db?sslmode=require", "postgresql://me@host/db?sslmode=require"),
+    ("http://token@host:5000", "http://***@host:5000"),
+    ("sqlite:////runs/ü @:e/mlflow.db", "sqlite:////runs/ü @:e/mlflow.db"),
+]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"), ADDRESSES, ids=[f"address{n}" for n in range(len(ADDRESSES))]
+)
+def test_an_address_loses_all_of_its_password(address: str, expected: str) -> None:
+    assert masked_address(address) == expected
+    assert masked_text(masked_address(address)) == expected  # it is masked once more where it is stored
+    for words in (["--tracking-uri", address], [f"--tracking-uri={address}"]):
+        assert masked(words)[-1].removeprefix("--tracking-uri=") == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "expected"),
+    [
+        (
+            "postgresql://me:wal@rus@host/db",
+            'no host "rus@host"',
+            'no host "rus@host"',
+        ),  # too short to be told apart
+        ("postgresql://me:walrus@otter@host/db", 'no host "otter@host"', 'no host "***@host"'),
+        ("postgresql://me:1/walrus@host/db", "invalid port: '1/walrus'", "invalid port: '***'"),
+        ("postgresql://me:wal%2Frus%20x@host/db", "for 'wal/rus x' and wal%2Frus%20x", "for '***' and ***"),
+        ("http://h/?token=walrus", "401 for walrus", "401 for ***"),
+        ("postgresql://walrus@host/db", 'role "walrus" is unknown', 'role "walrus" is unknown'),
+        ("http://walrus@host/", "401 for walrus", "401 for ***"),
+        ("sqlite:////a/mlflow.db", "see https://me:otter@host", "see https://***@host"),
+    ],
+    ids=["short", "part", "port", "unquoted", "query", "user", "token", "others"],
+)
+def test_what_is_said_of_an_address_shows_no_part_of_its_password(
+    address: str, text: str, expected: str
+) -> None:
+    assert masked_about(address, text) == expected
 
 
 def test_nested_values_keep_their_form_and_lose_their_secrets() -> None:

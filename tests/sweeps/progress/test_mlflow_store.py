@@ -1,0 +1,115 @@
+"""Addresses of stores, and the experiment that sweeps share; the embedded store itself: `test_mlflow_mirror.py`."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qa_core.errors import ConfigError
+from sweeps.progress import mlflow_store
+from sweeps.progress.mlflow_mirror import Tracker
+from sweeps.progress.mlflow_store import Store, database_url, sqlite_file, with_driver
+
+PLAIN = "postgresql://me:walrus@host/db"
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let these drivers be installed and no others."""
+    monkeypatch.setattr(mlflow_store, "find_spec", lambda name: object() if name in names else None)
+
+
+@pytest.mark.parametrize(
+    ("drivers", "address", "expected"),
+    [
+        (["psycopg2", "psycopg"], PLAIN, "postgresql+psycopg2://me:walrus@host/db"),
+        (["psycopg"], PLAIN, "postgresql+psycopg://me:walrus@host/db"),
+        (["psycopg2", "psycopg"], "postgresql+psycopg://host/db", "postgresql+psycopg://host/db"),
+        (
+            ["psycopg2"],
+            "postgresql://a:b%2F%40@/db?host=/run",
+            "postgresql+psycopg2://a:b%2F%40@/db?host=%2Frun",
+        ),
+        ([], "sqlite:////a b/mlflow.db", "sqlite:////a b/mlflow.db"),
+        ([], "http://host:5000", "http://host:5000"),
+        (
+            [],
+            "postgresql://me:walrus@host:port/db",
+            "postgresql://me:walrus@host:port/db",
+        ),  # MLflow refuses it
+    ],
+    ids=["both", "the-newer-one", "named", "socket", "sqlite", "server", "no-port"],
+)
+def test_a_database_is_spoken_to_through_a_driver_that_is_there(
+    drivers: list[str], address: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, *drivers)
+    assert with_driver(address) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "missing"),
+    [(PLAIN, "psycopg2 or psycopg"), ("postgresql+pg8000://me:walrus@host/db", "pg8000")],
+    ids=["any", "named"],
+)
+def test_a_missing_driver_is_named_with_the_extra_that_has_it(
+    address: str, missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed(monkeypatch)
+    with pytest.raises(
+        ConfigError, match=rf"found no package {missing}, .*pip install 'qa-sweeps\[postgres\]'"
+    ) as e:
+        Tracker.start({}, run_folder=tmp_path / "runs" / "a", tracking_uri=address, experiment="qa")
+    assert "walrus" not in str(e.value)
+
+
+def test_an_address_is_of_a_database_a_file_or_neither() -> None:
+    assert database_url("http://host:5000") is None
+    assert database_url("postgresql://host:port/db") is None
+    assert database_url("nonsense") is None
+    url = database_url(PLAIN)
+    assert url is not None
+    assert (url.host, url.get_backend_name(), sqlite_file(PLAIN)) == ("host", "postgresql", None)
+    assert sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
+
+
+class Experiments:
+    """Stands for a client: an experiment that is made by somebody else between a look and its making."""
+
+    def __init__(self) -> None:
+        self.found: Any = None
+        self.locations: list[str] = []
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return self.found
+
+    def create_experiment(self, name: str, *, artifact_location: str) -> str:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS
+
+        self.locations.append(artifact_location)
+        self.found = SimpleNamespace(experiment_id="7", lifecycle_stage="active")
+        raise MlflowException(f"{name} is there", error_code=RESOURCE_ALREADY_EXISTS)
+
+
+def store_of(client: Experiments, tmp_path: Path, **changes: Any) -> Store:
+    values = {"artifacts": "file:///a/mlartifacts", "longest_artifact_uri": 200, "lock": tmp_path / "lock"}
+    return Store("postgresql://host/db", client, **(values | changes))  # type: ignore[arg-type]
+
+
+def test_an_experiment_that_another_folders_sweep_makes_at_the_same_moment_is_taken(tmp_path: Path) -> None:
+    client = Experiments()
+    assert store_of(client, tmp_path).experiment_id("qa") == "7"
+    assert client.locations == ["file:///a/mlartifacts"]
+
+
+def test_a_folder_whose_artifacts_have_too_long_an_address_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    client = Experiments()
+    fits = f"file:///{'x' * (200 - 8 - 43)}"  # MLflow adds the run's id, 32 characters, and "artifacts"
+    assert store_of(client, tmp_path, artifacts=fits).experiment_id("qa") == "7"
+    with pytest.raises(ConfigError, match="has 201 characters; allowed: 200 in this database"):
+        store_of(Experiments(), tmp_path, artifacts=f"{fits}x").experiment_id("qa")
+    without_limit = store_of(Experiments(), tmp_path, artifacts=f"{fits}x", longest_artifact_uri=None)
+    assert without_limit.experiment_id("qa") == "7"
