@@ -101,6 +101,7 @@ MLFLOW_FILES = (
     "sweeps/progress/mlflow_retry.py",
     "sweeps/progress/mlflow_runs.py",
     "sweeps/progress/mlflow_store.py",
+    "sweeps/progress/mlflow_writer.py",
     "sweeps/commands/register.py",
     "sweeps/commands/serve.py",
     "sweeps/commands/served.py",

@@ -31,13 +31,16 @@ def scatter_page(experiment_id: str, parent: str) -> str:
     return f"{runs_page(experiment_id)}&compareRunsMode=CHART&viewStateShareKey={_view_key(parent)}"
 
 
-def experiment_tags(spec: Mapping[str, Any], parent: str, sweep_tag: str) -> dict[str, str]:
+def experiment_tags(
+    spec: Mapping[str, Any], parent: str, *, sweep_tag: str, front_tag: str
+) -> dict[str, str]:
     """Return tags of the experiment: on which pages it opens, and the view that `scatter_page` names.
 
     Args:
         spec: the sweep's settings; its first two objectives are the axes, the second one the horizontal.
         parent: the sweep's run.
         sweep_tag: the tag with which all its trials and forms name it.
+        front_tag: the tag of models on its front.
     """
     names = [str(item["name"]) for item in spec.get("objectives") or ()]
     if len(names) < 2:
@@ -57,7 +60,8 @@ def experiment_tags(spec: Mapping[str, Any], parent: str, sweep_tag: str) -> dic
     view = {
         # A model has both values; a run without the first is a training whose forms are the models, or none.
         "searchFilter": f"tags.`{sweep_tag}` = '{parent}' AND metrics.`{names[0]}` > -1e30",
-        "orderByKey": f"metrics.`{names[0]}`",  # by a number: ordered by time, runs are folded away below the sweep's
+        # The page loads a hundred runs at a time: the front first. By time, runs are folded away below the sweep's.
+        "orderByKey": f"tags.`{front_tag}`",
         "orderByAsc": False,
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": [chart],

@@ -11,19 +11,18 @@ Runs are addressed by id through `MlflowClient`; none is ever "active". A record
 """
 
 import json
-import math
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.progress.flatten import distinct_names, model_params, numbers, storable, texts, training_params
+from sweeps.progress.flatten import distinct_names, model_params, numbers, texts, training_params
 from sweeps.progress.mlflow_pages import DESCRIPTION_TAG, data_sets, experiment_tags
 from sweeps.progress.mlflow_retry import retry
 from sweeps.progress.mlflow_store import open_store
-from sweeps.run_folder.masking import masked_text, masked_values
+from sweeps.progress.mlflow_writer import RunWriter, metrics_of, told
+from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.provenance import command_line
 
@@ -44,11 +43,8 @@ TWIN = "twin"  # what they begin with in the run of a trial with stored forms
 SKIPPED = "skipped"  # status of a form that was not made
 PAUSED = "paused"  # tag of a trial that gave up its worker and may go on
 TAGGED = ("status", "reason", "artifact", "device")  # entries of a record that become tags
-LONGEST_TAG = 5000  # characters
-# MLflow's limits, which not every store checks
-LONGEST_RUN_NAME, LONGEST_DATA_NAME, LONGEST_DIGEST = 250, 500, 36
+LONGEST_DATA_NAME, LONGEST_DIGEST = 500, 36  # MLflow's limits
 LONGEST_DATA_SOURCE = 10_000
-TEXTS_PER_BATCH, METRICS_PER_BATCH = 100, 800  # parameters or tags; of all together MLflow takes 1000
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's id
 
 
@@ -57,6 +53,7 @@ class SweepRuns:
 
     def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
         self._client = client
+        self._writer = RunWriter(client, experiment_id)
         self.experiment_id = experiment_id
         self.parent = ""
         self._children: dict[ModelId, str] = {}  # trial, or its stored form -> MLflow run id
@@ -94,17 +91,18 @@ class SweepRuns:
         else:
             name = str(spec.get("name", "sweep"))
             made_by = {"mlflow.source.name": command_line(sys.argv), "mlflow.source.type": "LOCAL"}
-            run = self._created(name, {"sweep": name, **made_by})
+            run = self._writer.created(name, {"sweep": name, **made_by})
             self.parent = run.info.run_id
             self._started_ms[self.parent] = run.info.start_time
-            self._log(self.parent, params=spec)
+            self._writer.log(self.parent, params=spec)
         self._client.set_tag(self.parent, "status", "running")
-        for name, text in experiment_tags(spec, self.parent, SWEEP_TAG).items():
+        view = experiment_tags(spec, self.parent, sweep_tag=SWEEP_TAG, front_tag=FRONT_TAG)
+        for name, text in view.items():
             self._client.set_experiment_tag(self.experiment_id, name, text)
 
     def describe(self, text: str) -> None:
         """Put a text in Markdown on the page of the sweep's run."""
-        self._client.set_tag(self.parent, DESCRIPTION_TAG, _told(text, LONGEST_TAG))
+        self._writer.tag(self.parent, DESCRIPTION_TAG, text)
 
     def log_inputs(self, record: Mapping[str, Any]) -> None:
         """Name the data of a record as inputs of the sweep's run, once for each set."""
@@ -113,8 +111,8 @@ class SweepRuns:
         for part, name, data_hash in data_sets(record):
             if (part, data_hash) in self._inputs:
                 continue
-            source = json.dumps({"uri": _told(name, LONGEST_DATA_SOURCE)})
-            data = Dataset(_told(name, LONGEST_DATA_NAME), data_hash[:LONGEST_DIGEST], "local", source)
+            source = json.dumps({"uri": told(name, LONGEST_DATA_SOURCE)})
+            data = Dataset(told(name, LONGEST_DATA_NAME), data_hash[:LONGEST_DIGEST], "local", source)
             context = [InputTag("mlflow.data.context", part)]
             self._client.log_inputs(self.parent, [DatasetInput(data, context)])
             self._inputs.add((part, data_hash))
@@ -131,7 +129,7 @@ class SweepRuns:
             self._has_finals.add(trial_id)
         self.log_inputs(record)
         skipped = [f"{form['label']}: {form.get('reason')}" for form in forms if form["status"] == SKIPPED]
-        self._log(
+        self._writer.log(
             run_id,
             params={**texts(masked_values(settings)), **short},
             metrics=self._curve(run_id, record.get("curve") or []),
@@ -172,7 +170,9 @@ class SweepRuns:
         if model not in self._children:
             tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
             tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
-            self._remember(model, self._created(str(model), tags, _milliseconds(record.get("started_at"))))
+            self._remember(
+                model, self._writer.created(str(model), tags, _milliseconds(record.get("started_at")))
+            )
         final = {**_final_values(form), "against_twin": form.get("against_twin") or {}}
         self._end(model, form, status, record, params=model_params(record, form), values=numbers(final))
 
@@ -200,8 +200,8 @@ class SweepRuns:
         tags = {name: str(entries[name]) for name in TAGGED if entries.get(name)}
         if model in self._front:
             tags[FRONT_TAG] = "true"
-        at_end = self._metrics(run_id, values or {}, step=step, seconds=float(record.get("seconds") or 0.0))
-        self._log(run_id, params=params or {}, metrics=at_end, tags=tags)
+        at_end = self._timed(run_id, values or {}, step=step, seconds=record.get("seconds"))
+        self._writer.log(run_id, params=params or {}, metrics=at_end, tags=tags)
         self._client.set_terminated(run_id, status, end_time=_milliseconds(record.get("finished_at")))
         self._running.discard(run_id)
         if not entries.get("reason") and self._ended.get(model) not in (None, entries["status"]):
@@ -211,56 +211,30 @@ class SweepRuns:
     def log_curve(self, trial_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
         """Log reports of a trial, each at the examples that it had seen."""
         run_id = self.open_child(trial_id)
-        self._log(run_id, metrics=self._curve(run_id, curve))
+        self._writer.log(run_id, metrics=self._curve(run_id, curve))
 
     def _curve(self, run_id: str, curve: Sequence[Mapping[str, Any]]) -> list["Metric"]:
         return [
             metric
             for progress in curve
-            for metric in self._metrics(
+            for metric in self._timed(
                 run_id,
                 progress,
                 step=int(progress["examples_seen"]),
-                seconds=float(progress.get("train_seconds") or 0.0),
+                seconds=progress.get("train_seconds"),
             )
         ]
 
     def log_numbers(self, run_id: str, values: Mapping[str, Any], *, step: int) -> None:
         """Log numbers as of now."""
-        self._log(run_id, metrics=self._metrics(run_id, values, step=step))
+        self._writer.log(run_id, metrics=metrics_of(values, step=step))
 
-    def _metrics(
-        self, run_id: str, values: Mapping[str, Any], *, step: int, seconds: float | None = None
+    def _timed(
+        self, run_id: str, values: Mapping[str, Any], *, step: int, seconds: float | None
     ) -> list["Metric"]:
-        """Return numbers as metrics; timed by `seconds` since the run's start, those already there are not doubled."""
-        from mlflow.entities import Metric
-
-        at_ms = (
-            int(time.time() * 1000) if seconds is None else self._started_ms[run_id] + round(1000 * seconds)
-        )
-        return [Metric(name, value, at_ms, step) for name, value in numbers(values).items()]
-
-    def _log(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        metrics: Sequence["Metric"] = (),
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Log in as few calls as MLflow's limits allow; secrets are masked."""
-        from mlflow.entities import Param, RunTag
-
-        all_params = [Param(name, text) for name, text in texts(masked_values(params or {})).items()]
-        all_tags = [RunTag(name, _told(text, LONGEST_TAG)) for name, text in (tags or {}).items()]
-        batches = max(
-            math.ceil(len(all_params) / TEXTS_PER_BATCH),
-            math.ceil(len(metrics) / METRICS_PER_BATCH),
-            math.ceil(len(all_tags) / TEXTS_PER_BATCH),
-        )
-        for index in range(batches):
-            few, many = (slice(index * n, (index + 1) * n) for n in (TEXTS_PER_BATCH, METRICS_PER_BATCH))
-            self._client.log_batch(run_id, metrics=metrics[many], params=all_params[few], tags=all_tags[few])
+        """Return numbers as metrics of so many seconds after the run's start, where a second call finds them again."""
+        at_ms = self._started_ms[run_id] + round(1000 * float(seconds or 0.0))
+        return metrics_of(values, step=step, at_ms=at_ms)
 
     def log_front(
         self, files: Sequence[Path], hypervolume: float, models: set[ModelId], spent_examples: int
@@ -295,7 +269,7 @@ class SweepRuns:
     def pause(self, trial_id: str, why: str) -> None:
         """Close the run of a trial that may go on later."""
         run_id = self.open_child(trial_id)
-        self._log(run_id, tags={"status": PAUSED, "reason": f"paused: {why}"})
+        self._writer.log(run_id, tags={"status": PAUSED, "reason": f"paused: {why}"})
         self._client.set_terminated(run_id, "KILLED")
         self._running.discard(run_id)
         self._paused.add(trial_id)
@@ -319,7 +293,7 @@ class SweepRuns:
         if model not in self._children:
             tags = {"mlflow.parentRunId": self.parent, SWEEP_TAG: self.parent}
             tags |= {TRIAL_TAG: trial_id, "status": "running"}
-            self._remember(model, self._created(trial_id, tags, started_ms))
+            self._remember(model, self._writer.created(trial_id, tags, started_ms))
         return self._children[model]
 
     def _find_children(self) -> None:
@@ -351,12 +325,6 @@ class SweepRuns:
         if FRONT_TAG in run.data.tags:
             self._front.add(model)
 
-    def _created(self, name: str, tags: Mapping[str, str], started_ms: int | None = None) -> Any:
-        """Return a new run; without a time it starts now."""
-        told = {key: _told(text, LONGEST_TAG) for key, text in tags.items()}
-        run_name = _told(name, LONGEST_RUN_NAME)
-        return self._client.create_run(self.experiment_id, started_ms, told, run_name=run_name)
-
 
 def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: ModelId) -> str | None:
     """Return the run of a model of a sweep, whose own run is `parent`; None where it was not mirrored."""
@@ -367,11 +335,6 @@ def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: Model
         if is_of_sweep and tags.get(FORM_TAG) == model.form:
             return str(run.info.run_id)
     return None
-
-
-def _told(text: str, longest: int) -> str:
-    """Return text as MLflow gets it: secrets masked, fit for every database, cut."""
-    return storable(masked_text(text), longest)
 
 
 def _forms(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import mirror
 from qa_core.errors import ConfigError, StorageError
 from sweeps.progress import mlflow_mirror, mlflow_retry
 from sweeps.progress.mlflow_mirror import Tracker
@@ -482,6 +483,15 @@ def test_a_form_that_was_skipped_has_no_run_and_is_named_on_its_trials(run_folde
     assert again._runs is not None
     assert again._runs.holds("t0", record("t0", forms=forms))  # nothing is left to write
     assert not again._runs.holds("t0", record("t0", forms=[form("int8", 39.5), form("int4", 30.0)]))
+
+
+def test_the_benchmark_writes_a_run_for_each_trial_and_form_and_tags_its_front(
+    run_folder: Path, client: Any
+) -> None:
+    tracker = mirror.write(run_folder, None, 2, 3)
+    assert sorted(children(client, tracker)) == ["t0000", "t0001"]
+    assert sorted(form_runs(client, tracker)) == [f"t{n:04d} int{bits}" for n in (0, 1) for bits in (3, 4, 5)]
+    assert all(FRONT_TAG in run.data.tags for run in form_runs(client, tracker).values())
 
 
 # What MLflow's own pages show

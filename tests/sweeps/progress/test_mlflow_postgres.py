@@ -24,6 +24,7 @@ from sweeps.progress.mlflow_store import EXPERIMENT, client_of
 from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal
 from sweeps.run_folder.model_id import ModelId
+from sweeps.spec.objectives import Objective
 from tests.sweeps.progress.postgres import PARTS, PASSWORD, Server, running
 
 # The contract: each of these runs here on a database of its own.
@@ -32,29 +33,23 @@ from tests.sweeps.progress.test_mlflow_mirror import (  # noqa: F401
     SPEC,
     STORED,
     children,
-    no_sleep,
     record,
     test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_numbers,
     test_a_form_that_failed_and_was_made_again_is_mirrored_again,
     test_a_form_that_was_skipped_has_no_run_and_is_named_on_its_trials,
-    test_a_lasting_failure_is_counted_shown_once_and_made_good_at_the_end,
     test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children,
-    test_a_run_that_the_store_does_not_know_is_replaced_by_a_new_mirror,
     test_a_sweep_that_was_refused_leaves_no_run,
-    test_a_transient_error_is_retried_with_growing_pauses_and_goes_unnoticed,
     test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again,
     test_each_form_is_a_run_below_its_trial_and_has_the_final_numbers_alone,
-    test_each_status_of_a_record_has_its_run_status_and_its_tags,
     test_forms_and_plain_trials_share_the_names_of_short_parameters,
     test_forms_that_were_made_later_join_a_mirrored_trial_whose_own_run_stands_for_its_twin,
-    test_full_fine_tuning_is_a_parameter_that_is_set_once,
     test_live_reports_and_a_repeated_record_double_nothing,
     test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept,
     test_texts_and_numbers_that_a_database_may_refuse_arrive,
+    test_the_benchmark_writes_a_run_for_each_trial_and_form_and_tags_its_front,
     test_the_experiment_opens_on_training_and_has_a_view_of_each_sweeps_models_alone,
     test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials,
     test_the_front_is_tagged_by_form_and_a_resumed_sweep_doubles_no_run,
-    test_the_parent_carries_the_settings_and_the_end_of_the_sweep,
     test_the_parent_names_each_set_of_data_once,
     test_the_parent_tells_what_was_asked_and_its_front_while_the_sweep_runs,
     test_the_run_of_a_paused_trial_is_closed_and_opened_again_with_it,
@@ -91,6 +86,7 @@ def run_folder(tmp_path: Path, server: Server, base: str, monkeypatch: pytest.Mo
     folder = tmp_path / "runs" / "quick-1"
     folder.mkdir(parents=True)
     monkeypatch.setattr(mlflow_mirror, "default_tracking_uri", lambda folder: server.address(base))
+    monkeypatch.setattr(mlflow_mirror, "SLOW_SECONDS", 600.0)  # a busy machine is no fault
     return folder
 
 
@@ -106,7 +102,7 @@ def started(folder: Path, address: str, notes: list[str], **changes: Any) -> Tra
 
 
 def test_the_contract_is_that_of_the_embedded_store() -> None:
-    assert len([name for name in globals() if name.startswith("test_")]) == 24 + 5
+    assert len([name for name in globals() if name.startswith("test_")]) == 19 + 5
 
 
 def test_a_server_that_restarts_goes_unnoticed_and_one_that_is_gone_is_made_good(
@@ -162,7 +158,9 @@ def test_the_password_is_in_nothing_that_is_printed_stored_or_mirrored(
     notes += [
         *open_doors(target),
         _resume_command(target),
-        *next_commands(compute_front([], []), run_folder, again),
+        *next_commands(
+            compute_front([], [Objective(**item, reference=1.0) for item in OBJECTIVES]), run_folder, again
+        ),
     ]
     assert _tracking(target, journal.read(run_folder))["parent_run_id"] == again.parent_run_id
     (tmp_path / "model").mkdir()
