@@ -21,7 +21,7 @@ from sweeps.progress.flatten import distinct_names, model_params, numbers, texts
 from sweeps.progress.mlflow_pages import DESCRIPTION_TAG, data_sets, experiment_tags
 from sweeps.progress.mlflow_retry import retry
 from sweeps.progress.mlflow_store import open_store
-from sweeps.progress.mlflow_writer import RunWriter, metrics_of, told
+from sweeps.progress.mlflow_writer import LONGEST_TAG, RunWriter, metrics_of, told
 from sweeps.run_folder.masking import masked_values
 from sweeps.run_folder.model_id import ModelId
 from sweeps.run_folder.provenance import command_line
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TRIAL_TAG, FORM_TAG = "qa.trial_id", "qa.form"
 SWEEP_TAG = "qa.sweep_run_id"  # of the runs of all trials and forms: the sweep's run
+FORMS_TAG = "qa.forms"  # of a trial that has ended: stored forms with runs of their own, and their status
 SKIPPED_TAG = "forms_skipped"  # of a trial: forms that were not made, and why
 FRONT_TAG = "on_front"
 TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
@@ -56,7 +57,8 @@ class SweepRuns:
         self._writer = RunWriter(client, experiment_id)
         self.experiment_id = experiment_id
         self.parent = ""
-        self._children: dict[ModelId, str] = {}  # trial, or its stored form -> MLflow run id
+        self._children: dict[ModelId, str] = {}  # trial, or its stored form -> MLflow run id; see `_run_of`
+        self._unread: set[str] = set()  # trial ids of whose stored forms not all runs have been looked for
         self._started_ms: dict[str, int] = {}  # MLflow run id -> start
         self._running: set[str] = set()  # MLflow run ids
         self._paused: set[str] = set()  # trial ids whose run is closed for now
@@ -144,7 +146,8 @@ class SweepRuns:
         # MLflow takes a name for a path and refuses those that are not in their shortest form.
         names = distinct_names(others)
         final |= numbers({"cross_domain": {names[source]: item for source, item in others.items()}})
-        self._end(ModelId(trial_id), record, TRIAL_STATUS[str(record["status"])], record, values=final)
+        status = TRIAL_STATUS[str(record["status"])]
+        self._end(ModelId(trial_id), record, status, record, values=final, tags=self._held(trial_id, forms))
         self._paused.discard(trial_id)
 
     def holds(self, trial_id: str, record: Mapping[str, Any]) -> bool:
@@ -159,6 +162,15 @@ class SweepRuns:
         }
         return all(self._ended.get(model) == str(item["status"]) for model, item in ended.items())
 
+    def _held(self, trial_id: str, forms: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Return the tag that says which stored forms of a trial have ended in runs of their own."""
+        others = {None, self._children[ModelId(trial_id)]}
+        own = [
+            form for form in forms if self._children.get(ModelId(trial_id, str(form["label"]))) not in others
+        ]
+        text = json.dumps({str(form["label"]): str(form["status"]) for form in own})
+        return {FORMS_TAG: text} if len(text) <= LONGEST_TAG else {}
+
     def _log_form(self, trial_run: str, record: Mapping[str, Any], form: Mapping[str, Any]) -> None:
         """Write the run of a stored form, nested below its trial's."""
         model = ModelId(str(record["trial_id"]), str(form["label"]))
@@ -167,7 +179,7 @@ class SweepRuns:
             self._children[model] = trial_run
             self._end(model, form, status, record)
             return
-        if model not in self._children:
+        if self._run_of(model) is None:
             tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
             tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
             self._remember(
@@ -185,6 +197,7 @@ class SweepRuns:
         *,
         params: Mapping[str, Any] | None = None,
         values: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log, tag and close a run; a run that is closed holds all that belongs into it.
 
@@ -192,16 +205,16 @@ class SweepRuns:
             entries: of a record or a form.
             status: as MLflow calls it.
             record: of the trial, which says when and after how many examples it ended.
-            params, values: what is left to log.
+            params, values, tags: what is left to log.
         """
         run_id = self._children[model]
         curve = record.get("curve") or []
         step = int(curve[-1]["examples_seen"]) if curve else 0
-        tags = {name: str(entries[name]) for name in TAGGED if entries.get(name)}
+        all_tags = {**(tags or {}), **{name: str(entries[name]) for name in TAGGED if entries.get(name)}}
         if model in self._front:
-            tags[FRONT_TAG] = "true"
+            all_tags[FRONT_TAG] = "true"
         at_end = self._timed(run_id, values or {}, step=step, seconds=record.get("seconds"))
-        self._writer.log(run_id, params=params or {}, metrics=at_end, tags=tags)
+        self._writer.log(run_id, params=params or {}, metrics=at_end, tags=all_tags)
         self._client.set_terminated(run_id, status, end_time=_milliseconds(record.get("finished_at")))
         self._running.discard(run_id)
         if not entries.get("reason") and self._ended.get(model) not in (None, entries["status"]):
@@ -249,12 +262,12 @@ class SweepRuns:
     def tag_front(self, models: set[ModelId]) -> None:
         """Put the tag of the front on these models alone."""
         for model in self._front - models:
-            if model in self._children:
-                self._client.delete_tag(self._children[model], FRONT_TAG)
+            if (run_id := self._run_of(model)) is not None:
+                self._client.delete_tag(run_id, FRONT_TAG)
             self._front.discard(model)
         for model in models - self._front:
-            if model in self._children:
-                self._client.set_tag(self._children[model], FRONT_TAG, "true")
+            if (run_id := self._run_of(model)) is not None:
+                self._client.set_tag(run_id, FRONT_TAG, "true")
             self._front.add(model)
 
     def start(self, trial_id: str) -> None:
@@ -296,18 +309,43 @@ class SweepRuns:
             self._remember(model, self._writer.created(trial_id, tags, started_ms))
         return self._children[model]
 
+    def _run_of(self, model: ModelId) -> str | None:
+        """Return the run of a trial or of a stored form, whose runs are looked for now if they were not; None: none."""
+        if model not in self._children and model.form is not None and model.trial_id in self._unread:
+            self._find(f"tags.`{SWEEP_TAG}` = '{self.parent}' AND tags.`{TRIAL_TAG}` = '{model.trial_id}'")
+            self._unread.discard(model.trial_id)
+        return self._children.get(model)
+
     def _find_children(self) -> None:
-        """Find the runs of trials, whose parent is the sweep's, and those of their stored forms."""
-        for tag in ("mlflow.parentRunId", SWEEP_TAG):  # the first: of runs that an older version made
-            query, token = f"tags.`{tag}` = '{self.parent}'", None
-            while True:
-                page = self._client.search_runs([self.experiment_id], query, page_token=token)
-                for run in page:
-                    if TRIAL_TAG in run.data.tags:
-                        self._remember(ModelId(run.data.tags[TRIAL_TAG], run.data.tags.get(FORM_TAG)), run)
-                token = page.token
-                if not token:
-                    break
+        """Find the runs of trials, and of stored forms those that are on the front or have not ended.
+
+        What became of the others stands in a tag of their trial's run: to read 10,000 runs takes a minute or more.
+        """
+        of_sweep = f"tags.`{SWEEP_TAG}` = '{self.parent}'"
+        found = self._find(f"tags.`mlflow.parentRunId` = '{self.parent}'")
+        self._unread = {model.trial_id for model in self._children}
+        if any(
+            FORMS_TAG not in run.data.tags and run.data.tags.get("status") in TRIAL_STATUS for run in found
+        ):
+            self._find(of_sweep)  # an older version wrote them
+            self._unread.clear()
+            return
+        self._find(f"{of_sweep} AND tags.`{FRONT_TAG}` = 'true'")
+        self._find(f"{of_sweep} AND attributes.status = 'RUNNING'")
+
+    def _find(self, query: str) -> list[Any]:
+        """Return the runs of trials and of stored forms that a query of MLflow's finds, which are remembered."""
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs([self.experiment_id], query, page_token=token)
+            found += [run for run in page if TRIAL_TAG in run.data.tags]
+            token = page.token
+            if not token:
+                break
+        for run in found:
+            self._remember(ModelId(run.data.tags[TRIAL_TAG], run.data.tags.get(FORM_TAG)), run)
+        return found
 
     def _remember(self, model: ModelId, run: Any) -> None:
         self._children[model] = run.info.run_id
@@ -318,6 +356,8 @@ class SweepRuns:
             status = run.data.tags.get("status")
             if status in (*TRIAL_STATUS, *FORM_STATUS):  # not one that `close` ended
                 self._ended[model] = status
+                forms = json.loads(run.data.tags.get(FORMS_TAG, "{}"))
+                self._ended |= {ModelId(model.trial_id, label): status for label, status in forms.items()}
             elif status == PAUSED and model.form is None:
                 self._paused.add(model.trial_id)
         if model.form is None and "em_percent" in run.data.metrics:

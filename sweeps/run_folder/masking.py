@@ -33,7 +33,8 @@ URL_SECRET = re.compile(rf"(?i){SECRET_OF_QUERY}[^&\s'\"#]+")
 ADDRESS_PASSWORD = re.compile(rf"(?s)(://)(?:[^/@:]*:(.*)|{NO_DATABASE}([^/@]+))@")
 ADDRESS_SECRET = re.compile(rf"(?is){SECRET_OF_QUERY}([^&]+)")
 SHORTEST_PART = 4  # characters of a piece of a password that is masked wherever it stands
-NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
+# From the start of a word alone: else a long word is searched once from each of its signs.
+NAMED_SECRET = re.compile(r"(?i)((?<![\w.-])[\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*=)(.+)")
 # In running text fewer names, since "tokens=30" and "secret" are words of it too.
 SECRET_NAME = r"[\w-]*(?:password|passwd|api[_-]?key|(?:access|auth|hub|bearer)[_-]?token)['\"]?\s*"
 # Before a colon no path: "/etc/passwd: exists already" is no secret.

@@ -461,6 +461,37 @@ def test_forms_that_were_made_later_join_a_mirrored_trial_whose_own_run_stands_f
     assert twin.info.status == "FINISHED"
 
 
+def test_a_resumed_sweep_reads_the_runs_of_trials_and_of_the_front_alone_and_knows_all_others(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start(run_folder)
+    for name in ("t0", "t1", "t2"):
+        first.trial_ended(record(name, forms=STORED if name != "t2" else None))
+    first.trial_started("t3")
+    first.log_front([], 0.5, [ModelId("t0", "int8")], spent_examples=300)
+    first.finish("interrupted")
+    before = {run.info.run_id for run in all_runs(client, first)}
+    second = start(run_folder, parent_run_id=first.parent_run_id)
+    assert second._runs is not None
+    assert set(second._runs._children) == {*map(ModelId, ("t0", "t1", "t2", "t3")), ModelId("t0", "int8")}
+    with monkeypatch.context() as nothing_is_left:
+        nothing_is_left.setattr(
+            SweepRuns, "log_record", lambda *arguments: pytest.fail("it was written again")
+        )
+        second.catch_up([record(name, forms=STORED if name != "t2" else None) for name in ("t0", "t1", "t2")])
+    second.log_front([], 0.6, [ModelId("t1", "int8"), ModelId("t2")], spent_examples=300)
+    tagged = {run.info.run_name for run in all_runs(client, second) if FRONT_TAG in run.data.tags}
+    assert tagged == {"t1 int8", "t2"}
+    second.trial_ended(record("t1", forms=STORED))
+    assert {run.info.run_id for run in all_runs(client, second)} == before
+    # The runs of an older version do not say which forms a trial has: all are read.
+    client.delete_tag(children(client, second)["t1"].info.run_id, "qa.forms")
+    third = start(run_folder, parent_run_id=first.parent_run_id)
+    assert third._runs is not None
+    assert len(third._runs._children) == 4 + 3 + 3
+    assert third._runs.holds("t1", record("t1", forms=STORED))
+
+
 def test_a_form_that_failed_and_was_made_again_is_mirrored_again(run_folder: Path, client: Any) -> None:
     first = start(run_folder)
     first.trial_ended(record("t0", forms=[form("int8", None)]))

@@ -38,6 +38,7 @@ from tests.sweeps.progress.test_mlflow_mirror import (  # noqa: F401
     test_a_form_that_failed_and_was_made_again_is_mirrored_again,
     test_a_form_that_was_skipped_has_no_run_and_is_named_on_its_trials,
     test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children,
+    test_a_resumed_sweep_reads_the_runs_of_trials_and_of_the_front_alone_and_knows_all_others,
     test_a_sweep_that_was_refused_leaves_no_run,
     test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again,
     test_each_form_is_a_run_below_its_trial_and_has_the_final_numbers_alone,
@@ -102,7 +103,7 @@ def started(folder: Path, address: str, notes: list[str], **changes: Any) -> Tra
 
 
 def test_the_contract_is_that_of_the_embedded_store() -> None:
-    assert len([name for name in globals() if name.startswith("test_")]) == 19 + 5
+    assert len([name for name in globals() if name.startswith("test_")]) == 20 + 5
 
 
 def test_a_server_that_restarts_goes_unnoticed_and_one_that_is_gone_is_made_good(

@@ -1,5 +1,7 @@
 """Masking: secrets go, everything else stays to the letter."""
 
+import time
+
 import pytest
 
 from sweeps.run_folder.masking import (
@@ -116,6 +118,15 @@ def test_what_is_said_of_an_address_shows_no_part_of_its_password(
     address: str, text: str, expected: str
 ) -> None:
     assert masked_about(address, text) == expected
+
+
+@pytest.mark.parametrize("sign", ["x", "-", ".", "ü", "a=", "a b "], ids=[f"sign{n}" for n in range(6)])
+def test_long_text_takes_no_longer_for_each_sign(sign: str) -> None:
+    text = sign * 50_000
+    began = time.process_time()
+    assert masked_text(text) == masked_about("http://h", text) == masked_address(text) == text
+    assert masked([text]) == [text]
+    assert time.process_time() - began < 5.0  # minutes, where each sign is the start of a search
 
 
 def test_nested_values_keep_their_form_and_lose_their_secrets() -> None:
