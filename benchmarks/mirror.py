@@ -161,12 +161,12 @@ def multiply(tracking_uri: str, parent: str, copies: int) -> None:
         )
         for copy in range(1, copies):
             moved = {
-                "run_uuid": f"substr(run_uuid, 1, 30) || '{copy:02x}'",
+                "run_uuid": f"substr(run_uuid, 1, 29) || 'z{copy:02x}'",
                 "name": f"name || '-{copy}'",
             }
             value = (
                 f"CASE WHEN key = 'qa.trial_id' THEN value || '-{copy}' WHEN key = 'mlflow.parentRunId' "
-                f"AND value <> '{parent}' THEN substr(value, 1, 30) || '{copy:02x}' ELSE value END"
+                f"AND value <> '{parent}' THEN substr(value, 1, 29) || 'z{copy:02x}' ELSE value END"
             )
             for name in TABLES:
                 changed = {**moved, "value": value} if name == "tags" else moved

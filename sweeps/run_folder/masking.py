@@ -26,7 +26,7 @@ BEARER = re.compile(r"(?i)(\bbearer\s+)\S+")
 NO_DATABASE = r"(?<!sql://)(?<!sql\+psycopg://)(?<!sql\+psycopg2://)"
 # A password may hold "/" and "@"; of a word with "://...:...@" too much is masked rather than too little.
 URL_PASSWORD = re.compile(rf"(://)(?:[^/@\s:]*:[^\s]*|{NO_DATABASE}[^/@\s]+)@")
-SECRET_KEYS = "token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential"
+SECRET_KEYS = "token|secret|passw|passphrase|pwd|api[_-]?key|access[_-]?key|signature|credential"
 SECRET_OF_QUERY = rf"([?&;][\w.-]*(?:{SECRET_KEYS})[\w.-]*=)"
 URL_SECRET = re.compile(rf"(?i){SECRET_OF_QUERY}[^&\s'\"#]+")
 # The same in a text that is known to be one address: there a secret ends at no space and no quote.
