@@ -13,6 +13,7 @@ DOCUMENTS = sorted(
     for path in (*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), PROJECT / "cluster" / "README.md")
 )
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
+PART = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]+\.md)#([^)\s]+)\)")
 MOST_WORDS = 900
 
 
@@ -21,6 +22,30 @@ def test_every_linked_file_is_there(name: str) -> None:
     document = PROJECT / name
     links = LINK.findall(document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS, ids=plain)
+def test_every_linked_heading_is_there(name: str) -> None:
+    document = PROJECT / name
+    links = [
+        (document.parent / link, anchor)
+        for link, anchor in PART.findall(document.read_text(encoding="utf-8"))
+    ]
+    assert [link for link in links if link[1] not in anchors(link[0].read_text(encoding="utf-8"))] == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return what the headings of a document are linked by, as GitHub names them."""
+    headings = re.findall(r"(?m)^#+ +(.+)$", text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_heading_is_linked_as_github_names_it() -> None:
+    assert anchors("# A title\n\n## 2026-11-24 — 8,100 windows of `x`\ntext\n") == {
+        "a-title",
+        "2026-11-24--8100-windows-of-x",
+    }
+    assert PART.findall("[a](x.md#one-two), [b](x.md), [c](#here)") == [("x.md", "one-two")]
 
 
 def test_a_link_to_nothing_is_found() -> None:

@@ -215,6 +215,9 @@ def _card(
         has_prompt=shipped.manifest.get("prompting") is not None,
         threshold=shipped.null_threshold,
         compared=len(result.points),
+        head=shipped.family.head,
+        is_preset=shipped.family.is_preset,
+        is_shipped=shipped.family.is_shipped,
     )
     intervals = None
     if files.is_file(path):

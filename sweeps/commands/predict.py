@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,13 +19,18 @@ from sweeps.progress.answering import answering
 from sweeps.run_folder.masking import printable
 
 if TYPE_CHECKING:
+    import torch
+
     from qa_core.artifact.loaded import LoadedArtifact
+    from qa_core.config import EvaluationConfig
     from qa_core.data.reading import Reading
     from qa_core.data.table import QaTable
     from qa_core.data.windows import WindowSet
     from qa_core.scoring.decode import Prediction, Ranked
 
 STANDARD_INPUT = "-"
+# On a CPU: larger batches pad more and take more time for each question. Measured in docs/LOG.md, 2026-11-30.
+CPU_BATCH_TOKENS = 4096
 Found = TypeVar("Found")
 
 
@@ -224,11 +229,18 @@ def _with_progress(
             windows,
             table,
             tokenizer=loaded.tokenizer,
-            settings=loaded.config.evaluation,
+            settings=_settings(loaded.config.evaluation, place),
             device=place,
             on_batch=on_batch,
             **options,
         )
+
+
+def _settings(recorded: "EvaluationConfig", place: "torch.device") -> "EvaluationConfig":
+    """Return the settings of the recipe, its batches no larger than a CPU answers fast; they change no answer."""
+    if place.type != "cpu":
+        return recorded
+    return replace(recorded, batch_tokens=min(recorded.batch_tokens, CPU_BATCH_TOKENS))
 
 
 def load_artifact(folder: Path) -> "LoadedArtifact":

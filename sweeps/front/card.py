@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sweeps.front import card_words
 from sweeps.run_folder.masking import masked_text, printable
 from sweeps.run_folder.records import Record, read_inside
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from qa_core.scoring.intervals import Interval
 
 CARD = "README.md"
-PROGRAM = "qa-sweep"  # by its name: the card is read elsewhere
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 NOT_KNOWN = "not recorded"
+SPAN = "span"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Shipped:
         has_prompt: whether the network was prompted with demonstrations.
         threshold: on the null odds, above which there is no answer; None: every question is answered.
         compared: how many models of the sweep it was chosen from.
+        head: how the network answers: "span" or "generate".
+        is_preset, is_shipped: whether its checkpoint is a size without weights, or a network of this package.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Shipped:
     has_prompt: bool
     threshold: float | None
     compared: int
+    head: str = SPAN
+    is_preset: bool = False
+    is_shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,13 @@ def _card(
 ) -> str:
     parts = [
         _front_matter(shipped),
-        f"# {_text(shipped.name)}\n\n{_what(model)}",
+        f"# {_text(shipped.name)}\n\n{_what(model, shipped)}",
         _section("Use", _use(shipped)),
         _section("Scores", _scores(model, shipped, intervals)),
         _section("Size and speed", _costs(model)),
         _section("Data", _data(model)),
         _section("Recipe", _recipe(model)),
-        _section("Limits", _limits(model, shipped)),
+        _section("Limits", card_words.limits(model, compared=shipped.compared, is_span=shipped.head == SPAN)),
         _section("How to repeat it", _repeat(model)),
         _section("Examples", _examples(examples)) if examples else "",
     ]
@@ -107,19 +113,27 @@ def _front_matter(shipped: Shipped) -> str:
     return "\n".join(lines)
 
 
-def _what(model: Record) -> str:
+def _what(model: Record, shipped: Shipped) -> str:
     config = model.config["model"]
-    methods = " + ".join(dict(model.config.get("methods") or {})) or "full fine-tuning"
-    form = f", stored as {_code(model.forms[0].label)}" if model.forms else ""
-    head = f", head {_code(config['head'])}" if config.get("head") else ""
+    answers = "with a passage of that text" if shipped.head == SPAN else "in words that it writes itself"
+    refuses = "" if shipped.threshold is None else ', or with "no answer"'
+    start = card_words.start(
+        _code(config["checkpoint"]), is_preset=shipped.is_preset, is_shipped=shipped.is_shipped
+    )
+    methods = ", ".join(map(_code, dict(model.config.get("methods") or {})))
+    trained = f"Trained with {methods}" if methods else "All weights were trained"
+    form = model.forms[0] if model.forms else None
+    kept = "" if form is None else f"; stored as {_code(form.label)}{card_words.stored(form.settings)}"
     return (
-        f"Answers questions about a given text. Family {_code(config['family'])}{head}, checkpoint "
-        f"{_code(config['checkpoint'])}, {methods}{form}; trained by qa-sweeps."
+        f"Answers a question about a text that is given with it, {answers}{refuses}. A network of the family "
+        f"{_code(config['family'])} {start}. {trained}{kept}. Made with the Python package qa-sweeps, which trained "
+        "many models in one search (a sweep), measured each as it is stored, and kept the best for their memory."
     )
 
 
 def _use(shipped: Shipped) -> Iterator[str]:
-    yield f"```\n{shlex.join([PROGRAM, 'predict', '.', '--question', 'Who ...?', '--context', '...'])}\n```"
+    yield "With the package qa-sweeps, in this folder:"
+    yield f"```\n{shlex.join([card_words.PROGRAM, 'predict', '.', '--question', 'Who ...?', '--context', '...'])}\n```"
     if shipped.plain_class is None:
         yield "transformers cannot open this folder: its weights or its head are in a form that only qa-sweeps reads."
         return
@@ -151,16 +165,18 @@ def _scores(model: Record, shipped: Shipped, intervals: "Mapping[str, Interval] 
         if number:
             scores = [_score(quality, f"{part}{kind}_percent") for kind in ("em", "f1")]
             rows.append((name, str(number), *scores))
-    for name in ("no_answer", "first_span", "question_blind"):
+    for name, words in card_words.BASELINES.items():
         scores = [_score(quality, f"baseline_{name}_{kind}_percent") for kind in ("em", "f1")]
         if any(scores):
-            rows.append((f"baseline {name.replace('_', ' ')}", "", *scores))
+            rows.append((words, "", *scores))
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    yield card_words.SCORES
     yield _interval_words(intervals)
     yield (
         "Every question is answered."
         if shipped.threshold is None
-        else f'"No answer" where its score is more than {shipped.threshold:.4f} above that of the best answer.'
+        else f'It says "no answer" where the score of that is more than {shipped.threshold:.4f} above the score of the '
+        "best answer."
     )
     for source, other in model.cross_domain.items():
         scores = [_score(other["quality"], f"{kind}_percent") for kind in ("em", "f1")]
@@ -177,16 +193,21 @@ def _interval_words(intervals: "Mapping[str, Interval] | None") -> str:
         f"{name} {intervals[key].low:.2f} to {intervals[key].high:.2f} %"
         for name, key in (("EM", "em_percent"), ("F1", "f1_percent"))
     ]
-    return f"{100 * em.confidence:.0f} % intervals over {em.clusters} {em.unit}s: {', '.join(bounds)}."
+    return (
+        f"{100 * em.confidence:.0f} % intervals over {em.clusters} {em.unit}s: {', '.join(bounds)}. On other "
+        f"{em.unit}s of the same kind the scores may lie anywhere in them."
+    )
 
 
 def _costs(model: Record) -> Iterator[str]:
     cost = model.cost or {}
+    longest = (model.config.get("data") or {}).get("max_length")
+    window = f"one window of {longest} tokens" if longest else "one window"
     entries = [
-        ("memory, one window", "inference_peak_bytes", 1e6, "MB"),
-        ("memory, eight windows", "inference_peak_batch8_bytes", 1e6, "MB"),
+        (f"memory for {window}, weights included", "inference_peak_bytes", 1e6, "MB"),
+        ("memory for eight windows at once", "inference_peak_batch8_bytes", 1e6, "MB"),
         ("files of the folder", "artifact_bytes", 1e6, "MB"),
-        ("latency, median", "latency_p50_ms", 1.0, "ms"),
+        ("time for one window, median", "latency_p50_ms", 1.0, "ms"),
     ]
     lines = [
         f"- {name}: {float(cost[key]) / divisor:.2f} {unit}"
@@ -194,8 +215,11 @@ def _costs(model: Record) -> Iterator[str]:
         if cost.get(key) is not None
     ]
     lines += [f"- parameters: {cost['parameters']:,}"] if cost.get("parameters") is not None else []
-    lines += [f"- measured on: {_text(model.device)}"] if model.device else []
+    threads = f", threads: {cost['threads']}" if cost.get("threads") is not None else ""
+    lines += [f"- measured on: {_text(model.device)}{threads}"] if model.device else []
     yield "\n".join(lines) or NOT_KNOWN
+    if lines:
+        yield "A window is question and text together. Python and its libraries need memory of their own beside it."
 
 
 def _data(model: Record) -> Iterator[str]:
@@ -209,6 +233,10 @@ def _data(model: Record) -> Iterator[str]:
         facts += [f"{found['unanswerable']} of them without an answer"] if found.get("unanswerable") else []
         facts += [f"hash {_code(found['data_hash'])}"] if "data_hash" in found else []
         lines.append(f"- {name}: {', '.join(facts) or NOT_KNOWN}")
+    if card_words.is_built_in(settings.get("train")):
+        lines.append(
+            f"- {_code(card_words.BUILT_IN)}: short English passages about invented things, by a grammar"
+        )
     shared = model.data.get("evaluation_contexts_in_train")
     lines += (
         [f"- evaluation paragraphs that are in the training data too: {shared}"] if shared is not None else []
@@ -218,11 +246,13 @@ def _data(model: Record) -> Iterator[str]:
 
 def _recipe(model: Record) -> Iterator[str]:
     train = model.config.get("train") or {}
+    data = model.config.get("data") or {}
     chosen = {
-        "model": model.config["model"],
+        "model": {name: value for name, value in model.config["model"].items() if value not in (None, {})},
         "methods": {**dict(model.config.get("methods") or {})},
         "train": {name: train[name] for name in ("learning_rate", "batch_size", "schedule") if name in train},
-        "examples seen": model.examples_seen,
+        "data": {name: data[name] for name in ("max_length", "stride") if name in data},
+        "training windows seen": model.examples_seen,
         "seed": model.seed,
     }
     if model.forms:
@@ -231,36 +261,27 @@ def _recipe(model: Record) -> Iterator[str]:
     yield f"```json\n{json.dumps(chosen, indent=1, ensure_ascii=True)}\n```"
 
 
-def _limits(model: Record, shipped: Shipped) -> Iterator[str]:
-    evaluation = model.config.get("evaluation") or {}
-    longest = evaluation.get("max_answer_tokens")
-    others = "those above" if model.cross_domain else "those of its data"
-    tested = f"It was tested on no other texts and languages than {others}."
-    lines = [
-        f"- It was chosen from {shipped.compared} models by these scores: the best of many is also the luckiest. "
-        f"`{PROGRAM} confirm` scores new seeds.",
-        "- One seed. The intervals are over questions of this evaluation set, not over seeds or other texts.",
-        f"- It finds what the text says, true or not. {tested}",
-    ]
-    if longest and (model.config["model"].get("head") or "span") == "span":
-        lines.append(f"- No answer is longer than {longest} tokens.")
-    yield "\n".join(lines)
-
-
 def _repeat(model: Record) -> Iterator[str]:
     provenance = model.provenance
     evaluation = (model.config.get("data") or {}).get("evaluation")
     lines = (
-        [f"# trial {model.trial_id} of", masked_text(str(provenance["command"]))]
+        [f"# the sweep; the model is trial {model.trial_id} of it", masked_text(str(provenance["command"]))]
         if "command" in provenance
         else []
     )
     if evaluation:
-        lines += ["# its scores", shlex.join([PROGRAM, "evaluate", ".", masked_text(str(evaluation))])]
+        lines += [
+            "# its scores",
+            shlex.join([card_words.PROGRAM, "evaluate", ".", masked_text(str(evaluation))]),
+        ]
     if lines:
         yield "\n".join(["```", *map(printable, lines), "```"])
     git, packages = provenance.get("git") or {}, provenance.get("packages") or {}
-    named = [f"{name} {packages[name]}" for name in ("torch", "transformers", "peft") if packages.get(name)]
+    named = [
+        f"{name} {packages[name]}"
+        for name in ("qa-sweeps", "torch", "transformers", "peft")
+        if packages.get(name)
+    ]
     facts = [f"commit {_code(git['commit'])}"] if git.get("commit") else []
     facts += [f"versions {_text(', '.join(named))}"] if named else []
     yield f"{'; '.join(facts)}." if facts else f"Commit and versions: {NOT_KNOWN}."

@@ -11,9 +11,10 @@ import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig
+from qa_core.config import EvaluationConfig, RunConfig
 from qa_core.data.squad import load_questions, load_table
 from qa_core.data.tokenizers import prepare_tokenizer
+from qa_core.scoring import evaluate
 from qa_core.scoring.decode import Candidate, Ranked
 from qa_core.values import from_dict
 from sweeps import cli
@@ -49,6 +50,38 @@ def questions(small_squad: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     rows[3]["context"] = " ".join(row["context"] for row in rows[:12])
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.mark.parametrize(
+    ("device", "recorded", "used"), [("cpu", 16384, 4096), ("cpu", 400, 400), ("cuda", 16384, 16384)]
+)
+def test_batches_on_a_cpu_are_no_larger_than_it_answers_fast(device: str, recorded: int, used: int) -> None:
+    given = EvaluationConfig(batch_tokens=recorded, max_answer_tokens=7)
+    found = predict._settings(given, torch.device(device))
+    assert found == EvaluationConfig(batch_tokens=used, max_answer_tokens=7)
+
+
+def test_the_evaluator_is_given_these_batches(
+    folder: str, questions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, loaded = load_questions(str(questions)), artifact.load(Path(folder))
+    whole = predict.rank(loaded, table, device="cpu", count=2)
+    monkeypatch.setattr(predict, "CPU_BATCH_TOKENS", 1)
+    sizes: list[int] = []
+    monkeypatch.setattr(evaluate, "collate", counting(evaluate.collate, sizes))
+    assert [item.candidates[0].text for item in predict.rank(loaded, table, device="cpu", count=2)] == [
+        item.candidates[0].text for item in whole
+    ]
+    assert set(sizes) == {1}
+    assert len(sizes) >= len(table)
+
+
+def counting(collate: Any, sizes: list[int]) -> Any:
+    def counted(windows: Any, indices: Any, pad_id: int) -> Any:
+        sizes.append(len(indices))
+        return collate(windows, indices, pad_id)
+
+    return counted
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

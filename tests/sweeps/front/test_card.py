@@ -57,6 +57,41 @@ def test_a_stored_form_is_named_with_its_settings() -> None:
     assert '"methods.quantize.bits": 8' in shown
 
 
+def test_what_it_is_needs_no_knowledge_of_sweeps() -> None:
+    form = StoredForm(
+        "nf4+e8", {"methods.quantize.bits": 4, "methods.quantize.embedding_bits": 8}, "ok", objectives={}
+    )
+    shown = model_card(as_model(record("t0"), form), SHIPPED, intervals=None)
+    assert "stored as `nf4+e8`: weight matrices in 4 bits, embeddings in 8 bits." in shown
+    assert "with a passage of that text. A network of the family `bert` that began as `tiny`. All" in card()
+    assert 'of that text, or with "no answer". A' in card(replace(SHIPPED, threshold=0.0))
+    assert "in words that it writes itself" in card(replace(SHIPPED, head="generate"))
+    assert "of the size `tiny`, trained from random weights. All" in card(replace(SHIPPED, is_preset=True))
+    assert "a small network that qa-sweeps brings along" in card(replace(SHIPPED, is_shipped=True))
+    tuned = {"model": {"family": "bert", "checkpoint": "tiny"}, "methods": {"lora": {"rank": 8}, "pack": {}}}
+    assert "Trained with `lora`, `pack`." in card(config=tuned)
+    assert '"methods": {\n  "lora": {\n   "rank": 8' in card(config=tuned)
+    assert "EM (exact match): answers that are one of the expected ones" in card()
+
+
+def test_its_limits_are_those_of_its_data_and_lengths() -> None:
+    def limited(train: str, head: str) -> str:
+        config = {
+            "model": {"family": "t5", "checkpoint": "tiny", "head": None},
+            "data": {"train": train, "max_length": 96, "stride": 16},
+            "evaluation": {"max_answer_tokens": 30},
+        }
+        return card(replace(SHIPPED, head=head), config=config).split("## Limits")[1]
+
+    assert "chosen from 7 models" in limited("mine.csv", "span")
+    assert "reads at most 96 tokens at once" in limited("mine.csv", "span")
+    assert "No answer is longer than 30 tokens." in limited("mine.csv", "span")
+    assert "No answer is longer" not in limited("mine.csv", "generate")
+    assert "Real texts are beyond it" not in limited("samples.csv", "span")
+    for name in ("sample", "sample:hard", "sample:hard:train"):
+        assert "Real texts are beyond it" in limited(name, "span")
+
+
 def test_texts_of_others_stay_text() -> None:
     examples = [Example("a|b\n<script>`x`", ("*c*",), "\x1b[2J"), Example("d", (), "")]
     shown = card(examples=examples)
