@@ -263,7 +263,8 @@ class Halving:
         promotions: list[tuple[int, str]] = []
         beaten: list[str] = []
         held: list[tuple[float, tuple[int, str], str]] = []
-        below = [-1 if (index := self._index(seen)) is None else index for seen in situation.going.values()]
+        coming = [seen for trial_id, seen in situation.going.items() if trial_id not in situation.too_dear]
+        below = [-1 if (index := self._index(seen)) is None else index for seen in coming]
         is_reachable = situation.may_start
         for place, trials in sorted(self._by_rung(situation.paused).items()):
             can_be_reached = is_reachable or any(index < place for index in below)

@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -353,6 +354,9 @@ def test_no_rung_waits_for_a_trial_whose_examples_cannot_be_spent():
     assert one.candidates(Situation(paused)).promotions == ("t1",)  # which t0 waits for
     assert one.candidates(Situation(paused, too_dear=frozenset({"t1"}))).promotions == ("t0",)
     assert one.candidates(Situation(paused, too_dear=frozenset(paused))) == Candidates()
+    cut_short = Situation({"t0": 30}, going={"t1": 10})
+    assert one.candidates(cut_short).promotions == ()
+    assert one.candidates(replace(cut_short, too_dear=frozenset({"t1"}))).promotions == ("t0",)
 
 
 def test_the_highest_rung_goes_first_and_then_the_order_of_proposal():
