@@ -10,6 +10,7 @@ The rules, as they were asked for:
 - *Verdicts.* At the floor, from the second rung on: pause. Fewer than eta results: pause. Beaten and outside the best
   1 / eta: stop. At the floor: the paired difference to the baseline is at most 2 of its standard errors.
 - *Promotion.* Only above the floor, and when the rung has eta results or no new or running trial can still reach it.
+- *Patience.* With `beaten: pause`, who would be stopped waits while a new or running trial can still reach the rung.
 - *Exception.* Where nothing else is left to do and nothing has been trained to its end, the paused trial with the
   lowest training loss goes on, of equal ones the one that was proposed first.
 - *Contract.* At the end no trial on its rung's front and above the floor is stopped or left paused.
@@ -200,6 +201,7 @@ class Slow:
     objectives: Sequence[tuple[str, str]]
     eta: float
     floor: str = "pause"
+    beaten: str = "stop"
     rungs: list[SlowRung] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -215,7 +217,9 @@ class Slow:
             return Verdict.STOP if self.floor == "stop" else Verdict.PAUSE
         if not rung.is_settled():
             return Verdict.PAUSE
-        return Verdict.GO_ON if rung.goes_on(trial) else Verdict.STOP
+        if rung.goes_on(trial):
+            return Verdict.GO_ON
+        return Verdict.PAUSE if self.beaten == "pause" else Verdict.STOP
 
     def judged(
         self, paused: Mapping[str, int], going: Mapping[str, int], may_start: bool, too_dear: frozenset[str]
@@ -234,7 +238,8 @@ class Slow:
                 if comes and not rung.is_settled():
                     waiting.add(trial)
                 elif not rung.goes_on(trial):
-                    beaten.add(trial)
+                    if self.beaten == "stop" or not comes:
+                        beaten.add(trial)
                 elif trial not in too_dear:
                     promoted.add(trial)
         return promoted, beaten
@@ -259,6 +264,7 @@ class Case:
     objectives: Sequence[tuple[str, str]]
     eta: float
     floor: str
+    beaten: str
     workers: int
     reports: Mapping[str, Sequence[Report | None]]
     has_limit: bool  # some trials that are paused or were cut short may not go on
@@ -285,6 +291,7 @@ def case(rng: random.Random) -> Case:
         objectives,
         rng.choice([1.5, 2.0, 3.0, 3.0, 4.5]),
         rng.choice(["pause", "pause", "stop", "off"]),
+        rng.choice(["stop", "stop", "pause"]),
         rng.randint(1, 4),
         trials,
         rng.random() < 0.3,
@@ -343,9 +350,9 @@ class Sweep:
         self.case, self.rng = given, rng
         self.objectives = [Objective(name=name, goal=goal, reference=0) for name, goal in given.objectives]
         self.scheduler = ParetoAsha.from_options(
-            {"grace_examples": RUNGS[0], "eta": 3.0, "floor": given.floor}
+            {"grace_examples": RUNGS[0], "eta": 3.0, "floor": given.floor, "beaten": given.beaten}
         )
-        self.slow = Slow(given.objectives, given.eta, given.floor)
+        self.slow = Slow(given.objectives, given.eta, given.floor, given.beaten)
         self.curves: dict[str, list[Report]] = {}
         self.judge = self.made_judge()
         self.left = list(given.reports)
