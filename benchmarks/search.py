@@ -149,6 +149,9 @@ def main(
         list[str] | None, typer.Option(help=f"one of {', '.join(SYNTHETIC)}, or none; default: all")
     ] = None,
     seeds: Annotated[int, typer.Option(help="replays of each method")] = 100,
+    first_seed: Annotated[
+        int, typer.Option(help="of them; what was chosen on some seeds is to be judged on others")
+    ] = 0,
     workers: Annotated[int, typer.Option(help="trials at a time")] = 8,
     first_rung: Annotated[
         list[int] | None, typer.Option(help="the budget's share 1 / N where the first rung lies")
@@ -171,11 +174,18 @@ def main(
     for name, curves in chosen_tables(table, synthetic).items():
         options = parse_options(option or (), "--option")
         setting = Setting(curves, workers, tuple(first_rung or (27, 9)), others, options, trainings)
-        results[name] = measure(setting, seeds=seeds, processes=processes)
+        results[name] = measure(setting, seeds=range(first_seed, first_seed + seeds), processes=processes)
         references[name] = {objective.name: objective.worst for objective in curves.spec.objectives}
         for line in (*markdown(name, setting, results[name]), *paired_markdown(results[name])):
             typer.echo(line)
-    about = {"seeds": seeds, "workers": workers, "eta": ETA, "reach": REACH, "spend": SPEND}
+    about = {
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "workers": workers,
+        "eta": ETA,
+        "reach": REACH,
+        "spend": SPEND,
+    }
     written = {
         "results": {
             name: {row: [asdict(run) for run in runs] for row, runs in rows.items()}
@@ -269,11 +279,11 @@ def _best_baseline(name: str, data_hash: str) -> float:
     return max(value for field, value in scores.items() if field.endswith(name))
 
 
-def measure(setting: Setting, *, seeds: int, processes: int) -> dict[str, list[Run]]:
+def measure(setting: Setting, *, seeds: range, processes: int) -> dict[str, list[Run]]:
     """Replay every method on a table; returns its runs, one for each seed, the same for any number of processes."""
     started = time.perf_counter()
     rows = list(methods(setting))
-    jobs = [(row, seed) for row in rows for seed in range(seeds)]
+    jobs = [(row, seed) for row in rows for seed in seeds]
     if processes == 1:
         replayer = Replayer(setting)
         runs = [replayer.run(*job) for job in jobs]
@@ -281,9 +291,9 @@ def measure(setting: Setting, *, seeds: int, processes: int) -> dict[str, list[R
         with ProcessPoolExecutor(
             processes, get_context("spawn"), initializer=_set_up, initargs=(setting,)
         ) as pool:
-            runs = list(pool.map(_run, jobs, chunksize=max(1, seeds // 10)))
+            runs = list(pool.map(_run, jobs, chunksize=max(1, len(seeds) // 10)))
     typer.echo(f"{(time.perf_counter() - started) / max(1, len(jobs)):.2f} s a replay", err=True)
-    found = {row: runs[place * seeds : (place + 1) * seeds] for place, row in enumerate(rows)}
+    found = {row: runs[place * len(seeds) : (place + 1) * len(seeds)] for place, row in enumerate(rows)}
     return {ORACLE: [oracle_run(setting.table)], **found}
 
 

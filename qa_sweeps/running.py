@@ -42,6 +42,7 @@ def run(
     scales: Sequence[str] = (),
     trials: int | None = None,
     max_memory_mb: float | None = None,
+    start_from: Sweep | str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
@@ -66,6 +67,8 @@ def run(
         trials: short for the setting `budget.trials`.
         max_memory_mb: short for the setting `budget.max_memory_mb`: what a model may need for one window, in 10^6
             bytes.
+        start_from: a sweep or its folder: the recipes of its front are proposed first, as far as this sweep's space
+            allows them.
         folder: the sweep's own, new or empty; None: runs/NAME-TIME.
         address: of a Ray cluster; None: a Ray on this machine, for this sweep alone.
         tracking_uri: MLflow server or database; None: mlflow.db beside the sweeps' folders.
@@ -80,6 +83,7 @@ def run(
         KeyboardInterrupt: there was a second interrupt.
     """
     from sweeps.commands.run import default_folder
+    from sweeps.commands.start_from import start_from as front_first
 
     short = {"budget.trials": trials, "budget.max_memory_mb": max_memory_mb}
     changed = {**(settings or {}), **{name: value for name, value in short.items() if value is not None}}
@@ -91,6 +95,12 @@ def run(
         path = find_config(os.fspath(config))
         spec = load_spec(path, request["overrides"], scales=scales)
         request["config"] = str(path)
+    if start_from is not None:
+        other = start_from.folder if isinstance(start_from, Sweep) else Path(start_from)
+        begun = front_first(spec, other)
+        request["overrides"] += _overrides({"searcher.first": begun.searcher.first})
+        for note in () if quiet else begun.notes:
+            print(note)
     place = Path(folder) if folder is not None else default_folder(spec.name)
     journal.check_free(place)
     skips = bool((spec.recipe.get("data") or {}).get("skip_bad_examples"))

@@ -9,7 +9,7 @@ TEXT = (Path(__file__).resolve().parents[1] / "docs/LOG.md").read_text(encoding=
 
 
 def faults(text: str) -> list[str]:
-    """Return headings without a blank line before, links without an entry, and long lines that begin alike."""
+    """Return headings without a blank line before, links without an entry or the reverse, and long lines alike."""
     lines = text.splitlines()
     found = [
         f"line {number}: no blank line before the heading"
@@ -21,6 +21,7 @@ def faults(text: str) -> list[str]:
     found += [f"two entries {anchor}" for anchor in sorted({a for a in anchors if anchors.count(a) > 1})]
     links = re.findall(r"(?m)^\| [\d-]+ \| \[.*\]\(#(.+?)\) \|", text)
     found += [f"the index links to {link}, which is no entry" for link in links if link not in anchors]
+    found += [f"no line of the index links to {anchor}" for anchor in anchors if anchor not in links]
     starts = [line[:45] for line in lines if len(line) > 60 and not line.startswith(("|", "**"))]
     found += [f"two versions of a line: {s}" for s in sorted({s for s in starts if starts.count(s) > 1})]
     dates = [heading[:10] for heading in headings]
@@ -37,6 +38,7 @@ def test_the_log_is_whole() -> None:
     [
         ("\n\n## 2026-11-24 — adapters", "\n## 2026-11-24 — adapters", "no blank line before the heading"),
         ("## 2026-11-24 — adapters", "## 2026-11-24 — adaptors", "which is no entry"),
+        ("| 2026-11-24 | [adapters]", "| [adapters]", "no line of the index links to 2026-11-24--adapters"),
         ("## 2026-11-24 — adapters", "## 2026-11-29 — adapters", "not in the order of their dates"),
         ("## 2026-11-24 — pruned storage", "## 2026-11-24 — adapters", "two entries 2026-11-24--adapters"),
     ],

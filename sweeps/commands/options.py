@@ -110,11 +110,16 @@ def read_spec(
         float | None, typer.Option(help="End the sweep (resumable) when the files of its trials exceed this.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", help="Propose the recipes of that sweep's front first."),
+    ] = None,
 ) -> SweepSpec:
     """Return the spec of a configuration with the options laid over it.
 
     Raises:
         ConfigError: no such configuration, or a setting is refused.
+        DataError: the sweep to start from cannot be read.
     """
     given = {
         "data": data,
@@ -132,7 +137,12 @@ def read_spec(
     overrides = [
         f"{SETTINGS[name]}={json.dumps(value)}" for name, value in given.items() if value is not None
     ]
-    return load_spec(find_config(config), [*(set_ or []), *overrides], scales=scale or ())
+    spec = load_spec(find_config(config), [*(set_ or []), *overrides], scales=scale or ())
+    if start_from is None:
+        return spec
+    from sweeps.commands import start_from as starting
+
+    return starting.start_from(spec, start_from)
 
 
 def takes_spec(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """`replay`: what a recorded sweep would have cost with another scheduler, searcher or number of workers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from sweeps.replay.curve_files import read_table, write_table
 from sweeps.replay.curves import CurveTable
 from sweeps.run_folder.layout import RunFolder
 from sweeps.schedulers.base import make_scheduler
+from sweeps.space.first import assignment_of
 
 if TYPE_CHECKING:
     from sweeps.replay.simulate import ReplayOutcome
+    from sweeps.space.space import Assignment, Space
 
 REACH = (0.90, 0.95, 0.99)  # of the table's hypervolume
 
@@ -108,8 +111,19 @@ def _replays(table: CurveTable, choices: Choices) -> "list[ReplayOutcome]":
     outcomes = []
     for seed in range(choices.seeds):
         searcher = kind(space, table.spec.objectives, seed=seed, options=searcher_options, forecast=forecast)
+        if choices.searcher in (None, table.spec.searcher.name):  # as the sweep had it
+            searcher.begin_with(_first(table, space))
         outcomes.append(replay(table, searcher, scheduler, workers=choices.workers or 1))
     return outcomes
+
+
+def _first(table: CurveTable, space: "Space") -> "list[Assignment]":
+    """Return the sweep's first recipes, without those of whose combination nothing was recorded."""
+    found = []
+    for item in table.spec.searcher.first:
+        with suppress(ConfigError):
+            found.append(assignment_of(space, item))
+    return found
 
 
 def _scheduler(table: CurveTable, choices: Choices) -> tuple[str, Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from qa_core import registry
 from qa_core.data.cache import default_cache_dir
+from qa_core.errors import counted
 from sweeps.budget import references
 from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.budget.memory import MemoryForecast
@@ -41,7 +42,16 @@ def validate(spec: SweepSpec) -> int:
 
 def remarks(spec: SweepSpec) -> list[str]:
     """Return what is allowed and might surprise."""
-    return [*_scheduler_remarks(spec), *_form_remarks(spec)]
+    return [*spec.notes, *_first_remarks(spec), *_scheduler_remarks(spec), *_form_remarks(spec)]
+
+
+def _first_remarks(spec: SweepSpec) -> list[str]:
+    """Return how many recipes come before the searcher's own, and whether the budget has room for all of them."""
+    count, trials = len(spec.searcher.first), spec.budget.trials
+    if not count:
+        return []
+    more = "" if count <= trials else f"; budget.trials has room for {trials} of them"
+    return [f"{counted(count, 'recipe')} before the searcher's own (searcher.first){more}"]
 
 
 def _form_remarks(spec: SweepSpec) -> list[str]:

@@ -9,13 +9,16 @@ There are three verdicts:
 - *pause* (or *stop*), from the second rung on, at the floor: a result that is no better than the best trivial baseline
   on the same questions says nothing yet. Without this rule memory alone would decide at such a rung, and larger models
   would be stopped for it, whatever they would have come to.
-- *stop*, if it is beaten and not within the best `1 / eta` of the rung. Who is on the rung's front goes on.
+- *stop*, if it is beaten and not within the best `1 / eta` of the rung. Who is on the rung's front goes on. With
+  `beaten: pause` it waits instead: where a searcher proposes good recipes first, the early results of a rung are better
+  than the late ones, and the best `1 / eta` of them is too few.
 
 A paused trial is judged again when its rung has `eta` results, or when no new or running trial can reach the rung any
-more. One at the floor stays paused, with one exception (`Halving.candidates`). Halving is that of Li et al. 2018 (arXiv
-1810.05934), the order that of Schmucker et al. 2021 (arXiv 2106.12639, "MO-ASHA"); the guarantee is ours: at the end of
-a sweep that was let run to it, no trial that is on its rung's front and above the floor is stopped or paused. It has a
-price: where everything lies on the front, nothing is stopped.
+more; a beaten one that waits, whenever its rung has a new result. One at the floor stays paused, with one exception
+(`Halving.candidates`). Halving is that of Li et al. 2018 (arXiv 1810.05934), the order that of Schmucker et al. 2021
+(arXiv 2106.12639, "MO-ASHA"); the guarantee is ours: at the end of a sweep that was let run to it, no trial that is on
+its rung's front and above the floor is stopped or paused. It has a price: where everything lies on the front, nothing
+is stopped.
 
 All state is a function of the set of results, so that a sweep which is resumed and told its old results goes on as if
 it had not stopped. The options and Ray's side are in `sweeps/schedulers/pareto_asha.py`, what a free worker does in
@@ -42,6 +45,7 @@ SOFT_RANKS = 2  # ranking: who is on the front of one rung is in the first two l
 FIRST_FLOOR = 1  # index of the rung from which the floor counts
 
 AtFloor = Literal["pause", "stop", "off"]
+Beaten = Literal["stop", "pause"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class HalvingSettings:
         memory_bins: trials are compared within bands of the lead column, each spanning the same ratio.
         progressive: see `Halving.ceiling`.
         floor: what becomes of a trial at the floor.
+        beaten: what becomes of a trial that is beaten and not within the best `1 / eta` so far.
     """
 
     rungs: tuple[int, ...]
@@ -65,6 +70,7 @@ class HalvingSettings:
     memory_bins: int = 1
     progressive: bool = False
     floor: AtFloor = "pause"
+    beaten: Beaten = "stop"
 
 
 class Result(NamedTuple):
@@ -229,7 +235,9 @@ class Halving:
             return Verdict.STOP if self.settings.floor == "stop" else Verdict.PAUSE
         if not self._rungs[index].is_settled:
             return Verdict.PAUSE
-        return Verdict.GO_ON if self._goes_on(index, trial_id) else Verdict.STOP
+        if self._goes_on(index, trial_id):
+            return Verdict.GO_ON
+        return Verdict.PAUSE if self.settings.beaten == "pause" else Verdict.STOP
 
     def replay(self, reports: Iterable[tuple[str, int, Result]]) -> None:
         """Take in (trial, budget, result) of an earlier session without judging, in whatever order they come.
@@ -253,6 +261,11 @@ class Halving:
         result = self._rungs[index].results.get(trial_id)
         return result is not None and result.is_at_floor
 
+    def is_settled(self, budget: int) -> bool:
+        """Return whether the rung of a report with this budget has enough results to judge by."""
+        index = self._index(budget)
+        return index is not None and self._rungs[index].is_settled
+
     def candidates(self, situation: Situation) -> Candidates:
         """Return which paused trials may go on, the highest rung first, and which are to stop.
 
@@ -263,7 +276,8 @@ class Halving:
         promotions: list[tuple[int, str]] = []
         beaten: list[str] = []
         held: list[tuple[float, tuple[int, str], str]] = []
-        below = [-1 if (index := self._index(seen)) is None else index for seen in situation.going.values()]
+        coming = [seen for trial_id, seen in situation.going.items() if trial_id not in situation.too_dear]
+        below = [-1 if (index := self._index(seen)) is None else index for seen in coming]
         is_reachable = situation.may_start
         for place, trials in sorted(self._by_rung(situation.paused).items()):
             can_be_reached = is_reachable or any(index < place for index in below)
@@ -279,7 +293,7 @@ class Halving:
                     if trial_id not in situation.too_dear:
                         promotions.append((place, trial_id))
                         is_reachable = True
-                else:
+                elif self.settings.beaten == "stop" or not can_be_reached:
                     beaten.append(trial_id)
         promotions.sort(key=lambda item: (-item[0], in_order_of_proposal(item[1])))
         return Candidates(

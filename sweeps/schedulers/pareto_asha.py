@@ -32,7 +32,7 @@ from sweeps.schedulers.base import (
     geometric_rungs,
 )
 from sweeps.schedulers.forms import FormLosses
-from sweeps.schedulers.halving import AtFloor, Halving, HalvingSettings, Result
+from sweeps.schedulers.halving import AtFloor, Beaten, Halving, HalvingSettings, Result
 from sweeps.schedulers.pausing import Candidates, Situation, Verdict
 from sweeps.spec.objectives import is_cost, rung_field
 
@@ -75,6 +75,14 @@ class ParetoAshaOptions:
             "checkpoint and gives up its worker. off: it is compared as all others."
         ),
     ] = "pause"
+    beaten: Annotated[
+        Beaten,
+        Setting(
+            "What becomes of a trial that is beaten and not within the best 1 / eta of its rung so far. pause: it "
+            "keeps its checkpoint and goes on once the rung has room for it; for searchers that propose good recipes "
+            "first."
+        ),
+    ] = "stop"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -137,6 +145,7 @@ class ParetoAsha(Scheduler):
             lead=reader.lead,
             memory_bins=self.options.memory_bins,
             progressive=self.options.progressive,
+            beaten=self.options.beaten,
             floor=self.options.floor if all(GAIN in report for report in judged) else "off",
         )
         judge = ParetoJudge(Halving(settings), reader)
@@ -236,6 +245,8 @@ class ParetoJudge:
         """Return in a few words why a trial is paused."""
         if self.halving.is_held(trial_id, examples_seen):
             return f"at the score of {self._baseline}"
+        if self.halving.is_settled(examples_seen):
+            return "behind others at this rung, so far"
         return f"fewer than {self.halving.settings.eta:g} results at this rung"
 
     def silent_rungs(self) -> dict[int, str]:

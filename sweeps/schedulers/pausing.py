@@ -29,8 +29,8 @@ class Situation:
         going: trials that run or are about to -> examples seen at their last report.
         may_start: a new trial may still be proposed.
         has_finished: some trial has been trained to its end.
-        too_dear: paused trials whose examples to their next rung the sweep may not spend: they do not go on for now,
-            and no rung waits for them.
+        too_dear: trials, paused or cut short, whose examples to their next rung the sweep may not spend: they do not go
+            on for now, and no rung waits for them.
     """
 
     paused: Mapping[str, int] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qa_core.values import from_dict
 from sweeps.registry import searcher_class
+from sweeps.space.first import assignment_of
 from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
@@ -86,15 +87,29 @@ class Searcher(ABC):
         self._open: dict[int, Assignment] = {}  # proposed, not yet told
         self._proposals = 0
         self._verdicts: dict[Fingerprint, bool] = {}
+        self._first: list[Assignment] = []  # proposed before the searcher's own
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> Any:
         """Return the options as their dataclass; raises ConfigError with the path of a wrong one."""
         return from_dict(cls.Options, options, path="searcher.options")
 
+    def begin_with(self, first: Sequence[Assignment]) -> None:
+        """Let these recipes be proposed before the searcher's own, in this order; what is refused is counted.
+
+        To be called before anything is proposed or remembered. The searcher's own proposals keep their ids: with N
+        recipes to begin with, its first own one is proposal N, as it would be without them.
+        """
+        assert self._proposals == 0, "proposals depend on those before"
+        self._first = [dict(item) for item in first if self._is_admitted(item)]
+        self.refused += len(first) - len(self._first)
+
     def propose(self) -> Proposal | None:
         """Return the next recipe to try; None when nothing is left to propose."""
         identity, refused = self._proposals, self.refused
+        if identity < len(self._first):
+            assignment = self._first[identity]
+            return self._take(Proposal(identity, dict(assignment), self._given(identity, assignment)))
         found = self._next(identity)
         if found is None:
             return None
@@ -180,6 +195,11 @@ class Searcher(ABC):
     def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
         """Return the assignment of a new proposal and its notes, or None when nothing is left."""
 
+    def _given(self, identity: int, assignment: Assignment) -> Mapping[str, Any]:
+        """React to a proposal that was not the searcher's idea, and return its notes."""
+        self._recall(Proposal(identity, dict(assignment)))
+        return {}
+
     def _observe(  # noqa: B027 - most searchers learn nothing
         self, identity: int, examples: int, values: list[float | None]
     ) -> None:
@@ -247,10 +267,12 @@ def make_searcher(
     *,
     forecast: Forecast | None = None,
 ) -> Searcher:
-    """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name or option.
+    """Build the searcher of a sweep, seeded by it; raises ConfigError for an unknown name, option or first recipe.
 
     A recipe for which `admits` is False is never proposed. What `forecast` says of a recipe is known before it starts.
     """
     kind: type[Searcher] = searcher_class(spec.searcher.name)
     options = spec.searcher.options
-    return kind(space, spec.objectives, seed=spec.seed, options=options, admits=admits, forecast=forecast)
+    made = kind(space, spec.objectives, seed=spec.seed, options=options, admits=admits, forecast=forecast)
+    made.begin_with([assignment_of(space, item) for item in spec.searcher.first])
+    return made

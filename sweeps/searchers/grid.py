@@ -63,7 +63,10 @@ class GridSearcher(Searcher):
 
     def _next(self, identity: int) -> tuple[Assignment, Mapping[str, Any]] | None:
         refused = 0
+        begun = set(map(fingerprint, self._first))  # no place of the walk
         for item in self._remaining:
+            if fingerprint(item) in begun:
+                continue
             if fingerprint(item) in self._done:
                 refused = 0  # what was refused before a remembered point stands in that point's notes
             elif self._is_admitted(item):

@@ -116,14 +116,27 @@ class OptunaSearcher(Searcher):
         known = next((item for item in self._known if fingerprint(item) not in self._seen), None)
         asked, refused = self._ask(identity) if known is None else (None, [])
         assignment = next(item for item in (asked, known, spare) if item is not None)
-        if asked is None:
-            self._enter(assignment)
-            self.study.sampler = self._sampler(identity, ATTEMPTS)
-            self.study.sampler.before_trial(self.study, self._latest())
         self.refused += len(refused)
+        if asked is None:
+            return assignment, self._given(identity, assignment, refused)
+        return assignment, self._noted(identity, assignment, refused)
+
+    def _given(
+        self, identity: int, assignment: Assignment, refused: Sequence[Assignment] = ()
+    ) -> Mapping[str, Any]:
+        """Enter a recipe that no sampler suggested, as if one had; returns its notes."""
+        self._enter(assignment)
+        self.study.sampler = self._sampler(identity, ATTEMPTS)
+        self.study.sampler.before_trial(self.study, self._latest())
+        return self._noted(identity, assignment, refused)
+
+    def _noted(
+        self, identity: int, assignment: Assignment, refused: Sequence[Assignment]
+    ) -> Mapping[str, Any]:
+        """Return what must be known of the study's latest trial to rebuild it."""
         self._proposed(identity, assignment)
-        notes = {ATTRIBUTES_NOTE: dict(self._latest().system_attrs), REFUSED_RECIPES_NOTE: refused}
-        return assignment, {key: value for key, value in notes.items() if value}
+        notes = {ATTRIBUTES_NOTE: dict(self._latest().system_attrs), REFUSED_RECIPES_NOTE: list(refused)}
+        return {key: value for key, value in notes.items() if value}
 
     def _ask(self, identity: int) -> tuple[Assignment | None, list[Assignment]]:
         """Return the sampler's first new recipe that is admitted, None if it took too long, and the refused ones."""
@@ -163,8 +176,11 @@ class OptunaSearcher(Searcher):
             joint = len(self.objectives) == 1
             return TPESampler(
                 seed=seed,
-                # Known and refused recipes are trials of the study, but not random ones.
-                n_startup_trials=self.options.startup_trials + len(self._known) + self._refused_trials,
+                # First, known and refused recipes are trials of the study, but not random ones.
+                n_startup_trials=self.options.startup_trials
+                + len(self._first)
+                + len(self._known)
+                + self._refused_trials,
                 constant_liar=True,  # keep concurrent proposals apart
                 multivariate=joint,
                 group=joint,

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from sweeps.spec.objectives import Objective
 
 CANDIDATES = 256  # recipes that are looked at for one proposal
-FITTED = 400  # values that the model knows, those at the most examples first
+FITTED = 400  # values that the model knows: see `_kept`
 SCALED = 128  # of these, from which its scales are fitted
 OPEN = 64  # trials that may still finish, the latest
+APART = 0.1  # distance from the end between the values of two rungs: a factor 1.4 in examples
 RUNG_SPAN = 27.0  # the budget over the examples at which a report counts as far as another value of a setting
 
 Array = NDArray[np.float64]
+Row = tuple[float, int, bool, float]  # distance from the end, trial, whether final, value
 Known = list[list[float]]  # [forms, objectives] of a recipe before it starts; NaN where nothing is known
 
 
@@ -220,7 +222,7 @@ class SurrogateSearcher(Searcher):
 
     def _model(self, column: int) -> GaussianProcess | None:
         """Return the model of an objective; None while it has no value."""
-        rows: list[tuple[float, int, bool, float]] = []  # distance from the end, trial, whether final, value
+        rows: list[Row] = []
         for identity, reports in self._reports.items():
             for examples, values in reports.items():
                 if (value := values[column]) is not None:
@@ -228,7 +230,7 @@ class SurrogateSearcher(Searcher):
         rows += [(0.0, identity, True, values[column]) for identity, values in self._finals.items()]
         if not rows:
             return None
-        rows = sorted(rows)[:FITTED]
+        rows = _kept(rows)
         points = np.array([_point(self._places[trial], away, is_final=end) for away, trial, end, _ in rows])
         groups = np.concatenate([self._encoding.groups, len(self._encoding.paths) + np.arange(2)])
         return GaussianProcess.fit(points, groups, np.array([row[3] for row in rows]), most=SCALED)
@@ -236,6 +238,27 @@ class SurrogateSearcher(Searcher):
     def _distance(self, examples: int) -> float:
         """Return how far a report is from the end of the budget; nothing where nothing is trained."""
         return float(np.log(self.space.budget_examples / examples) / np.log(RUNG_SPAN)) if examples else 0.0
+
+
+def _kept(rows: Sequence[Row]) -> list[Row]:
+    """Return at most `FITTED` values in order: those nearest to the end first, and of the last that fit an even choice.
+
+    Even over the trials: where the first ones stayed and the latest were left out, the model would go on proposing what
+    it has proposed, and never learn how that came out. A batch more or less makes no value nearer: values are of
+    one rung unless `APART` or more lies between them.
+    """
+    rungs: list[list[Row]] = []
+    for row in sorted(rows):
+        if not rungs or row[0] - rungs[-1][-1][0] >= APART:
+            rungs.append([])
+        rungs[-1].append(row)
+    kept: list[Row] = []
+    for rung in rungs:
+        group, room = sorted(rung, key=lambda row: row[1:]), FITTED - len(kept)
+        if len(group) > room:
+            group = [group[place] for place in np.linspace(0, len(group) - 1, room).round().astype(int)]
+        kept += group
+    return sorted(kept)
 
 
 def _point(place: Array, away: float, *, is_final: bool) -> Array:

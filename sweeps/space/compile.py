@@ -13,6 +13,7 @@ from qa_core.errors import ConfigError, IllegalCombination, unknown
 from qa_core.seeding import numpy_generator
 from qa_core.values import from_dict
 from sweeps.space.domains import Choice, Domain, FloatRange, IntRange
+from sweeps.space.first import assignment_of
 from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, NO_METHOD, method_names
 from sweeps.space.settings import check_domain_type, check_method_choices, setting_type
 from sweeps.space.space import Condition, Dropped, Parameter, Space, recipe_values
@@ -61,6 +62,7 @@ def compile_space(spec: SweepSpec) -> Space:
         dropped=dropped,
     )
     _check_values(spec, space)
+    _check_first(spec, space)
     return space
 
 
@@ -288,6 +290,23 @@ def _check_values(spec: SweepSpec, space: Space) -> None:
             assignment,
             f"{spec.where('space')}: a recipe of the space is refused, {assignment}",
         )
+
+
+def _check_first(spec: SweepSpec, space: Space) -> None:
+    """Refuse a recipe to begin with that the space does not allow, and one that stands twice."""
+    seen: list[dict[str, Any]] = []
+    for index, given in enumerate(spec.searcher.first):
+        place = spec.where("searcher", "first", index)
+        try:
+            found = assignment_of(space, given)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
+        if found in seen:
+            raise ConfigError(
+                f"{place}: found what searcher.first[{seen.index(found)}] has; allowed: each recipe once"
+            )
+        seen.append(found)
+        _build(space, found, place)
 
 
 def _build(space: Space, assignment: Mapping[str, Any], place: str) -> None:

@@ -37,6 +37,13 @@ class SearcherSpec(Section):
     options: Annotated[
         dict[str, Any], Setting("The searcher's own options, below as searcher.options.NAME.")
     ] = Field(default_factory=dict)
+    first: Annotated[
+        list[dict[str, Any]],
+        Setting(
+            "Recipes that are proposed before the searcher's own: searched settings with their values, named as in "
+            "the assignment of a record. --start-from adds those of another sweep's front."
+        ),
+    ] = Field(default_factory=list)
 
 
 class SchedulerSpec(Section):
@@ -302,6 +309,12 @@ class SweepSpec(Section):
     ] = None
 
     _source: Source = PrivateAttr(default_factory=lambda: Source("spec", {}))
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of how these settings came to be; not stored."""
+        return self._notes
 
     @field_validator("objectives")
     @classmethod
@@ -332,6 +345,13 @@ class SweepSpec(Section):
             for item in self.objectives
         ]
         return self.model_copy(update={"objectives": objectives})
+
+    def beginning_with(self, first: Sequence[Mapping[str, Any]], *, notes: Sequence[str]) -> Self:
+        """Return the sweep with these recipes as its first ones, and notes on where they are from."""
+        searcher = self.searcher.model_copy(update={"first": [dict(item) for item in first]})
+        found = self.model_copy(update={"searcher": searcher})
+        found._notes = (*self._notes, *notes)
+        return found
 
     def measured_objectives(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Return the objectives of a finished trial by name; raises DataError when one is missing.

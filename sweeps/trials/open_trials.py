@@ -46,7 +46,8 @@ class OpenTrials:
         paused = {trial_id: item.examples_seen for trial_id, item in self.paused.items()}
         if pausing is not None:
             paused[pausing] = seen
-        too_dear = self._too_dear(paused)
+        waiting = {**{item.task.trial_id: item.examples_seen for item in self.cut_short}, **paused}
+        too_dear = self._too_dear(waiting)
         return Situation(paused, going, may_start, self._has_finished(), too_dear)
 
     def step(self, situation: Situation, candidates: Candidates) -> Step:
@@ -89,13 +90,13 @@ class OpenTrials:
             ]
         return found
 
-    def _too_dear(self, paused: Mapping[str, int]) -> frozenset[str]:
-        """Return the trials, paused at so many examples, whose next stretch may not be spent."""
+    def _too_dear(self, waiting: Mapping[str, int]) -> frozenset[str]:
+        """Return the trials, paused or cut short at so many examples, whose next stretch may not be spent."""
         if self.spending.total is None:
             return frozenset()
-        items = {**self.running, **self.paused}
+        items = {**self.running, **{item.task.trial_id: item for item in self.cut_short}, **self.paused}
         return frozenset(
-            trial_id for trial_id, seen in paused.items() if not self.fits(items[trial_id], seen)
+            trial_id for trial_id, seen in waiting.items() if not self.fits(items[trial_id], seen)
         )
 
     def _has_finished(self) -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from qa_core import registry as core_registry
@@ -111,6 +112,12 @@ def small_rates(assignment: Mapping[str, Any]) -> bool:
     """Admit 1 of about 3 recipes: a made-up budget over the learning rate and the batch."""
     rate = next((value for name, value in assignment.items() if "learning_rate" in name), 0.0)
     return rate < 3e-3 and assignment.get("train.batch_size", 8) == 8
+
+
+def first_recipes(space: Space) -> list[Mapping[str, Any]]:
+    """Return recipes of the space as another sweep may have found them."""
+    rng = np.random.default_rng(7)
+    return [space.sample(rng) for _ in range(7)]
 
 
 @pytest.mark.usefixtures("toy_registry")
@@ -221,6 +228,31 @@ class SearcherContract:
     ) -> None:
         space = toy_space()
         check_rebuilding(lambda: self.make(space, seed=5, admits=admits), open_at_most=open_at_most)
+
+    def test_recipes_to_begin_with_come_first_and_are_not_proposed_again(self) -> None:
+        space = toy_space()
+        first = first_recipes(space)
+        searcher = self.make(space, admits=small_rates)
+        refused = searcher.refused
+        searcher.begin_with(first)
+        admitted = [item for item in first if small_rates(item)]
+        assert 2 <= len(admitted) < len(first)
+        assert searcher.refused - refused == len(first) - len(admitted)
+        found = [proposal.assignment for proposal in run(searcher, 20)]
+        assert found[: len(admitted)] == admitted
+        assert [item for item in found[len(admitted) :] if item in admitted] == []
+        assert len(found) > len(admitted)
+
+    def test_a_searcher_that_begins_with_recipes_is_rebuilt_like_any_other(self) -> None:
+        space = toy_space()
+        first = first_recipes(space)
+
+        def made() -> Searcher:
+            searcher = self.make(space, seed=5, admits=small_rates)
+            searcher.begin_with(first)
+            return searcher
+
+        check_rebuilding(made, open_at_most=3)
 
     def test_the_order_of_the_answers_decides_nothing(self) -> None:
         later = []

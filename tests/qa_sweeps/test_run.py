@@ -142,6 +142,9 @@ def test_refusals_are_the_exceptions_of_the_command_line(small_squad: Path, here
         qa_sweeps.run(settings, train=frame_of(small_squad), evaluation="a.csv", columns=COLUMNS)
     with pytest.raises(qa_sweeps.ConfigError, match=r"settings: .* is not JSON serializable"):
         qa_sweeps.run(settings, settings={"seed": object()})
+    (here / "empty").mkdir()
+    with pytest.raises(qa_sweeps.DataError, match="empty: no sweep had begun in it"):
+        qa_sweeps.run(settings, start_from="empty", folder="run")
     (here / "taken").mkdir()
     (here / "taken" / "notes.txt").write_text("mine")
     with pytest.raises(qa_sweeps.StorageError, match="taken: exists already"):

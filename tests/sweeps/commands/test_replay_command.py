@@ -1,6 +1,7 @@
 """`qa-sweep replay`: from a run's folder or a table to figures, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,22 @@ def test_the_sweep_s_own_choices_hold_until_others_are_named(
     assert "grid + fifo, 1 workers; median (least to most) of 5 seeds" in other
     assert figures(other)["finished"] == "3"
     assert "(" in figures(other)["budget share to reach 90% of the hypervolume"]  # the order differs by seed
+
+
+def test_a_sweep_that_began_with_recipes_begins_with_them_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = three_recipes()
+    searcher = table.spec.searcher.model_copy(update={"first": [{"train.learning_rate": 0.003}]})
+    path = tmp_path / "t.parquet"
+    write_table(replace(table, spec=table.spec.model_copy(update={"searcher": searcher})), path)
+    named = ["--scheduler", "fifo", "--option", "reports=1", "--seeds", "1"]
+    shares = []
+    for others in ([], ["--searcher", "random"]):
+        assert cli.main(["replay", str(path), *named, *others]) == 0
+        shares.append(figures(capsys.readouterr().out)["budget share to reach 90% of the hypervolume"])
+    # C alone is 7650 of 7950, after 30 of 90 examples; another searcher knows nothing of it.
+    assert shares == ["33.3 %", "66.7 %"]
 
 
 def test_a_run_s_folder_is_replayed_and_its_curves_are_saved(

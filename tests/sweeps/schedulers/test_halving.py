@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,6 +216,7 @@ def test_the_state_is_settings_and_results():
             "memory_bins": 2,
             "progressive": False,
             "floor": "pause",
+            "beaten": "stop",
         },
         "results": [
             {"a": {"losses": (-1.5, 4.0), "is_at_floor": False, "train_loss": None, "forms": ()}},
@@ -353,6 +355,9 @@ def test_no_rung_waits_for_a_trial_whose_examples_cannot_be_spent():
     assert one.candidates(Situation(paused)).promotions == ("t1",)  # which t0 waits for
     assert one.candidates(Situation(paused, too_dear=frozenset({"t1"}))).promotions == ("t0",)
     assert one.candidates(Situation(paused, too_dear=frozenset(paused))) == Candidates()
+    cut_short = Situation({"t0": 30}, going={"t1": 10})
+    assert one.candidates(cut_short).promotions == ()
+    assert one.candidates(replace(cut_short, too_dear=frozenset({"t1"}))).promotions == ("t0",)
 
 
 def test_the_highest_rung_goes_first_and_then_the_order_of_proposal():
@@ -407,6 +412,20 @@ def test_who_is_at_the_floor_is_never_promoted_and_the_last_resort_is_the_lowest
     one.judge("t4", 30, Result((-5.0, 1.0), True, None))  # a loss that is not known comes last
     assert one.candidates(Situation({"t4": 30})).last_resort == "t4"
     assert one.candidates(Situation({"t4": 30, "t0": 30})).last_resort == "t0"
+
+
+def test_who_is_beaten_may_wait_until_its_rung_has_room_or_can_be_reached_no_more():
+    one = halving(beaten="pause", eta=2.0)
+    for trial, em in (("t0", 60.0), ("t1", 50.0), ("t2", 40.0)):  # of three one goes on
+        told(one, trial, 10, em, 8)
+    paused = {"t1": 10, "t2": 10}
+    more = Situation(paused, may_start=True)
+    assert one.candidates(more) == Candidates()
+    assert one.candidates(Situation(paused, going={"t3": 0})) == Candidates()
+    assert one.candidates(Situation(paused, going={"t0": 10})) == Candidates(beaten=("t1", "t2"))
+    assert told(one, "t3", 10, 30, 8) is Verdict.PAUSE
+    assert one.candidates(more) == Candidates(promotions=("t1",))  # of four two
+    assert one.candidates(Situation({**paused, "t3": 10})) == Candidates(("t1",), ("t2", "t3"))
 
 
 def test_a_trial_paused_before_the_first_rung_goes_on():

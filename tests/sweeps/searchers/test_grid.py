@@ -31,6 +31,16 @@ class TestGridSearcher(SearcherContract):
         assert [searcher.propose().assignment for _ in range(8)] == grid[1::2]  # type: ignore[union-attr]
         assert searcher.propose() is None
 
+    def test_a_recipe_to_begin_with_is_left_out_of_the_walk_and_hides_no_refused_one(self) -> None:
+        space = toy_space(space=CHOICES_ONLY)
+        grid = list(space.grid())
+        searcher = self.make(space, admits=lambda assignment: assignment != grid[1])
+        searcher.begin_with([grid[2]])
+        found = [proposal for _ in range(3) if (proposal := searcher.propose())]
+        assert [proposal.assignment for proposal in found] == [grid[2], grid[0], grid[3]]
+        assert [proposal.notes for proposal in found] == [{}, {}, {"refused": 1}]
+        assert searcher.refused == 1
+
     def test_points_cut_each_range_and_must_be_positive(self) -> None:
         space = toy_space(
             space=[

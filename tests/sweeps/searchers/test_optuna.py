@@ -117,6 +117,13 @@ class TestTpe(SearcherContract):
         assert refused["random"] >= 45  # two of three draws
         assert refused["tpe"] <= refused["random"] / 3
 
+    def test_recipes_to_begin_with_are_none_of_the_random_ones(self) -> None:
+        space = toy_space()
+        rng = np.random.default_rng(3)
+        searcher = self.make(space)
+        searcher.begin_with([space.sample(rng) for _ in range(4)])
+        assert searcher._sampler(4, 0)._n_startup_trials == 5 + 4
+
     def test_a_sampler_that_finds_nothing_admitted_is_left_after_a_few_attempts(self) -> None:
         entries = [
             {"set": "model.family", "choice": ["alpha"]},

@@ -1,5 +1,6 @@
 """The searcher with a model: the contract, what it learns from, and what it knows beforehand."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from qa_core.errors import ConfigError
 from sweeps.searchers.base import Proposal, Searcher
 from sweeps.searchers.random import RandomSearcher
-from sweeps.searchers.surrogate import SurrogateSearcher
+from sweeps.searchers.surrogate import SurrogateSearcher, _kept
 from sweeps.spec.objectives import Objective
 from tests.contracts.searcher import GOALS, SearcherContract
 from tests.sweeps.toys import toy_space
@@ -172,6 +173,31 @@ class TestSurrogate(SearcherContract):
             searcher.tell(identity, "ok", [50.0, 20.0, 10.0 + identity])
         found = [proposed(searcher).assignment for _ in range(4)]
         assert found != [item.assignment for _ in range(4) if (item := by_chance.propose()) is not None]
+
+    def test_of_more_values_than_the_model_takes_those_of_early_and_late_trials_are_known(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rung 100 of 900 is reported at 100 or, with larger batches, at 107."""
+        monkeypatch.setattr("sweeps.searchers.surrogate.FITTED", 20)
+        searcher = self.searcher()
+        for number in range(60):
+            proposal = proposed(searcher)
+            searcher.observe(proposal.id, 107 if number % 2 else 100, [float(number), 10.0])
+            if number % 20 == 0:
+                searcher.observe(proposal.id, 300, [100.0 + number, 10.0])
+        kept = _kept(
+            [
+                (searcher._distance(examples), identity, False, float(values[0] or 0.0))
+                for identity, reports in searcher._reports.items()
+                for examples, values in reports.items()
+            ]
+        )
+        assert len(kept) == 20
+        assert [value for _, _, _, value in kept[:3]] == [100.0, 120.0, 140.0]
+        trials = sorted(trial for _, trial, _, _ in kept[3:])
+        assert (trials[0], trials[-1]) == (0, 59)
+        assert max(b - a for a, b in itertools.pairwise(trials)) <= 4
+        assert 6 <= sum(trial % 2 for trial in trials) <= 11
 
     def test_wrong_options_are_refused_with_what_is_allowed(self) -> None:
         for name, value, allowed in (

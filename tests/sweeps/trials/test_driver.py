@@ -808,6 +808,18 @@ def test_a_sweep_ends_when_no_stretch_fits_into_its_examples_and_says_what_is_pa
     assert more.spent_note() is None
 
 
+def test_no_rung_waits_for_a_trial_that_was_cut_short_and_cannot_be_paid_for(tmp_path: Path) -> None:
+    before = _pausing_driver(tmp_path / "run", trials=2)
+    _report_at(before, _begin(before), 104, 50.0)
+    assert (_begin(before), list(before.paused)) == ("t0001", ["t0000"])
+    # t0001 needs 100, with 800 kept back for an end: 1,000. t0000 needs 200 and then 600: 900.
+    resumed = _pausing_driver(tmp_path / "run", trials=2, total_examples=950)
+    assert [running.task.trial_id for running in resumed.cut_short] == ["t0001"]
+    assert resumed.has_work()
+    assert resumed.propose().trial_id == "t0000"
+    assert _pausing_driver(tmp_path / "run", trials=2, total_examples=1000).propose().trial_id == "t0001"
+
+
 def test_a_sweep_that_had_all_of_its_trials_has_no_note_on_examples(tmp_path: Path) -> None:
     driver = _pausing_driver(tmp_path / "run", trials=1, total_examples=5000)
     trial_id = _begin(driver)
