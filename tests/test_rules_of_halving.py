@@ -343,7 +343,7 @@ def index_of(seen: int) -> int:
     return sum(seen >= rung for rung in RUNGS) - 1
 
 
-class Sweep:
+class PlayedSweep:
     """Plays a case through the scheduler, and holds each decision against the second version."""
 
     def __init__(self, given: Case, rng: random.Random) -> None:
@@ -471,15 +471,15 @@ class Sweep:
             assert not self.paused or "ok" in self.ended.values()
 
 
-def check(seed: int) -> Sweep:
+def check(seed: int) -> PlayedSweep:
     rng = random.Random(seed)
-    sweep = Sweep(case(rng), rng)
+    sweep = PlayedSweep(case(rng), rng)
     sweep.play()
     sweep.check_the_end()
     return sweep
 
 
-def check_all(seeds: range) -> list[Sweep]:
+def check_all(seeds: range) -> list[PlayedSweep]:
     return [check(seed) for seed in seeds]
 
 
