@@ -73,12 +73,13 @@ $(VENV)/audit/.created: | $(VENV)/.created
 	touch $@
 
 # The stamps are younger than what they were installed from, so that a second call installs nothing.
+# Python compiles what is imported; compiling all that is installed takes two minutes.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) install --disable-pip-version-check --no-compile -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) install --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	touch $(VENV)/.installed $@
 
 $(VENV)/.created:
