@@ -40,7 +40,8 @@ def small_config(tmp_path: Path, squad: Path) -> Path:
     return path
 
 
-@pytest.mark.long
+@pytest.mark.slow  # six starts of a sweep: nine minutes beside other tests
+@pytest.mark.timeout(1800)
 def test_a_killed_sweep_goes_on_and_can_be_extended(small_squad, cache_dir, tmp_path):
     options = ["--config", str(small_config(tmp_path, small_squad))]
     undisturbed = Sweep(tmp_path / "undisturbed", options, cache_dir)
