@@ -73,13 +73,12 @@ $(VENV)/audit/.created: | $(VENV)/.created
 	touch $@
 
 # The stamps are younger than what they were installed from, so that a second call installs nothing.
-# Python compiles what is imported: most of what is installed never is.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check --no-compile -c constraints.txt -e .
+	$(PIP) install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	$(PIP) install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(VENV)/.installed $@
 
 $(VENV)/.created:
