@@ -88,6 +88,10 @@ class Searcher(ABC):
         self._proposals = 0
         self._verdicts: dict[Fingerprint, bool] = {}
         self._first: list[Assignment] = []  # proposed before the searcher's own
+        self._begin()
+
+    def _begin(self) -> None:  # noqa: B027 (a searcher may keep nothing)
+        """Make what the searcher keeps of its own: called once, when all of the above is there."""
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> Any:

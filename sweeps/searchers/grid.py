@@ -1,16 +1,16 @@
 """Grid search: every legal combination once, ranges cut to a few points."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.seeding import numpy_generator
 from qa_core.values import Setting, check_ranges
-from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
-from sweeps.space.space import Assignment, Space
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
+from sweeps.space.space import Assignment
 
 if TYPE_CHECKING:
-    from sweeps.spec.objectives import Objective
+    pass
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,8 @@ class GridSearcher(Searcher):
     name = "grid"
     Options = GridOptions
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence["Objective"],
-        *,
-        seed: int,
-        options: Mapping[str, Any],
-        admits: Callable[[Assignment], bool] | None = None,
-        forecast: Forecast | None = None,
-    ) -> None:
+    def _begin(self) -> None:
         """Start at the first point."""
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         self._remaining: Iterator[Assignment] = self._walk()
         self._done: set[Fingerprint] = set()
 

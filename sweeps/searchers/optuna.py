@@ -22,17 +22,17 @@ Sources: TPE, Bergstra et al. 2011; its multi-objective form, Ozaki et al. 2022;
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qa_core.seeding import derive_seed, numpy_generator
 from qa_core.values import Setting, check_ranges
-from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.searchers.random import draw
 from sweeps.space.domains import Choice, FloatRange, IntRange
 from sweeps.space.known_recipes import known_recipes
-from sweeps.space.space import Assignment, Parameter, Space
+from sweeps.space.space import Assignment, Parameter
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, TrialState
 
-    from sweeps.spec.objectives import Objective
 
 SAMPLERS = ("tpe", "nsga2", "random")
 # TPE takes a tenth of the trials for good ones, refused ones last. With at most 8 refused for each that ran, a refused
@@ -79,21 +78,11 @@ class OptunaSearcher(Searcher):
     name = "optuna"
     Options = OptunaOptions
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence["Objective"],
-        *,
-        seed: int,
-        options: Mapping[str, Any],
-        admits: Callable[[Assignment], bool] | None = None,
-        forecast: Forecast | None = None,
-    ) -> None:
-        """Create the study; raises ConfigError for a wrong option."""
+    def _begin(self) -> None:
+        """Create the study."""
         import optuna
         from optuna.study import StudyDirection
 
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         self.study: Study = optuna.create_study(
@@ -102,7 +91,7 @@ class OptunaSearcher(Searcher):
         self._trial_numbers: dict[int, int] = {}  # of the study, by proposal
         self._seen: set[Fingerprint] = set()
         self._refused_trials = 0  # of the study
-        known = known_recipes(space, seed=seed) if self.options.known else []
+        known = known_recipes(self.space, seed=self.seed) if self.options.known else []
         self._known = [item for item in known if self._is_admitted(item)]
         self.refused = len(known) - len(self._known)
 

@@ -1,6 +1,6 @@
 """Random search: independent draws, without repeating a recipe while there are others."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +9,12 @@ import numpy as np
 
 from qa_core.seeding import numpy_generator
 from qa_core.values import Setting
-from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space.known_recipes import known_recipes
 from sweeps.space.space import Assignment, Space
 
 if TYPE_CHECKING:
-    from sweeps.spec.objectives import Objective
+    pass
 
 DRAWS = 200  # before the grid is searched for what is left
 WALKED = 5000  # recipes of the grid that are looked at
@@ -35,20 +35,10 @@ class RandomSearcher(Searcher):
     name = "random"
     Options = RandomOptions
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence["Objective"],
-        *,
-        seed: int,
-        options: Mapping[str, Any],
-        admits: Callable[[Assignment], bool] | None = None,
-        forecast: Forecast | None = None,
-    ) -> None:
+    def _begin(self) -> None:
         """Start with nothing seen."""
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         self._seen: set[Fingerprint] = set()
-        known = known_recipes(space, seed=seed) if self.options.known else []
+        known = known_recipes(self.space, seed=self.seed) if self.options.known else []
         self._known = [item for item in known if self._is_admitted(item)]
         self.refused = len(known) - len(self._known)
 

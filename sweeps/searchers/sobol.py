@@ -4,12 +4,12 @@ No model and no memory of results, so it is the plain measure for searchers that
 product of methods out for long, and its draws leave gaps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qa_core.seeding import derive_seed, numpy_generator
-from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.searchers.random import RandomSearcher, draw
 from sweeps.space.domains import Choice
 from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, method_names
@@ -18,7 +18,6 @@ from sweeps.space.space import Assignment, Space
 if TYPE_CHECKING:
     from scipy.stats.qmc import Sobol
 
-    from sweeps.spec.objectives import Objective
 
 POINTS = 64  # of a stratum that are looked at before its turn is over
 POINTS_NOTE = "sobol_points"  # of each stratum that was looked at: its number and that of its next point
@@ -43,25 +42,15 @@ class SobolSearcher(Searcher):
     name = "sobol"
     Options = SobolOptions
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence["Objective"],
-        *,
-        seed: int,
-        options: Mapping[str, Any],
-        admits: Callable[[Assignment], bool] | None = None,
-        forecast: Forecast | None = None,
-    ) -> None:
+    def _begin(self) -> None:
         """Start at the first point of each product."""
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
         self._seen: set[Fingerprint] = set()
         self._legal: dict[Stratum, list[Mapping[str, Any]]] = {}
-        for item in space.legal:
-            self._legal.setdefault(_stratum(space, item), []).append(item)
+        for item in self.space.legal:
+            self._legal.setdefault(_stratum(self.space, item), []).append(item)
         self._strata = sorted(self._legal)
         self._points = [
-            _Points(len(space.parameters), derive_seed(seed, "searcher", self.name, number) % 2**32)
+            _Points(len(self.space.parameters), derive_seed(self.seed, "searcher", self.name, number) % 2**32)
             for number in range(len(self._strata))
         ]
 

@@ -14,7 +14,7 @@ stays where it is.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,15 +25,15 @@ from qa_core.seeding import numpy_generator
 from qa_core.values import Setting, check_ranges
 from sweeps.front import pareto
 from sweeps.front.volume import improvements
-from sweeps.searchers.base import Fingerprint, Forecast, Proposal, Searcher, fingerprint
+from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.searchers.encoding import Encoding
 from sweeps.searchers.gaussian_process import GaussianProcess
 from sweeps.searchers.random import RandomSearcher, draw
-from sweeps.space.space import Assignment, Space
+from sweeps.space.space import Assignment
 from sweeps.spec.objectives import PREDICTED
 
 if TYPE_CHECKING:
-    from sweeps.spec.objectives import Objective
+    pass
 
 CANDIDATES = 256  # recipes that are looked at for one proposal
 FITTED = 400  # values that the model knows: see `_kept`
@@ -73,19 +73,9 @@ class SurrogateSearcher(Searcher):
     name = "surrogate"
     Options = SurrogateOptions
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence["Objective"],
-        *,
-        seed: int,
-        options: Mapping[str, Any],
-        admits: Callable[[Assignment], bool] | None = None,
-        forecast: Forecast | None = None,
-    ) -> None:
+    def _begin(self) -> None:
         """Start with nothing seen."""
-        super().__init__(space, objectives, seed=seed, options=options, admits=admits, forecast=forecast)
-        self._encoding = Encoding(space)
+        self._encoding = Encoding(self.space)
         self._seen: set[Fingerprint] = set()
         self._recipes: dict[int, Assignment] = {}
         self._places: dict[int, Array] = {}
