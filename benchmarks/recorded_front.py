@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sweeps.report.answer_book import AnswerBook
 
 COST = "memory_mb"
+DIGITS = 6  # more than are ever printed: a figure that is rounded twice can come out wrong
 AS_TRAINED = "float32"  # the form of a sweep that lists none
 
 
@@ -122,7 +123,7 @@ def record(run_dir: Path) -> Recorded:
         device=str(model.device),
         versions=", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers", "ray")),
         trials=_trials(result),
-        baseline=round(result.baselines["no answer to anything"], 2),
+        baseline=round(result.baselines["no answer to anything"], DIGITS),
         said=findings.sentences(result, answers, keep_percent=spec.get("target")),
         models=tuple(
             _shown(point, book, chosen) for point in sorted(result.points, key=lambda p: p.id.order)
@@ -158,10 +159,10 @@ def _shown(point: "Point", book: "AnswerBook", chosen: set[ModelId]) -> Shown:
         family=point.family,
         methods=point.methods,
         checkpoint=point.checkpoint,
-        em_percent=round(point.values["em_percent"], 2),
-        low=None if low is None else round(low, 2),
-        high=None if high is None else round(high, 2),
-        memory_mb=round(point.values[COST], 4),
+        em_percent=round(point.values["em_percent"], DIGITS),
+        low=None if low is None else round(low, DIGITS),
+        high=None if high is None else round(high, DIGITS),
+        memory_mb=round(point.values[COST], DIGITS),
         on_front=point.on_front,
         has_row=point.id in chosen,
     )

@@ -128,16 +128,16 @@ def point(trial_id: str, em: float) -> Point:
 
 
 def test_the_points_of_a_sweep_are_its_front_with_intervals_and_rows_by_its_answers(tmp_path: Path) -> None:
-    places = [(40.0, 1.0), (40.5, 2.0), (90.0, 4.0)]
+    places = [(40.0, 1.0), (40.5508, 2.0), (90.0, 4.0)]  # 40.55 would be printed as 40.5
     finished = [item for item in made_records(40) if item.status == "ok"]
     made = [with_place(item, *place) for item, place in zip(finished, places, strict=False)]
     folder = write_run(tmp_path / "run", made)
     for item, (em, _) in zip(made, places, strict=True):
-        write_answers(folder / "trials" / item.trial_id / "answers.parquet", em)
+        write_answers(folder / "trials" / item.trial_id / "answers.parquet", round(2 * em) / 2)
     points = record(folder)
     assert [(shown.em_percent, shown.memory_mb, shown.on_front, shown.has_row) for shown in points.front] == [
         (40.0, 1.0, True, True),
-        (40.5, 2.0, True, False),
+        (40.5508, 2.0, True, False),
         (90.0, 4.0, True, True),
     ]
 
