@@ -1,7 +1,7 @@
 """How much of an evaluation set a model has seen in training: texts that are the same but for their form."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from qa_core.data.table import QaTable
@@ -29,6 +29,26 @@ def overlap(table: QaTable, other: QaTable) -> Overlap:
         questions=_shared(questions, other.rows.column("question").to_pylist()),
         of_questions=len(questions),
     )
+
+
+def repeated(table: QaTable, other: QaTable) -> int:
+    """Return how many questions of a table stand in the other with one of their answers, or with none as there.
+
+    The same words asked of other paragraphs, such as "Who built it?", give nothing away; with the answer they do.
+    """
+    known = set(_with_answers(other))
+    questions = zip(table.rows.column("question").to_pylist(), _golds(table), strict=True)
+    return sum(any((plain_text(text), gold) in known for gold in golds) for text, golds in questions)
+
+
+def _with_answers(table: QaTable) -> Iterator[tuple[str, str]]:
+    for text, golds in zip(table.rows.column("question").to_pylist(), _golds(table), strict=True):
+        yield from ((plain_text(text), gold) for gold in golds)
+
+
+def _golds(table: QaTable) -> Iterator[set[str]]:
+    for texts in table.rows.column("answer_texts").to_pylist():
+        yield set(map(plain_text, texts)) or {""}
 
 
 def _shared(texts: Iterable[str], others: Iterable[str]) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LEAST_CEILING_PERCENT = 99.0  # of exact match; below it there is a warning
 WORTH_NAMING_PERCENT = 0.1  # a share of questions
-CHANCE_SHARE = 0.01  # of questions whose text stands in the training data, on other paragraphs
+CHANCE_SHARE = 0.01  # of questions that stand in the training data with an answer, on other paragraphs
 # What decides the tokens and the longest answer of a recipe, and the data.
 READER_PATHS = (
     "model.family",
@@ -179,17 +179,19 @@ def _refuse_one_source(spec: "SweepSpec", train: _Source, other: _Source, settin
 
 def _add_overlap(report: DataReport, train: _Source, other: _Source) -> None:
     """Put the texts that both sources have into the report, with a warning where they are more than chance."""
-    from qa_core.data.overlap import overlap
+    from qa_core.data.overlap import overlap, repeated
 
     found = overlap(other.table, train.table)
+    answered = repeated(other.table, train.table) if found.questions else 0
     name = "held-out part" if other.held_out else other.name
     line = (
         f"{name}: {found.paragraphs} of its {found.of_paragraphs} paragraphs and {found.questions} of its "
-        f"{found.of_questions} questions stand in {train.name} too, which is trained on"
+        f"{found.of_questions} questions stand in {train.name} too, which is trained on; {answered} with the same "
+        "answer"
     )
     if line not in report.overlaps and (found.paragraphs or found.questions):
         report.overlaps.append(line)
-        if found.paragraphs or found.questions > CHANCE_SHARE * found.of_questions:
+        if found.paragraphs or answered > CHANCE_SHARE * found.of_questions:
             report.warnings.append(f"{line}; a score on it says less about text that a model has not seen")
 
 

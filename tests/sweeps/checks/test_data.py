@@ -168,6 +168,25 @@ def test_a_question_that_both_have_by_chance_is_told_without_a_warning(look: Loo
     assert report.warnings == []
 
 
+@pytest.mark.parametrize(("gold", "answered"), [("61 m", 0), ("1912", 9)])
+def test_questions_that_many_paragraphs_share_are_warned_of_only_with_their_answers(
+    look: Look, write: Write, gold: str, answered: int
+) -> None:
+    many = [f"{PARAGRAPHS[3]} It is number {number}, of 1912." for number in range(9)]
+    dev = document(many, [gold] * 9, "dev")
+    for article in dev["data"]:
+        article["paragraphs"][0]["qas"][0]["question"] = "What of q 1?"
+    train = write("train.json", document(PARAGRAPHS[:3], GOLDS[:3]))
+    path = write("dev.json", dev)
+    report = look(sweep({"train": train, "evaluation": path}))
+    (line,) = report.overlaps
+    assert line == (
+        f"{path}: 0 of its 9 paragraphs and 9 of its 9 questions stand in {train} too, which is trained on; {answered} "
+        "with the same answer"
+    )
+    assert any(text.startswith(line) for text in report.warnings) == (answered > 0)
+
+
 @pytest.mark.parametrize("questions", [None, 1])
 def test_data_that_cannot_be_split_are_refused(look: Look, write: Write, questions: int | None) -> None:
     count = 1 if questions is None else 3
