@@ -608,5 +608,10 @@ def doctor(
     return report.doctor()
 
 
+for _each in app.registered_commands:
+    # The list of commands wraps a `short_help`; without one it cuts the docstring to one line.
+    _each.short_help = " ".join((getattr(_each.callback, "__doc__", None) or "").partition("\n\n")[0].split())
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -136,6 +136,8 @@ def test_every_option_of_the_spec_stands_on_run_plan_and_validate(capsys: pytest
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
+    assert "..." not in shown.partition("Commands:")[2]  # no sentence is cut
+    assert max(map(len, shown.splitlines())) <= 80
     for name in (
         "run",
         "validate",
