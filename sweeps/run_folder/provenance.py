@@ -36,7 +36,7 @@ PACKAGES = (
     "torch",
     "transformers",
 )
-PROJECT_FOLDER = Path(__file__).resolve().parents[1]
+PROJECT_FOLDER = Path(__file__).resolve().parents[2]  # holds the packages
 SOURCE_FOLDERS = ("qa_core", "sweeps")
 SOURCE_KINDS = ("*.py", "*.safetensors")
 
@@ -99,12 +99,15 @@ def source_hash(folder: Path = PROJECT_FOLDER) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return the command as one would type it again from the current folder, secrets masked."""
+    """Return the command as one would type it again from the current folder, secrets masked.
+
+    A script of the project that was started from elsewhere is shown as from the project's folder.
+    """
     program, *rest = arguments or [""]
     path = Path(program)
     if path.suffix == ".py":
-        inside = path.is_absolute() and path.is_relative_to(Path.cwd())
-        shown = path.relative_to(Path.cwd()) if inside else path
+        near = [folder for folder in (Path.cwd(), PROJECT_FOLDER) if path.is_relative_to(folder)]
+        shown = path.relative_to(near[0]) if near else path
         words = ["python", shown.name if shown.is_absolute() else str(shown)]
     else:
         words = [path.name]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.run_folder.masking import masked
-from sweeps.run_folder.provenance import collect, command_line, git_state
+from sweeps.run_folder.provenance import collect, command_line, git_state, source_hash
 
+PROJECT = Path(__file__).resolve().parents[3]
 SECRETS = ["hf_abcdefghijklmnop", "ghp_ABCdef123456", "AKIAIOSFODNN7EXAMPLE", "sk-proj-abc_DEF-123"]
 
 
@@ -23,6 +24,26 @@ def test_it_says_what_a_rebuild_needs_in_plain_json() -> None:
     assert found["hardware"]["memory_bytes"] > 10**8
     assert found["hardware"]["gpus"] == ["Some GPU"]
     assert socket.gethostname() not in json.dumps(found)
+
+
+def test_the_commit_is_that_of_the_checkout_that_runs() -> None:
+    if not (PROJECT / ".git").exists():
+        pytest.skip("not in a git checkout")
+    head = subprocess.run(
+        ["git", "-C", str(PROJECT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert collect(["sweeps/run.py"])["git"]["commit"] == head.stdout.strip()
+
+
+def test_the_sources_are_those_that_run(tmp_path: Path) -> None:
+    assert source_hash() == source_hash(PROJECT) != source_hash(tmp_path)  # the last one is of no file
+
+
+def test_a_script_of_the_project_is_named_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command_line([str(PROJECT / "sweeps" / "run.py")]) == "python sweeps/run.py"
 
 
 def test_the_command_is_what_one_would_type_again() -> None:
