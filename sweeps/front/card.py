@@ -88,7 +88,7 @@ def _card(
     parts = [
         _front_matter(shipped),
         f"# {_text(shipped.name)}\n\n{_what(model, shipped)}",
-        _section("Use", _use(shipped)),
+        _section("Use", _use(model, shipped)),
         _section("Scores", _scores(model, shipped, intervals)),
         _section("Size and speed", _costs(model)),
         _section("Data", _data(model)),
@@ -124,16 +124,20 @@ def _what(model: Record, shipped: Shipped) -> str:
     trained = f"Trained with {methods}" if methods else "All weights were trained"
     form = model.forms[0] if model.forms else None
     kept = "" if form is None else f"; stored as {_code(form.label)}{card_words.stored(form.settings)}"
+    family = f"{_code(config['family'])}{card_words.family(config['family'])}"
     return (
-        f"Answers a question about a text that is given with it, {answers}{refuses}. A network of the family "
-        f"{_code(config['family'])} {start}. {trained}{kept}. Made with the Python package qa-sweeps, which trained "
-        "many models in one search (a sweep), measured each as it is stored, and kept the best for their memory."
+        f"Answers a question about a text that is given with it, {answers}{refuses}. A network of the family {family} "
+        f"{start}. {trained}{kept}. Made with the Python package qa-sweeps, which trained many models in one search (a "
+        "sweep), measured each as it is stored, and kept the best for their memory."
     )
 
 
-def _use(shipped: Shipped) -> Iterator[str]:
-    yield "With the package qa-sweeps, in this folder:"
-    yield f"```\n{shlex.join([card_words.PROGRAM, 'predict', '.', '--question', 'Who ...?', '--context', '...'])}\n```"
+def _use(model: Record, shipped: Shipped) -> Iterator[str]:
+    version = (model.provenance.get("packages") or {}).get("qa-sweeps")
+    made = f" ({_text(version)} made it)" if version else ""
+    yield f"With the Python package qa-sweeps{made}, in this folder, on the command line or in Python:"
+    yield f"```\n{card_words.PROGRAM} predict . --question 'Who ...?' --context '...'\n```"
+    yield card_words.IN_PYTHON
     if shipped.plain_class is None:
         yield "transformers cannot open this folder: its weights or its head are in a form that only qa-sweeps reads."
         return
@@ -175,8 +179,8 @@ def _scores(model: Record, shipped: Shipped, intervals: "Mapping[str, Interval] 
     yield (
         "Every question is answered."
         if shipped.threshold is None
-        else f'It says "no answer" where the score of that is more than {shipped.threshold:.4f} above the score of the '
-        "best answer."
+        else f'It says "no answer" where the score of "no answer" minus that of the best answer is more than '
+        f"{shipped.threshold:.4f}."
     )
     for source, other in model.cross_domain.items():
         scores = [_score(other["quality"], f"{kind}_percent") for kind in ("em", "f1")]
@@ -235,7 +239,7 @@ def _data(model: Record) -> Iterator[str]:
         lines.append(f"- {name}: {', '.join(facts) or NOT_KNOWN}")
     if card_words.is_built_in(settings.get("train")):
         lines.append(
-            f"- {_code(card_words.BUILT_IN)}: short English passages about invented things, by a grammar"
+            "- the training data come with qa-sweeps: short English passages about invented things, made by a grammar"
         )
     shared = model.data.get("evaluation_contexts_in_train")
     lines += (

@@ -8,6 +8,19 @@ from sweeps.run_folder.records import Record
 PROGRAM = "qa-sweep"  # by its name: the card is read elsewhere
 
 BUILT_IN = "sample"  # what the names of built-in data begin with, before any ":"
+IN_PYTHON = """```python
+import qa_sweeps
+reader = qa_sweeps.load(".")
+answer = reader.answer("Who ...?", "...")
+print(answer.text, answer.score, answer.start, answer.end)  # text None: no answer
+```"""
+FAMILIES = {
+    "bert": "a transformer that reads both ways",
+    "distilbert": "a BERT of fewer layers",
+    "t5": "a transformer whose encoder reads and whose decoder can write",
+    "mamba": "a state-space model, which reads from left to right",
+    "lstm": "a recurrent network that reads both ways",
+}
 BASELINES = {
     "no_answer": 'baseline: "no answer" to everything',
     "first_span": "baseline: the first three words of the text",
@@ -29,6 +42,11 @@ def start(checkpoint: str, *, is_preset: bool, is_shipped: bool) -> str:
     if is_shipped:
         return f"that began as {checkpoint}, a small network that qa-sweeps brings along, pretrained on made-up text"
     return f"that began as {checkpoint}"
+
+
+def family(name: object) -> str:
+    """Return what a family is, in brackets; "" for one that is not known here."""
+    return f" ({FAMILIES[str(name)]})" if str(name) in FAMILIES else ""
 
 
 def stored(settings: Mapping[str, Any]) -> str:

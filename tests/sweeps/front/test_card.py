@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from qa_core import registry
 from qa_core.errors import DataError
 from qa_core.scoring.intervals import Interval
+from sweeps.front import card_words
 from sweeps.front.card import Example, Shipped, model_card
 from sweeps.run_folder.models import as_model
 from sweeps.run_folder.records import StoredForm
@@ -47,7 +49,7 @@ def test_numbers_have_their_intervals_or_the_reason_why_there_is_none() -> None:
     assert "No intervals: the answers" in card()
     assert "| all | 8 | 50.00 | 61.25 |" in card()
     assert "Every question is answered." in card()
-    assert "more than 0.5000 above" in card(replace(SHIPPED, threshold=0.5))
+    assert "minus that of the best answer is more than 0.5000." in card(replace(SHIPPED, threshold=0.5))
 
 
 def test_a_stored_form_is_named_with_its_settings() -> None:
@@ -63,7 +65,10 @@ def test_what_it_is_needs_no_knowledge_of_sweeps() -> None:
     )
     shown = model_card(as_model(record("t0"), form), SHIPPED, intervals=None)
     assert "stored as `nf4+e8`: weight matrices in 4 bits, embeddings in 8 bits." in shown
-    assert "with a passage of that text. A network of the family `bert` that began as `tiny`. All" in card()
+    assert (
+        "with a passage of that text. A network of the family `bert` (a transformer that reads both" in card()
+    )
+    assert "ways) that began as `tiny`. All" in card()
     assert 'of that text, or with "no answer". A' in card(replace(SHIPPED, threshold=0.0))
     assert "in words that it writes itself" in card(replace(SHIPPED, head="generate"))
     assert "of the size `tiny`, trained from random weights. All" in card(replace(SHIPPED, is_preset=True))
@@ -72,6 +77,18 @@ def test_what_it_is_needs_no_knowledge_of_sweeps() -> None:
     assert "Trained with `lora`, `pack`." in card(config=tuned)
     assert '"methods": {\n  "lora": {\n   "rank": 8' in card(config=tuned)
     assert "EM (exact match): answers that are one of the expected ones" in card()
+
+
+def test_how_to_use_it_is_said_for_both_faces_and_each_family_is_explained() -> None:
+    made = card(provenance={"packages": {"qa-sweeps": "9.8.7"}})
+    assert "With the Python package qa-sweeps (9.8.7 made it), in this folder" in made
+    assert "qa-sweep predict . --question 'Who ...?' --context '...'" in made
+    assert 'reader = qa_sweeps.load(".")' in made
+    assert card_words.FAMILIES.keys() == registry.FAMILIES.keys()
+    sampled = card(
+        config={"model": {"family": "lstm", "checkpoint": "tiny"}, "data": {"train": "sample:hard"}}
+    )
+    assert "- the training data come with qa-sweeps: short English passages" in sampled
 
 
 def test_its_limits_are_those_of_its_data_and_lengths() -> None:
