@@ -8,6 +8,7 @@ package's networks were measured (`docs/LOG.md`, pretrained networks in the pack
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from qa_core.errors import ConfigError
 
@@ -82,7 +83,7 @@ class Costs:
 class Sizes:
     """Trials, examples of each, the first rung (None: there are no rungs) and how many questions score a model.
 
-    `enough_minutes` is what 8 trials of 3,000 windows take, if the time allows fewer; None if it allows these.
+    `enough_minutes` is what 4 trials of 3,000 windows take, if the time allows fewer; None if it allows these.
     """
 
     trials: int
@@ -110,65 +111,121 @@ def windows_of(tokens: Sequence[int], *, max_length: int, stride: int, question_
     return sum(counts) / len(counts)
 
 
-def sizes(
-    costs: Costs,
-    *,
-    windows: int,
-    selection: int,
-    evaluation: int,
-    forms: int,
-    minutes: float,
-    concurrent: int,
-) -> Sizes:
-    """Return how much a sweep can do in its time.
+@dataclass(frozen=True)
+class Work:
+    """What each trial has to do beside training, and the time that there is.
 
-    A trial gets three passes over the data, 3,000 windows at least, and less where that leaves fewer than 8 trials.
-
-    Args:
+    Attributes:
         windows: of the training data.
         selection: questions that score a trial at a rung.
         evaluation: questions that score a finished model.
         forms: in which each is stored.
         minutes: of the sweep.
         concurrent: trials at a time.
+        slowdown: seconds of the clock for each second of work, where other work shares the machine.
+    """
+
+    windows: int
+    selection: int
+    evaluation: int
+    forms: int
+    minutes: float
+    concurrent: int
+    slowdown: float = 1.0
+
+    @property
+    def seconds_per_minute(self) -> float:
+        """Seconds of work, of all trials at a time, that a minute of the clock has."""
+        return 60 * USED_SHARE * self.concurrent / self.slowdown
+
+
+def families_that_learn(costs: Mapping[str, Costs], work: Work) -> tuple[list[str], Sizes]:
+    """Return the families of which the time allows trials of 3,000 windows, the slowest left out first, and the sizes.
+
+    A trial that learns nothing says nothing of its family. The fastest family is always left.
+
+    Raises:
+        ConfigError: as `sizes`, of the fastest family.
+    """
+    kept = sorted(costs, key=lambda family: costs[family].example)
+    while True:
+        try:
+            found = sizes(mean_of([costs[family] for family in kept]), work)
+        except ConfigError:
+            if len(kept) == 1:
+                raise
+        else:
+            if found.enough_minutes is None or len(kept) == 1:
+                return [family for family in costs if family in kept], found
+        kept.pop()
+
+
+def enough_minutes(costs: Costs, work: Work) -> int:
+    """Return in how many minutes 4 trials of 3,000 windows train and are scored."""
+    fixed = _seconds_beside_training(costs, work, _most_examples(work))
+    whole = FEWEST_TRIALS * (LEAST_EXAMPLES * costs.example + fixed)
+    return math.ceil(whole / work.seconds_per_minute)
+
+
+def mean_of(costs: Sequence[Costs]) -> Costs:
+    """Return the costs of the mean recipe."""
+    return Costs(
+        mean(item.example for item in costs),
+        mean(item.question for item in costs),
+        mean(item.storing for item in costs),
+    )
+
+
+def sizes(costs: Costs, work: Work) -> Sizes:
+    """Return how much a sweep can do in its time.
+
+    A trial gets three passes over the data, 3,000 windows at least. Where that leaves fewer than 8 trials, their
+    number falls to 4 first, and then their length.
 
     Raises:
         ConfigError: the time is too short for 4 trials of 500 windows; names how much is enough.
     """
-    most = min(MOST_EXAMPLES, max(LEAST_EXAMPLES, EPOCHS * windows))
-    seconds = 60 * minutes * USED_SHARE * concurrent
-    questions = _scored(costs, most, evaluation, forms)
-
-    def trial_seconds(examples: int, *, is_cut: bool) -> float:
-        scoring = costs.question * (2 * selection + forms * questions) + costs.storing * forms + TRIAL_SECONDS
-        return examples * costs.example * (SPENT_SHARE if is_cut else 1.0) + scoring
-
-    least = FEWEST_TRIALS * trial_seconds(FEWEST_EXAMPLES, is_cut=False)
+    most = _most_examples(work)
+    seconds = work.minutes * work.seconds_per_minute
+    fixed = _seconds_beside_training(costs, work, most)
+    least = FEWEST_TRIALS * (FEWEST_EXAMPLES * costs.example + fixed)
     if least > seconds:
-        enough = math.ceil(least / (60 * USED_SHARE * concurrent))
+        enough = math.ceil(least / work.seconds_per_minute)
         raise ConfigError(
-            f"--minutes: found {minutes:g}; allowed: {enough} or more, enough for {FEWEST_TRIALS} trials of "
+            f"--minutes: found {work.minutes:g}; allowed: {enough} or more, enough for {FEWEST_TRIALS} trials of "
             f"{FEWEST_EXAMPLES} windows on this machine"
         )
-    fixed = trial_seconds(0, is_cut=False)
-    most_trials = range(LEAST_TRIALS, FEWEST_TRIALS - 1, -1)
 
     def examples_at(share: float) -> int:
-        affordable = (int((seconds / trials - fixed) / (costs.example * share)) for trials in most_trials)
-        enough = next((examples for examples in affordable if examples >= FEWEST_EXAMPLES), FEWEST_EXAMPLES)
-        return _rounded(min(most, enough))
+        trials = range(LEAST_TRIALS, FEWEST_TRIALS - 1, -1)
+        affordable = [int((seconds / count - fixed) / (costs.example * share)) for count in trials]
+        learn = (examples for examples in affordable if examples >= LEAST_EXAMPLES)
+        return _rounded(min(most, max(FEWEST_EXAMPLES, next(learn, affordable[-1]))))
 
-    examples = examples_at(SPENT_SHARE)
-    grace = _first_rung(examples) if selection >= LEAST_SELECTION else None
+    examples, share = examples_at(SPENT_SHARE), SPENT_SHARE
+    grace = _first_rung(examples) if work.selection >= LEAST_SELECTION else None
     if grace is None:  # nothing is stopped
-        examples = examples_at(1.0)
-    trials = int(seconds / trial_seconds(examples, is_cut=grace is not None))
-    limited = questions if questions < evaluation else None
-    enough_minutes = None
-    if examples < LEAST_EXAMPLES:
-        whole = LEAST_TRIALS * trial_seconds(LEAST_EXAMPLES, is_cut=False)
-        enough_minutes = math.ceil(whole / (60 * USED_SHARE * concurrent))
-    return Sizes(max(FEWEST_TRIALS, min(MOST_TRIALS, trials)), examples, grace, limited, enough_minutes)
+        examples, share = examples_at(1.0), 1.0
+    trials = int(seconds / (examples * costs.example * share + fixed))
+    questions = _scored(costs, most, work.evaluation, work.forms)
+    return Sizes(
+        max(FEWEST_TRIALS, min(MOST_TRIALS, trials)),
+        examples,
+        grace,
+        questions if questions < work.evaluation else None,
+        enough_minutes(costs, work) if examples < LEAST_EXAMPLES else None,
+    )
+
+
+def _most_examples(work: Work) -> int:
+    return min(MOST_EXAMPLES, max(LEAST_EXAMPLES, EPOCHS * work.windows))
+
+
+def _seconds_beside_training(costs: Costs, work: Work, examples: int) -> float:
+    """Return the seconds of a trial in which it is scored, stored and measured."""
+    questions = _scored(costs, examples, work.evaluation, work.forms)
+    scoring = costs.question * (2 * work.selection + work.forms * questions)
+    return scoring + costs.storing * work.forms + TRIAL_SECONDS
 
 
 def _first_rung(examples: int) -> int | None:

@@ -6,10 +6,10 @@ is arithmetic (`sweeps/budget/starting.py`). The file is read back and checked b
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from qa_core import files
@@ -30,7 +30,10 @@ from sweeps.budget.starting import (
     Costs,
     Sizes,
     Start,
-    sizes,
+    Work,
+    enough_minutes,
+    families_that_learn,
+    mean_of,
     window_length,
     windows_of,
 )
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from sweeps.spec.sections import SweepSpec
 
 SECONDS_PER_START = 5.0  # of training steps, to time one
+BUSY = 1.3  # seconds of the clock for one of work; below it a machine counts as free
+LEAST_WORK_SECONDS = 1.0  # with less, chance decides how long the clock runs
 QUESTION_TOKENS = 64  # the longest question that is read
 FORMS: Mapping[str, Any] = {"quantize": {"bits": [32, 8, 4], "embedding_bits": [32, 8]}}
 PLACEHOLDER = Sizes(LENGTHS[0], LENGTHS[0], None, None)  # until the costs are known
@@ -115,23 +120,33 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
     found = look(wanted, starts[0])
     starts, memory, too_large = _fitting(Plan(wanted, found, starts, PLACEHOLDER, on_gpu))
     draft = Plan(wanted, found, starts, PLACEHOLDER, on_gpu, memory, [*left_out, *too_large])
-    spec, timings = _timed(draft)
-    forms = max(len(forms_of(recipe, FORMS)) for recipe in _first_recipes(spec).values())
-    costs = Costs(
-        mean(item.train_seconds_per_example for item in timings.values()),
-        mean(item.evaluation_seconds_per_question for item in timings.values()),
-        mean(item.storing_seconds for item in timings.values()),
-    )
-    found_sizes = sizes(
-        costs,
+    spec, timings, slowdown = _timed(draft)
+    costs = {
+        family: Costs(
+            item.train_seconds_per_example, item.evaluation_seconds_per_question, item.storing_seconds
+        )
+        for family, item in timings.items()
+    }
+    work = Work(
         windows=found.windows,
         selection=found.selection,
         evaluation=found.evaluation,
-        forms=forms,
+        forms=max(len(forms_of(recipe, FORMS)) for recipe in _first_recipes(spec).values()),
         minutes=wanted.minutes,
         concurrent=concurrent_here(spec),
+        slowdown=slowdown,
     )
-    plan = Plan(wanted, found, starts, found_sizes, on_gpu, memory, [*draft.left_out, *_few(found_sizes)])
+    families, found_sizes = families_that_learn(costs, work)
+    slow = [start for start in starts if start.family in costs and start.family not in families]
+    plan = Plan(
+        wanted,
+        found,
+        [start for start in starts if start not in slow],
+        found_sizes,
+        on_gpu,
+        {family: need for family, need in memory.items() if family not in {start.family for start in slow}},
+        [*draft.left_out, *_slow(slow, costs, work), *_few(found_sizes), *_shared(work)],
+    )
     hours = _hours(plan, timings)
     text = as_yaml(plan, hours)
     files.make_folder(out.parent)
@@ -151,6 +166,26 @@ def _few(found: Sizes) -> list[str]:
         return []
     return [
         f"{found.examples} windows teach a network little; --minutes {found.enough_minutes} allows {LEAST_EXAMPLES}"
+    ]
+
+
+def _slow(slow: Sequence[Start], costs: Mapping[str, Costs], work: Work) -> list[str]:
+    """Return a line on the families that are left out for the time, and in how many minutes they can learn."""
+    if not slow:
+        return []
+    names = ", ".join(f"{start.family} {start.name}" for start in slow)
+    return [
+        f"{names}: {'is' if len(slow) == 1 else 'are'} left out, since trials in {work.minutes:g} minutes would be too "
+        f"short to learn; --minutes {enough_minutes(mean_of(list(costs.values())), work)} has all families"
+    ]
+
+
+def _shared(work: Work) -> list[str]:
+    """Return a line where other work slows this machine down, for which the sizes allow."""
+    if work.slowdown == 1.0:
+        return []
+    return [
+        f"other work slows this machine down: a second of work took {work.slowdown:.1f} s; sizes allow for it"
     ]
 
 
@@ -235,8 +270,13 @@ def _fitting(plan: Plan) -> tuple[list[Start], dict[str, str], list[str]]:
     return kept, memory, lines
 
 
-def _timed(plan: Plan) -> "tuple[SweepSpec, dict[str, Timing]]":
-    """Time a few steps of each family, fully fine-tuned; raises ConfigError where none can be timed."""
+def _timed(plan: Plan) -> "tuple[SweepSpec, dict[str, Timing], float]":
+    """Time a few steps of each family, fully fine-tuned; raises ConfigError where none can be timed.
+
+    Returns:
+        The sweep, the times by family, and how many seconds of the clock one of work takes (1 on a GPU, whose times
+        are of the clock).
+    """
     import torch
 
     from qa_core.calibration import timed_recipe
@@ -246,6 +286,7 @@ def _timed(plan: Plan) -> "tuple[SweepSpec, dict[str, Timing]]":
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_trial)))
     timings: dict[str, Timing] = {}
     failed: list[str] = []
+    clock, work = time.perf_counter(), time.process_time()
     try:
         for cell, recipe in _first_recipes(spec).items():
             if cell.methods != FULL:
@@ -261,7 +302,16 @@ def _timed(plan: Plan) -> "tuple[SweepSpec, dict[str, Timing]]":
         torch.set_num_threads(threads)
     if not timings:
         raise ConfigError(f"no family can be trained here: {'; '.join(failed)}")
-    return spec, timings
+    slowdown = slowdown_of(time.perf_counter() - clock, time.process_time() - work)
+    return spec, timings, 1.0 if plan.on_gpu else slowdown
+
+
+def slowdown_of(clock_seconds: float, work_seconds: float) -> float:
+    """Return how many seconds of the clock one of work takes; 1 for a machine without much other work, or unknown."""
+    if work_seconds < LEAST_WORK_SECONDS:
+        return 1.0
+    found = clock_seconds / work_seconds
+    return found if found > BUSY else 1.0
 
 
 def _first_recipes(spec: "SweepSpec") -> "dict[Cell, RunConfig]":

@@ -53,6 +53,33 @@ def test_the_file_is_a_sweep_of_networks_that_fit(
     assert max(map(len, text.splitlines())) <= 125
 
 
+def test_families_too_slow_for_the_time_are_left_out_and_other_work_is_allowed_for(
+    small_squad: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [start for start in new.STARTS if start.name == "sample-tiny" and start.family in ("bert", "t5")]
+    monkeypatch.setattr(new, "STARTS", few)
+    seconds = {"bert": 0.01, "t5": 1.0}
+
+    monkeypatch.setattr(
+        "qa_core.calibration.timed_recipe",
+        lambda recipe, **options: Timing(seconds[recipe.model.family], 0.005, 1.0),
+    )
+    monkeypatch.setattr(new, "slowdown_of", lambda clock, work: 2.0)
+    assert new.new(Wanted(str(small_squad), minutes=30), Path("my.yaml")) == 0
+    text = Path("my.yaml").read_text()
+    assert {item["model.family"] for item in compile_space(load_spec("my.yaml")).legal} == {"bert"}
+    line = r"^# t5 sample-tiny: is left out, since trials in 30 minutes would be too short to learn; --minutes \d+ has"
+    assert re.search(line, text, flags=re.M)
+    assert "#   t5:" not in text
+    assert "# other work slows this machine down: a second of work took 2.0 s; sizes allow for it" in text
+
+
+def test_a_machine_counts_as_busy_where_the_clock_runs_well_ahead_of_the_work() -> None:
+    assert new.slowdown_of(30.0, 10.0) == 3.0
+    assert new.slowdown_of(12.0, 10.0) == 1.0
+    assert new.slowdown_of(5.0, 0.1) == 1.0  # too little work to tell
+
+
 def test_what_is_refused(small_squad: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(new, "STARTS", [start for start in new.STARTS if start.family == "bert"])
     out = Path("my.yaml")
