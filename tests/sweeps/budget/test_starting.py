@@ -24,7 +24,13 @@ COSTS = Costs(example=0.01, question=0.005, storing=1.0)
 
 
 def work(**changes: Any) -> Work:
-    values = {"windows": 4000, "selection": 300, "evaluation": 400, "forms": 4, "concurrent": 1}
+    values: dict[str, Any] = {
+        "windows": 4000,
+        "selection": 300,
+        "evaluation": 400,
+        "forms": 4,
+        "concurrent": 1,
+    }
     return Work(**(values | changes))
 
 
