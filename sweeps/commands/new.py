@@ -425,14 +425,16 @@ def _space(plan: Plan) -> Iterator[str]:
         yield f"  # {SHIPPED}: a small pretrained network of this package, for where no hub is reached."
     for start in plan.starts:
         yield f"  - {{set: model.checkpoint, value: {_text(start.name)}, when: {{model.family: {start.family}}}}}"
-    yield "  # Combinations that cannot work, such as LoRA on a BiLSTM, are dropped."
-    yield f"  - {{set: methods, choice: [{FULL}, {LORA}]}}"
+    has_adapters = any(LORA in start.rates for start in plan.starts)
+    if has_adapters:
+        yield "  # Combinations that cannot work, such as LoRA on a BiLSTM, are dropped."
+    yield f"  - {{set: methods, choice: [{f'{FULL}, {LORA}' if has_adapters else FULL}]}}"
     yield "  # Adapters want higher rates than the networks that they adapt; small networks higher ones than large."
     for method in (FULL, LORA):
         for (low, high), families in _by_rates(plan.starts, method).items():
             when = f"{{methods: {method}, model.family: [{', '.join(families)}]}}"
             yield f"  - {{set: train.learning_rate, log_uniform: [{_rate(low)}, {_rate(high)}], when: {when}}}"
-    if any(LORA in start.rates for start in plan.starts):
+    if has_adapters:
         yield f"  - {{set: methods.lora.rank, choice: [4, 8, 16, 32], when: {{methods: {LORA}}}}}"
 
 

@@ -70,6 +70,7 @@ def test_families_too_slow_for_the_time_are_left_out_and_other_work_is_allowed_f
     assert new.new(Wanted(str(small_squad), minutes=30), Path("my.yaml")) == 0
     text = Path("my.yaml").read_text()
     assert {item["model.family"] for item in compile_space(load_spec("my.yaml")).legal} == {"lstm"}
+    assert "choice: [full]" in text  # no adapter fits a BiLSTM
     line = r"^# bert sample-tiny: is left out, since trials in 30 minutes would be too short to learn; --minutes \d+ "
     assert re.search(line, text, flags=re.M)
     assert "#   bert:" not in text
