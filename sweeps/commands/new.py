@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from qa_core import files
@@ -55,6 +56,7 @@ BUSY = 1.3  # seconds of the clock for one of work; below it a machine counts as
 LEAST_WORK_SECONDS = 1.0  # with less, chance decides how long the clock runs
 QUESTION_TOKENS = 64  # the longest question that is read
 FORMS: Mapping[str, Any] = {"quantize": {"bits": [32, 8, 4], "embedding_bits": [32, 8]}}
+COMMENT_COLUMNS, TERMINAL_COLUMNS = 118, 78  # of lines that are broken
 PLACEHOLDER = Sizes(LENGTHS[0], LENGTHS[0], None, None)  # until the costs are known
 
 
@@ -152,8 +154,10 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
     files.make_folder(out.parent)
     files.write_text(out, text)
     print(f"{out}: {found_sizes.trials} trials of at most {found_sizes.examples} windows")
-    for line in [*hours, *plan.left_out]:
+    for line in hours:
         print(f"  {line}")
+    for line in plan.left_out:
+        print("\n".join(f"  {part}" for part in _broken(line, TERMINAL_COLUMNS)))
     print("next:")
     print(f"  {shell_command('qa-sweep', 'plan', '--config', out)}")
     print(f"  {shell_command('qa-sweep', 'run', '--config', out)}")
@@ -360,7 +364,8 @@ def _head(plan: Plan, hours: Sequence[str]) -> Iterator[str]:
     yield f"# Written for {_one_line(plan.wanted.data)}: {found.questions} questions to train on,"
     yield f"# {found.selection} to score rungs, {found.evaluation} to score models; about {found.windows} windows."
     yield from (f"# {line}" for line in hours)
-    yield from (f"# {_one_line(line)}" for line in plan.left_out)
+    for line in plan.left_out:
+        yield from (f"# {part}" for part in _broken(line, COMMENT_COLUMNS))
     yield f"# What a setting means: {shell_command('qa-sweep', 'settings', 'PREFIX')}"
     yield f"# What this file does: {shell_command('qa-sweep', 'plan', '--config', 'FILE')}"
     name = "".join(
@@ -460,6 +465,11 @@ def _stem(source: str) -> str:
 def _text(value: str) -> str:
     """Return a text as YAML reads it back: JSON is YAML."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def _broken(text: str, columns: int) -> list[str]:
+    """Return a text in lines; names stay whole."""
+    return wrap(text, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _one_line(text: str) -> str:

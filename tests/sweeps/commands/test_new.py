@@ -123,6 +123,18 @@ def test_columns_names_with_signs_and_a_hub_that_answers_are_written_as_they_are
     assert {family for when in rates for family in when["model.family"]} == set(new_families_of(starts))
 
 
+def test_long_lines_of_what_is_left_out_are_broken() -> None:
+    line = f"{', '.join(['family network'] * 8)}: are left out"
+    found = new.Found(900, 100, 200, 256, 64, 1200)
+    plan = new.Plan(
+        Wanted("my.csv"), found, new.STARTS[-1:], new.Sizes(8, 9000, 3000, 500), False, left_out=[line]
+    )
+    text = new.as_yaml(plan, [])
+    assert max(map(len, text.splitlines())) <= 120
+    assert " ".join(text.replace("#", " ").split()).count(line) == 1
+    assert max(map(len, new._broken(line, 78))) <= 78
+
+
 def test_a_sweep_is_named_for_its_data() -> None:
     names = {"a/b.v2.0-x.json.gz": "b.v2.0-x", "owner/name@dev": "name@dev", "x.csv": "x", "sample": "sample"}
     assert {source: new._stem(source) for source in names} == names
