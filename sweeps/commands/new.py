@@ -169,7 +169,7 @@ def _few(found: Sizes) -> list[str]:
     if found.enough_minutes is None:
         return []
     return [
-        f"{found.examples} windows teach a network little; --minutes {found.enough_minutes} allows {LEAST_EXAMPLES}"
+        f"{found.examples} windows may teach a network little; --minutes {found.enough_minutes} allows {LEAST_EXAMPLES}"
     ]
 
 
