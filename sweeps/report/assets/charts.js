@@ -168,7 +168,7 @@ function parallelChart(host, width, spec) {
     // Names at the edges end there, and have half a gap to the next name on their other side.
     const isFirst = dimension === spec.dimensions[0], isLast = dimension === spec.dimensions[spec.dimensions.length - 1];
     const named = inTwoLines(dimension.label, Math.floor((isFirst || isLast ? gap / 2 + 35 : gap - 8) / 6.8));
-    const place = { x: isFirst ? 4 : isLast ? wide - 2 : x, "text-anchor": isFirst ? "start" : isLast ? "end" : "middle" };
+    const place = { x: isFirst ? 4 : isLast ? wide - 8 : x, "text-anchor": isFirst ? "start" : isLast ? "end" : "middle" };
     const parts = named.map((words, line) => svg("tspan", { x: place.x, y: 14 + 16 * (line + 2 - named.length) - (named.length > 1 ? 2 : 0) }, words));
     root.append(svg("text", { class: "name", ...place }, ...parts, svg("title", {}, dimension.label)));
     const shown = levels ? levels.map((level) => [level, scale(level)]) : scale.ticks(4).map((value) => [short(value), scale(value)]);
