@@ -651,6 +651,7 @@ def test_the_experiment_opens_on_training_and_has_a_view_of_each_sweeps_models_a
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{first.scatter_page.rpartition('=')[2]}"])
     (chart,) = view["compareRunCharts"]
+    assert [section["columns"] for section in view["compareRunSections"]] == [1]
     assert (chart["xaxis"]["key"], chart["yaxis"]["key"]) == ("memory_mb", "em_percent")
     shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
     assert sorted(run.info.run_name for run in shown) == ["t0 float32", "t0 int8", "t1"]
