@@ -161,4 +161,4 @@ def test_a_second_refusal_of_a_memory_budget_imports_no_torch_and_says_the_same(
             text=True,
         )
         assert (again.returncode, again.stdout) == (2, "loaded:\n")
-        assert again.stderr.partition("error: ")[2] == first.replace("found 0.01", "found 0.02")
+        assert again.stderr.partition("error: ")[2] == first.replace("0.01", "0.02")
