@@ -13,7 +13,6 @@ STARTS = "starts"  # beside the trial's folder: a byte for each start
 def hangs_at_its_second_start(task_values: dict[str, Any]) -> None:
     """Run the trial; in its second start, it does nothing more after its first report."""
     mark = Path(from_values(task_values).folder + STARTS)
-    mark.parent.mkdir(parents=True, exist_ok=True)
     with mark.open("ab") as file:
         file.write(b".")
     is_second, execute = mark.stat().st_size == 2, worker.execute
