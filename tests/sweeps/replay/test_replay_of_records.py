@@ -373,11 +373,8 @@ def test_curves_recorded_with_fifo_replay_to_the_verdicts_that_halving_gave(tmp_
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("forms", "sizes"),
-    [
-        # Without forms the rule is a part of that with them; sweeps that are played hold it in each default run.
-        pytest.param({}, [8, 24, 56], id="alone", marks=pytest.mark.slow),
-        pytest.param({"quantize": {"bits": [32, 8, 4]}}, [8, 24], id="forms"),
-    ],
+    [({}, [8, 24, 56]), ({"quantize": {"bits": [32, 8, 4]}}, [8, 24])],
+    ids=["alone", "forms"],
 )
 def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
     forms: dict[str, Any],
@@ -422,27 +419,6 @@ def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
             form.final is None or form.final["memory_mb"] == form.costs["memory_mb"] for form in item.forms
         )
     assert replayed(whole, halving) == verdicts(tmp_path / "pareto_asha")
-    if forms:
-        check_forms(records.load(tmp_path / "fifo" / RECORDS_FILE).records)
-
-
-def check_forms(found: list[Record]) -> None:
-    """Each recipe was trained once, and what its forms came to is compared with the network as it was trained."""
-    made = 0
-    for record in found:
-        assert "quantize" not in record.config["methods"]
-        forms = {form.label: form for form in record.forms}
-        twin = forms.pop("float32")
-        assert len(forms) == 2
-        if twin.status == "ok":
-            assert twin.objectives == record.objectives
-            assert twin.artifact == record.artifact
-        for form in forms.values():
-            if form.status == "ok":
-                made += 1
-                assert form.objectives["memory_mb"] < record.objectives["memory_mb"]
-                assert form.against_twin["clusters"] == 12
-    assert made
 
 
 # The rule, read slowly

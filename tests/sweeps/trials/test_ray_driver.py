@@ -65,13 +65,6 @@ class _Told:
         return [args for called, args in self.calls if called == name]
 
 
-SPACE = [
-    {"set": "model.family", "choice": ["bert", "lstm"]},
-    {"set": "methods", "choice": ["full", "lora"]},
-    {"set": "methods.lora.targets", "choice": ["attention", "no_such_set"], "when": {"methods": "lora"}},
-]
-
-
 def _spec(tmp_path: Path, small_squad: Path, **changes):
     values = {
         "name": "small",
@@ -95,7 +88,16 @@ def _spec(tmp_path: Path, small_squad: Path, **changes):
             "train": {"precision": "float32", "batch_size": 8},
             "evaluation": {"precision": "float32", "latency_runs": 2},
         },
-        "space": [*SPACE, {"set": "train.learning_rate", "choice": [0.002, 0.004]}],
+        "space": [
+            {"set": "model.family", "choice": ["bert", "lstm"]},
+            {"set": "methods", "choice": ["full", "lora"]},
+            {
+                "set": "methods.lora.targets",
+                "choice": ["attention", "no_such_set"],
+                "when": {"methods": "lora"},
+            },
+            {"set": "train.learning_rate", "choice": [0.002, 0.004]},
+        ],
         **changes,
     }
     path = tmp_path / "small.yaml"
@@ -108,20 +110,20 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
 ):
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     monkeypatch.chdir(small_squad.parent)  # relative paths must mean the same in a worker
-    spec = _spec(
-        tmp_path, Path(small_squad.name), space=[*SPACE, {"set": "train.learning_rate", "choice": [0.002]}]
-    )
+    spec = _spec(tmp_path, Path(small_squad.name))
     console, tracker = _Told(), _Told()
     outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=tracker)
 
     found = records.load(outcome.folder / RECORDS_FILE).records
-    assert sorted(record.trial_id for record in found) == [f"t{index:04d}" for index in range(4)]
-    assert sum(outcome.counts.values()) == 4
-    (failed,) = [record for record in found if record.status == "failed"]
-    assert outcome.counts["failed"] == failed.starts == 1
-    assert "no_such_set" in failed.reason
-    assert "Traceback" in failed.traceback
-    for record in found:
+    assert sorted(record.trial_id for record in found) == [f"t{index:04d}" for index in range(8)]
+    assert sum(outcome.counts.values()) == 8
+    by_methods = {record.trial_id: record for record in found}
+    failed = [record for record in found if record.status == "failed"]
+    assert len(failed) == outcome.counts["failed"] == 2
+    for record in failed:
+        assert "no_such_set" in record.reason
+        assert "Traceback" in record.traceback
+    for record in by_methods.values():
         if record.status == "ok":
             assert record.examples_seen == 120
             (abroad,) = record.cross_domain.values()  # here the evaluation set under another role
@@ -138,7 +140,7 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     assert {point.trial_id for point in outcome.front.points} == {
         record.trial_id for record in found if record.status == "ok"
     }
-    assert len(tracker.named("trial_ended")) == len(console.named("trial_ended")) == 4
+    assert len(tracker.named("trial_ended")) == len(console.named("trial_ended")) == 8
     assert json.loads((outcome.folder / "spec.json").read_text())["name"] == "small"
     (node,) = preflight.read(outcome.folder).nodes
     assert {record.provenance["node"] for record in found} == {node.node}
@@ -149,7 +151,7 @@ def test_a_sweep_records_every_trial_once_and_a_failing_one_ends_nothing(
     assert console.listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     # Grid order and seeds are those of the spec, whatever Ray does first.
     seeds = {record.trial_id: record.seed for record in found}
-    assert len(set(seeds.values())) == 4
+    assert len(set(seeds.values())) == 8
 
 
 @pytest.fixture(scope="module")
@@ -228,11 +230,15 @@ def test_a_prompted_recipe_stands_on_the_front_of_the_trained_ones(
 
 
 class _Killer(_Told):
-    """Kills Ray's workers at the first report, as the loss of a machine does."""
+    """Kills Ray's workers at the first reports, as the loss of a machine does."""
+
+    def __init__(self, kills: int) -> None:
+        super().__init__()
+        self.kills = kills
 
     def trial_reported(self, *args) -> None:
         self.calls.append(("trial_reported", args))
-        if len(self.named("trial_reported")) > 1:
+        if len(self.named("trial_reported")) > self.kills:
             return
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -241,62 +247,61 @@ class _Killer(_Told):
 
 
 @pytest.mark.long
-def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_or_hung_and_too_large_recipes_never_start(
+def test_a_trial_goes_on_from_its_checkpoint_after_its_worker_died_and_one_that_raises_does_not(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):
-    """The report of a rung comes after its checkpoint: what was reported is never trained again.
-
-    One start of Ray for all: the worker of the only recipe that fits is killed at its first report, and hangs in its
-    second start. BERT micro needs about 1.7 MB here, the BiLSTM about 1.5.
-    """
+    """The report of a rung comes after its checkpoint: what was reported is never trained again."""
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
-    monkeypatch.setattr(ray_driver, "run_trial", strange_trials.hangs_at_its_second_start)
-
-    def spec_with(limit: float):
-        return _spec(
-            tmp_path,
-            small_squad,
-            scheduler={"name": "fifo", "options": {"at": [40, 80]}},
-            budget={
-                "trials": 8,
-                "examples": 120,
-                "concurrent": 1,
-                "hang_minutes": 0.75,  # a worker starts within it on busy cores too
-                "max_memory_mb": limit,
-            },
-            space=[{"set": "model.family", "choice": ["bert", "lstm"]}],
-        )
-
-    forecast, space = MemoryForecast.of(spec_with(1000.0)), compile_space(spec_with(1000.0))
-    needed = {
-        item["model.family"]: forecast.predict(space.to_run_config(item, seed=0)) for item in space.grid()
-    }
-    assert needed["lstm"] < needed["bert"]
-    console = _Killer()
-    outcome = run_sweep(
-        spec_with((needed["lstm"] + needed["bert"]) / 2),
-        folder=tmp_path / "run",
-        target=RayTarget(),
-        console=console,
-        tracker=_Told(),
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        scheduler={"name": "fifo", "options": {"at": [40, 80]}},
+        budget={"trials": 2, "examples": 120, "concurrent": 1},
+        space=[
+            {"set": "model.family", "choice": ["bert"]},
+            {"set": "methods", "choice": ["lora"]},
+            {"set": "methods.lora.targets", "choice": ["attention", "no_such_set"]},
+        ],
     )
+    console = _Killer(kills=2)
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=_Told())
+    found = {item.trial_id: item for item in records.load(outcome.folder / RECORDS_FILE).records}
+    assert {name: (item.status, item.starts) for name, item in found.items()} == {
+        "t0000": ("ok", 3),
+        "t0001": ("failed", 1),
+    }
+    points = [args[1]["examples_seen"] for args in console.named("trial_reported")]
+    assert points == [point["examples_seen"] for point in found["t0000"].curve[:-1]]
+    assert len(points) == len(set(points)) == 2
+    assert "no_such_set" in found["t0001"].reason
+    assert len({item.provenance["node"] for item in found.values()}) == 1
+    assert len(found["t0000"].provenance["node"]) == 12
+
+
+@pytest.mark.long
+def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    monkeypatch.setattr(ray_driver, "run_trial", strange_trials.hangs_once)
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        scheduler={"name": "fifo", "options": {"at": [40, 80]}},
+        budget={"trials": 1, "examples": 120, "hang_minutes": 0.5},
+        space=[{"set": "model.family", "choice": ["bert"]}],
+    )
+    console = _Told()
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=_Told())
     (record,) = records.load(outcome.folder / RECORDS_FILE).records
-    assert (record.config["model"]["family"], record.status) == ("lstm", "ok")
-    assert (record.starts, record.examples_seen) == (3, 120)
-    assert record.cost["predicted_inference_peak_bytes"] == record.cost["inference_peak_bytes"]
-    assert len(record.provenance["node"]) == 12
+    assert (record.status, record.starts, record.examples_seen) == ("ok", 2, 120)
     points = [args[1]["examples_seen"] for args in console.named("trial_reported")]
     assert points == [point["examples_seen"] for point in record.curve[:-1]]
-    assert len(points) == len(set(points)) == 2
-    notes = [args[0] for args in console.named("note")]
-    (hang,) = [text for text in notes if "hang_minutes" in text]
-    assert hang.startswith("t0000: it did nothing for more than 0.75 min (budget.hang_minutes) at ")
-    assert hang.endswith("of 3 times); it resumes")
-    (refused,) = [text for text in notes if "predicted to need more" in text]
-    assert refused.startswith("1 recipe came up that is predicted to need more than ")
+    (note,) = [args[0] for args in console.named("note") if "hang_minutes" in args[0]]
+    assert note.startswith("t0000: it did nothing for more than 0.5 min (budget.hang_minutes) at ")
+    assert note.endswith("(1 of 3 times); it resumes")
 
 
-@pytest.mark.slow  # its refusal at once is held without Ray below, where the resources of a cluster are said
 def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": 64})
@@ -313,12 +318,48 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.slow  # commands refuse it before Ray starts (checks/test_readiness.py)
-def test_a_sweep_in_which_no_recipe_fits_is_refused(small_squad, cache_dir, tmp_path, monkeypatch):
+def _memory_spec(tmp_path, small_squad, limit):
+    space = [
+        {"set": "model.family", "choice": ["bert", "lstm"]},
+        {"set": "train.learning_rate", "choice": [0.002, 0.004]},
+    ]
+    budget = {"trials": 8, "examples": 40, "max_memory_mb": limit}
+    return _spec(tmp_path, small_squad, space=space, budget=budget, scheduler={"name": "fifo"})
+
+
+@pytest.mark.long
+def test_a_recipe_that_is_predicted_to_need_too_much_never_starts(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    """BERT micro needs about 1.7 MB here, the BiLSTM about 1.5."""
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
-    spec = _spec(tmp_path, small_squad, budget={"trials": 8, "examples": 40, "max_memory_mb": 0.5})
+    forecast = MemoryForecast.of(_memory_spec(tmp_path, small_squad, 1000.0))
+    space = compile_space(_memory_spec(tmp_path, small_squad, 1000.0))
+    needed = {
+        item["model.family"]: forecast.predict(space.to_run_config(item, seed=0)) for item in space.grid()
+    }
+    assert needed["lstm"] < needed["bert"]
+    limit = (needed["lstm"] + needed["bert"]) / 2
+    console = _Told()
+    spec = _memory_spec(tmp_path, small_squad, limit)
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=_Told())
+    found = records.load(outcome.folder / RECORDS_FILE).records
+    assert [(item.config["model"]["family"], item.status) for item in found] == [("lstm", "ok")] * 2
+    assert len(console.named("trial_started")) == 2
+    assert any(
+        "2 recipes came up that are predicted to need more" in args[0] for args in console.named("note")
+    )
+    for item in found:
+        assert item.cost["predicted_inference_peak_bytes"] == item.cost["inference_peak_bytes"]
+
     with pytest.raises(ConfigError, match=r"budget\.max_memory_mb: found 0\.5; allowed: enough for a recipe"):
-        run_sweep(spec, folder=tmp_path / "none", target=RayTarget(), console=_Told(), tracker=_Told())
+        run_sweep(
+            _memory_spec(tmp_path, small_squad, 0.5),
+            folder=tmp_path / "none",
+            target=RayTarget(),
+            console=_Told(),
+            tracker=_Told(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -369,7 +410,6 @@ def test_the_refusal_of_a_node_is_told_from_a_trial_that_raised(tmp_path: Path) 
     assert driver.calls == [("refuse", ("node ab joined this sweep\n  and sees no data",))]
 
 
-@pytest.mark.long
 def test_a_new_sweep_that_is_refused_before_its_first_trial_leaves_its_folder_free(
     small_squad, tmp_path, monkeypatch, cache_dir
 ):
@@ -413,7 +453,7 @@ def test_trials_share_a_gpu_by_what_their_training_is_predicted_to_need(
     monkeypatch.setattr("ray.init", lambda **options: real_init(**options, num_gpus=1))  # a number to Ray
     space = [
         {"set": "model.family", "choice": ["bert", "lstm"]},
-        {"set": "methods", "choice": ["quantize"]},
+        {"set": "methods", "choice": ["full", "quantize"]},
     ]
     wanted = {"cpus_per_trial": 0.5, "gpus_per_trial": "auto"}
     probe = _spec(tmp_path, small_squad, space=space, resources=wanted)
@@ -432,11 +472,12 @@ def test_trials_share_a_gpu_by_what_their_training_is_predicted_to_need(
     spec = _spec(tmp_path, small_squad, space=space, resources=wanted)
     outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=_Told(), tracker=_Told())
     found = records.load(outcome.folder / RECORDS_FILE).records
-    assert len(found) == 2
+    assert len(found) == 4
     for record in found:
         family = record.config["model"]["family"]
         assert record.provenance["gpu_share"] == {smaller: 0.125, larger: 0.25}[family]
-        assert record.provenance["predicted_train_peak_bytes"] == needed[family, "quantize"]
+        methods = "quantize" if record.config["methods"] else "full"
+        assert record.provenance["predicted_train_peak_bytes"] == needed[family, methods]
 
 
 def test_ray_is_asked_for_the_share_in_the_task_and_equal_ones_can_share_a_worker():
@@ -470,7 +511,6 @@ def test_without_a_word_on_the_memory_of_gpus_no_share_is_found(small_squad, tmp
     assert _gpu_shares(named, tmp_path).device_bytes == 24 * 10**9
 
 
-@pytest.mark.long
 def test_one_machine_is_asked_for_its_gpus_where_shares_are_found(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):
@@ -520,3 +560,34 @@ def test_a_cluster_that_grows_or_has_room_is_not_given_up(monkeypatch: pytest.Mo
     driver = _Told()
     Room(driver, {"CPU": 0.0, "GPU": 0.0})
     assert driver.named("note") == []
+
+
+@pytest.mark.long
+def test_a_sweep_with_stored_forms_trains_each_recipe_once_and_records_its_forms(
+    small_squad, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
+    spec = _spec(
+        tmp_path,
+        small_squad,
+        forms={"quantize": {"bits": [32, 8]}},
+        space=[{"set": "model.family", "choice": ["bert", "lstm"]}],
+        scheduler={"name": "fifo"},
+        objectives=[
+            {"name": "em_percent", "goal": "max", "reference": 0},
+            {"name": "memory_mb", "goal": "min", "reference": 32},
+            {"name": "latency_p50_ms", "goal": "min", "reference": 1000},  # so that none is skipped
+        ],
+    )
+    console, tracker = _Told(), _Told()
+    outcome = run_sweep(spec, folder=tmp_path / "run", target=RayTarget(), console=console, tracker=tracker)
+    found = records.load(outcome.folder / RECORDS_FILE).records
+    assert outcome.counts == {"ok": 2}
+    for record in found:
+        int8, twin = record.forms
+        assert (int8.label, twin.label, int8.status, twin.status) == ("int8", "float32", "ok", "ok")
+        assert twin.objectives == record.objectives
+        assert twin.artifact == record.artifact == f"trials/{record.trial_id}/artifact"
+        assert int8.objectives["memory_mb"] < twin.objectives["memory_mb"]
+        assert int8.against_twin["clusters"] == 12
+        assert "quantize" not in record.config["methods"]
