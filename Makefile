@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
+# Lint and types take a minute or two of one core: they run beside the tests (-j 2), and fail the target as these do.
+BESIDE := $(MAKE) --no-print-directory -j 2
 # One process more than cores: two of them run the tests that start Ray, which mostly wait (tests/scheduling.py).
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup
 SOURCES := qa_core sweeps qa_sweeps tests benchmarks
@@ -16,7 +18,7 @@ UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tes
 	tests/sweeps/searchers/test_random.py tests/sweeps/searchers/test_grid.py tests/sweeps/searchers/test_nsga2.py \
 	tests/qa_core/scoring tests/qa_core/test_config.py tests/qa_core/test_files.py
 
-.PHONY: help sweep check test test-long test-all numeric gpu lint audit clean
+.PHONY: help sweep check test run-tests run-units test-long test-all numeric gpu lint audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,21 +28,26 @@ sweep: $(VENV)/.installed ## install into .venv, then run the quickstart sweep
 	$(BIN)/python sweeps/run.py
 
 # One compute thread for each test process: more threads than free cores slow the tests 20-100x.
-test: export OMP_NUM_THREADS = 1
-test: lint ## install with the development tools, then lint, types and the default tests
+test: $(VENV)/.installed-dev ## install with the development tools, then lint, types and the default tests
+	$(BESIDE) lint run-tests
+
+run-tests: export OMP_NUM_THREADS = 1
+run-tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
-check: export OMP_NUM_THREADS = 1
-check: lint ## lint, types, structure and unit tests: while a change is written
+check: $(VENV)/.installed-dev ## lint, types, structure and unit tests: while a change is written
+	$(BESIDE) lint run-units
+
+run-units: export OMP_NUM_THREADS = 1
+run-units: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n logical --dist worksteal $(UNITS)
 
 test-long: export OMP_NUM_THREADS = 1
-test-long: $(VENV)/.installed-dev ## sweeps that are killed, stopped and resumed, and exhaustive tables; .ci/run runs them too
-	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not slow and not gpu and not chaos' $(PYTEST_ARGS)
+test-long: $(VENV)/.installed-dev ## sweeps that are killed, stopped and resumed, exhaustive tables, costly tests; .ci/run runs them too
+	$(BIN)/python -m pytest $(PARALLEL) -m '(long or costly) and not slow and not gpu and not chaos' $(PYTEST_ARGS)
 
-test-all: export OMP_NUM_THREADS = 1
-test-all: lint ## the default tests, the long and the slow ones
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu and not chaos' $(PYTEST_ARGS)
+test-all: $(VENV)/.installed-dev ## the default tests, the long and the slow ones
+	$(BESIDE) lint run-tests PYTEST_ARGS="-m 'not gpu and not chaos' $(PYTEST_ARGS)"
 
 # Which kernels torch, oneDNN and MKL take depends on the CPU: once those that every x86 CPU has, once those of AVX2,
 # unless these are its own.
@@ -73,12 +80,13 @@ $(VENV)/audit/.created: | $(VENV)/.created
 	touch $@
 
 # The stamps are younger than what they were installed from, so that a second call installs nothing.
+# --no-compile: most of what is installed is never imported; Python compiles the rest when it is.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) install --disable-pip-version-check -c constraints.txt --no-compile -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) install --disable-pip-version-check -c constraints.txt --no-compile -e '.[dev]'
 	touch $(VENV)/.installed $@
 
 $(VENV)/.created:

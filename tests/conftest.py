@@ -1,4 +1,4 @@
-"""Fixtures that every test may use, and what holds for all tests: plain ids, and an order for those that start Ray."""
+"""Fixtures that every test may use, and what holds for all: plain ids, an order if they start Ray, a mark if costly."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sweeps.nodes.ray_environment import RayTarget
+from tests.costly import COSTLY
 from tests.ids import plain, strange
 
 RayTarget().set_environment()  # before any test imports Ray
@@ -23,8 +24,12 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return plain(val, argname)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse ids that cannot be pasted back."""
+    """Refuse ids that cannot be pasted back; mark the costly tests."""
+    for item in items:
+        if item.nodeid.startswith(COSTLY):
+            item.add_marker("costly")
     found = strange(item.nodeid for item in items)
     if found:
         raise pytest.UsageError(

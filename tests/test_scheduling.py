@@ -1,4 +1,4 @@
-"""Two workers run all tests that start Ray, and the lists of them name tests that are there."""
+"""Two workers run all tests that start Ray; the lists of these and of costly ones name tests that are there."""
 
 import ast
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.costly import COSTLY
 from tests.scheduling import SEQUENCES
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -48,15 +49,37 @@ def test_one_worker_runs_a_sequence_of_tests_that_start_ray(
     assert "@" not in " ".join(line for line in done.outlines if "PASSED" in line)
 
 
-def test_every_test_of_the_list_is_there() -> None:
-    for item in STARTS_RAY:
+@pytest.mark.parametrize("listed", [STARTS_RAY, list(COSTLY)], ids=["ray", "costly"])
+def test_every_test_of_a_list_is_there(listed: list[str]) -> None:
+    assert listed == sorted(set(listed), key=listed.index)
+    for item in listed:
         file, _, name = item.partition("::")
+        wanted = re.split(r"\[|::", name)[0]
         defined = [
             node.name
             for node in ast.parse((PROJECT / file).read_text(encoding="utf-8")).body
-            if isinstance(node, ast.FunctionDef) and node.name.startswith(name or "test_")
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.startswith(wanted or "test_")
         ]
         assert defined, item
+
+
+def test_a_costly_test_is_left_out_unless_it_is_asked_for(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    pytester.makeconftest(
+        """
+        import tests.costly
+        tests.costly.COSTLY = ("test_one.py::test_first[2]",)
+        from tests.conftest import pytest_collection_modifyitems
+        """
+    )
+    text = "import pytest\n@pytest.mark.parametrize('number', [1, 2])\ndef test_first(number): pass"
+    pytester.makepyfile(test_one=text)
+    for expression, passed in (("not costly", 1), ("costly", 1), ("", 2)):
+        done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-m", expression, "-v")
+        done.assert_outcomes(passed=passed, deselected=2 - passed)
+        assert ("test_first[2] PASSED" in done.stdout.str()) == (expression != "not costly")
 
 
 def test_every_module_that_runs_a_sweep_is_in_the_list() -> None:

@@ -154,7 +154,7 @@ class FakeClient:
 def test_mlflow_is_told_no_secret_in_parameters_and_tags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["qa-sweep", "run", ERROR])
     client = FakeClient()
-    runs = SweepRuns(client, "1")  # type: ignore[arg-type]
+    runs = SweepRuns(client, "1", "")  # type: ignore[arg-type]
     runs.open_parent({"name": "quick", "recipe": {"a": ERROR}}, None)
     failed = {
         "status": "failed",

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import qa_core
 from qa_core import files, registry
 from qa_core.checkpoints import shipped_names
 from qa_core.data.sources import BUILT_IN, is_file_source, path_of
-from qa_core.errors import DataError, StorageError
+from qa_core.errors import ConfigError, DataError, StorageError
 
 FORMAT = 1  # raise it when an answer comes to mean something else
 DIGEST = "sha256"  # in the file: of all else in it
@@ -73,6 +74,15 @@ class EarlierAnswers:
         before, self._before_work = self._before_work, None
         if before is not None:
             before()
+
+    @contextmanager
+    def kept_if_refused(self) -> Iterator[None]:
+        """Write before a refusal leaves the block: the next call, with another limit, looks up what this one found."""
+        try:
+            yield
+        except ConfigError:
+            self.write()
+            raise
 
     def write(self) -> None:
         """Keep the answers of this call beside those of others; a folder that cannot be written to keeps none."""

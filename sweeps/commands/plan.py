@@ -52,7 +52,8 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     cache_dir = default_cache_dir()
     earlier = EarlierAnswers(cache_dir, before_work=silence_libraries)
     forecast = MemoryForecast.of(spec, earlier)
-    readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
+    with earlier.kept_if_refused():
+        readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
     report = report_of(spec, space, cache_dir=cache_dir, earlier=earlier)
     _print_search(spec, space, scheduler)
     show_data(report)

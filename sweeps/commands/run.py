@@ -13,7 +13,7 @@ from qa_core import files
 from qa_core.config import RunConfig
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, DataError, counted
-from qa_core.values import from_dict
+from qa_core.values import from_dict, to_dict
 from sweeps.budget import references
 from sweeps.checks import readiness
 from sweeps.checks.data import look_at_data
@@ -32,6 +32,8 @@ from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_address, masked_text
 from sweeps.run_folder.noted_forms import noted_forms
 from sweeps.space.compile import compile_space
+from sweeps.space.first import assignment_of
+from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials import signals
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from sweeps.trials.ray_driver import SweepOutcome
 
 SOME_FAILED, EXIT_INTERRUPTED = 3, 130  # exit codes
+MOST_NAMED = 5  # trials, in one line
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 (LOOPBACK_NAME,) = LOOPBACK  # of the environment: 0 keeps an embedded Ray to itself
 
@@ -133,7 +136,7 @@ def carry_out(spec: SweepSpec, target: Target, *, console: Console, resume: bool
     from sweeps.progress.mlflow_mirror import Tracker
     from sweeps.trials.ray_driver import create_run_folder, run_sweep
 
-    for oddity in past.notes if past else ():
+    for oddity in (*past.notes, *changed_space(space, past)) if past else ():
         console.note(oddity)
     differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
     if past is None:
@@ -244,6 +247,36 @@ def _check_past(spec: SweepSpec, past: "Past", folder: Path) -> None:
                 check_report(report, objectives)
         except (ConfigError, DataError) as error:
             raise DataError(f"{RunFolder(folder).journal}: trial {trial.trial_id}: {error}") from error
+
+
+def changed_space(space: Space, past: "Past") -> list[str]:
+    """Say, in a line, which trials came from another space or recipe than the sweep has now; none: no line.
+
+    What may differ is the seed, and how long a trial trains.
+    """
+    found: list[str] = []
+    first = ""
+    for trial in past.trials:
+        own = to_dict(from_dict(RunConfig, trial.recipe))
+        try:
+            now = to_dict(space.to_run_config(assignment_of(space, trial.assignment), seed=own["seed"]))
+        except ConfigError as error:
+            found.append(trial.trial_id)
+            first = first or str(error)
+            continue
+        for name in ("budget_examples", "rungs"):
+            now["train"][name] = own["train"][name]
+        others = [section for section in own if now[section] != own[section]]
+        if others:
+            found.append(trial.trial_id)
+            first = first or f"other settings in {', '.join(others)}"
+    if not found:
+        return []
+    shown = ", ".join(found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+    return [
+        f"{counted(len(found), 'trial')} of {len(past.trials)} came from another space or recipe than spec.json now "
+        f"has ({shown}; of {found[0]}: {first}); they stay as they are, and the searcher learns from them"
+    ]
 
 
 def _check_objectives(record: "Record | None", objectives: Sequence[str], folder: Path) -> None:

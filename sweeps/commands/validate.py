@@ -26,7 +26,8 @@ def validate(spec: SweepSpec) -> int:
     cache_dir = default_cache_dir()
     earlier = EarlierAnswers(cache_dir)
     forecast = MemoryForecast.of(spec, earlier)
-    readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
+    with earlier.kept_if_refused():
+        readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
     report = report_of(spec, space, cache_dir=cache_dir, earlier=earlier)
     print(f"{spec.name}: valid")
     print_lines("notes", remarks(spec))

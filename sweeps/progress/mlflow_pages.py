@@ -16,6 +16,7 @@ DESCRIPTION_TAG = "mlflow.note.content"
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 WORKFLOW = "workflowType=machine_learning"
 VIEW_TAG = "mlflow.sharedViewState."  # and a key: what a page with `viewStateShareKey` shows
+CHART_HEIGHT = 560  # pixels; MLflow's default is 360
 MOST_POINTS = 10_000  # that a scatter draws
 MOST_ROWS = 20  # of a front, in the text
 PARTS = {"train": "training", "selection": "selection", "evaluation": "evaluation"}  # of a record's data
@@ -45,7 +46,9 @@ def experiment_tags(
     names = [str(item["name"]) for item in spec.get("objectives") or ()]
     if len(names) < 2:
         return dict(TRAINING)
+    # The only chart takes the whole row: of three columns, MLflow's default, it would fill a narrow third.
     section = {"uuid": "models", "name": "models", "display": True, "isReordered": False}
+    section |= {"columns": 1, "cardHeight": CHART_HEIGHT}
     chart = {
         "type": "SCATTER",
         "uuid": "front",

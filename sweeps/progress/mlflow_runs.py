@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.progress.flatten import distinct_names, model_params, numbers, texts, training_params
+from sweeps.progress.mlflow_database import PARENT_TAG, StoredRun, stored_runs
 from sweeps.progress.mlflow_pages import DESCRIPTION_TAG, data_sets, experiment_tags
 from sweeps.progress.mlflow_retry import retry
 from sweeps.progress.mlflow_store import open_store
@@ -38,6 +39,7 @@ FRONT_TAG = "on_front"
 TRIAL_STATUS = {"ok": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "oom": "FAILED"}
 SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 FORM_STATUS = {"ok": "FINISHED", "failed": "FAILED"}
+READ_TAGS = (TRIAL_TAG, FORM_TAG, FORMS_TAG, FRONT_TAG, "status")  # which a resumed sweep needs
 # Of a record or a form: their numbers are the final metrics.
 FINAL_SECTIONS = ("quality", "cost", "objectives")
 TWIN = "twin"  # what they begin with in the run of a trial with stored forms
@@ -52,8 +54,9 @@ UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a run's i
 class SweepRuns:
     """The sweep's runs in one MLflow store. Every method may raise, and may be called again after it did."""
 
-    def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
+    def __init__(self, client: "MlflowClient", experiment_id: str, tracking_uri: str) -> None:
         self._client = client
+        self._tracking_uri = tracking_uri
         self._writer = RunWriter(client, experiment_id)
         self.experiment_id = experiment_id
         self.parent = ""
@@ -71,7 +74,7 @@ class SweepRuns:
     def open(cls, tracking_uri: str, run_folder: Path, experiment: str) -> "SweepRuns":
         """Return the runs of a sweep, of which the store has none yet; the experiment is there afterwards."""
         store = open_store(tracking_uri, run_folder.resolve().parent)
-        return cls(store.client, retry(lambda: store.experiment_id(experiment)))
+        return cls(store.client, retry(lambda: store.experiment_id(experiment)), tracking_uri)
 
     def has(self, run_id: str) -> bool:
         """Tell whether the store has the run, and not as a deleted one."""
@@ -180,11 +183,10 @@ class SweepRuns:
             self._end(model, form, status, record)
             return
         if self._run_of(model) is None:
-            tags = {"mlflow.parentRunId": trial_run, SWEEP_TAG: self.parent, "status": "running"}
+            tags = {PARENT_TAG: trial_run, SWEEP_TAG: self.parent, "status": "running"}
             tags |= {TRIAL_TAG: model.trial_id, FORM_TAG: str(model.form)}
-            self._remember(
-                model, self._writer.created(str(model), tags, _milliseconds(record.get("started_at")))
-            )
+            run = self._writer.created(str(model), tags, _milliseconds(record.get("started_at")))
+            self._remember(model, StoredRun.of(run))
         final = {**_final_values(form), "against_twin": form.get("against_twin") or {}}
         self._end(model, form, status, record, params=model_params(record, form), values=numbers(final))
 
@@ -304,9 +306,9 @@ class SweepRuns:
         """Return the run of a trial, a new one at the first call; without a time it starts now."""
         model = ModelId(trial_id)
         if model not in self._children:
-            tags = {"mlflow.parentRunId": self.parent, SWEEP_TAG: self.parent}
+            tags = {PARENT_TAG: self.parent, SWEEP_TAG: self.parent}
             tags |= {TRIAL_TAG: trial_id, "status": "running"}
-            self._remember(model, self._writer.created(trial_id, tags, started_ms))
+            self._remember(model, StoredRun.of(self._writer.created(trial_id, tags, started_ms)))
         return self._children[model]
 
     def _run_of(self, model: ModelId) -> str | None:
@@ -317,52 +319,60 @@ class SweepRuns:
         return self._children.get(model)
 
     def _find_children(self) -> None:
-        """Find the runs of trials, and of stored forms those that are on the front or have not ended.
+        """Find the runs of the sweep: all where the store is a database.
 
-        What became of the others stands in a tag of their trial's run: to read 10,000 runs takes a minute or more.
+        On a server those of trials, and of stored forms those that are on the front or have not ended. What became
+        of the others stands in a tag of their trial's run: to read 10,000 runs whole takes a minute or more.
         """
+        known = stored_runs(self._tracking_uri, self.parent, sweep_tag=SWEEP_TAG, tags=READ_TAGS)
+        if known is not None:
+            for run in known:
+                self._remember_found(run)
+            return
         of_sweep = f"tags.`{SWEEP_TAG}` = '{self.parent}'"
-        found = self._find(f"tags.`mlflow.parentRunId` = '{self.parent}'")
+        found = self._find(f"tags.`{PARENT_TAG}` = '{self.parent}'")
         self._unread = {model.trial_id for model in self._children}
-        if any(
-            FORMS_TAG not in run.data.tags and run.data.tags.get("status") in TRIAL_STATUS for run in found
-        ):
+        if any(FORMS_TAG not in run.tags and run.tags.get("status") in TRIAL_STATUS for run in found):
             self._find(of_sweep)  # an older version wrote them
             self._unread.clear()
             return
         self._find(f"{of_sweep} AND tags.`{FRONT_TAG}` = 'true'")
         self._find(f"{of_sweep} AND attributes.status = 'RUNNING'")
 
-    def _find(self, query: str) -> list[Any]:
+    def _find(self, query: str) -> list[StoredRun]:
         """Return the runs of trials and of stored forms that a query of MLflow's finds, which are remembered."""
-        found: list[Any] = []
+        found: list[StoredRun] = []
         token = None
         while True:
             page = self._client.search_runs([self.experiment_id], query, page_token=token)
-            found += [run for run in page if TRIAL_TAG in run.data.tags]
+            found += [StoredRun.of(run) for run in page if TRIAL_TAG in run.data.tags]
             token = page.token
             if not token:
                 break
         for run in found:
-            self._remember(ModelId(run.data.tags[TRIAL_TAG], run.data.tags.get(FORM_TAG)), run)
+            self._remember_found(run)
         return found
 
-    def _remember(self, model: ModelId, run: Any) -> None:
-        self._children[model] = run.info.run_id
-        self._started_ms[run.info.run_id] = run.info.start_time
-        if run.info.status == "RUNNING":
-            self._running.add(run.info.run_id)
+    def _remember_found(self, run: StoredRun) -> None:
+        if TRIAL_TAG in run.tags:
+            self._remember(ModelId(run.tags[TRIAL_TAG], run.tags.get(FORM_TAG)), run)
+
+    def _remember(self, model: ModelId, run: StoredRun) -> None:
+        self._children[model] = run.run_id
+        self._started_ms[run.run_id] = run.started_ms
+        if run.status == "RUNNING":
+            self._running.add(run.run_id)
         else:
-            status = run.data.tags.get("status")
+            status = run.tags.get("status")
             if status in (*TRIAL_STATUS, *FORM_STATUS):  # not one that `close` ended
                 self._ended[model] = status
-                forms = json.loads(run.data.tags.get(FORMS_TAG, "{}"))
+                forms = json.loads(run.tags.get(FORMS_TAG, "{}"))
                 self._ended |= {ModelId(model.trial_id, label): status for label, status in forms.items()}
             elif status == PAUSED and model.form is None:
                 self._paused.add(model.trial_id)
-        if model.form is None and "em_percent" in run.data.metrics:
+        if model.form is None and run.has_finals:
             self._has_finals.add(model.trial_id)
-        if FRONT_TAG in run.data.tags:
+        if FRONT_TAG in run.tags:
             self._front.add(model)
 
 
@@ -371,7 +381,7 @@ def run_of(client: "MlflowClient", experiment_id: str, parent: str, model: Model
     query = f"tags.`{TRIAL_TAG}` = '{model.trial_id}'"
     for run in client.search_runs([experiment_id], query):
         tags = run.data.tags
-        is_of_sweep = parent in (tags.get(SWEEP_TAG), tags.get("mlflow.parentRunId"))
+        is_of_sweep = parent in (tags.get(SWEEP_TAG), tags.get(PARENT_TAG))
         if is_of_sweep and tags.get(FORM_TAG) == model.form:
             return str(run.info.run_id)
     return None

@@ -17,7 +17,7 @@ from ray import tune
 
 from qa_core import files
 from qa_core.data.cache import default_cache_dir
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, counted
 from sweeps.budget.gpu_shares import GpuShares
 from sweeps.budget.memory import MemoryForecast
 from sweeps.front import comparability
@@ -199,7 +199,8 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
             "with the sweep's options shows how much"
         )
     driver.note(
-        f"{searcher.refused} recipes came up that are predicted to need more than {limit:g} MB; none was started"
+        f"{counted(searcher.refused, 'recipe')} came up that {'is' if searcher.refused == 1 else 'are'} predicted to "
+        f"need more than {limit:g} MB; none was started"
     )
 
 

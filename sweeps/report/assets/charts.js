@@ -136,6 +136,13 @@ function lineChart(host, width, spec) {
   walk(host, root, marks, (mark) => mark.item.told(mark.index), (mark) => spec.chosen && spec.chosen(mark.item), spec.label);
 }
 
+// A name in one line, or in two that are broken at a space; what does not fit is cut.
+function inTwoLines(name, most) {
+  const cut = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  const space = name.length > most ? name.lastIndexOf(" ", most) : -1;
+  return space > 0 ? [name.slice(0, space + 1), cut(name.slice(space + 1))] : [cut(name)];
+}
+
 // One line for each model across several settings and measures.
 function parallelChart(host, width, spec) {
   const gap = Math.max(104, (width - 90) / Math.max(1, spec.dimensions.length - 1));
@@ -158,11 +165,12 @@ function parallelChart(host, width, spec) {
   }
   for (const { x, scale, levels, dimension } of columns) {
     root.append(svg("line", { class: "axis", x1: x, x2: x, y1: top, y2: bottom }));
-    const most = Math.floor((gap - 8) / 6.8);
-    const words = dimension.label.length > most ? `${dimension.label.slice(0, most - 1)}…` : dimension.label;
-    const isLast = dimension === spec.dimensions[spec.dimensions.length - 1];
-    const anchor = isLast ? { x: wide - 2, "text-anchor": "end" } : { x, "text-anchor": x < 60 ? "start" : "middle" };
-    root.append(svg("text", { class: "name", y: 16, ...anchor, x: x < 60 ? 4 : anchor.x }, words, svg("title", {}, dimension.label)));
+    // Names at the edges end there, and have half a gap to the next name on their other side.
+    const isFirst = dimension === spec.dimensions[0], isLast = dimension === spec.dimensions[spec.dimensions.length - 1];
+    const named = inTwoLines(dimension.label, Math.floor((isFirst || isLast ? gap / 2 + 35 : gap - 8) / 6.8));
+    const place = { x: isFirst ? 4 : isLast ? wide - 8 : x, "text-anchor": isFirst ? "start" : isLast ? "end" : "middle" };
+    const parts = named.map((words, line) => svg("tspan", { x: place.x, y: 14 + 16 * (line + 2 - named.length) - (named.length > 1 ? 2 : 0) }, words));
+    root.append(svg("text", { class: "name", ...place }, ...parts, svg("title", {}, dimension.label)));
     const shown = levels ? levels.map((level) => [level, scale(level)]) : scale.ticks(4).map((value) => [short(value), scale(value)]);
     for (const [text, y] of shown) {
       const cut = text.length > 14 ? `${text.slice(0, 13)}…` : text;

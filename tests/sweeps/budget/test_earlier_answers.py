@@ -145,3 +145,20 @@ def test_the_second_plan_and_validate_import_no_torch_and_say_the_same(
             [sys.executable, "-c", COUNTED, command, *arguments], capture_output=True, text=True, check=True
         )
         assert again.stdout == f"{first}loaded:\n"
+
+
+def test_a_second_refusal_of_a_memory_budget_imports_no_torch_and_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(tmp_path))
+    assert cli.main(["validate", *SMALL, "--max-memory-mb", "0.01"]) == 2
+    first = capsys.readouterr().err.partition("error: ")[2]
+    assert "budget.max_memory_mb: found 0.01; allowed: at least " in first
+    for command in ("validate", "plan"):
+        again = subprocess.run(
+            [sys.executable, "-c", COUNTED, command, *SMALL, "--max-memory-mb", "0.02"],
+            capture_output=True,
+            text=True,
+        )
+        assert (again.returncode, again.stdout) == (2, "loaded:\n")
+        assert again.stderr.partition("error: ")[2] == first.replace("0.01", "0.02")

@@ -23,7 +23,7 @@ from sweeps.front.front import compute_front
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import machine_here
 from sweeps.progress.mlflow_store import default_tracking_uri
-from sweeps.run_folder.journal import Journal, held
+from sweeps.run_folder.journal import Journal, Past, PastTrial, held
 from sweeps.run_folder.records import append
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec, store_spec
@@ -553,3 +553,42 @@ def test_run_py_takes_its_own_folder_off_the_import_path() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def _spec_with(rates: list[float], trials: int = 4, examples: int = 64, **train: Any) -> SweepSpec:
+    return SweepSpec.model_validate(
+        {
+            "name": "changed",
+            "objectives": [{"name": "em_percent", "goal": "max", "reference": 0}],
+            "searcher": {"name": "random"},
+            "scheduler": {"name": "fifo"},
+            "budget": {"trials": trials, "examples": examples},
+            "recipe": {
+                "model": {"family": "bert", "checkpoint": "micro"},
+                "data": {"train": "sample"},
+                "train": train,
+            },
+            "space": [{"set": "train.learning_rate", "choice": rates}],
+        }
+    )
+
+
+def test_a_space_or_recipe_that_was_changed_before_a_resume_is_noted_with_its_trials() -> None:
+    began = compile_space(_spec_with([0.001, 0.002]))
+    trials = []
+    for index, rate in enumerate((0.001, 0.002, 0.001)):
+        (name,) = next(began.grid())
+        recipe = to_dict(began.to_run_config({name: rate}, seed=index, rungs=[32]))
+        trials.append(PastTrial(f"t000{index}", {name: rate}, {}, recipe))
+    past = Past(tuple(trials))
+    assert run.changed_space(began, past) == []
+    longer = _spec_with([0.001, 0.002, 0.003], trials=9, examples=640)
+    assert run.changed_space(compile_space(longer), past) == []
+    (narrower,) = run.changed_space(compile_space(_spec_with([0.002])), past)
+    assert narrower.startswith(
+        "2 trials of 3 came from another space or recipe than spec.json now has (t0000, t0002; "
+    )
+    assert "train.learning_rate: found 0.001; allowed: " in narrower
+    (other,) = run.changed_space(compile_space(_spec_with([0.001, 0.002], batch_size=4)), past)
+    assert other.startswith("3 trials of 3 ")
+    assert "other settings in train" in other

@@ -92,6 +92,7 @@ def sweep_of(tmp_path: Path, data: str) -> SweepSpec:
     return load_spec(path)
 
 
+@pytest.mark.long
 def test_each_node_answers_for_itself_and_leaves_no_word(joined: Any, tmp_path: Path) -> None:
     request = preflight.Preflight(False, False, "cpu", folders={"run folder": str(tmp_path)})
     with shared_folder.exchange(tmp_path) as words:
@@ -112,6 +113,7 @@ def test_each_node_answers_for_itself_and_leaves_no_word(joined: Any, tmp_path: 
     assert preflight.compare(reports) == ()
 
 
+@pytest.mark.long
 def test_a_node_that_ray_has_given_up_meanwhile_is_left_out(
     joined: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_node_that_ray_has_given_up_meanwhile_is_left_out(
     assert {report.node for report in reports} == {node["NodeID"][:12] for node in without_the_first}
 
 
+@pytest.mark.long
 def test_each_fault_is_said_of_the_node_that_has_it(
     joined: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +149,7 @@ def test_each_fault_is_said_of_the_node_that_has_it(
     assert f"1.0.0 on {first.label}" in version
 
 
+@pytest.mark.long
 def test_a_node_that_hangs_is_named_after_the_time_allowed(
     joined: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +168,7 @@ def test_a_node_that_hangs_is_named_after_the_time_allowed(
     assert f"{silent.label}: did not answer within 2 s" in [item.text for item in preflight.compare(reports)]
 
 
+@pytest.mark.long
 def test_a_sweep_whose_data_one_node_does_not_see_is_refused_and_leaves_its_folder_free(
     cluster: Any, small_squad: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import mirror
 from qa_core.errors import ConfigError, StorageError
-from sweeps.progress import mlflow_mirror, mlflow_retry
+from sweeps.progress import mlflow_mirror, mlflow_retry, mlflow_runs
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_runs import FORM_TAG, FRONT_TAG, SWEEP_TAG, TRIAL_TAG, SweepRuns
 from sweeps.progress.mlflow_store import default_tracking_uri, reroot, sqlite_file, tracking_uri_in
@@ -461,9 +461,42 @@ def test_forms_that_were_made_later_join_a_mirrored_trial_whose_own_run_stands_f
     assert twin.info.status == "FINISHED"
 
 
-def test_a_resumed_sweep_reads_the_runs_of_trials_and_of_the_front_alone_and_knows_all_others(
+def test_a_resumed_sweep_reads_a_database_s_tables_and_knows_what_a_search_finds(
     run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The search returns every run with all of its numbers: over a minute for 10,000 stored forms."""
+    first = start(run_folder)
+    for name in ("t0", "t1", "t2"):
+        first.trial_ended(record(name, forms=STORED if name != "t2" else None))
+    for name in ("t3", "t4", "t5"):
+        first.trial_started(name)
+    first.trial_paused("t4", 100, "as asked")
+    first.log_front([], 0.5, [ModelId("t0", "int8")], spent_examples=300)
+    client.delete_run(children(client, first)["t5"].info.run_id)
+    with monkeypatch.context() as tables_alone:
+        tables_alone.setattr(
+            type(client), "search_runs", lambda *arguments, **options: pytest.fail("it was searched")
+        )
+        second = start(run_folder, parent_run_id=first.parent_run_id)
+    with monkeypatch.context() as as_on_a_server:
+        as_on_a_server.setattr(mlflow_runs, "stored_runs", lambda *arguments, **options: None)
+        third = start(run_folder, parent_run_id=first.parent_run_id)
+    read, searched = second._runs, third._runs
+    assert read is not None
+    assert searched is not None
+    assert len(read._children) == 5 + 2 * len(STORED)
+    assert read._children.items() > searched._children.items()
+    assert read._started_ms.items() > searched._started_ms.items()
+    for known in ("_running", "_paused", "_front", "_ended", "_has_finals"):
+        assert getattr(read, known) == getattr(searched, known), known
+        assert getattr(read, known)
+    assert not read._unread
+
+
+def test_a_resumed_sweep_reads_of_a_server_the_runs_of_trials_and_of_the_front_alone_and_knows_all_others(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_runs, "stored_runs", lambda *arguments, **options: None)
     first = start(run_folder)
     for name in ("t0", "t1", "t2"):
         first.trial_ended(record(name, forms=STORED if name != "t2" else None))
@@ -618,6 +651,7 @@ def test_the_experiment_opens_on_training_and_has_a_view_of_each_sweeps_models_a
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{first.scatter_page.rpartition('=')[2]}"])
     (chart,) = view["compareRunCharts"]
+    assert [section["columns"] for section in view["compareRunSections"]] == [1]
     assert (chart["xaxis"]["key"], chart["yaxis"]["key"]) == ("memory_mb", "em_percent")
     shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
     assert sorted(run.info.run_name for run in shown) == ["t0 float32", "t0 int8", "t1"]

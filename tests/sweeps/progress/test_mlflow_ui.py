@@ -206,6 +206,7 @@ def test_the_printed_link_opens_a_scatter_with_each_model_once(
     assert sorted(map(tuple, drawn)) == sorted(POINTS.values())
     titles = plot.evaluate("plot => [plot.layout.xaxis.title, plot.layout.yaxis.title].map(t => t.text || t)")
     assert titles == ["memory_mb", "em_percent"]
+    assert plot.evaluate("plot => plot.getBoundingClientRect().width") > 400  # not a third of the row
     screenshot(page, tmp_path, "scatter")
 
 

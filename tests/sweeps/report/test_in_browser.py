@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,23 @@ def test_the_table_sorts_filters_and_gives_the_command_that_exports(browser: Any
         wanted = [item.trial_id for item in made_records(60) if "ia3" in item.config["methods"]]
         assert set(wanted) <= set(rows_in(page))
         assert len(rows_in(page)) < 63
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_names_of_settings_side_by_side_do_not_run_into_each_other(
+    browser: Any, folder: Path, viewport: dict[str, int]
+) -> None:
+    with Opened(browser, folder / "report.html", viewport) as page:
+        edges = page.eval_on_selector_all(
+            "#parallel svg text.name",
+            "names => names.map(name => name.getBoundingClientRect()).map(box => [box.left, box.right])",
+        )
+        told = page.eval_on_selector_all(
+            "#parallel svg text.name > title", "titles => titles.map(t => t.textContent)"
+        )
+    assert len(edges) == len(told) >= 4
+    assert "memory, one window [MB]" in told
+    assert all(right < left for (_, right), (left, _) in pairwise(edges)), list(zip(told, edges, strict=True))
 
 
 def test_the_other_charts_answer_to_their_controls(browser: Any, folder: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_sweep_whose_front_cannot_be_renewed_ends_at_once_and_goes_on_once_it_
         "name": "small",
         "searcher": {"name": "random"},
         "scheduler": {"name": "fifo", "options": {"reports": 1}},
-        "budget": {"trials": 3, "examples": 40, "concurrent": 1},
+        "budget": {"trials": 2, "examples": 40, "concurrent": 1},
         **tiny_recipes(small_squad, batch_size=8),
         "space": [{"set": "train.learning_rate", "choice": [0.002, 0.004]}],
     }
@@ -151,4 +151,4 @@ def test_a_sweep_whose_front_cannot_be_renewed_ends_at_once_and_goes_on_once_it_
     assert "t0001" not in shown.out
     assert cli.main(["run", "--resume", str(run)]) == 0
     found = records.load(run / RECORDS_FILE).records
-    assert [(item.trial_id, item.status) for item in found] == [(f"t000{index}", "ok") for index in range(3)]
+    assert [(item.trial_id, item.status) for item in found] == [(f"t000{index}", "ok") for index in range(2)]

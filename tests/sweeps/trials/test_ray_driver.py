@@ -302,6 +302,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
     assert note.endswith("(1 of 3 times); it resumes")
 
 
+@pytest.mark.slow  # held without Ray below, where the resources of a cluster are said
 def test_resources_that_no_machine_offers_are_refused_at_once(small_squad, tmp_path, monkeypatch, cache_dir):
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     spec = _spec(tmp_path, small_squad, resources={"gpus_per_trial": 64})
@@ -410,6 +411,7 @@ def test_the_refusal_of_a_node_is_told_from_a_trial_that_raised(tmp_path: Path) 
     assert driver.calls == [("refuse", ("node ab joined this sweep\n  and sees no data",))]
 
 
+@pytest.mark.long
 def test_a_new_sweep_that_is_refused_before_its_first_trial_leaves_its_folder_free(
     small_squad, tmp_path, monkeypatch, cache_dir
 ):
@@ -511,6 +513,7 @@ def test_without_a_word_on_the_memory_of_gpus_no_share_is_found(small_squad, tmp
     assert _gpu_shares(named, tmp_path).device_bytes == 24 * 10**9
 
 
+@pytest.mark.long
 def test_one_machine_is_asked_for_its_gpus_where_shares_are_found(
     small_squad, cache_dir, tmp_path, monkeypatch
 ):

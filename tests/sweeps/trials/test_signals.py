@@ -110,6 +110,7 @@ def sweep(small_squad: Path, cache_dir: Path, tmp_path: Path) -> LongSweep:
     return LongSweep(tmp_path / "a run", small_squad, cache_dir)
 
 
+@pytest.mark.long
 def test_a_signal_to_the_process_group_lets_trials_write_checkpoints(sweep: LongSweep) -> None:
     """As Slurm, systemd and `timeout` send it, twice in a moment; nothing of Ray is in the driver's session."""
     with sweep.running() as process:
@@ -146,7 +147,7 @@ def test_after_kill_9_of_the_driver_nothing_of_ray_is_left_within_ten_seconds(sw
         assert sweep.left() == []
 
 
-@pytest.mark.long
+@pytest.mark.slow  # test_supervision.py holds the deadline, and the test above that a stopped worker is ended
 def test_a_stopped_worker_holds_up_the_end_for_no_longer_than_the_deadline(sweep: LongSweep) -> None:
     with sweep.running(patience=2.0) as process:
         sweep.worker().suspend()
