@@ -88,7 +88,7 @@ class Tracker:
         try:
             self._runs = self._opened()
         except Exception as error:
-            if self._is_named and self._former_parent is None:
+            if self.may_refuse:
                 raise ConfigError(
                     f"tracking-uri: MLflow cannot use {self._shown_uri!r}: {self._in_short(error)} (allowed: "
                     f"{STORES}, or nothing for the embedded store)"
@@ -109,6 +109,11 @@ class Tracker:
         if self._former_parent is None:  # a resumed sweep keeps its text until its front changes
             runs.describe(description(self._spec, self._folder, ()))
         return runs
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether `open` refuses a store that cannot be used: a new sweep's, where somebody has named it."""
+        return self._is_named and self._former_parent is None
 
     @property
     def _shown_uri(self) -> str:

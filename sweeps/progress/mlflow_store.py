@@ -11,12 +11,15 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qa_core import files
+from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -54,11 +57,15 @@ def default_tracking_uri(run_folder: Path) -> str:
 
 def tracking_uri_in(folder: Path) -> str:
     """Return the address of the embedded store in a folder of run folders."""
+    return _address_of(folder.resolve() / STORE_FILE)
+
+
+def _address_of(file: Path) -> str:
+    """Return the address of a SQLite file."""
     from sqlalchemy.engine import URL
 
     # SQLAlchemy's own form: characters that mean something in an address are quoted as the reader expects them.
-    path = folder.resolve() / STORE_FILE
-    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
@@ -150,14 +157,64 @@ def open_store(tracking_uri: str, root: Path) -> Store:
     url = database_url(tracking_uri)
     # Two sweeps that start at once would both create the tables of a new database.
     with FileLock(root / LOCK_FILE, timeout=LOCK_SECONDS):
+        file = sqlite_file(tracking_uri)
+        if file is not None and not file.exists():
+            with suppress(StorageError, OSError, sqlite3.Error):  # MLflow makes its tables then, in seconds
+                _copy(empty_store(), file)
         client = client_of(tracking_uri)
-        if sqlite_file(tracking_uri) == root / STORE_FILE:
+        if file == root / STORE_FILE:
             reroot(root)
     # Without a location, a database's artifacts go to ./mlruns; a server knows its own place.
     location = None if url is None else (root / ARTIFACTS).as_uri()
     is_bounded = url is not None and url.get_backend_name() != "sqlite"
     longest = LONGEST_ARTIFACT_URI if is_bounded else None
     return Store(with_driver(tracking_uri), client, location, longest, root / LOCK_FILE)
+
+
+def empty_store() -> Path:
+    """Return a SQLite file with the tables of this version of MLflow and nothing in them, which is made once.
+
+    MLflow makes its tables by all migrations since its first version, which takes seconds of CPU; a copy of such a
+    file takes none. It lies in the cache folder and is made again where it is damaged.
+
+    Raises:
+        StorageError: the cache folder cannot be written, or another process takes too long with it.
+    """
+    folder = files.check_writable(default_cache_dir())
+    file = folder / f"mlflow-{version('mlflow')}-empty.db"
+    busy = StorageError(f"{file}: another process has been making it for {LOCK_SECONDS:g} s")
+    with files.locked(file.with_suffix(".lock"), seconds=LOCK_SECONDS, busy=busy):
+        if not _is_empty_store(file):
+            with files.written_file(file) as aside:
+                client_of(_address_of(aside))
+                with closing(sqlite3.connect(aside)) as base, base:
+                    base.execute(
+                        "DELETE FROM experiments"
+                    )  # the default one names a folder: each store makes its own
+    return file
+
+
+def _is_empty_store(file: Path) -> bool:
+    """Tell whether a file has the tables of a store and no experiment; False where it is not there or damaged."""
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as base:
+            is_whole = base.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            versions = base.execute("SELECT count(*) FROM alembic_version").fetchone()
+            experiments = base.execute("SELECT count(*) FROM experiments").fetchone()
+    except sqlite3.Error:
+        return False
+    return is_whole and (versions, experiments) == ((1,), (0,))
+
+
+def _copy(store: Path, to: Path) -> None:
+    """Copy a SQLite file to a place where none is, whole or not at all."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        files.written_file(to) as aside,
+        closing(sqlite3.connect(store)) as source,
+        closing(sqlite3.connect(aside)) as copy,
+    ):
+        source.backup(copy)
 
 
 def client_of(tracking_uri: str) -> "MlflowClient":

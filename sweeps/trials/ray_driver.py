@@ -105,10 +105,15 @@ def run_sweep(
     space = compile_space(spec)
     if not resume:
         create_run_folder(folder)
-    with _withdrawn_if_refused(folder, is_new=not resume), held(folder):
+    is_beside = not resume and not tracker.may_refuse
+    with (
+        _withdrawn_if_refused(folder, is_new=not resume),
+        held(folder),
+        # Not before: another process may run this sweep, and be mirrored there.
+        _opening(tracker, is_beside=is_beside) as opened,
+    ):
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
-        tracker.open()  # not before: another process may run this sweep, and be mirrored there
         memory = MemoryForecast.of(spec)
         searcher = make_searcher(
             spec, space, admits=_admission(spec, space, memory), forecast=_forecast(spec, space, memory)
@@ -117,8 +122,14 @@ def run_sweep(
         observers = (tracker, console, report)
         driver = Driver(spec, space=space, searcher=searcher, folder=folder, observers=observers, past=past)
         driver.mark_mixed(differs)
-        if tracker.parent_run_id is not None:
-            driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
+
+        def note_mirror() -> None:
+            opened()
+            if tracker.parent_run_id is not None:
+                driver.journal.tracked(tracker.tracking_uri, tracker.parent_run_id)
+
+        if not is_beside:
+            note_mirror()
         if resume:
             tracker.catch_up([records.to_dict(record) for record in driver.records])
         console.start(
@@ -132,7 +143,7 @@ def run_sweep(
         with report.kept(lambda is_over: snapshot_of(driver, folder, is_over=is_over)):
             driver.settle()
             if driver.has_work():
-                _run_trials(spec, driver, target)
+                _run_trials(spec, driver, target, before_first=note_mirror if is_beside else None)
         _tell_refused(searcher, driver)
         if (spent := driver.spent_note()) is not None:
             driver.note(spent)
@@ -204,7 +215,27 @@ def _tell_refused(searcher: Searcher, driver: Driver) -> None:
     )
 
 
-def _run_trials(spec: SweepSpec, driver: Driver, target: RayTarget) -> None:
+@contextmanager
+def _opening(tracker: Tracker, *, is_beside: bool) -> Iterator[Callable[[], None]]:
+    """Open the tracker, or begin to while other work goes on: imports and new tables take seconds.
+
+    Yields what waits until it is open. The end of the block waits too: a tracker that is opened can be finished.
+    """
+    if not is_beside:
+        tracker.open()
+        yield lambda: None
+        return
+    work = threading.Thread(target=tracker.open, name="opening of MLflow", daemon=True)
+    work.start()
+    try:
+        yield work.join
+    finally:
+        work.join()
+
+
+def _run_trials(
+    spec: SweepSpec, driver: Driver, target: RayTarget, *, before_first: Callable[[], None] | None = None
+) -> None:
     try:
         with ray_service.running(target, cpus=spec.resources.cpus_per_trial) as service:
             concurrent = concurrent_trials(spec, is_cluster=target.address is not None)
@@ -213,6 +244,8 @@ def _run_trials(spec: SweepSpec, driver: Driver, target: RayTarget) -> None:
                 driver.mark_mixed(_check_terms(spec, driver, target))
             if spec.resources.is_auto:
                 driver.gpu_share_of = _gpu_shares(spec, driver.folder)
+            if before_first is not None:
+                before_first()
             room = None if target.address is None else Room(driver, nodes.wanted_by(spec.resources))
             with signals.noted() as requests:
                 watch = Supervisor(driver, service, requests, minutes=spec.budget.time_minutes)

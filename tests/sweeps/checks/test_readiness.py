@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from qa_core.errors import ConfigError
 from sweeps import cli
+from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import readiness
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
@@ -57,6 +58,8 @@ def test_a_network_of_the_package_passes_without_a_question_to_the_hub(
     monkeypatch.setattr(
         readiness, "check_hub", lambda setting, name: pytest.fail(f"{setting}: asked for {name}")
     )
+    # To build each costs seconds before the first trial: that they load is held by the tests of the networks.
+    monkeypatch.setattr(MemoryForecast, "why", lambda forecast, recipe: pytest.fail("it was built"))
     for is_cluster in (False, True):
         check(from_checkpoint("sample-tiny", family), tmp_path, is_cluster=is_cluster)
 

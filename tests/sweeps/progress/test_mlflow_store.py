@@ -1,5 +1,7 @@
 """Addresses of stores, and the experiment that sweeps share; the embedded store itself: `test_mlflow_mirror.py`."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,14 @@ import pytest
 from qa_core.errors import ConfigError
 from sweeps.progress import mlflow_store
 from sweeps.progress.mlflow_mirror import Tracker
-from sweeps.progress.mlflow_store import Store, database_url, sqlite_file, with_driver
+from sweeps.progress.mlflow_store import (
+    Store,
+    database_url,
+    empty_store,
+    open_store,
+    sqlite_file,
+    with_driver,
+)
 
 PLAIN = "postgresql://me:walrus@host/db"
 
@@ -113,3 +122,58 @@ def test_a_folder_whose_artifacts_have_too_long_an_address_is_refused_before_any
         store_of(Experiments(), tmp_path, artifacts=f"{fits}x").experiment_id("qa")
     without_limit = store_of(Experiments(), tmp_path, artifacts=f"{fits}x", longest_artifact_uri=None)
     assert without_limit.experiment_id("qa") == "7"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache %41"  # a quoted A in an address
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(folder))
+    return folder
+
+
+def tables(file: Path) -> set[str]:
+    with closing(sqlite3.connect(file)) as base:
+        return {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_a_new_store_copies_tables_that_were_made_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = empty_store()
+    assert [path.name for path in cache.glob("*.db*")] == [made.name]
+    mlflow_store.prepare_mlflow()
+    from mlflow.store.db import utils
+
+    monkeypatch.setattr(utils, "_upgrade_db", lambda engine: pytest.fail("tables were made again"))
+    for name in ("a", "b"):
+        uri = mlflow_store.tracking_uri_in(tmp_path / name)
+        store = open_store(uri, tmp_path / name)
+        store.experiment_id("mine")
+        found = {item.name: item.artifact_location for item in store.client.search_experiments()}
+        assert found["mine"] == (tmp_path / name / "mlartifacts").as_uri()
+        assert set(found) == {"Default", "mine"}
+        assert tables(tmp_path / name / "mlflow.db") == tables(made)
+    assert empty_store() == made
+
+
+def test_a_damaged_empty_store_is_made_again_and_a_cache_that_takes_none_is_done_without(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making: list[str] = []
+    genuine = mlflow_store.client_of
+    monkeypatch.setattr(mlflow_store, "client_of", lambda uri: making.append(uri) or genuine(uri))
+    made = empty_store()
+    whole = tables(made)
+    made.write_bytes(made.read_bytes()[:100_000])
+    assert tables(empty_store()) == whole
+    assert len(making) == 2
+    with closing(sqlite3.connect(made)) as base, base:
+        base.execute("INSERT INTO experiments (experiment_id, name) VALUES (7, 'of somebody')")
+    empty_store()
+    assert len(making) == 3
+
+    monkeypatch.setenv("QA_SWEEPS_CACHE", str(made))  # a file, in which nothing can be stored
+    root = tmp_path / "runs"
+    store = open_store(mlflow_store.tracking_uri_in(root), root)
+    assert [item.name for item in store.client.search_experiments()] == ["Default"]
+    assert tables(root / "mlflow.db") == whole

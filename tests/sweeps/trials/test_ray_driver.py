@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import psutil
@@ -594,3 +596,36 @@ def test_a_sweep_with_stored_forms_trains_each_recipe_once_and_records_its_forms
         assert int8.objectives["memory_mb"] < twin.objectives["memory_mb"]
         assert int8.against_twin["clusters"] == 12
         assert "quantize" not in record.config["methods"]
+
+
+class _Slow:
+    """A tracker whose store opens when it is told to."""
+
+    def __init__(self) -> None:
+        self.may_open, self.is_open = threading.Event(), False
+
+    def open(self) -> None:
+        assert self.may_open.wait(30)
+        self.is_open = True
+
+
+def test_a_mirror_opens_beside_other_work_and_is_open_before_it_is_finished() -> None:
+    tracker: Any = _Slow()
+    with ray_driver._opening(tracker, is_beside=True) as opened:
+        assert not tracker.is_open
+        tracker.may_open.set()
+        opened()
+        assert tracker.is_open
+
+    refused: Any = _Slow()
+    with contextlib.suppress(ConfigError), ray_driver._opening(refused, is_beside=True):
+        threading.Timer(0.2, refused.may_open.set).start()
+        raise ConfigError("no node can run a trial")
+    assert refused.is_open  # nobody asked for it, and it is there to be withdrawn
+
+
+def test_a_mirror_that_may_refuse_the_sweep_is_opened_before_anything_else() -> None:
+    tracker: Any = _Slow()
+    tracker.may_open.set()
+    with ray_driver._opening(tracker, is_beside=False):
+        assert tracker.is_open
