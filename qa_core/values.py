@@ -255,7 +255,7 @@ def _convert(hint: Any, value: Any, path: str, strict: bool, allowed: str) -> An
     if hint is Any:
         return value
     if is_record:
-        return from_dict(hint, value, path=path, strict=strict)  # type: ignore[arg-type]
+        return from_dict(hint, value, path=path, strict=strict)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in inner:
             return None
