@@ -19,9 +19,10 @@ In a table with stored forms (`forms` of its sweep) a point is a form of a finis
 recipe once for all of its forms; the others train each form for itself (`benchmarks/one_form_each.py`). The grid, and
 so the denominator, is the same for both: each training once.
 
-Where a table does not say how far a report is above the best trivial baseline, and has the built-in questions,
-`with_floor` adds an estimate: the difference to that baseline on the selection questions, and the least standard error
-that such a difference can have. Of other questions the baseline is not known, and nothing is at the floor.
+Rows "no floor" differ from ours in that option alone. Where a table does not say how far a report is above the best
+trivial baseline, and has the built-in questions, `with_floor` adds an estimate: the difference to that baseline on the
+selection questions, and the least standard error that such a difference can have. Of other questions the baseline is
+not known, and nothing is at the floor.
 
 Each cell is the median over seeds with the 10 and 90 % quantiles. Volume counts above the references that
 `reference: auto` gives: the best trivial baseline of the evaluation questions, and 1.1 times the largest memory. A
@@ -55,6 +56,7 @@ from benchmarks.one_form_each import one_form_each
 from benchmarks.synthetic import SCALES, SyntheticOptions, synthetic_table
 from qa_core.config import DataConfig
 from qa_core.data.selection import select_questions, split_selection
+from qa_core.data.sources import BUILT_IN
 from qa_core.errors import DataError
 from sweeps import registry
 from sweeps.commands.replay import parse_options
@@ -82,7 +84,7 @@ ORACLE = "oracle"
 WITH_FORMS = " + forms"  # in the name of a row
 PAIRED_AT = 0.15  # of the budget
 NONE = "none"  # of tables
-CORPUS = "sample"  # the built-in questions
+WITHOUT_FLOOR = ", no floor"  # in the name of a row
 TABLES_FOLDER = Path(__file__).parent / "tables"
 SYNTHETIC: Mapping[str, SyntheticOptions] = {
     "curves seldom cross": replace(SCALES["hundreds"], crossing=0.03),
@@ -133,6 +135,7 @@ class Setting:
     others: bool
     options: Mapping[str, Any] = field(default_factory=dict)  # of pareto_asha
     trainings: float | None = None  # that a replay may consume
+    rows: tuple[str, ...] = ()  # the only ones that are replayed; (): all
 
     @property
     def examples(self) -> int | None:
@@ -164,6 +167,10 @@ def main(
         float | None,
         typer.Option(help="whole trainings whose examples a replay may consume; default: no limit"),
     ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="of the tables, as it is named there; repeat for several. Default: all"),
+    ] = None,
     processes: Annotated[int, typer.Option(help="replays at a time")] = 1,
     out: Annotated[Path, typer.Option(help="JSON file")] = Path("runs/benchmarks/search.json"),
 ) -> None:
@@ -173,7 +180,8 @@ def main(
     results, references = {}, {}
     for name, curves in chosen_tables(table, synthetic).items():
         options = parse_options(option or (), "--option")
-        setting = Setting(curves, workers, tuple(first_rung or (27, 9)), others, options, trainings)
+        parts, only = tuple(first_rung or (27, 9)), tuple(row or ())
+        setting = Setting(curves, workers, parts, others, options, trainings, only)
         results[name] = measure(setting, seeds=range(first_seed, first_seed + seeds), processes=processes)
         references[name] = {objective.name: objective.worst for objective in curves.spec.objectives}
         for line in (*markdown(name, setting, results[name]), *paired_markdown(results[name])):
@@ -222,7 +230,7 @@ def with_floor(table: CurveTable) -> CurveTable:
     them are the whole difference at p = 4 / n: 2 points of 200 questions.
     """
     data = table.spec.as_dict()["recipe"].get("data", {})
-    if data.get("train") != CORPUS or any(curve.extras for curve in table.curves):
+    if data.get("train") not in BUILT_IN or any(curve.extras for curve in table.curves):
         return table
     questions, baseline = _selection_baseline(DataConfig(**data))
 
@@ -239,7 +247,8 @@ def _selection_baseline(data: DataConfig) -> tuple[int, float]:
     from qa_core.data.squad import load_table
     from qa_core.scoring.evaluate import Floor
 
-    chosen = select_questions(load_table(CORPUS, split="train"), data.train_questions, seed=data.split_seed)
+    questions = load_table(data.train, split="train")
+    chosen = select_questions(questions, data.train_questions, seed=data.split_seed)
     _, selection = split_selection(
         chosen, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
     )
@@ -257,24 +266,26 @@ def with_references(table: CurveTable) -> CurveTable:
     """
     values = table.spec.as_dict()
     data = values["recipe"].get("data", {})
+    source = data.get("evaluation", data.get("train"))
     for objective in values["objectives"]:
         if objective["goal"] == "min":
             name = objective["name"]
             objective["reference"] = MARGIN * max(
                 values[name] for curve in table.curves for values in (curve.final, *curve.finals)
             )
-        elif data.get("evaluation", data.get("train")) == CORPUS:
-            objective["reference"] = _best_baseline(objective["name"], table.provenance["evaluation_hash"])
+        elif source in BUILT_IN:
+            data_hash = table.provenance["evaluation_hash"]
+            objective["reference"] = _best_baseline(objective["name"], source, data_hash)
     return replace(table, spec=SweepSpec.model_validate(values))
 
 
-def _best_baseline(name: str, data_hash: str) -> float:
+def _best_baseline(name: str, source: str, data_hash: str) -> float:
     from qa_core.data.squad import load_table
     from qa_core.scoring.evaluate import baseline_scores
 
-    questions = load_table(CORPUS, split="dev")
+    questions = load_table(source, split="dev")
     if questions.data_hash != data_hash:
-        raise DataError(f"{CORPUS}: found data {questions.data_hash}; the table was recorded on {data_hash}")
+        raise DataError(f"{source}: found data {questions.data_hash}; the table was recorded on {data_hash}")
     scores = baseline_scores(questions)
     return max(value for field, value in scores.items() if field.endswith(name))
 
@@ -333,12 +344,18 @@ def has_forms(table: CurveTable) -> bool:
 
 
 def methods(setting: Setting) -> dict[str, Maker]:
-    """Return what is compared, by name; rows with stored forms after all others."""
+    """Return what is compared, by name; rows with stored forms after all others.
+
+    Raises:
+        BadParameter: a row that is wanted is not among them.
+    """
     rows = _methods(setting)
-    if not has_forms(setting.table):
-        return rows
-    shared = _methods(replace(setting, others=False))
-    return rows | {_with_forms(row): maker for row, maker in shared.items()}
+    if has_forms(setting.table):
+        shared = _methods(replace(setting, others=False))
+        rows |= {_with_forms(row): maker for row, maker in shared.items()}
+    if unknown := [row for row in setting.rows if row not in rows]:
+        raise typer.BadParameter(f"--row: found {unknown[0]!r}; allowed: {'; '.join(rows)}")
+    return {row: maker for row, maker in rows.items() if row in setting.rows} if setting.rows else rows
 
 
 def _with_forms(row: str) -> str:
@@ -366,6 +383,8 @@ def _methods(setting: Setting) -> dict[str, Maker]:
         if has_slow and moasha.is_installed():
             rows[f"random + Syne Tune's MOASHA{rungs}"] = syne_tune(grace, is_ranked=False)
             rows[f"random + MOASHA, ranks repaired{rungs}"] = syne_tune(grace, is_ranked=True)
+        without = {**grace, **setting.options, "floor": "off"}
+        rows[f"{OURS}{WITHOUT_FLOOR}{rungs}"] = registered("random", {}, "pareto_asha", without)
         rows[f"{OURS}{rungs}"] = registered("random", {}, "pareto_asha", {**grace, **setting.options})
         for searcher in SEARCHERS if is_small else SEARCHERS[:1]:
             options = {**grace, **setting.options}
@@ -582,14 +601,16 @@ def paired_markdown(rows: Mapping[str, Sequence[Run]]) -> list[str]:
             is_like &= (WITH_FORMS in theirs) == (WITH_FORMS in ours)  # else the proposals are others
             if theirs != ours and is_like:
                 pairs[f"{ours}, minus {theirs}"] = _gains(mine, others, lambda run: run.standings[at].volume)
-        for searcher in SEARCHERS:
-            found = rows.get(f"{searcher} + pareto_asha, {part}")
-            if found is not None:
-                title = f"{searcher} minus random, both + pareto_asha, {part}"
-                pairs[title] = _gains(found, mine, lambda run: run.standings[at].volume)
-                pairs[f"{title}; at the end"] = _gains(
-                    found, mine, lambda run: run.end.volume if run.end else 0.0
-                )
+        for name in (*(f"{searcher} + pareto_asha" for searcher in SEARCHERS), f"{OURS}{WITHOUT_FLOOR}"):
+            theirs = f"{name}{base.removeprefix(OURS)}, {part}"
+            found = rows.get(theirs)
+            if found is None:
+                continue
+            if name.startswith(SEARCHERS):
+                pairs[f"{theirs}, minus {ours}"] = _gains(found, mine, lambda run: run.standings[at].volume)
+            pairs[f"{theirs}, minus {ours}; at the end"] = _gains(
+                found, mine, lambda run: run.end.volume if run.end else 0.0
+            )
     title = f"same seed, HV % at {PAIRED_AT:.0%} of the budget"
     headings = [title, "difference", "mean", "seeds better", "seeds worse"]
     return ["", *_table(headings, pairs), ""] if pairs else []

@@ -212,6 +212,7 @@ def convert(hint: Any, value: Any, path: str, *, strict: bool = False) -> Any:
     return _convert(hint, value, path, strict, words(hint))
 
 
+@cache
 def words(hint: Any) -> str:
     """Return a type in words, such as "a whole number or null"."""
     hint, _ = split(hint)
@@ -242,11 +243,19 @@ def hints_of(record: Any) -> dict[str, Any]:
     return typing.get_type_hints(record, include_extras=True)
 
 
-def _convert(hint: Any, value: Any, path: str, strict: bool, allowed: str) -> Any:
+@cache
+def _taken_apart(hint: Any) -> tuple[Any, Any, tuple[Any, ...], bool]:
+    """Return a type without its annotations, its origin, its arguments, and whether it is a dataclass."""
     hint, _ = split(hint)
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if is_dataclass(hint):
-        return from_dict(hint, value, path=path, strict=strict)  # type: ignore[arg-type]
+    return hint, typing.get_origin(hint), typing.get_args(hint), is_dataclass(hint)
+
+
+def _convert(hint: Any, value: Any, path: str, strict: bool, allowed: str) -> Any:
+    hint, origin, inner, is_record = _taken_apart(hint)
+    if hint is Any:
+        return value
+    if is_record:
+        return from_dict(hint, value, path=path, strict=strict)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in inner:
             return None
@@ -267,6 +276,8 @@ def _convert(hint: Any, value: Any, path: str, strict: bool, allowed: str) -> An
         if not isinstance(value, Mapping):
             raise refusal(path, value, allowed)
         item_hint = inner[1] if inner else Any
+        if item_hint is Any:  # most of a record
+            return {str(key): item for key, item in value.items()}
         return {
             str(key): convert(item_hint, item, _join(path, str(key)), strict=strict)
             for key, item in value.items()
@@ -280,8 +291,6 @@ def _convert(hint: Any, value: Any, path: str, strict: bool, allowed: str) -> An
 
 
 def _single(hint: Any, value: Any, path: str, strict: bool, allowed: str) -> Any:
-    if hint is Any:
-        return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is float and (is_number or (isinstance(value, str) and not strict)):
         with suppress(ValueError, OverflowError):

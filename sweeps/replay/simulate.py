@@ -161,7 +161,7 @@ def recorded_forecast(table: CurveTable) -> Forecast:
     """Return what a searcher knows of a recipe before it starts: what a live sweep forecasts, and nothing else.
 
     A forecast equals what is measured on a CPU, so it is the value of the first report of the recorded recipe that is
-    nearest, be it given out already or not.
+    nearest, be it given out already or not; of a recipe with stored forms, what that report planned of each.
     """
     recipes = Recipes(table.space, table.curves)
     names = [name for name in rung_objectives(table.spec.objectives) if name in PREDICTED]
@@ -170,7 +170,10 @@ def recorded_forecast(table: CurveTable) -> Forecast:
         nearest = recipes.nearest(assignment)
         if nearest is None:
             return [{}]
-        return [{name: table.curves[nearest].rung_values[name][0] for name in names}]
+        curve = table.curves[nearest]
+        planned = [form.costs for form in curve.forms if form.kind is not None]
+        known = planned or [{name: values[0] for name, values in curve.rung_values.items()}]
+        return [{name: values[name] for name in names} for values in known]
 
     return of_assignment
 

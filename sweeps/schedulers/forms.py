@@ -13,6 +13,7 @@ partial order: what beats B beats all that B beats.
 Who goes on at a rung is in `sweeps/schedulers/halving.py`.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,9 +39,11 @@ class FormRanks:
     A rank depends on the set of results and not on the order in which they came. A new result takes the rank after the
     last of those that beat it; it pushes down by one each result of its own rank that it beats, those push in the next
     rank, and so on (as in Li et al. 2017, "Efficient nondomination level update method for steady-state evolutionary
-    multiobjective optimization", IEEE Transactions on Cybernetics 47(9)). So a decision costs one pass over all results
-    and one over those that may move, where layers made anew compare all with all. Results that come in the order of
-    their losses move nobody.
+    multiobjective optimization", IEEE Transactions on Cybernetics 47(9)). Whom one of a layer beats, one of each layer
+    before it beats too; so the rank is found by halving the layers (as in Zhang et al. 2015, "An efficient approach to
+    nondominated sorting for evolutionary multiobjective optimization", IEEE Transactions on Evolutionary Computation
+    19(2)), and a decision costs a pass over a few layers and one over those that may move. Results that come in the
+    order of their losses move nobody.
 
     Losses stand in an array [losses, kinds, slots, results]: a slot for each form of a kind that counts, infinity where
     there is none. Less or equal then holds of what is not there. Columns of results are contiguous.
@@ -62,9 +65,7 @@ class FormRanks:
         """Take in a result, of one form at least; returns its index."""
         index = self._place(forms)
         self._count += 1
-        before = self._losses[..., :index, None]
-        above = np.flatnonzero(_beats(before, self._losses[..., None, index : index + 1])[:, 0])
-        rank = int(self._ranks[above].max()) + 1 if len(above) else 0
+        rank = bisect_left(self._layers, True, key=lambda layer: not self._has_better(layer, index))
         moved = np.array([index])
         while len(moved):
             self._ranks[moved] = rank
@@ -77,6 +78,10 @@ class FormRanks:
             moved = layer[is_pushed]
             rank += 1
         return index
+
+    def _has_better(self, layer: NDArray[np.int64], index: int) -> bool:
+        """Return whether one of the layer beats the result."""
+        return bool(_beats(self._losses[..., layer, None], self._losses[..., None, index : index + 1]).any())
 
     def _is_beaten(self, layer: NDArray[np.int64], moved: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return [layer], whether one of the moved results beats it."""
@@ -113,7 +118,7 @@ class FormRanks:
 
 def _least(losses: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """Return [forms, losses], each once, of the forms of one kind that no other one reaches."""
-    rows = np.unique(np.array(losses, dtype=np.float64), axis=0)
+    rows = np.array(sorted(set(map(tuple, losses))), dtype=np.float64)
     return rows if len(rows) == 1 else rows[front_mask(rows)]
 
 

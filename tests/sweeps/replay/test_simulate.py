@@ -147,6 +147,14 @@ def test_a_forecast_says_what_a_live_sweep_would_know_and_stays_the_same() -> No
     assert recorded_forecast(other)(unknown) == [{}]
 
 
+def test_a_forecast_names_each_form_that_a_training_is_stored_in() -> None:
+    table = synthetic_table(replace(SMALL, forms=True))
+    first = table.curves[0]
+    planned = [{"memory_mb": form.costs["memory_mb"]} for form in first.forms]
+    assert len({values["memory_mb"] for values in planned}) == 4
+    assert recorded_forecast(table)(first.assignment) == planned
+
+
 def test_with_three_workers_the_order_of_time_does_not_help_those_that_come_first() -> None:
     # C reports at 5 s, before A, and beats the only other result: it waits for the third all the same.
     table = three_recipes()
