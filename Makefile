@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 PYTEST_ARGS ?=
-# Lint and types take a minute or two of one core: they run beside the tests (-j 2), and fail the target as these do.
+# Lint and types take a minute or two of one core: they run beside the tests (-j 2), and fail the target as these do. Types
+# give way to the tests: a Ray that takes more than 30 s to start gives up.
 BESIDE := $(MAKE) --no-print-directory -j 2
 # One process more than cores: two of them run the tests that start Ray, which mostly wait (tests/scheduling.py).
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup
@@ -67,7 +68,7 @@ gpu: ## measure what a machine with a GPU is asked, in at most 8 minutes; instal
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy
+	nice -n 19 $(BIN)/mypy
 
 # In an environment of its own, so that what is audited stays what it is. --strict: a package that could not be looked up
 # is a failure; without it, "no known vulnerabilities found" is also said of packages that nobody looked at.
@@ -80,13 +81,12 @@ $(VENV)/audit/.created: | $(VENV)/.created
 	touch $@
 
 # The stamps are younger than what they were installed from, so that a second call installs nothing.
-# --no-compile: most of what is installed is never imported; Python compiles the rest when it is.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check -c constraints.txt --no-compile -e .
+	$(PIP) install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
-	$(PIP) install --disable-pip-version-check -c constraints.txt --no-compile -e '.[dev]'
+	$(PIP) install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(VENV)/.installed $@
 
 $(VENV)/.created:

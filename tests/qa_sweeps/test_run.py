@@ -62,7 +62,8 @@ def test_a_frame_becomes_a_front_and_a_model_beside_a_ray_and_an_event_loop_that
 
     settings = tiny(small_squad)
     settings["recipe"]["data"].pop("evaluation")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    # A Ray of its own: without an address it joins any that runs on this machine, such as another test's.
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
 
         async def in_a_loop() -> qa_sweeps.Sweep:

@@ -102,7 +102,7 @@ def started(folder: Path, address: str, notes: list[str], **changes: Any) -> Tra
 
 
 def test_the_contract_is_that_of_the_embedded_store() -> None:
-    assert len([name for name in globals() if name.startswith("test_")]) == 18 + 5
+    assert len([name for name in globals() if name.startswith("test_")]) == 19 + 5
 
 
 def test_a_server_that_restarts_goes_unnoticed_and_one_that_is_gone_is_made_good(

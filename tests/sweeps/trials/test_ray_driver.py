@@ -290,7 +290,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
         tmp_path,
         small_squad,
         scheduler={"name": "fifo", "options": {"at": [40, 80]}},
-        budget={"trials": 1, "examples": 120, "hang_minutes": 0.5},
+        budget={"trials": 1, "examples": 120, "hang_minutes": 1.0},
         space=[{"set": "model.family", "choice": ["bert"]}],
     )
     console = _Told()
@@ -300,7 +300,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(
     points = [args[1]["examples_seen"] for args in console.named("trial_reported")]
     assert points == [point["examples_seen"] for point in record.curve[:-1]]
     (note,) = [args[0] for args in console.named("note") if "hang_minutes" in args[0]]
-    assert note.startswith("t0000: it did nothing for more than 0.5 min (budget.hang_minutes) at ")
+    assert note.startswith("t0000: it did nothing for more than 1 min (budget.hang_minutes) at ")
     assert note.endswith("(1 of 3 times); it resumes")
 
 
