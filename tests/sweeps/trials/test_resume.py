@@ -82,7 +82,7 @@ def test_twenty_kills_at_random_moments_of_a_sweep_like_the_quickstart(cache_dir
     check_nothing_lost_or_doubled(tmp_path / "disturbed", tmp_path / "undisturbed", 24)
 
 
-@pytest.mark.long
+@pytest.mark.slow  # minutes; a played sweep that is killed at any report is held in test_replay_of_records.py
 def test_a_sweep_that_pauses_ends_with_a_front_and_decides_the_same_when_it_was_killed(
     small_squad, cache_dir, tmp_path
 ):
