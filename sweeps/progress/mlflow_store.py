@@ -187,10 +187,9 @@ def empty_store() -> Path:
         if not _is_empty_store(file):
             with files.written_file(file) as aside:
                 client_of(_address_of(aside))
+                # The default experiment names a folder: each store makes its own.
                 with closing(sqlite3.connect(aside)) as base, base:
-                    base.execute(
-                        "DELETE FROM experiments"
-                    )  # the default one names a folder: each store makes its own
+                    base.execute("DELETE FROM experiments")
     return file
 
 

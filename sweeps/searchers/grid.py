@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from qa_core.seeding import numpy_generator
 from qa_core.values import Setting, check_ranges
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space.space import Assignment
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

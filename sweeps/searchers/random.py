@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from qa_core.values import Setting
 from sweeps.searchers.base import Fingerprint, Proposal, Searcher, fingerprint
 from sweeps.space.known_recipes import known_recipes
 from sweeps.space.space import Assignment, Space
-
-if TYPE_CHECKING:
-    pass
 
 DRAWS = 200  # before the grid is searched for what is left
 WALKED = 5000  # recipes of the grid that are looked at

@@ -16,7 +16,7 @@ stays where it is.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,6 @@ from sweeps.searchers.gaussian_process import GaussianProcess
 from sweeps.searchers.random import RandomSearcher, draw
 from sweeps.space.space import Assignment
 from sweeps.spec.objectives import PREDICTED
-
-if TYPE_CHECKING:
-    pass
 
 CANDIDATES = 256  # recipes that are looked at for one proposal
 FITTED = 400  # values that the model knows: see `_kept`

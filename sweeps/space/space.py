@@ -8,7 +8,7 @@ It is made from a spec, and combinations are walked and checked, in `compile.py`
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from qa_core.values import from_dict
 from sweeps.progress.recipe_words import recipe_words
 from sweeps.space.domains import Choice, Domain
 from sweeps.space.paths import FAMILY_PATH, METHODS_PATH, method_names
-
-if TYPE_CHECKING:
-    pass
 
 PLAIN_IN_LABELS = (FAMILY_PATH, METHODS_PATH, "model.checkpoint")
 
