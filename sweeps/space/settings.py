@@ -67,6 +67,10 @@ def check_method_choices(entry: SpaceEntry, place: str) -> None:
     for product in entry.choice:
         names = method_names(product)
         for name in names:
+            if name == NO_METHOD:
+                others = "+".join(one for one in names if one != NO_METHOD)
+                found = f"{product!r}: {NO_METHOD!r} is training with no method and stands alone"
+                raise ConfigError(f"{place}: found {found}; write {others!r} for full fine-tuning with it")
             if name not in registry.METHODS:
                 raise ConfigError(f"{place}: {unknown('method', name, [*registry.METHODS, NO_METHOD])}")
         if len(set(names)) != len(names):

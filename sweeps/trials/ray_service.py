@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,7 @@ from sweeps.trials.guardian import Guardian
 
 OBJECT_STORE_BYTES = 256 * 2**20
 VITAL = ("gcs_server", "raylet")  # daemons without which no trial can run
+START_SECONDS = 180.0  # for Ray's own processes on busy cores; Ray itself gives up after 30
 END_SECONDS = 15.0  # for Ray's own way of ending; what is left then is killed
 CLUSTER_LOOK_SECONDS, CLUSTER_MISSES = (
     10.0,
@@ -103,7 +104,7 @@ def start_ray(target: RayTarget, *, cpus: float, guardian: Guardian | None = Non
             found = f"found {target.address!r}, where no Ray cluster answers: {error}"
             raise ConfigError(f"--address: {found}") from error
         return RayService({}, ray.get_runtime_context().gcs_address)
-    with _own_sessions(guardian) as daemons:
+    with _own_sessions(guardian) as daemons, _patient(daemons):
         ray.init(
             address="local",  # a cluster that somebody else has started on this machine is not ours to join
             num_cpus=max(os.cpu_count() or 1, int(cpus)),
@@ -138,6 +139,33 @@ def _own_sessions(guardian: Guardian | None) -> Iterator[dict[str, subprocess.Po
         yield daemons
     finally:
         services.ConsolePopen = former
+
+
+@contextmanager
+def _patient(daemons: Mapping[str, subprocess.Popen[Any]]) -> Iterator[None]:
+    """Let Ray's processes take `START_SECONDS` to start within the block, as long as none of them has ended.
+
+    Ray asks for its node until it is there, for 30 s, which no option changes; here each question waits instead.
+    """
+    services: Any = import_module("ray._private.services")
+    former = services.get_node
+    deadline = time.monotonic() + START_SECONDS
+
+    def get_node(*arguments: Any, **options: Any) -> Any:
+        while True:
+            try:
+                return former(*arguments, **options)
+            except RuntimeError:
+                has_ended = any(daemon.poll() is not None for daemon in daemons.values())
+                if has_ended or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = former
 
 
 def _answers(address: str) -> bool:

@@ -179,6 +179,7 @@ def test_a_share_of_a_domain_is_a_value_and_even_shares_are_even_values() -> Non
         ({"set": "methods.adpt.rank", "int": [1, 2]}, "unknown method 'adpt'; did you mean 'adapt'"),
         ({"set": "methods", "choice": ["adopt"]}, "unknown method 'adopt'; did you mean 'adapt'"),
         ({"set": "methods", "choice": ["adapt+adapt"]}, "names a method twice"),
+        ({"set": "methods", "choice": ["full+adapt"]}, "stands alone; write 'adapt'"),
         ({"set": "methods", "int": [1, 2]}, "use `choice`"),
         ({"set": "seed", "choice": [1]}, "set the top-level seed instead"),
         ({"set": "train.budget_examples", "choice": [1]}, "set budget.examples instead"),
