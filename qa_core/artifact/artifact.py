@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from qa_core import files, registry
 from qa_core.artifact.loaded import LoadedArtifact
@@ -36,7 +36,7 @@ from qa_core.artifact.manifest import (
     verify,
 )
 from qa_core.artifact.plain_folder import CONFIG, plain_folder
-from qa_core.artifact.weight_file import check_dtypes, check_numbers, write_network
+from qa_core.artifact.weight_file import check_numbers, check_tensors, fill, tensor_names, write_network
 from qa_core.config import RunConfig
 from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
 from qa_core.data.layout import Prompting
@@ -351,15 +351,15 @@ def _load_weights(folder: Path, model: torch.nn.Module, renamed: Mapping[str, Ma
     state = model.state_dict()
     missing, unexpected = set(state), []
     for file in (WEIGHTS, *(name for name in renamed if name != WEIGHTS)):
-        tensors = load_file(folder / file)
         names = dict(renamed.get(file, {}))
+        tensors = tensor_names(folder / file)
         if file == WEIGHTS:  # it renames some of its tensors, other files all
-            names |= {name: name for name in tensors.keys() - set(names.values())}
-        check_dtypes(folder / file, names, state)
-        unexpected += sorted(tensors.keys() - set(names.values()))
-        here = {name: tensors[there] for name, there in names.items()}
-        unexpected += model.load_state_dict(here, strict=False).unexpected_keys
-        unexpected += _filled_twice(state, here, filled=state.keys() - missing)
+            names |= {name: name for name in tensors - set(names.values())}
+        unexpected += sorted(tensors - set(names.values()))
+        unexpected += sorted(names.keys() - state.keys())
+        check_tensors(folder / file, names, state)
+        fill(folder / file, names, state)
+        unexpected += _filled_twice(state, names, filled=state.keys() - missing)
         missing -= _with_shared(model, names)
     if missing or unexpected:
         raise ArtifactError(f"{folder}: weights that are missing {sorted(missing)} or too many {unexpected}")

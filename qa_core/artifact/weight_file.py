@@ -28,6 +28,7 @@ DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
+BYTES_AT_ONCE = 2**22  # of a file that are in memory beside the network that they fill
 COMMON_NUMBER = 10**6  # what a description may say whatever the weights are
 
 
@@ -77,8 +78,8 @@ def check_numbers(folder: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def check_dtypes(path: Path, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse tensors of another dtype than the network's: they would be cast, and their bytes not be the file's.
+def check_tensors(path: Path, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse tensors of another dtype or shape than the network's: nothing is cast, and the bytes are the file's.
 
     Args:
         path: of the weight file.
@@ -86,23 +87,67 @@ def check_dtypes(path: Path, names: Mapping[str, str], state: Mapping[str, torch
         state: of the network; what it does not have is not looked at.
 
     Raises:
-        ArtifactError: names the tensor and both dtypes.
+        ArtifactError: names the tensor, what was found and what is allowed.
     """
-    here = {there: name for name, there in names.items()}
     with safe_open(path, "pt") as file:
-        for there in file.keys():  # noqa: SIM118 - it has no other way to be walked
-            if here.get(there) in state:
-                found, wanted = file.get_slice(there).get_dtype(), state[here[there]].dtype
-                if DTYPES.get(found) != wanted:
+        for here, there in names.items():
+            if here in state:
+                tensor, network = file.get_slice(there), state[here]
+                dtype = DTYPES.get(tensor.get_dtype(), tensor.get_dtype())
+                found, wanted = (dtype, tensor.get_shape()), (network.dtype, list(network.shape))
+                if found != wanted:
                     raise ArtifactError(
-                        f"{path}: {there}: found {DTYPES.get(found, found)}; allowed: {wanted}, as the network has it"
+                        f"{path}: {there}: found {found[0]} {found[1]}; allowed: {wanted[0]} {wanted[1]}, as the "
+                        "network has it"
                     )
+
+
+def fill(path: Path, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:
+    """Fill tensors of a network with those of a weight file, few bytes at a time: a mapped file counts as memory.
+
+    Args:
+        path, names, state: as for `check_tensors`, which has passed.
+    """
+    for pieces in _pieces({here: there for here, there in names.items() if here in state}, state):
+        with safe_open(path, "pt") as file:  # the bytes are given back when it is closed
+            for here, there, rows in pieces:
+                if rows is None:
+                    state[here].copy_(file.get_tensor(there))
+                else:
+                    state[here][rows].copy_(file.get_slice(there)[rows])
+
+
+def _pieces(
+    names: Mapping[str, str], state: Mapping[str, torch.Tensor]
+) -> Iterator[list[tuple[str, str, slice | None]]]:
+    """Return (name in the network, name in the file, rows, or all) in groups of about `BYTES_AT_ONCE`."""
+    group: list[tuple[str, str, slice | None]] = []
+    size = 0
+    for here, there in names.items():
+        tensor = state[here]
+        many = max(1, BYTES_AT_ONCE // max(1, tensor[:1].nbytes)) if tensor.ndim else 1
+        parts = (
+            [slice(start, start + many) for start in range(0, len(tensor), many)] if tensor.ndim else [None]
+        )
+        for rows in parts:
+            group.append((here, there, rows))
+            size += tensor.nbytes if rows is None else tensor[rows].nbytes
+            if size >= BYTES_AT_ONCE:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+def tensor_names(path: Path) -> set[str]:
+    """Return the names of the tensors in a weight file."""
+    with safe_open(path, "pt") as file:
+        return set(file.keys())
 
 
 def _tensor_count(path: Path) -> int:
     files.check_safetensors(path)
-    with safe_open(path, "pt") as file:
-        return len(file.keys())
+    return len(tensor_names(path))
 
 
 def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
