@@ -21,6 +21,7 @@ from qa_core.artifact.plain_folder import CONFIG, plain_folder
 from qa_core.config import RunConfig
 from qa_core.families.base import Family
 from qa_core.memory.forms import PlannedForm, planned_forms
+from qa_core.memory.skeleton import without_memory
 from qa_core.methods.base import Method
 
 METADATA: Mapping[str, str] = {"format": "pt"}  # of every weight file here
@@ -84,7 +85,7 @@ def planned_artifact_bytes(
 
 def written_skeleton(family: Family, planned: PlannedForm) -> torch.nn.Module:
     """Return the network without memory whose tensors the weight files hold: restored, and not settled."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         network = family.restore(planned.architecture)
         for name, form in planned.forms.items():
             network = registry.method_class(name).restore(network, form)

@@ -22,6 +22,7 @@ from qa_core.families.base import NOTHING, Family, Found
 from qa_core.memory import protocol as cost
 from qa_core.memory.protocol import Protocol
 from qa_core.memory.shapes import NotPredictable, predicted_inference_peaks
+from qa_core.memory.skeleton import without_memory
 from qa_core.methods.base import Method
 from qa_core.turns import ALONE, Turns
 from qa_core.values import from_dict
@@ -128,7 +129,7 @@ def training_skeleton(
     Args and raises as `planned_form`.
     """
     source = Path(family.place_of(config.model.checkpoint))
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         if not family.is_preset and artifact.is_artifact(source):
             model = family.restore(artifact.plain_architecture(source, family))
         else:
@@ -143,7 +144,7 @@ def planned_forms(
 ) -> dict[str, dict[str, Any]]:
     """Return method name -> the form that it will deploy, planned on a network without memory."""
     forms = {}
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         network = family.restore(architecture)
         for method in methods:
             form = method.deployed_form(network)
@@ -184,7 +185,7 @@ def deployed_skeleton(
     family: Family, architecture: Mapping[str, Any], forms: Mapping[str, Any]
 ) -> torch.nn.Module:
     """Build the network of a planned form without memory: on the meta device."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         return deployed(family, architecture, forms)
 
 

@@ -34,6 +34,7 @@ from qa_core.memory.shapes import (
     predicted_inference_peak_bytes,
     with_shape_tensors,
 )
+from qa_core.memory.skeleton import without_memory
 from qa_core.methods.base import Method
 from qa_core.training.deployment import deployed_copy, scores_a_copy
 from qa_core.training.optimizers import state_bytes
@@ -153,7 +154,7 @@ def _without_weights(needed: RunConfig | Path, tokenizer: Any, cache_dir: Path) 
     methods = registry.make_methods(needed)
     found = family.prepare(tokenizer, needed.data, cache_dir=cache_dir)
     form = planned_form(needed, family, methods, tokenizer=tokenizer, found=found)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         model = deployed(family, form.architecture, form.forms)
     return LoadedArtifact(model.eval(), family, tokenizer, needed, {})
 

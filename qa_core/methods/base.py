@@ -80,6 +80,7 @@ class Method(ABC):
     # Options that act on the trained network: one training can be stored with several values of them.
     after_training: ClassVar[frozenset[str]] = frozenset()
     is_addable_after_training: ClassVar[bool] = False  # True: a form may have it where its recipe has not
+    is_never_smaller: ClassVar[bool] = False  # True: without it the stored network would need no more memory
     trains: ClassVar[bool] = True  # False: the recipe trains nothing, its budget is 0 examples
     Options: ClassVar[type] = NoOptions
 

@@ -100,6 +100,7 @@ class Distill(Method):
     """Knowledge distillation from a frozen teacher."""
 
     name = "distill"
+    is_never_smaller = True
     stage = Stage.LOSS
     claims = frozenset({Claim.LOSS})
     Options = DistillOptions

@@ -69,6 +69,7 @@ class Ia3(Method):
     """(IA)3 on the layers of a named variant; the head is trained in full."""
 
     name = "ia3"
+    is_never_smaller = True
     stage = Stage.ADAPTER
     needs = frozenset(
         {"linear_layers", "attention"}

@@ -60,6 +60,7 @@ class Lora(Method):
     """LoRA on the family's named target modules; the head is trained in full."""
 
     name = "lora"
+    is_never_smaller = True
     stage = Stage.ADAPTER
     needs = frozenset({"linear_layers"})
     claims = frozenset({Claim.TRAINED_WEIGHTS})

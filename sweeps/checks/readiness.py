@@ -5,13 +5,14 @@ files, never weights; of the hub it asks at most one question for each name. Dat
 `sweeps/checks/data.py`, and what differs between the nodes of a cluster by `sweeps/nodes/preflight.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_core import registry
 from qa_core.config import RunConfig
 from qa_core.errors import ArtifactError, ConfigError
+from sweeps.budget import least_memory
 from sweeps.budget.examples import check_teachers
 from sweeps.budget.hours import cells_of
 from sweeps.budget.memory import DECIDING, MemoryForecast
@@ -69,11 +70,12 @@ def check(
     for recipe in (*recipes, *_teachers(recipes)):
         model = recipe.model
         starts.setdefault((model.family, model.head, model.checkpoint, model.tokenizer), recipe)
-    of_starts = forecast or MemoryForecast(cache_dir=cache_dir)
-    for recipe in starts.values():
-        _check_checkpoint(spec, recipe, of_starts, is_cluster=is_cluster)
-    if spec.budget.max_memory_mb is not None:
+    to_build = [recipe for recipe in starts.values() if _is_here(spec, recipe, is_cluster=is_cluster)]
+    if spec.budget.max_memory_mb is not None:  # it may be refused before most networks are built
         _check_memory(spec, space, forecast or MemoryForecast.of(spec))
+    of_starts = forecast or MemoryForecast(cache_dir=cache_dir)
+    for recipe in to_build:
+        _check_architecture(spec, recipe, of_starts)
 
 
 def _check_training(spec: "SweepSpec", recipes: list[RunConfig]) -> None:
@@ -115,13 +117,15 @@ def _teachers(recipes: list[RunConfig]) -> Iterator[RunConfig]:
                 yield needed
 
 
-def _check_checkpoint(
-    spec: "SweepSpec", recipe: RunConfig, forecast: MemoryForecast, *, is_cluster: bool
-) -> None:
-    """Refuse a checkpoint or a tokenizer that is not there, is of another architecture, or has no weights."""
+def _is_here(spec: "SweepSpec", recipe: RunConfig, *, is_cluster: bool) -> bool:
+    """Refuse a checkpoint or a tokenizer that is not there or has no weights; builds no network.
+
+    Returns:
+        Whether there is something that may be of another architecture.
+    """
     family = registry.make_family(recipe)
     if family.is_preset and recipe.model.tokenizer is None:
-        return
+        return False
     for setting in ("checkpoint", "tokenizer"):
         place = spec.where("recipe", "model", setting)
         named = getattr(recipe.model, setting)
@@ -135,13 +139,17 @@ def _check_checkpoint(
                 _check_tokenizer(place, Path(name).expanduser())
         elif _looks_local(name):
             if is_cluster:
-                return
+                return False
         else:
             if is_cluster:
-                return  # the nodes download it
+                return False  # the nodes download it
             check_hub(place, name)
-    if family.is_shipped and recipe.model.tokenizer is None:
-        return  # that it fits its family is held by tests; to build it costs seconds before the first trial
+    # That a network of the package fits its family is held by tests; to build it costs seconds before the first trial.
+    return not (family.is_shipped and recipe.model.tokenizer is None)
+
+
+def _check_architecture(spec: "SweepSpec", recipe: RunConfig, forecast: MemoryForecast) -> None:
+    """Refuse a checkpoint or a tokenizer that cannot be read, or is of another architecture."""
     why = forecast.why(recipe)
     if why is not None and why.startswith(OF_A_CHECKPOINT):
         setting, _, reason = why.partition(": ")
@@ -225,15 +233,31 @@ def check_hub(setting: str, name: str) -> None:
 
 
 def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -> None:
-    """Refuse a memory budget that no recipe fits; names the smallest need."""
+    """Refuse a memory budget that no recipe fits; names the smallest need.
+
+    A prediction can take seconds, imports included. So what may need least comes first, and what is known to need more
+    than some other recipe, which does not fit either, is not predicted.
+    """
     smallest: tuple[float, RunConfig] | None = None
-    for combination in space.legal:
-        for recipe in _towards_less(space, combination, forecast):
-            if forecast.admits(recipe):
-                return
-            need = forecast.smallest(recipe)
-            if need is not None and (smallest is None or need < smallest[0]):
-                smallest = need, recipe
+
+    def need_of(recipe: RunConfig) -> float | None:
+        plain = least_memory.without_what_only_adds(recipe)
+        if smallest is not None and plain is not None:
+            least = forecast.smallest(plain)
+            if least is not None and least >= smallest[0]:
+                return least
+        return forecast.smallest(recipe)
+
+    for least, combination in _by_table(space):
+        if smallest is not None and least >= smallest[0]:
+            break
+        for recipe in _towards_less(space, combination, need_of):
+            need = need_of(recipe)
+            if smallest is None or need is None or need < smallest[0]:
+                if forecast.admits(recipe):
+                    return
+                if need is not None:
+                    smallest = need, recipe
     if smallest is not None:
         need, recipe = smallest
         name = " ".join([recipe.model.family, "+".join(recipe.methods) or "full", recipe.model.checkpoint])
@@ -243,7 +267,19 @@ def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -
         )
 
 
-def _towards_less(space: "Space", combination: Any, forecast: MemoryForecast) -> Iterator[RunConfig]:
+def _by_table(space: "Space") -> list[tuple[float, Mapping[str, Any]]]:
+    """Return the combinations with what their tables of words need at least, in MB, from the smallest up."""
+    found = []
+    for combination in space.legal:
+        assignment, _ = start_of(space, combination, DECIDING)
+        recipe = recipe_of(space, assignment)
+        found.append((0.0 if recipe is None else least_memory.of_the_table(recipe), combination))
+    return sorted(found, key=lambda item: item[0])
+
+
+def _towards_less(
+    space: "Space", combination: Any, need_of: Callable[[RunConfig], float | None]
+) -> Iterator[RunConfig]:
     """Yield recipes of a combination: one setting after the other moved to the end of its domain that needs least."""
     assignment, parameters = start_of(space, combination, DECIDING)
     changes = [(item.id, value) for item in parameters for value in item.domain.extremes()[1:]]
@@ -254,6 +290,6 @@ def _towards_less(space: "Space", combination: Any, forecast: MemoryForecast) ->
         if recipe is None:
             continue
         yield recipe
-        need = forecast.smallest(recipe)
+        need = need_of(recipe)
         if need is not None and (least is None or need < least):
             least, assignment = need, tried

@@ -14,6 +14,7 @@ from qa_core.errors import ConfigError
 from sweeps import cli
 from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import readiness
+from sweeps.front.choosing import at_least
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.spec.sections import SweepSpec
@@ -152,6 +153,67 @@ def test_a_memory_budget_is_held_against_the_smallest_stored_form(tmp_path: Path
     least = need(forms)
     assert least < need()
     check(load_spec(FROM_SCRATCH, [f"budget.max_memory_mb={least + 0.01}", forms]), tmp_path)
+
+
+FAMILIES = [
+    {"set": "model.family", "choice": ["bert", "lstm", "t5"]},
+    {"set": "model.checkpoint", "value": "sample-micro", "when": {"model.family": "bert"}},
+    {"set": "model.checkpoint", "value": "sample-tiny", "when": {"model.family": "t5"}},
+    {"set": "model.checkpoint", "value": "micro", "when": {"model.family": "lstm"}},
+    {"set": "model.options.hidden_size", "choice": [16, 4, 8], "when": {"model.family": "lstm"}},
+    {"set": "data.max_length", "choice": [96, 80]},
+]
+METHODS = [
+    {"set": "model.family", "choice": ["bert"]},
+    {"set": "model.checkpoint", "choice": ["micro"]},
+    {"set": "methods", "choice": ["lora", "full", "static_prune", "ia3"]},
+    {"set": "methods.static_prune.density", "uniform": [0.2, 0.9], "when": {"methods": "static_prune"}},
+    {"set": "methods.lora.rank", "choice": [8, 2], "when": {"methods": "lora"}},
+    {"set": "data.max_length", "choice": [96, 80]},
+]
+
+
+def small_budget(space: list[dict[str, Any]], forms: dict[str, Any]) -> SweepSpec:
+    values = load_spec(FROM_SCRATCH, ["budget.max_memory_mb=0.001"]).as_dict()
+    data = {name: value for name, value in values["recipe"]["data"].items() if name != "max_length"}
+    recipe = {**values["recipe"], "data": data}
+    return SweepSpec.model_validate({**values, "recipe": recipe, "space": space, "forms": forms})
+
+
+@pytest.mark.parametrize("forms", [{}, {"quantize": {"bits": [32, 4], "embedding_bits": [32, 8]}}])
+@pytest.mark.parametrize("space", [FAMILIES, METHODS])
+def test_the_smallest_need_is_that_of_a_walk_through_all_recipes(
+    space: list[dict[str, Any]], forms: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = small_budget(space, forms)
+    compiled, forecast = compile_space(spec), MemoryForecast.of(spec)
+    needs = [
+        forecast.smallest(recipe)
+        for combination in compiled.legal
+        for recipe in readiness._towards_less(compiled, combination, forecast.smallest)
+    ]
+    assert len(needs) > 5
+    least = min(need for need in needs if need is not None)
+    with pytest.raises(ConfigError) as refused:
+        check(spec, tmp_path)
+    assert f"allowed: at least {at_least(least)}, the smallest need" in str(refused.value)
+
+
+def test_what_is_known_to_need_more_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def smallest(forecast: MemoryForecast, recipe: Any, *objective: str) -> float | None:
+        asked.append((recipe.model.family, *recipe.methods))
+        return predicted(forecast, recipe, *objective)
+
+    predicted = MemoryForecast.smallest
+    monkeypatch.setattr(MemoryForecast, "smallest", smallest)
+    for space in (FAMILIES, METHODS[:-1]):
+        with pytest.raises(ConfigError, match="smallest need"):
+            check(small_budget(space, {}), tmp_path)
+    assert ("lstm",) in asked
+    assert ("t5",) not in asked  # its table of words alone is larger than the network found first
+    assert ("bert", "ia3") not in asked  # vectors are added to a network that was predicted
 
 
 # Names of the hub; no question leaves this machine
