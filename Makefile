@@ -10,11 +10,14 @@ PYTEST_ARGS ?=
 BESIDE := $(MAKE) --no-print-directory -j 2
 # One process more than cores: two of them run the tests that start Ray, which mostly wait (tests/scheduling.py).
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup
+# Where this is set, every test process rewrites the assertions of all tests anew, and every program that a test starts
+# compiles the packages anew.
+export PYTHONDONTWRITEBYTECODE :=
 SOURCES := qa_core sweeps qa_sweeps tests benchmarks
 
 # What a change is checked with while it is written: the structure, and units that start neither Ray nor a training.
 # Below 90 seconds on two cores, with lint and types: the sampler of Optuna alone would take 30 of them.
-UNITS := tests/test_architecture.py tests/test_glossary.py tests/test_log.py tests/test_ids.py tests/test_scheduling.py tests/test_configs.py \
+UNITS := tests/test_architecture.py tests/test_registered_files.py tests/test_safe_code.py tests/test_glossary.py tests/test_log.py tests/test_ids.py tests/test_scheduling.py tests/test_configs.py \
 	tests/sweeps/spec tests/sweeps/space tests/sweeps/front tests/sweeps/run_folder \
 	tests/sweeps/searchers/test_random.py tests/sweeps/searchers/test_grid.py tests/sweeps/searchers/test_nsga2.py \
 	tests/qa_core/scoring tests/qa_core/test_config.py tests/qa_core/test_files.py

@@ -1,10 +1,15 @@
 """Which tests start Ray: two workers of pytest-xdist run them in two sequences, while the others run all else.
 
+All else goes to workers by class or module, so that a network or a store that several tests read is made once and not
+once in each worker.
+
 Such a test mostly waits: for Ray, for workers that import, for a process that it killed. Two at once fill that time.
 
 The names are listed and not marked: xdist's own groups of marked tests are lost with pytest 9.2 (pytest-xdist #1386),
 and they put the group's name behind ids, which then cannot be pasted back.
 """
+
+from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
@@ -31,10 +36,20 @@ SEQUENCES = (  # of beginnings of ids, about equally long; a worker each
 
 
 class RayOnTwoWorkers(LoadScopeScheduling):
-    """Hands out single tests, and the sequences of those that start Ray whole and first, as they are the largest."""
+    """Hands out the sequences of tests that start Ray first, then classes and modules whole, the largest first."""
 
     def _split_scope(self, nodeid: str) -> str:
         for number, beginnings in enumerate(SEQUENCES):
             if nodeid.startswith(beginnings):
-                return f"sequence {number}"
-        return nodeid
+                return _name(number)
+        return nodeid.partition("[")[0].rpartition("::")[0]
+
+    def _assign_work_unit(self, node: Any) -> None:
+        for number in reversed(range(len(SEQUENCES))):
+            if _name(number) in self.workqueue:
+                self.workqueue.move_to_end(_name(number), last=False)
+        super()._assign_work_unit(node)
+
+
+def _name(sequence: int) -> str:
+    return f"sequence {sequence}"
