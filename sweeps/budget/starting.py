@@ -15,6 +15,12 @@ from qa_core.errors import ConfigError
 FULL, LORA = "full", "lora"
 SHIPPED = "sample-tiny"
 LENGTHS = (128, 256, 384)  # of a window, in tokens
+ANSWER_LENGTHS = (
+    30,
+    60,
+    120,
+    240,
+)  # of the longest answer that is given, in tokens; the first is the default
 EPOCHS = 3
 LEAST_EXAMPLES, MOST_EXAMPLES = 3_000, 100_000  # of a trial that is not stopped, where the time allows them
 FEWEST_EXAMPLES = 500  # with less, a trial says nothing
@@ -97,6 +103,14 @@ def window_length(tokens: Sequence[int]) -> int:
     """Return the shortest of `LENGTHS` that holds 95 % of the questions with their contexts, else the longest."""
     need = sorted(tokens)[math.ceil(0.95 * len(tokens)) - 1] + 3  # special tokens
     return next((length for length in LENGTHS if need <= length), LENGTHS[-1])
+
+
+def answer_length(tokens: Sequence[int]) -> int:
+    """Return the shortest of `ANSWER_LENGTHS` holding 95 % of the answers, else the longest; without any, the first."""
+    if not tokens:
+        return ANSWER_LENGTHS[0]
+    need = sorted(tokens)[math.ceil(0.95 * len(tokens)) - 1]
+    return next((length for length in ANSWER_LENGTHS if need <= length), ANSWER_LENGTHS[-1])
 
 
 def windows_of(tokens: Sequence[int], *, max_length: int, stride: int, question_tokens: int) -> float:

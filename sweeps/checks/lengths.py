@@ -38,6 +38,15 @@ def in_tokens(table: "QaTable", tokenizer: Any) -> np.ndarray:
     return questions + contexts[drawn.context_index]
 
 
+def answers_in_tokens(table: "QaTable", tokenizer: Any) -> list[int]:
+    """Return the tokens of the shortest answer of each question that has one, of the questions that are drawn."""
+    drawn = select_questions(table, MOST_QUESTIONS, seed=DRAW_SEED)
+    texts = [min(found, key=len) for found in drawn.rows.column("answer_texts").to_pylist() if found]
+    if not texts:
+        return []
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+
+
 def in_words(lengths: np.ndarray, *, over: int | None = None, setting: str = "") -> str:
     """Return the middle, the length that 95 % do not exceed, and the longest.
 

@@ -21,6 +21,7 @@ from qa_core.errors import ConfigError, QaError, StorageError
 from sweeps.budget.hours import cells_of
 from sweeps.budget.memory import MemoryForecast
 from sweeps.budget.starting import (
+    ANSWER_LENGTHS,
     ETA,
     FULL,
     LEAST_EXAMPLES,
@@ -32,6 +33,7 @@ from sweeps.budget.starting import (
     Sizes,
     Start,
     Work,
+    answer_length,
     enough_minutes,
     families_that_learn,
     mean_of,
@@ -88,6 +90,7 @@ class Found:
     max_length: int
     stride: int
     windows: int
+    answer_tokens: int = ANSWER_LENGTHS[0]  # the longest answer that is given
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,7 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
     files.make_folder(out.parent)
     files.write_text(out, text)
     print(f"{out}: {found_sizes.trials} trials of at most {found_sizes.examples} windows")
-    for line in hours:
-        print(f"  {line}")
-    for line in plan.left_out:
+    for line in (*hours, *plan.left_out):
         print("\n".join(f"  {part}" for part in _broken(line, TERMINAL_COLUMNS)))
     print("next:")
     print(f"  {shell_command('qa-sweep', 'plan', '--config', out)}")
@@ -229,7 +230,7 @@ def look(wanted: Wanted, start: Start) -> Found:
     from qa_core.config import ModelConfig, RunConfig
     from qa_core.data.prepare import data_sources, recipe_tokenizer
     from qa_core.data.selection import split_selection
-    from sweeps.checks.lengths import in_tokens
+    from sweeps.checks.lengths import answers_in_tokens, in_tokens
 
     cache_dir = files.check_writable(default_cache_dir())
     data = DataConfig(train=wanted.data, evaluation=wanted.evaluation, columns=dict(wanted.columns))
@@ -238,14 +239,19 @@ def look(wanted: Wanted, start: Start) -> Found:
         sources.train, data.selection_share, seed=data.split_seed, max_questions=data.selection_questions
     )
     config = RunConfig(model=ModelConfig(start.family, start.name), data=data)
-    tokens = in_tokens(
-        train, recipe_tokenizer(config, registry.make_family(config), cache_dir=cache_dir)
-    ).tolist()
+    tokenizer = recipe_tokenizer(config, registry.make_family(config), cache_dir=cache_dir)
+    tokens = in_tokens(train, tokenizer).tolist()
     length = window_length(tokens)
     stride = length // 4
     each = windows_of(tokens, max_length=length, stride=stride, question_tokens=QUESTION_TOKENS // 4)
     return Found(
-        len(train), len(selection), len(sources.evaluation), length, stride, round(each * len(train))
+        len(train),
+        len(selection),
+        len(sources.evaluation),
+        length,
+        stride,
+        round(each * len(train)),
+        answer_length(answers_in_tokens(train, tokenizer)),
     )
 
 
@@ -414,7 +420,11 @@ def _recipe(plan: Plan) -> Iterator[str]:
     yield f"    stride: {found.stride}"
     precision = "auto" if plan.on_gpu else "float32"
     yield f"  train: {{batch_size: 16, warmup_share: 0.1, precision: {precision}}}"
-    yield f"  evaluation: {{precision: {precision}}}"
+    if found.answer_tokens == ANSWER_LENGTHS[0]:
+        yield f"  evaluation: {{precision: {precision}}}"
+    else:
+        yield "  # The longest answer that a model may give, in tokens: what 95 % of the answers need, 240 at most."
+        yield f"  evaluation: {{precision: {precision}, max_answer_tokens: {found.answer_tokens}}}"
     yield "# Each trained network is stored in these forms too; each is loaded back, scored and measured."
     yield "forms:"
     yield from (f"  {method}: {json.dumps(options)}" for method, options in FORMS.items())

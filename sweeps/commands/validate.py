@@ -12,7 +12,7 @@ from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import readiness
 from sweeps.checks.data import DataReport, report_of
-from sweeps.progress.console import broken_lines
+from sweeps.progress.console import broken_lines, warning_text
 from sweeps.space.compile import compile_space
 from sweeps.space.paths import METHODS_PATH, method_names
 from sweeps.spec.sections import SweepSpec
@@ -90,7 +90,7 @@ def show_data(report: DataReport) -> None:
     for title, lines in report.sections().items():
         print_lines(title, lines)
     for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(warning_text(warning, is_broken=sys.stderr.isatty()), file=sys.stderr)
 
 
 def print_lines(title: str, lines: list[str], *, width: int = COLUMNS) -> None:

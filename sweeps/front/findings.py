@@ -102,14 +102,31 @@ def _span(result: FrontResult, cost: str) -> str:
     smallest, largest = points[0], points[-1]
     if len(points) == 1:
         return f"One model is on the front: {smallest.id}, EM {_em(smallest)} at {_at(smallest, cost)}."
-    factor = largest.values[cost] / smallest.values[cost] if smallest.values[cost] else float("inf")
     count = len({point.family for point in points})
     families = "one family" if count == 1 else f"{count} families"
+    gain = largest.values[EXACT_MATCH] - smallest.values[EXACT_MATCH]
+    more = _more(smallest.values[cost], largest.values[cost], cost)
+    if not gain and more is None:
+        return (
+            f"{len(points)} models of {families} are on the front, all with EM {_em(smallest)} at "
+            f"{_at(smallest, cost)}."
+        )
+    points_of_em = f"{gain:.1f} points of EM" if gain >= 0.05 else "less than 0.1 points of EM"
     return (
         f"{len(points)} models of {families}, from EM {_em(smallest)} at {_at(smallest, cost)} to EM "
-        f"{_em(largest)} at {_at(largest, cost)}: {factor:.1f} times the {_noun(cost)}, "
-        f"{largest.values[EXACT_MATCH] - smallest.values[EXACT_MATCH]:.1f} points of EM."
+        f"{_em(largest)} at {_at(largest, cost)}: {more or f'the same {_noun(cost)}'}, {points_of_em}."
     )
+
+
+def _more(small: float, large: float, cost: str) -> str | None:
+    """Say how much more of a cost the larger value is; None where the two are equal."""
+    if small == large:
+        return None
+    factor = large / small if small else float("inf")
+    if factor >= 1.1:
+        return f"{factor:.1f} times the {_noun(cost)}"
+    percent = 100 * (factor - 1)
+    return f"{percent:.1f} % more {_noun(cost)}" if percent >= 0.05 else f"less than 0.1 % more {_noun(cost)}"
 
 
 def _families(result: FrontResult, cost: str) -> list[str]:
@@ -128,6 +145,11 @@ def _told_apart(found: Sequence[Step], cost: str) -> list[str]:
         return []
     ties = [step for step in known if step.is_tie]
     unit = next(step.difference.unit for step in known if step.difference is not None)
+    if len(found) == 1:
+        told = "do not tell" if ties else "tell"
+        return [
+            f"The questions {told} the two apart: EM {_interval(known[0].difference)}, 95 % interval by {unit}."
+        ]
     said = [
         f"{len(known) - len(ties)} of {counted(len(known), 'step')} from one point to the next larger one "
         f"{'is' if len(known) - len(ties) == 1 else 'are'} told apart by the questions (95 % intervals by {unit})."

@@ -107,9 +107,9 @@ class SweepConsole:
                 self._print(line)
 
     def warning(self, text: str) -> None:
-        """Show a warning on the error stream."""
+        """Show a warning on the error stream, broken between words on a terminal."""
         with may_be_lost(self._warnings):
-            print(f"warning: {printable(text)}", file=self._warnings)
+            print(warning_text(text, is_broken=self._warnings.isatty()), file=self._warnings)
 
     def trial_started(self, trial_id: str, label: str) -> None:
         """Show that a worker took the trial up; `label` says in a few words what it is."""
@@ -359,6 +359,12 @@ def broken_lines(title: str, lines: Sequence[str], width: int) -> list[str]:
         for line in lines
     )
     return [f"{printable(title)}:", *broken]
+
+
+def warning_text(text: str, *, is_broken: bool) -> str:
+    """Return a warning as it is printed: in lines for a terminal, in one line for a file or a pipe."""
+    whole = f"warning: {printable(text)}"
+    return fill(whole, COLUMNS, subsequent_indent="  ", **AS_IT_IS) if is_broken else whole
 
 
 @contextmanager

@@ -5,13 +5,16 @@ from typing import Any
 import pytest
 
 from qa_core import registry
+from qa_core.config import EvaluationConfig
 from qa_core.errors import ConfigError
 from sweeps.budget.starting import (
+    ANSWER_LENGTHS,
     LORA,
     MOST_TRIALS,
     STARTS,
     Costs,
     Work,
+    answer_length,
     enough_minutes,
     families_that_learn,
     mean_of,
@@ -40,6 +43,14 @@ def test_a_window_holds_95_percent_of_the_questions() -> None:
     assert window_length([125] * 100) == 128  # with three special tokens just as long
     assert window_length([126] * 100) == 256
     assert window_length([5000] * 3) == 384
+
+
+def test_a_model_may_give_answers_as_long_as_95_percent_of_those_of_the_data() -> None:
+    assert ANSWER_LENGTHS[0] == EvaluationConfig().max_answer_tokens
+    assert answer_length([]) == 30
+    assert answer_length([3] * 95 + [100] * 5) == 30
+    assert answer_length([3] * 94 + [61] * 6) == 120
+    assert answer_length([3] * 94 + [900] * 6) == 240
 
 
 def test_windows_are_counted_by_their_steps() -> None:

@@ -1,5 +1,6 @@
 """`new`: the file that it writes is read back, fits the memory, and says what it leaves out."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from qa_core.calibration import Timing
 from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.budget.memory import MemoryForecast
+from sweeps.budget.starting import SHIPPED
 from sweeps.commands import new
 from sweeps.commands.new import Wanted
 from sweeps.space.compile import compile_space
@@ -50,6 +52,7 @@ def test_the_file_is_a_sweep_of_networks_that_fit(
     assert "cannot be loaded here; bert starts from sample-tiny" in text
     assert "at most, every trial to the full budget" in output
     assert "qa-sweep run --config my.yaml" in output
+    assert max(len(line) for line in output.splitlines() if "qa-sweep" not in line) <= 80
     assert max(map(len, text.splitlines())) <= 125
 
 
@@ -133,6 +136,21 @@ def test_long_lines_of_what_is_left_out_are_broken() -> None:
     assert max(map(len, text.splitlines())) <= 120
     assert " ".join(text.replace("#", " ").split()).count(line) == 1
     assert max(map(len, new._broken(line, 78))) <= 78
+
+
+def test_long_answers_raise_the_limit_that_would_refuse_them(here: Path) -> None:
+    words = " ".join(f"word{number}" for number in range(100))
+    rows = [
+        {"question": f"What is {number}?", "context": f"It is {number}. {words}", "answer": words}
+        for number in range(20)
+    ]
+    Path("long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    start = next(start for start in new.STARTS if start.name == SHIPPED)
+    found = new.look(Wanted("long.jsonl"), start)
+    assert found.answer_tokens == 240  # each word is two tokens or more
+    text = new.as_yaml(new.Plan(Wanted("long.jsonl"), found, [start], new.PLACEHOLDER, False), [])
+    Path("my.yaml").write_text(text)
+    assert load_spec("my.yaml").recipe["evaluation"] == {"precision": "float32", "max_answer_tokens": 240}
 
 
 def test_a_sweep_is_named_for_its_data() -> None:

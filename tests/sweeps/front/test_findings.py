@@ -45,6 +45,37 @@ def test_the_span_is_that_of_the_smallest_and_the_largest(three, folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("larger_em", "larger_mb", "end"),
+    [
+        (50.0, 3.0, "to EM 50.0 at 3.00 MB: 1.5 times the memory, 2.5 points of EM."),
+        (47.6, 2.02, "to EM 47.6 at 2.02 MB: 1.0 % more memory, 0.1 points of EM."),
+        (47.51, 2.0004, "to EM 47.5 at 2.00 MB: less than 0.1 % more memory, less than 0.1 points of EM."),
+    ],
+    ids=["far", "near", "nearer"],
+)
+def test_a_small_step_is_not_rounded_to_nothing(larger_em, larger_mb, end, folder):
+    pair = result_of(("t0", larger_em, larger_mb, "bert"), ("t1", 47.5, 2.0, "bert"))
+    assert said(pair, folder)[0] == f"2 models of one family, from EM 47.5 at 2.00 MB {end}"
+
+
+def test_equal_models_are_said_to_be_equal(folder):
+    equal = result_of(("t0", 47.5, 2.0, "bert"), ("t1", 47.5, 2.0, "bert"))
+    assert said(equal, folder)[0] == "2 models of one family are on the front, all with EM 47.5 at 2.00 MB."
+
+
+def test_of_one_step_it_is_said_whether_the_questions_tell_the_two_apart(folder):
+    tied = result_of(("t0", 50.0, 8.0, "bert"), ("t1", 47.5, 4.0, "bert"))
+    told = [line for line in said(tied, folder) if "apart" in line]
+    assert len(told) == 1
+    assert told[0].startswith("The questions do not tell the two apart: EM +2.5 (-")
+    assert told[0].endswith("), 95 % interval by article.")
+    apart = result_of(("t1", 47.5, 4.0, "bert"), ("t2", 25.0, 2.0, "lstm"))
+    assert any(
+        line.startswith("The questions tell the two apart: EM +22.5 (+") for line in said(apart, folder)
+    )
+
+
 def test_a_small_budget_leaves_one_family(three, folder):
     assert said(three, folder)[1] == "Below 4.00 MB, lstm is the only family on the front."
     alone = result_of(("t0", 50.0, 8.0, "bert"), ("t1", 47.5, 4.0, "bert"))

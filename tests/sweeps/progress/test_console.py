@@ -336,3 +336,15 @@ def test_the_stream_of_a_notebook_is_written_to_as_it_is() -> None:
     cell = Cell()
     SweepConsole(cell).note("here")
     assert "here" in cell.getvalue()
+
+
+def test_a_warning_is_broken_between_words_on_a_terminal_and_is_one_line_elsewhere():
+    text = f"train: /a/{'long/' * 20}name.json.gz: exact match cannot pass 96.6 with {'a tokenizer, ' * 8}at last"
+    terminal, pipe = Terminal(), io.StringIO()
+    for warnings in (terminal, pipe):
+        SweepConsole(io.StringIO(), warnings=warnings).warning(text)
+    lines = terminal.getvalue().splitlines()
+    assert " ".join(line.strip() for line in lines) == f"warning: {text}"
+    assert max(len(line) for line in lines if "/long/" not in line) <= 80
+    assert len(lines) > 3
+    assert pipe.getvalue() == f"warning: {text}\n"
