@@ -35,7 +35,7 @@ from qa_core.artifact.manifest import (
     read_manifest,
     verify,
 )
-from qa_core.artifact.plain_folder import CONFIG, plain_folder
+from qa_core.artifact.plain_folder import CONFIG, plain_folder, write_tokenizer
 from qa_core.artifact.weight_file import check_numbers, check_tensors, fill, tensor_names, write_network
 from qa_core.config import RunConfig
 from qa_core.data.foreign_tokenizers import check_files, check_growth, panics_refused
@@ -93,7 +93,7 @@ def write(
             names = write_network(target / WEIGHTS, model, {} if plain is None else plain.names)
         if plain is not None:
             (target / CONFIG).write_text(plain.config)
-        tokenizer.save_pretrained(target)
+        write_tokenizer(target, tokenizer, family)
         (target / RECIPE).write_text(recipe_text(config))
         recorded = {
             item.relative_to(target).as_posix(): fingerprint(item)

@@ -2,13 +2,15 @@
 
 It is one where the network is a class of transformers and its weights are floats, in 32 or 16 bits: trained in full,
 merged, or the base of an adapter, which PEFT puts onto it. Its `model.safetensors` then names weights as that class
-does, and `config.json` names the class. `docs/artifacts.md` has a table of families and forms. Reads a network, writes
-nothing: that is done in `artifact.py`.
+does, and `config.json` names the class. `docs/artifacts.md` has a table of families and forms. Of the files only the
+tokenizer's are written here, the others in `artifact.py`.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,3 +79,14 @@ def _is_shared_with(model: torch.nn.Module, own_folders: Sequence[OwnFolder]) ->
     state = model.state_dict(keep_vars=True)
     moved = {id(state[name]) for name in apart}
     return any(id(tensor) in moved for name, tensor in state.items() if name not in apart)
+
+
+def write_tokenizer(folder: Path, tokenizer: Any, family: Family) -> None:
+    """Write the tokenizer's files, for `AutoTokenizer` too: called on two texts, it returns what the network reads."""
+    names = list(family.tokenizer_outputs)
+    written = copy.copy(tokenizer)
+    written.model_input_names, written.init_kwargs = (
+        names,
+        {**tokenizer.init_kwargs, "model_input_names": names},
+    )
+    written.save_pretrained(folder)

@@ -104,6 +104,8 @@ class Family(ABC):
     tokenizer_kind: ClassVar[
         str
     ]  # trained on the data when the checkpoint brings none: wordpiece, unigram, bytes, word
+    # What the tokenizer of an artifact returns when others call it on two texts: what the network reads.
+    tokenizer_outputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
     presets: ClassVar[Mapping[str, Mapping[str, int]]]  # named tiny configurations, trained from scratch
     head_modules: tuple[str, ...] = ("qa_outputs",)  # trained in full beside any adapter
     # Ends of the names of Linear layers whose weight the network reads itself: bitsandbytes' cannot take their place.

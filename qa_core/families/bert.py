@@ -55,6 +55,7 @@ class Bert(Family):
     heads = ("span",)
     base_traits = frozenset({"linear_layers", "attention", "encoder"})
     tokenizer_kind = "wordpiece"
+    tokenizer_outputs = ("input_ids", "token_type_ids", "attention_mask")
     presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "micro": _sizes(width=64, layers=2, heads=2, feed_forward=128),
         "tiny": _sizes(width=128, layers=2, heads=4, feed_forward=256),

@@ -17,7 +17,7 @@ import torch
 from qa_core import registry
 from qa_core.artifact import artifact
 from qa_core.artifact.manifest import NO_HASH, RECIPE, WEIGHTS, OwnFolder, manifest_text
-from qa_core.artifact.plain_folder import CONFIG, plain_folder
+from qa_core.artifact.plain_folder import CONFIG, plain_folder, write_tokenizer
 from qa_core.config import RunConfig
 from qa_core.families.base import Family
 from qa_core.memory.forms import PlannedForm, planned_forms
@@ -68,7 +68,7 @@ def planned_artifact_bytes(
         for name, document in own.documents.items():
             sizes[f"{own.folder}/{name}"] = len(artifact.document_text(document).encode())
     with tempfile.TemporaryDirectory(prefix="qa-tokenizer-") as folder:
-        tokenizer.save_pretrained(folder)
+        write_tokenizer(Path(folder), tokenizer, family)
         sizes |= {item.name: item.stat().st_size for item in Path(folder).iterdir()}
     sizes[RECIPE] = len(artifact.recipe_text(config).encode())
     manifest = artifact.manifest_values(

@@ -11,7 +11,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qa_core.errors import ConfigError, counted
@@ -27,7 +29,16 @@ SLOW_SECONDS = 10.0  # of opening a store, after which a line says what the swee
 DATABASE_ERROR = re.compile(r"^(\([\w.]+\) )+|\s*\[SQL:.*$")
 MOST_TRACEBACKS = 20  # that wait for the disk
 PAUSE_SECONDS = 60.0  # no call for so long after one failed: an unreachable server must not slow the sweep
+EARLIER = "before the sweep was resumed"  # why a trial is paused that was so when the sweep was resumed
 LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Pause:
+    """A pause that MLflow may not know of: reports that it may not have, and why the trial is paused."""
+
+    reports: Sequence[Mapping[str, Any]]
+    why: str
 
 
 class Tracker:
@@ -61,6 +72,8 @@ class Tracker:
         self._notify = notify
         self._runs: SweepRuns | None = None
         self._missed: dict[str, Mapping[str, Any]] = {}  # trial id -> record that MLflow does not have yet
+        self._lost: dict[str, list[Mapping[str, Any]]] = {}  # trial id -> reports that MLflow did not take
+        self._missed_pauses: dict[str, _Pause] = {}  # trial id -> what MLflow does not know of its pause
         self._missed_front: tuple[Sequence[Path], float, set[ModelId], int] | None = None
         self._tracebacks: list[str] = []  # not written yet
         self._silent_until = 0.0
@@ -140,15 +153,21 @@ class Tracker:
 
     def trial_started(self, trial_id: str, label: str = "") -> None:
         """Open the run of a trial that a worker has taken up."""
+        self._missed_pauses.pop(trial_id, None)
         self._guard("trial_started", lambda runs: runs.start(trial_id))
 
     def trial_paused(self, trial_id: str, examples_seen: int, why: str) -> None:
-        """Close the run of a trial that gave up its worker, tagged `paused`; it is opened again with the trial."""
-        self._guard("trial_paused", lambda runs: runs.pause(trial_id, why))
+        """Close the run of a trial that gave up its worker, tagged `paused`; it is opened again with the trial.
+
+        A pause that MLflow does not take is tried again by `finish`, with the reports that it did not take.
+        """
+        self._missed_pauses[trial_id] = _Pause(self._lost.pop(trial_id, ()), why)
+        self._guard("trial_paused", lambda runs: self._log_pause(runs, trial_id))
 
     def trial_reported(self, trial_id: str, progress: Mapping[str, Any]) -> None:
         """Log one report of a running trial."""
-        self._guard("trial_reported", lambda runs: runs.log_curve(trial_id, [progress]))
+        if not self._guard("trial_reported", lambda runs: runs.log_curve(trial_id, [progress])):
+            self._lost.setdefault(trial_id, []).append(progress)
 
     def front_changed(
         self, points: Sequence[Mapping[str, Any]], hypervolume: float, *, spent_examples: int
@@ -176,12 +195,24 @@ class Tracker:
         """
         trial_id = str(record["trial_id"])
         self._missed[trial_id] = record
+        self._lost.pop(trial_id, None)  # the record has all reports
+        self._missed_pauses.pop(trial_id, None)
         if self._guard("trial_ended", lambda runs: runs.log_record(trial_id, record)):
             del self._missed[trial_id]
 
-    def catch_up(self, past: Iterable[Mapping[str, Any]]) -> None:
-        """Write what MLflow did not hear of: trials that ended before the sweep was resumed, and forms of them."""
+    def catch_up(
+        self,
+        past: Iterable[Mapping[str, Any]],
+        paused: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+    ) -> None:
+        """Write what MLflow did not hear of before the sweep was resumed.
+
+        Args:
+            past: records of trials that ended, with their forms.
+            paused: trial id -> reports of a trial that is paused.
+        """
         self._missed |= {str(record["trial_id"]): record for record in past}
+        self._missed_pauses |= {trial_id: _Pause(curve, EARLIER) for trial_id, curve in paused.items()}
         self._guard("catch_up", self._log_missed)
 
     def log_front(
@@ -208,7 +239,7 @@ class Tracker:
         """
         assert status in SWEEP_STATUS, status
         self._silent_until = 0.0
-        if self._missed:
+        if self._missed or self._missed_pauses:
             self._guard("catch_up", self._log_missed)
         if self._missed_front:
             files, hypervolume, models, spent_examples = self._missed_front
@@ -216,11 +247,8 @@ class Tracker:
         self._guard("finish", lambda runs: runs.close(status))
         if self.failures:
             self._write_tracebacks()
-            missed = (
-                f"{counted(len(self._missed), 'trial')} missing there"
-                if self._missed
-                else "no trial missing there"
-            )
+            count = len(self._missed) + len(self._missed_pauses)
+            missed = f"{counted(count, 'trial')} missing there" if count else "no trial missing there"
             self._notify(
                 f"MLflow: {counted(self.failures, 'call')} failed; {missed}, and records.jsonl has every trial; "
                 f"tracebacks: {RunFolder(self._folder).tracking_errors}"
@@ -236,6 +264,18 @@ class Tracker:
             if not runs.holds(trial_id, record):
                 runs.log_record(trial_id, record)
             del self._missed[trial_id]
+        for trial_id, pause in list(self._missed_pauses.items()):
+            if pause.why == EARLIER and runs.knows_as_paused(trial_id):
+                del self._missed_pauses[trial_id]
+            else:
+                self._log_pause(runs, trial_id)
+
+    def _log_pause(self, runs: SweepRuns, trial_id: str) -> None:
+        pause = self._missed_pauses[trial_id]
+        if pause.reports:
+            runs.log_curve(trial_id, pause.reports)
+        runs.pause(trial_id, pause.why)
+        del self._missed_pauses[trial_id]
 
     def _guard(self, operation: str, call: Callable[[SweepRuns], object]) -> bool:
         """Do something in MLflow; True when it went through. Whatever it raises is counted, not passed on."""

@@ -289,6 +289,10 @@ class SweepRuns:
         self._running.discard(run_id)
         self._paused.add(trial_id)
 
+    def knows_as_paused(self, trial_id: str) -> bool:
+        """Tell whether the run of a trial is there and closed for a pause."""
+        return trial_id in self._paused
+
     def close(self, status: str) -> None:
         """End the sweep's run with a status of `SWEEP_STATUS`; runs of unended trials are closed as killed."""
         for run_id in list(self._running):

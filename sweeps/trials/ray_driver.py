@@ -131,7 +131,10 @@ def run_sweep(
         if not is_beside:
             note_mirror()
         if resume:
-            tracker.catch_up([records.to_dict(record) for record in driver.records])
+            tracker.catch_up(
+                [records.to_dict(record) for record in driver.records],
+                {trial_id: item.curve for trial_id, item in driver.paused.items()},
+            )
         console.start(
             spec.name,
             spec.budget.trials,

@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from qa_core import registry, seeding
 from qa_core.artifact import artifact
 from qa_core.artifact.manifest import WEIGHTS
-from qa_core.artifact.plain_folder import CONFIG
-from qa_core.config import RunConfig
+from qa_core.artifact.plain_folder import CONFIG, write_tokenizer
+from qa_core.config import ModelConfig, RunConfig
 from qa_core.data.batches import collate
 from qa_core.data.prepare import prepare
+from qa_core.data.squad import load_table
+from qa_core.data.tokenizers import trained_tokenizer
 from qa_core.errors import ArtifactError
 from qa_core.memory.artifact_size import planned_artifact_bytes
 from qa_core.training.deployment import exported
@@ -26,7 +28,7 @@ from qa_core.values import from_dict
 pytestmark = pytest.mark.numeric
 
 APART, HALF = {"merge": False}, {"bits": 16, "embedding_bits": 16}
-TEXT = "The door of Tower 31 is teal."
+TEXT, QUESTION = "The door of Tower 31 is teal.", "What colour is the door?"
 # name -> family, head, methods, checkpoint
 OPENED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "bert": ("bert", "span", {}, "micro"),
@@ -82,6 +84,10 @@ for folder in sorted(Path(top).iterdir()):
     save_file({str(place): item.contiguous() for place, item in enumerate(logits)}, folder / "found.safetensors")
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
     (folder / "ids.json").write_text(json.dumps(tokenizer(sys.argv[2])["input_ids"]))
+    if name.endswith("QuestionAnswering"):  # as anybody would: what the tokenizer returns goes into the network
+        with torch.no_grad():
+            output = model(**tokenizer(sys.argv[3], sys.argv[2], return_tensors="pt"))
+        save_file({"0": output.start_logits, "1": output.end_logits}, folder / "asked.safetensors")
 print("opened")
 """
 
@@ -127,6 +133,16 @@ def inputs(family: Any, batch: Any) -> dict[str, torch.Tensor]:
     return named
 
 
+def asked(loaded: Any) -> list[torch.Tensor]:
+    """Return the logits for the question on the text, its sides told apart by hand."""
+    ids = torch.tensor([loaded.tokenizer(QUESTION, TEXT)["input_ids"]])
+    question = ids[0].tolist().index(loaded.tokenizer.sep_token_id) + 1
+    named = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if loaded.family.name == "bert":
+        named["token_type_ids"] = (torch.arange(ids.shape[1]) >= question).long()[None]
+    return expected_logits(loaded, named)
+
+
 def expected_logits(loaded: Any, named: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     with torch.no_grad():
         output = loaded.model(**named)
@@ -144,6 +160,7 @@ def test_transformers_and_peft_open_the_folder_where_this_project_is_absent(
     names: tuple[str, ...], small_squad: Path, cache_dir: Path, tmp_path: Path
 ) -> None:
     top, expected, ids = tmp_path / "opened", {}, {}
+    answered = {}
     for name, case in ((name, OPENED[name]) for name in names):
         place = top / name
         place.mkdir(parents=True)
@@ -156,8 +173,10 @@ def test_transformers_and_peft_open_the_folder_where_this_project_is_absent(
         save_file(named, place / "batch.safetensors")
         expected[name] = expected_logits(loaded, named)
         ids[name] = loaded.tokenizer(TEXT)["input_ids"]
+        if case[1] == "span":
+            answered[name] = asked(loaded)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(top), TEXT], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", SCRIPT, str(top), TEXT, QUESTION], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout.endswith("opened\n"), done.stderr
     for name in names:
@@ -168,6 +187,32 @@ def test_transformers_and_peft_open_the_folder_where_this_project_is_absent(
             # float32: a scan and merged updates may be summed in another order
             torch.testing.assert_close(found[str(place)], logits, rtol=0, atol=1e-5)
         assert json.loads((top / name / "ids.json").read_text()) == ids[name]
+    for name, both in answered.items():
+        found = load_file(top / name / "asked.safetensors")
+        for place, logits in enumerate(both):
+            torch.testing.assert_close(found[str(place)], logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_a_tokenizer_is_written_with_what_the_network_reads_whatever_it_returned_before(
+    family: str, is_foreign: bool, small_squad: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    reader = registry.family_class(family)(ModelConfig(family, "micro"))
+    table = load_table(str(small_squad), split="train")
+    tokenizer = trained_tokenizer("wordpiece", table, vocab_size=300, cache_dir=tmp_path / "cache")
+    if is_foreign:
+        words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+        (tmp_path / "vocab.txt").write_text("\n".join(words))
+        tokenizer = BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt"))
+    before = tokenizer(QUESTION, TEXT)
+    write_tokenizer(tmp_path / "written", tokenizer, reader)
+    found = AutoTokenizer.from_pretrained(tmp_path / "written")(QUESTION, TEXT)
+    assert sorted(found) == sorted(reader.tokenizer_outputs)
+    assert found["input_ids"] == before["input_ids"]
+    assert tokenizer(QUESTION, TEXT) == before
 
 
 @pytest.mark.parametrize("name", NOT_OPENED)

@@ -153,6 +153,43 @@ def test_the_run_of_a_paused_trial_is_closed_and_opened_again_with_it(run_folder
     assert tracker.failures == 0
 
 
+def test_a_pause_that_mlflow_does_not_take_is_mirrored_at_the_end_or_when_the_sweep_is_resumed(
+    run_folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = [progress(100, 20.0), progress(300, 21.0)]
+    first = start(run_folder, notify=[].append)
+    with monkeypatch.context() as down:
+        down.setattr(mlflow_retry, "ATTEMPTS", 1)
+        down.setattr(SweepRuns, "open_child", failing(OSError("refused"), times=100)[0])
+        for trial in ("t0", "t1", "t2"):
+            first.trial_started(trial)
+            for report in curve:
+                first.trial_reported(trial, report)
+            first.trial_paused(trial, 300, "as asked")
+    assert children(client, first) == {}
+    first.trial_ended(record("t2"))  # which makes up for its pause
+    first.finish("interrupted")
+    found = children(client, first)
+    assert {trial: run.data.tags["status"] for trial, run in found.items()} == {
+        "t0": "paused",
+        "t1": "paused",
+        "t2": "ok",
+    }
+    assert [step for step, _ in points(client, found["t0"], "selection_em_percent")] == [100, 300]
+
+    second = start(run_folder, parent_run_id=first.parent_run_id)
+    logged: list[str] = []
+    genuine = SweepRuns.log_curve
+    monkeypatch.setattr(
+        SweepRuns, "log_curve", lambda self, trial, seen: (logged.append(trial), genuine(self, trial, seen))
+    )
+    second.catch_up([record("t2")], {"t0": curve, "t3": curve})  # its driver was killed before it wrote t3
+    assert logged == ["t3"]
+    run = children(client, second)["t3"]
+    assert (run.info.status, run.data.tags["status"]) == ("KILLED", "paused")
+    assert [step for step, _ in points(client, run, "selection_em_percent")] == [100, 300]
+
+
 def test_full_fine_tuning_is_a_parameter_that_is_set_once(run_folder: Path, client: Any) -> None:
     tracker = start(run_folder)
     ended = record("t0", config={"model": {"family": "bert"}, "methods": {}, "seed": 3})
