@@ -421,7 +421,7 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     (
         "a smaller architecture",
         entry(MANIFEST, "architecture", "vocab_size", to=20),
-        ("bad", "size mismatch"),
+        ("bad", WORD, "allowed: torch.float32 [20, ", "as the network has it"),
     ),
     ("no weights", removed(WEIGHTS), (WEIGHTS, "missing")),
     ("no weights and no record of them", removed(WEIGHTS, is_rehashed=True), (WEIGHTS, "without a hash")),
@@ -458,7 +458,7 @@ BAD: list[tuple[str, Damage, tuple[str, ...]]] = [
     ),
     ("weights of 64 bits", _replace(lambda item: item.double()), ("bad", WORD, "float64", "float32")),
     ("weights of integers", _replace(lambda item: item.to(torch.int8)), ("bad", WORD, "int8", "float32")),
-    ("transposed weights", _replace(lambda item: item.T), ("bad", "size mismatch")),
+    ("transposed weights", _replace(lambda item: item.T), ("bad", WORD, "as the network has it")),
     ("a tensor too few", weights(lambda tensors: tensors.pop(_named(tensors, WORD))), ("missing", WORD)),
     ("a tensor too many", weights(lambda tensors: tensors.update(more=torch.zeros(2))), ("too many", "more")),
     (
