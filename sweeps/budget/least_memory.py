@@ -8,11 +8,8 @@ from qa_core.config import RunConfig
 from qa_core.errors import DataError
 
 CONFIG = "config.json"
-WIDTHS = (
-    "hidden_size",
-    "dim",
-    "d_model",
-)  # names that configurations of transformers have for numbers of one word
+# Names that configurations of transformers have for the numbers of one word.
+WIDTHS = ("hidden_size", "dim", "d_model")
 
 
 def of_the_table(config: RunConfig) -> float:

@@ -15,12 +15,8 @@ from qa_core.errors import ConfigError
 FULL, LORA = "full", "lora"
 SHIPPED = "sample-tiny"
 LENGTHS = (128, 256, 384)  # of a window, in tokens
-ANSWER_LENGTHS = (
-    30,
-    60,
-    120,
-    240,
-)  # of the longest answer that is given, in tokens; the first is the default
+# Of the longest answer that is given, in tokens; the first is the default.
+ANSWER_LENGTHS = (30, 60, 120, 240)
 EPOCHS = 3
 LEAST_EXAMPLES, MOST_EXAMPLES = 3_000, 100_000  # of a trial that is not stopped, where the time allows them
 FEWEST_EXAMPLES = 500  # with less, a trial says nothing

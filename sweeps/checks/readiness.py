@@ -268,7 +268,10 @@ def _check_memory(spec: "SweepSpec", space: "Space", forecast: MemoryForecast) -
 
 
 def _by_table(space: "Space") -> list[tuple[float, Mapping[str, Any]]]:
-    """Return the combinations with what their tables of words need at least, in MB, from the smallest up."""
+    """Return the combinations with what their tables of words need at least, in MB, from the smallest up.
+
+    A combination has one checkpoint and one tokenizer: choices of settings of the model are always part of it.
+    """
     found = []
     for combination in space.legal:
         assignment, _ = start_of(space, combination, DECIDING)
