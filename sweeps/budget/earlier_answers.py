@@ -1,10 +1,10 @@
-"""What `plan` and `validate` worked out before: forecasts, data reports and baselines, in one file of the cache folder.
+"""What `plan`, `validate` and `run` worked out before: forecasts, data reports, baselines, in one file of the cache.
 
 Working them out takes torch, transformers and peft, which take seconds to import; looking them up takes none of them.
 An answer is kept under everything that it follows from: the question itself, the files that its settings name (size and
 time of change), the versions of the libraries, the files of `qa_core`, and the instructions of the CPU. It is not kept
 where this cannot be told: where a name of the hub is in the question, or the recipe runs on a GPU (said by the caller).
-A damaged file is made again. A sweep itself (`run`) reads its data and predicts its memory anew.
+A damaged file is made again. Workers look nothing up here: they read the data, and measure a form before they train it.
 """
 
 import hashlib

@@ -59,7 +59,7 @@ class Reference:
 def find(
     spec: "SweepSpec",
     space: Space,
-    forecast: MemoryForecast | None = None,
+    forecast: MemoryForecast,
     *,
     earlier: EarlierAnswers | None = None,
 ) -> dict[str, Reference]:
@@ -68,12 +68,11 @@ def find(
     Args:
         spec: its recipes' checkpoints and evaluation data are looked at.
         space: of the spec.
-        forecast: to use in place of a fresh one.
+        forecast: of the spec.
         earlier: baselines of earlier calls; None: all are computed anew.
     """
     from qa_core.data.cache import default_cache_dir
 
-    forecast = forecast or MemoryForecast.of(spec)
     return {
         objective.name: (
             _known_baseline(objective.name, space, default_cache_dir(), earlier)

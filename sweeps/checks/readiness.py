@@ -40,19 +40,17 @@ OF_A_CHECKPOINT = ("model.checkpoint:", "model.tokenizer:")  # begin what is sai
 def check(
     spec: "SweepSpec",
     space: "Space",
+    forecast: MemoryForecast,
     *,
-    cache_dir: Path,
     is_cluster: bool = False,
-    forecast: MemoryForecast | None = None,
 ) -> None:
     """Refuse a sweep of which some recipes, or all, cannot succeed.
 
     Args:
         spec: of the sweep.
         space: of the spec.
-        cache_dir: of the workers.
+        forecast: of the spec.
         is_cluster: trials run on other machines: their devices, and the paths that this one lacks, are theirs to judge.
-        forecast: of the spec, to use in place of a fresh one.
 
     Raises:
         ConfigError: names the setting, what was found and what is allowed.
@@ -72,10 +70,9 @@ def check(
         starts.setdefault((model.family, model.head, model.checkpoint, model.tokenizer), recipe)
     to_build = [recipe for recipe in starts.values() if _is_here(spec, recipe, is_cluster=is_cluster)]
     if spec.budget.max_memory_mb is not None:  # it may be refused before most networks are built
-        _check_memory(spec, space, forecast or MemoryForecast.of(spec))
-    of_starts = forecast or MemoryForecast(cache_dir=cache_dir)
+        _check_memory(spec, space, forecast)
     for recipe in to_build:
-        _check_architecture(spec, recipe, of_starts)
+        _check_architecture(spec, recipe, forecast)
 
 
 def _check_training(spec: "SweepSpec", recipes: list[RunConfig]) -> None:

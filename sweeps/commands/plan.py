@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING
 from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, QaError
 from sweeps.budget import references
-from sweeps.budget.earlier_answers import EarlierAnswers
 from sweeps.budget.hours import Cell, Hours, cell_shares, cells_of, halving_share, span, sweep_hours
 from sweeps.budget.memory import MemoryForecast
-from sweeps.checks import readiness
-from sweeps.checks.data import report_of
+from sweeps.checks.sweep import check
 from sweeps.commands.validate import print_lines, remarks, show_data, words
-from sweeps.space.compile import compile_space
 from sweeps.space.forms import forms_of
 from sweeps.spec.sections import SweepSpec
 
@@ -47,26 +44,20 @@ def plan(spec: SweepSpec, *, calibrate: bool = False) -> int:
     from qa_core.seeding import numpy_generator
     from sweeps.schedulers.base import make_scheduler
 
-    space = compile_space(spec)
     scheduler = make_scheduler(spec.scheduler.name, spec.scheduler.options)
-    cache_dir = default_cache_dir()
-    earlier = EarlierAnswers(cache_dir, before_work=silence_libraries)
-    forecast = MemoryForecast.of(spec, earlier)
-    with earlier.kept_if_refused():
-        readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
-    report = report_of(spec, space, cache_dir=cache_dir, earlier=earlier)
+    checked = check(spec, before_work=silence_libraries)
+    space, forecast = checked.space, checked.forecast
     _print_search(spec, space, scheduler)
-    show_data(report)
+    show_data(checked.report)
     print_lines("notes", remarks(spec))
     cells = cells_of(space, numpy_generator(spec.seed, "plan memory"))
     _check_buildable(cells, forecast)
     if calibrate:
-        earlier.begin_work()
+        checked.earlier.begin_work()
     trial_hours, notes = _calibrated(spec, cells, scheduler) if calibrate else ({}, [])
     _print_memory(cells, forecast, trial_hours)
     print_lines("stored forms of each training", _forms(spec, cells, forecast))
-    found = references.find(spec, space, forecast, earlier=earlier)
-    earlier.write()
+    found = checked.references()
     print_lines("references", references.lines(spec, found))
     print_lines("not timed", notes)
     if trial_hours:

@@ -15,8 +15,7 @@ from qa_core.data.cache import default_cache_dir
 from qa_core.errors import ConfigError, DataError, counted
 from qa_core.values import from_dict, to_dict
 from sweeps.budget import references
-from sweeps.checks import readiness
-from sweeps.checks.data import look_at_data
+from sweeps.checks.sweep import check
 from sweeps.commands.results import show_front
 from sweeps.commands.validate import remarks
 from sweeps.front.choosing import limit_to_type
@@ -31,7 +30,6 @@ from sweeps.run_folder import journal
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_address, masked_text
 from sweeps.run_folder.noted_forms import noted_forms
-from sweeps.space.compile import compile_space
 from sweeps.space.first import assignment_of
 from sweeps.space.space import Space
 from sweeps.spec.sections import SweepSpec
@@ -122,13 +120,12 @@ def carry_out(spec: SweepSpec, target: Target, *, console: Console, resume: bool
     """
     for warning in open_doors(target):
         console.warning(masked_text(warning))
-    space = compile_space(spec)  # again in the tuner: cheap, and an error here costs neither Ray nor data
     past = _past(spec, target.folder) if resume else None
     if past is None:
         journal.check_free(target.folder)
-    readiness.check(spec, space, cache_dir=default_cache_dir(), is_cluster=target.address is not None)
-    report = look_at_data(spec, space, cache_dir=files.check_writable(default_cache_dir()))
-    found = references.find(spec, space)  # of a stored sweep nothing: it has numbers
+    files.check_writable(default_cache_dir())
+    checked = check(spec, is_cluster=target.address is not None)
+    found = checked.references()  # of a stored sweep nothing: it has numbers
     reference_lines = references.lines(spec, found)
     spec = references.resolved(spec, found)
     ray_target = RayTarget(target.address, target.dashboard, target.allow_mixed)
@@ -136,15 +133,19 @@ def carry_out(spec: SweepSpec, target: Target, *, console: Console, resume: bool
     from sweeps.progress.mlflow_mirror import Tracker
     from sweeps.trials.ray_driver import create_run_folder, run_sweep
 
-    for oddity in (*past.notes, *changed_space(space, past)) if past else ():
+    for oddity in (*past.notes, *changed_space(checked.space, past)) if past else ():
         console.note(oddity)
-    differs = _check_terms(spec, past or journal.Past(), target=target, note=console.note)
+    differs = _check_terms(spec, checked.space, past or journal.Past(), target=target, note=console.note)
     if past is None:
         create_run_folder(target.folder)
     tracking = _tracking(target, past)
-    for title, lines in {**report.sections(), "references": reference_lines, "notes": remarks(spec)}.items():
+    for title, lines in {
+        **checked.report.sections(),
+        "references": reference_lines,
+        "notes": remarks(spec),
+    }.items():
         console.section(title, lines)
-    for warning in report.warnings:
+    for warning in checked.report.warnings:
         console.warning(warning)
     tracker = Tracker(
         spec.as_dict(), run_folder=target.folder, experiment=EXPERIMENT, notify=console.note, **tracking
@@ -159,6 +160,8 @@ def carry_out(spec: SweepSpec, target: Target, *, console: Console, resume: bool
             tracker=tracker,
             resume=resume,
             differs=differs,
+            space=checked.space,
+            forecast=checked.forecast,
         )
         console.finish(outcome.counts)
         written = write_front(outcome.front, target.folder)
@@ -182,6 +185,7 @@ def carry_out(spec: SweepSpec, target: Target, *, console: Console, resume: bool
             tracker.finish(status)
         else:  # refused before its first trial
             tracker.withdraw()
+        checked.earlier.write()  # of the recipes that came up: the next sweep over this space starts sooner
     return Finished(outcome, written, tracker)
 
 
@@ -294,7 +298,7 @@ def _check_objectives(record: "Record | None", objectives: Sequence[str], folder
 
 
 def _check_terms(
-    spec: SweepSpec, past: "Past", *, target: Target, note: Callable[[str], None]
+    spec: SweepSpec, space: Space, past: "Past", *, target: Target, note: Callable[[str], None]
 ) -> tuple[str, ...]:
     """Refuse trials that would not compare with those that have finished; see `comparability.check`.
 
@@ -315,7 +319,7 @@ def _check_terms(
         return ()
     return comparability.check(
         done,
-        comparability.recipes_to_run(compile_space(spec), past, spec.budget.trials),
+        comparability.recipes_to_run(space, past, spec.budget.trials),
         spec.objectives,
         machines=machine_here,
         cache_dir=default_cache_dir(),

@@ -5,15 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from qa_core import registry
-from qa_core.data.cache import default_cache_dir
 from qa_core.errors import counted
 from sweeps.budget import references
-from sweeps.budget.earlier_answers import EarlierAnswers
-from sweeps.budget.memory import MemoryForecast
-from sweeps.checks import readiness
-from sweeps.checks.data import DataReport, report_of
+from sweeps.checks.data import DataReport
+from sweeps.checks.sweep import check
 from sweeps.progress.console import broken_lines, warning_text
-from sweeps.space.compile import compile_space
 from sweeps.space.paths import METHODS_PATH, method_names
 from sweeps.spec.sections import SweepSpec
 
@@ -22,22 +18,15 @@ COLUMNS = 80  # of the terminal
 
 def validate(spec: SweepSpec) -> int:
     """Check the space, read the data and find the references; print what is legal and what is dropped."""
-    space = compile_space(spec)
-    cache_dir = default_cache_dir()
-    earlier = EarlierAnswers(cache_dir)
-    forecast = MemoryForecast.of(spec, earlier)
-    with earlier.kept_if_refused():
-        readiness.check(spec, space, cache_dir=cache_dir, forecast=forecast)
-    report = report_of(spec, space, cache_dir=cache_dir, earlier=earlier)
+    checked = check(spec)
     print(f"{spec.name}: valid")
     print_lines("notes", remarks(spec))
-    show_data(report)
-    found = references.find(spec, space, forecast, earlier=earlier)
-    earlier.write()
+    show_data(checked.report)
+    found = checked.references()
     references.resolved(spec, found)
     print_lines("references", references.lines(spec, found))
-    print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in space.dropped])
-    print(f"legal combinations: {len(space.legal)}, dropped: {len(space.dropped)}")
+    print_lines("dropped", [f"{words(item.assignment)}: {item.reason}" for item in checked.space.dropped])
+    print(f"legal combinations: {len(checked.space.legal)}, dropped: {len(checked.space.dropped)}")
     return 0
 
 

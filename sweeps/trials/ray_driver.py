@@ -83,6 +83,8 @@ def run_sweep(
     tracker: Tracker,
     resume: bool = False,
     differs: Sequence[str] = (),
+    space: Space | None = None,
+    forecast: MemoryForecast | None = None,
 ) -> SweepOutcome:
     """Run the trials of a sweep that have not run yet and return its front.
 
@@ -92,6 +94,7 @@ def run_sweep(
             The tracker is opened here.
         resume: continue the sweep in the folder.
         differs: in what its trials do not compare with those that have finished, which is allowed; records say so.
+        space, forecast: of the spec, from whoever checked it; None: made here.
 
     Raises:
         ConfigError: the space is empty, the machine cannot give one trial what it asks for, or a node cannot run
@@ -102,7 +105,8 @@ def run_sweep(
         SweepFault: the program or Ray failed; see `faults.py`.
     """
     started = time.perf_counter()
-    space = compile_space(spec)
+    space = space or compile_space(spec)
+    forecast = forecast or MemoryForecast.of(spec)
     if not resume:
         create_run_folder(folder)
     is_beside = not resume and not tracker.may_refuse
@@ -112,11 +116,11 @@ def run_sweep(
         # Not before: another process may run this sweep, and be mirrored there.
         _opening(tracker, is_beside=is_beside) as opened,
     ):
+        # Again, where it was checked before: until the lock was taken, another process may have gone on with it.
         past = journal.read(folder) if resume else None
         store_spec(spec, folder)
-        memory = MemoryForecast.of(spec)
         searcher = make_searcher(
-            spec, space, admits=_admission(spec, space, memory), forecast=_forecast(spec, space, memory)
+            spec, space, admits=_admission(spec, space, forecast), forecast=_known(spec, space, forecast)
         )
         report = LiveReport(folder, console.note)
         observers = (tracker, console, report)
@@ -146,7 +150,7 @@ def run_sweep(
         with report.kept(lambda is_over: snapshot_of(driver, folder, is_over=is_over)):
             driver.settle()
             if driver.has_work():
-                _run_trials(spec, driver, target, before_first=note_mirror if is_beside else None)
+                _run_trials(spec, driver, forecast, target, before_first=note_mirror if is_beside else None)
         _tell_refused(searcher, driver)
         if (spent := driver.spent_note()) is not None:
             driver.note(spent)
@@ -180,21 +184,23 @@ def _withdrawn_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
         raise
 
 
-def _admission(spec: SweepSpec, space: Space, memory: MemoryForecast) -> Callable[[Assignment], bool] | None:
+def _admission(
+    spec: SweepSpec, space: Space, forecast: MemoryForecast
+) -> Callable[[Assignment], bool] | None:
     """Return what tells whether a recipe is predicted to fit the memory budget; None without a budget."""
     if spec.budget.max_memory_mb is None:
         return None
-    return lambda assignment: memory.admits(space.to_run_config(assignment, seed=0))
+    return lambda assignment: forecast.admits(space.to_run_config(assignment, seed=0))
 
 
-def _forecast(spec: SweepSpec, space: Space, memory: MemoryForecast) -> Forecast:
+def _known(spec: SweepSpec, space: Space, forecast: MemoryForecast) -> Forecast:
     """Return what says which objectives of a recipe are known before it starts; see `Searcher`."""
     names = [objective.name for objective in spec.objectives if objective.name in PREDICTED]
 
     def of_assignment(assignment: Assignment) -> list[dict[str, float]]:
         known = []
-        for stored in memory.stored(space.to_run_config(assignment, seed=0)):
-            found = {name: memory.predict(stored, name) for name in names}
+        for stored in forecast.stored(space.to_run_config(assignment, seed=0)):
+            found = {name: forecast.predict(stored, name) for name in names}
             known.append({name: value for name, value in found.items() if value is not None})
         return known
 
@@ -237,7 +243,12 @@ def _opening(tracker: Tracker, *, is_beside: bool) -> Iterator[Callable[[], None
 
 
 def _run_trials(
-    spec: SweepSpec, driver: Driver, target: RayTarget, *, before_first: Callable[[], None] | None = None
+    spec: SweepSpec,
+    driver: Driver,
+    forecast: MemoryForecast,
+    target: RayTarget,
+    *,
+    before_first: Callable[[], None] | None = None,
 ) -> None:
     try:
         with ray_service.running(target, cpus=spec.resources.cpus_per_trial) as service:
@@ -246,7 +257,7 @@ def _run_trials(
             if target.address is not None:
                 driver.mark_mixed(_check_terms(spec, driver, target))
             if spec.resources.is_auto:
-                driver.gpu_share_of = _gpu_shares(spec, driver.folder)
+                driver.gpu_share_of = _gpu_shares(spec, forecast, driver.folder)
             if before_first is not None:
                 before_first()
             room = None if target.address is None else Room(driver, nodes.wanted_by(spec.resources))
@@ -282,7 +293,7 @@ def _check_terms(spec: SweepSpec, driver: Driver, target: RayTarget) -> tuple[st
     )
 
 
-def _gpu_shares(spec: SweepSpec, folder: Path) -> GpuShares:
+def _gpu_shares(spec: SweepSpec, forecast: MemoryForecast, folder: Path) -> GpuShares:
     """Return what gives each trial its share of a GPU.
 
     Raises:
@@ -295,7 +306,7 @@ def _gpu_shares(spec: SweepSpec, folder: Path) -> GpuShares:
             "resources.gpu_memory_gb: found none, and no node that holds trials reports a GPU; allowed: the memory of "
             f"the smallest GPU in 10^9 bytes, with gpus_per_trial {AUTO}"
         )
-    return GpuShares(size, MemoryForecast.of(spec).training_bytes)
+    return GpuShares(size, forecast.training_bytes)
 
 
 def resources_of(cpus: float) -> Callable[[Mapping[str, Any]], tune.PlacementGroupFactory]:

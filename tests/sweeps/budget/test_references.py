@@ -184,7 +184,9 @@ def test_the_reference_of_memory_is_that_of_the_real_forecast(small_squad: Path,
     space, forecast = compile_space(spec), MemoryForecast.of(spec)
     predicted = [forecast.predict(space.to_run_config(item, seed=0)) for item in space.grid(1)]
     assert len(set(predicted)) == 3
-    assert find(spec, space)["memory_mb"].value == pytest.approx(1.1 * max(filter(None, predicted)))
+    assert find(spec, space, MemoryForecast.of(spec))["memory_mb"].value == pytest.approx(
+        1.1 * max(filter(None, predicted))
+    )
 
 
 def test_where_nothing_is_found_a_number_is_asked_for_by_objective_and_setting(
@@ -244,7 +246,7 @@ def test_the_numbers_are_stored_and_kept_by_whatever_goes_on_from_them(
     stored = stored_spec(tmp_path)
     for kept in (stored, confirming_spec(stored, 3)):
         assert [item.worst for item in kept.objectives] == [20.0, 51.04]
-        assert find(kept, compile_space(kept)) == {}
+        assert find(kept, compile_space(kept), PlayedForecast()) == {}
         assert resolved(kept, {}) == kept
         assert lines(kept, {}) == ["em_percent: 20 %, as given", "memory_mb: 51.04 MB, as given"]
 

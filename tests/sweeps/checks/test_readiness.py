@@ -22,7 +22,8 @@ from tests.sweeps.test_cli import FROM_SCRATCH
 
 
 def check(spec: SweepSpec, cache: Path, *, is_cluster: bool = False) -> None:
-    readiness.check(spec, compile_space(spec), cache_dir=cache, is_cluster=is_cluster)
+    forecast = MemoryForecast(cache_dir=cache, max_memory_mb=spec.budget.max_memory_mb, listed=spec.forms)
+    readiness.check(spec, compile_space(spec), forecast, is_cluster=is_cluster)
 
 
 def from_checkpoint(checkpoint: Any, family: str = "bert", **recipe: Any) -> SweepSpec:

@@ -15,7 +15,9 @@ import pytest
 from qa_core.errors import ConfigError, StorageError
 from qa_core.values import to_dict
 from sweeps import cli
+from sweeps.budget.memory import MemoryForecast
 from sweeps.budget.references import Reference
+from sweeps.checks import sweep as checks_of_a_sweep
 from sweeps.checks.data import DataReport
 from sweeps.commands import run
 from sweeps.front.comparability import Machine
@@ -51,7 +53,7 @@ class FakeTuner(types.ModuleType):
 
     def run_sweep(self, spec: SweepSpec, *, folder: Path, target: Any, resume: bool, **told: Any) -> Any:
         call = {"spec": spec, "folder": folder, "target": target, "resume": resume}
-        self.calls.append(call | {"differs": told["differs"]})
+        self.calls.append(call | {name: told[name] for name in ("differs", "space", "forecast")})
         if isinstance(self.ends, BaseException):
             raise self.ends
         front = compute_front(RECORDS, OBJECTIVES)
@@ -106,10 +108,22 @@ def run_with(
     tuner, tracker = FakeTuner(ends), FakeTracker()
     monkeypatch.setitem(sys.modules, "sweeps.trials.ray_driver", tuner)
     monkeypatch.setattr("sweeps.progress.mlflow_mirror.Tracker", tracker)
-    monkeypatch.setattr(run, "look_at_data", lambda spec, space, cache_dir: DataReport())
+    monkeypatch.setattr(checks_of_a_sweep, "report_of", lambda spec, space, **others: DataReport())
     monkeypatch.setattr(run.references, "find", found_references)
     config = [] if {"--config", "--resume"} & {*arguments} else ["--config", str(FROM_SCRATCH)]
     return cli.main(["run", *config, *arguments]), tuner, tracker
+
+
+def test_the_trials_get_the_space_and_the_forecast_of_the_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[MemoryForecast] = []
+    of = MemoryForecast.of.__func__
+    monkeypatch.setattr(MemoryForecast, "of", classmethod(lambda *given: made.append(of(*given)) or made[-1]))
+    _, tuner, _ = run_with(monkeypatch, Counter(ok=3), "--out", str(tmp_path / "run"))
+    assert len(made) == 1
+    assert tuner.calls[0]["forecast"] is made[0]
+    assert len(tuner.calls[0]["space"].legal) == 18
 
 
 def test_a_sweep_ends_with_front_plots_and_next_commands(
@@ -246,7 +260,8 @@ def begun_sweep(folder: Path, tracking_uri: str | None = None) -> Path:
     log = Journal(folder)
     log.tracked(default_tracking_uri(folder) if tracking_uri is None else tracking_uri, "parent7")
     for trial_id in ("t0000", "t0001"):
-        log.proposed(trial_id, assignment={}, notes={}, recipe={"model": {"family": "bert"}})
+        recipe = {"model": {"family": "bert"}, "evaluation": {"precision": "float32"}}
+        log.proposed(trial_id, assignment={}, notes={}, recipe=recipe)
     stopped = {"status": "stopped", "reason": "stopped by scheduler", "objectives": None}
     append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001", **stopped))
     return folder
@@ -347,7 +362,7 @@ def test_a_sweep_that_another_process_runs_is_refused_without_a_trace_in_mlflow(
     folder = begun_sweep(tmp_path / "a")
     opened = []
     monkeypatch.setattr("sweeps.progress.mlflow_mirror.Tracker.open", lambda tracker: opened.append(tracker))
-    monkeypatch.setattr(run, "look_at_data", lambda spec, space, cache_dir: DataReport())
+    monkeypatch.setattr(checks_of_a_sweep, "report_of", lambda spec, space, **others: DataReport())
     monkeypatch.setattr(run, "_check_past", lambda *past: None)
     with held(folder):
         assert cli.main(["run", "--resume", str(folder)]) == 2
