@@ -27,6 +27,8 @@ from sweeps.space.forms import Listed, forms_of
 from sweeps.spec.objectives import PREDICTED, measure
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from qa_core.families.base import Family, Found
     from qa_core.methods.base import Method
     from sweeps.spec.sections import SweepSpec
@@ -86,6 +88,8 @@ class MemoryForecast:
         self._planned: dict[str, Any] = {}  # DECIDING of a recipe -> its family, tokenizer and planned form
         self._by_form: dict[str, _Forecast] = {}
         self._in_training: dict[str, _Forecast] = {}
+        # The last network in training that was built, with its key and the methods attached to it.
+        self._in_hand: tuple[str, list[Method], Any] | None = None
         self._tokenizers: dict[str, Any] = {}
         self._failed: dict[str, str] = {}  # model -> why it cannot be read: a hub is not asked for it twice
 
@@ -123,9 +127,7 @@ class MemoryForecast:
     def training_bytes(self, config: RunConfig) -> int | None:
         """Return the peak of training the recipe, a teacher's training included; None where it cannot be predicted."""
         values = self._values(config)
-        parts = {name: values[name] for name in DECIDING} | {
-            name: values["train"][name] for name in OF_A_STEP
-        }
+        parts = self._deciding(config) | {name: values["train"][name] for name in OF_A_STEP}
         key = _key(parts)
         if key not in self._in_training:
             predict = partial(self._tried, config, self._predicted_training)
@@ -168,7 +170,7 @@ class MemoryForecast:
 
     def _forecast(self, config: RunConfig, quantity: str) -> _Forecast:
         values = self._values(config)
-        parts = values if quantity == "artifact" else {name: values[name] for name in DECIDING}
+        parts = values if quantity == "artifact" else self._deciding(config)
         key = _key([quantity, parts])
         if key not in self._by_recipe:
             predict = partial(self._tried, config, partial(self._predicted, quantity=quantity))
@@ -215,8 +217,7 @@ class MemoryForecast:
 
     def _predicted(self, config: RunConfig, quantity: str) -> _Forecast:
         if quantity == "artifact":
-            family, methods, tokenizer, found = self._parts(config)
-            return self._artifact(config, family, methods, tokenizer=tokenizer, found=found)
+            return self._artifact(config)
         family, tokenizer, planned = self._plan(config)
         if quantity == "weights":
             return self._weights(family, planned)
@@ -230,17 +231,43 @@ class MemoryForecast:
 
     def _plan(self, config: RunConfig) -> "tuple[Family, Any, Any]":
         """Return a recipe's family, tokenizer and planned form; weights and both peaks share them."""
-        from qa_core.memory.forms import planned_form
+        from qa_core.memory.forms import PlannedForm, planned_forms
 
-        values = self._values(config)
-        key = _key({name: values[name] for name in DECIDING})
+        key = _key(self._deciding(config))
         if key not in self._planned:
             if len(self._planned) >= MOST_AT_HAND:
                 self._planned.clear()
-            family, methods, tokenizer, found = self._parts(config)
-            planned = planned_form(config, family, methods, tokenizer=tokenizer, found=found)
+            family, methods, tokenizer, network = self._skeleton(config)
+            architecture = family.architecture(network)
+            planned = PlannedForm(architecture, planned_forms(family, architecture, methods))
             self._planned[key] = family, tokenizer, planned
         return self._planned[key]
+
+    def _skeleton(self, config: RunConfig) -> "tuple[Family, list[Method], Any, nn.Module]":
+        """Return a recipe's family, its methods as attached to the network in training, the tokenizer, and the network.
+
+        What one training is stored as is asked for in turn: its forms share the network that was built last.
+        """
+        from qa_core.memory.forms import training_skeleton
+
+        family, methods, tokenizer, found = self._parts(config)
+        deciding = self._deciding(config)
+        added = [method for method in methods if method.is_addable_after_training]
+        names = deciding["methods"].keys() - {method.name for method in added}
+        key = _key(deciding | {"methods": {name: deciding["methods"][name] for name in names}})
+        if self._in_hand is None or self._in_hand[0] != key:
+            own = [method for method in methods if method not in added]
+            network = training_skeleton(config, family, own, tokenizer=tokenizer, found=found)
+            self._in_hand = key, own, network
+        _, own, network = self._in_hand
+        for method in added:
+            method.attach(network, family)  # which it leaves as it is
+        attached = {method.name: method for method in (*own, *added)}
+        return family, [attached[method.name] for method in methods], tokenizer, network
+
+    def _deciding(self, config: RunConfig) -> dict[str, Any]:
+        values = self._values(config)
+        return {name: values[name] for name in DECIDING}
 
     def _predicted_training(self, config: RunConfig) -> _Forecast:
         from qa_core.memory.shapes import NotPredictable
@@ -274,15 +301,12 @@ class MemoryForecast:
         tokenizer = self._tokenizer(config, family)
         return family, methods, tokenizer, family.prepare(tokenizer, config.data, cache_dir=self._cache_dir)
 
-    def _artifact(
-        self, config: RunConfig, family: "Family", methods: "list[Method]", *, tokenizer: Any, found: "Found"
-    ) -> _Forecast:
+    def _artifact(self, config: RunConfig) -> _Forecast:
         from qa_core.memory.artifact_size import planned_artifact_bytes
-        from qa_core.memory.forms import training_skeleton
 
+        family, methods, tokenizer, network = self._skeleton(config)
         if family.prompting is not None:
             return _Forecast(None, "the demonstrations in the artifact are drawn when the data are prepared")
-        network = training_skeleton(config, family, methods, tokenizer=tokenizer, found=found)
         size = planned_artifact_bytes(config, family, network, methods, tokenizer=tokenizer)
         return _Forecast(size, None)
 

@@ -285,6 +285,38 @@ def test_a_training_is_admitted_by_the_smallest_form_that_it_is_stored_in(small_
     assert stored.training_bytes(config) == forecast.training_bytes(config)
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [{}, {"lora": {"rank": 2}}, {"lora": {"rank": 2, "merge": True}}, {"static_prune": {"density": 0.5}}],
+    ids=["full", "lora", "merged", "pruned"],
+)
+def test_stored_forms_share_the_network_of_their_training_and_need_what_each_needs_alone(
+    methods: dict[str, Any], small_squad: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = [{}, {"bits": 8}, {"bits": 4, "embedding_bits": 8}, {"bits": 32, "embedding_bits": 8}]
+    recipes = [
+        recipe(small_squad, methods=methods | ({"quantize": options} if options else {}))
+        for options in stored
+    ]
+    names = ("memory_mb", "weights_bytes", "artifact_bytes")
+    alone = [[MemoryForecast(cache_dir=cache_dir).predict(item, name) for name in names] for item in recipes]
+    assert len({tuple(row) for row in alone}) == len(stored)
+    built: list[str] = []
+    real = forms.training_skeleton
+    monkeypatch.setattr(
+        forms, "training_skeleton", lambda *given, **named: built.append("network") or real(*given, **named)
+    )
+    together = MemoryForecast(cache_dir=cache_dir)
+    other = recipe(small_squad, methods=methods, checkpoint="tiny")
+    assert [[together.predict(item, name) for name in names] for item in recipes] == alone
+    assert len(built) == 1
+    assert together.predict(other) > together.predict(recipes[0])  # another network is built anew
+    assert len(built) == 2
+    assert [together.predict(item, "artifact_bytes") for item in reversed(recipes)] == [
+        row[2] for row in reversed(alone)
+    ]
+
+
 def test_a_form_that_the_network_refuses_does_not_count(small_squad, cache_dir):
     listed = {"quantize": {"bits": [8], "scheme": ["weight_only", "dynamic"]}}
     config = recipe(small_squad, methods={"static_prune": {"density": 0.5}})
