@@ -283,6 +283,12 @@ class SweepConsole:
             self._print(line.rstrip())
             return
         console = self._live.console
+        if event != "note":  # it may hold a command, which is to be copied whole
+            indent = " " * (len(line) - len(text))
+            parts = (
+                fill(part, console.width, subsequent_indent=indent, **AS_IT_IS) for part in line.split("\n")
+            )
+            line = "\n".join(parts)
         self._writer.write(
             lambda: console.print(
                 line, style=STYLES.get(event), markup=False, highlight=False, soft_wrap=True

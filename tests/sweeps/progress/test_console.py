@@ -211,6 +211,26 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(monkeypatch: pytest.Monke
     assert "sweep  1 finished in " in text.rstrip().splitlines()[-1]
 
 
+def test_an_event_is_broken_between_words_on_a_terminal_and_a_note_stays_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    output = Terminal()
+    console = SweepConsole(output)
+    console.start("quick", 2, Path("runs/quick"))
+    console.trial_started(
+        "t0000", "bert static_prune+distill lr=0.00134 sample-micro length=128 batch=16 teacher=x"
+    )
+    command = f"resume with: qa-sweep run --resume {'a/long/folder/' * 6}quick"
+    console.note(command)
+    console.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output.getvalue()).replace("\r", "\n").splitlines()
+    at = shown.index("t0000  started   bert static_prune+distill lr=0.00134 sample-micro length=128")
+    assert shown[at + 1] == " " * 17 + "batch=16 teacher=x"
+    assert f"       note      {command}" in shown
+
+
 def test_a_rung_at_which_nothing_was_trained_has_no_loss() -> None:
     output = io.StringIO()
     SweepConsole(output).trial_reported("t0000", {**PROGRESS, "train_loss": None})
