@@ -216,12 +216,21 @@ def new(
     eval_data: Annotated[
         str | None, typer.Option(help="Evaluation data; default: its dev split, or a part held out.")
     ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Network to start from, of the hub or a folder; may be given once for each family.",
+        ),
+    ] = None,
 ) -> int:
     """Write a commented YAML file for your data, memory and time on this machine."""
     from sweeps.commands import new as writing
 
     named = {} if columns is None else read_columns(columns)
-    wanted = writing.Wanted(source, eval_data, named, max_memory_mb=max_memory_mb, minutes=minutes)
+    wanted = writing.Wanted(
+        source, eval_data, named, max_memory_mb=max_memory_mb, minutes=minutes, checkpoints=checkpoint or ()
+    )
     return writing.new(wanted, out, force=force)
 
 

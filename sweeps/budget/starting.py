@@ -70,6 +70,33 @@ STARTS: tuple[Start, ...] = (
     Start("mamba", SHIPPED, {FULL: (1e-3, 5e-3), LORA: (1e-3, 5e-3)}),
     Start("lstm", "tiny", {FULL: (1e-3, 4e-3)}),
 )
+# model_type of a configuration of transformers -> family.
+FAMILY_OF = {"bert": "bert", "distilbert": "distilbert", "t5": "t5", "mamba": "mamba"}
+SMALL_WIDTH = 512  # up to it a pretrained encoder wants the rates of MiniLM
+
+
+def start_of(name: str, model_type: str, width: int) -> Start:
+    """Return a checkpoint that a user named, with the rates of the known one that is most like it.
+
+    Args:
+        name: of the hub, or a folder.
+        model_type, width: of its configuration.
+
+    Raises:
+        ConfigError: no family reads such a network.
+    """
+    family = FAMILY_OF.get(model_type)
+    if family is None:
+        raise ConfigError(
+            f"--checkpoint {name}: found a network of type {model_type!r}; allowed: {', '.join(FAMILY_OF)}"
+        )
+    encoders = family in ("bert", "distilbert") and width <= SMALL_WIDTH
+    alike = next(
+        start
+        for start in STARTS
+        if start.is_hub and (not start.needs_gpu if encoders else start.family == family)
+    )
+    return Start(family, name, alike.rates)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _of_data(result: Mapping[str, Any]) -> "Table":
     if "against" in result:
         shown.add_section()
         _add_comparison(shown, result["against"])
-    shown.caption = escape(printable("\n".join(_notes(result))))
+    shown.caption = escape("\n".join(map(printable, _notes(result))))
     return shown
 
 

@@ -132,7 +132,7 @@ def exported(
     if choice.trial is None:
         best, rule, notes = _best(result, run_dir, choice)
     else:
-        best = _named(result, choice.trial, choice.form)
+        best = _named(result, loaded.records, choice.trial, choice.form)
         rule = f"the {'form' if choice.form else 'trial'} that was asked for"
     if best.artifact is None:
         raise DataError(f"{RunFolder(run_dir).records}: trial {best.id} does not say where its artifact is")
@@ -171,6 +171,8 @@ def _said(
         ]
         ties = smaller_and_tied(best, fitting, by, lambda point: answers_of(run_dir, point))
         yield from _tie_lines(ties, by, run_dir, to)
+    if result.is_no_better_than_a_baseline(best):
+        yield f"warning: this model is not better than {result.baseline_words()}"
     yield f"card: {to / CARD} (its field `license` is yours to fill in; read it before you pass it on)"
 
 
@@ -265,7 +267,7 @@ def examples_of(model: Record, path: Path) -> list[Example]:
     return shown
 
 
-def _named(result: FrontResult, trial: str, form: str | None) -> Point:
+def _named(result: FrontResult, records: Sequence[Record], trial: str, form: str | None) -> Point:
     """Return the point of a trial, and of one of its stored forms; raises ConfigError where there is none."""
     points = {point.id: point for points in (result.points, *result.apart) for point in points}
     mine = {model.form: point for model, point in points.items() if model.trial_id == trial}
@@ -273,6 +275,12 @@ def _named(result: FrontResult, trial: str, form: str | None) -> Point:
     if not mine and beside and all(beside):
         whys = "; ".join(f"{label} {_why(point)}" for label, point in beside.items())
         raise ConfigError(f"--trial: found {trial!r}, of which no stored form is a model: {whys}")
+    ended = next((record for record in records if record.trial_id == trial), None)
+    if not mine and ended is not None and ended.status != "ok":
+        raise ConfigError(
+            f"--trial: found {trial!r}, which has no model: {ended.status}, {ended.reason}; allowed: a trial that "
+            "finished"
+        )
     if not mine:
         raise ConfigError(
             f"--trial: {unknown('finished trial', trial, {model.trial_id for model in points})}"

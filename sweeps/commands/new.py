@@ -37,6 +37,7 @@ from sweeps.budget.starting import (
     enough_minutes,
     families_that_learn,
     mean_of,
+    start_of,
     window_length,
     windows_of,
 )
@@ -71,6 +72,7 @@ class Wanted:
         columns: field -> column of those with unusual names.
         max_memory_mb: for one window, in 10^6 bytes; None: no limit.
         minutes: that the sweep may take.
+        checkpoints: names of the hub, or folders, to start from; none: those that are known and can be loaded here.
     """
 
     data: str
@@ -78,6 +80,7 @@ class Wanted:
     columns: Mapping[str, str] = field(default_factory=dict)
     max_memory_mb: float | None = None
     minutes: float = 60.0
+    checkpoints: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def new(wanted: Wanted, out: Path, *, force: bool = False) -> int:
             raise ConfigError(f"{name}: found {value:g}; allowed: a number above 0")
     silence_libraries()
     on_gpu = _has_gpu()
-    starts, left_out = loadable(on_gpu=on_gpu)
+    starts, left_out = (
+        (named_starts(wanted.checkpoints), []) if wanted.checkpoints else loadable(on_gpu=on_gpu)
+    )
     found = look(wanted, starts[0])
     starts, memory, too_large = _fitting(Plan(wanted, found, starts, PLACEHOLDER, on_gpu))
     draft = Plan(wanted, found, starts, PLACEHOLDER, on_gpu, memory, [*left_out, *too_large])
@@ -221,7 +226,41 @@ def loadable(*, on_gpu: bool) -> tuple[list[Start], list[str]]:
                 lines.append(f"{start.name}: cannot be loaded here; {start.family} starts from {SHIPPED}")
                 continue
         chosen[start.family] = start
+    if lines and not any(start.is_hub for start in chosen.values()):
+        lines.append(
+            "the networks of this package have read invented passages alone: other text teaches them little in a "
+            "short sweep; --checkpoint NAME, a folder too, starts from a network of yours"
+        )
     return list(chosen.values()), lines
+
+
+def named_starts(names: Sequence[str]) -> list[Start]:
+    """Return the networks that the user named, one of each family.
+
+    Raises:
+        ConfigError: one cannot be read, is of no family, or two are of one.
+    """
+    from transformers import AutoConfig
+
+    chosen: dict[str, Start] = {}
+    for name in names:
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            check_hub("--checkpoint", name)
+        try:
+            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"--checkpoint {name}: found no configuration that can be read ({type(error).__name__}); allowed: "
+                "a name of the hub, or a folder with config.json"
+            ) from error
+        start = start_of(name, config.model_type, getattr(config, "hidden_size", None) or config.d_model)
+        if start.family in chosen:
+            raise ConfigError(
+                f"--checkpoint {name}: found a second network of family {start.family}; allowed: one of each family"
+            )
+        chosen[start.family] = start
+    return list(chosen.values())
 
 
 def look(wanted: Wanted, start: Start) -> Found:
@@ -388,7 +427,7 @@ def _budget(plan: Plan) -> Iterator[str]:
     found_sizes, limit = plan.sizes, plan.wanted.max_memory_mb
     yield "searcher: {name: optuna}"
     if found_sizes.grace is None:
-        yield "# No rungs: with so few questions or windows a score at a rung would say little."
+        yield "# No trial is stopped at a rung: with so few questions or windows a score there would say little."
         yield "scheduler: {name: fifo}"
     else:
         yield "# The first rung is where scores begin to rise; an earlier one would stop trials by noise and memory."

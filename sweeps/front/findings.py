@@ -7,7 +7,7 @@ said.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,10 +179,9 @@ def _bits(result: FrontResult, cost: str) -> list[str]:
     saved = twin.values[cost] - best.values[cost]
     change = best.against_twin["em_difference_percent"]
     assert change is not None, "a form on a front was scored"
-    return [
-        f"Stored as {best.form}, {best.trial_id} {_change(change)} EM and saves {_amount(saved, cost)} "
-        f"({_at(twin, cost)} as trained)."
-    ]
+    lost = f"{_change(change)} EM{_range(best.against_twin)}"
+    less = f"{_amount(saved, cost)} ({_at(twin, cost)} as trained)"
+    return [f"Stored as {best.form}, {best.trial_id} {lost} and saves {less}."]
 
 
 def _kept(result: FrontResult, cost: str, percent: float, answers_of: Callable[[Point], Path]) -> list[str]:
@@ -233,6 +232,14 @@ def _noun(cost: str) -> str:
 def _change(value: float) -> str:
     """Return the change of a score as a verb and an amount."""
     return f"loses {-value:.1f}" if value < 0 else f"gains {value:.1f}" if value > 0 else "loses no"
+
+
+def _range(against_twin: Mapping[str, float | None]) -> str:
+    """Return the interval of a form's difference from its twin, and whether it holds 0; nothing where there is none."""
+    low, high = against_twin.get("low"), against_twin.get("high")
+    if low is None or high is None:
+        return ""
+    return f" ({low:+.1f} to {high:+.1f}{', not told apart' if low <= 0 <= high else ''})"
 
 
 def _interval(found: Interval | None) -> str:

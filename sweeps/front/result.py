@@ -80,19 +80,26 @@ class FrontResult:
     @property
     def warning(self) -> str | None:
         """Say that models of the front answer no better than who reads no question; None where they do."""
-        best = max(self.baselines.items(), key=lambda item: item[1], default=None)
         scored = [point for point in self.front if point.em_percent is not None]
-        if best is None or not scored:
-            return None
-        name, value = best
-        low = [str(point.id) for point in scored if float(point.em_percent or 0.0) <= value + SAME_SCORE]
+        low = [str(point.id) for point in scored if self.is_no_better_than_a_baseline(point)]
         if not low:
             return None
         who = (
             "no model of the front beats" if len(low) == len(scored) else f"{', '.join(low)}: not better than"
         )
+        return f"{who} {self.baseline_words()}"
+
+    def is_no_better_than_a_baseline(self, point: Point) -> bool:
+        """Tell whether a model has at most the exact match of the best trivial baseline; False where none is known."""
+        if point.em_percent is None or not self.baselines:
+            return False
+        return float(point.em_percent) <= max(self.baselines.values()) + SAME_SCORE
+
+    def baseline_words(self) -> str:
+        """Return the best trivial baseline in words, and what helps to get above it."""
+        name, value = max(self.baselines.items(), key=lambda item: item[1])
         return (
-            f"{who} the baseline {name!r} (EM {value:.2f}), which reads no question; what helps: more training "
+            f"the baseline {name!r} (EM {value:.2f}), which reads no question; what helps: more training "
             "(budget.examples), other learning rates, a pretrained or larger checkpoint"
         )
 

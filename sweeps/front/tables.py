@@ -71,8 +71,10 @@ def difference_words(found: Mapping[str, Any]) -> str:
 
 
 def format_value(value: float) -> str:
-    """Return a number for a table: two decimals, or whole with thousands separated when it is large."""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.2f}"
+    """Return a number for a table: two decimals, three digits when it is below 1, whole when it is large."""
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}" if 0 < abs(value) < 1 else f"{value:.2f}"
 
 
 def write_csv(result: FrontResult, path: Path) -> None:

@@ -230,6 +230,8 @@ def test_people_get_a_table_with_the_same_numbers(
     found = printed(capsys, *given)
     assert cli.main(["evaluate", *given]) == 0
     shown = capsys.readouterr().out
+    assert "\\n" not in shown
+    assert [line.strip() for line in shown.splitlines()][-1].endswith("all values: --json")
     rows = [
         [cell.strip() for cell in line.split("\u2502")[1:-1]]
         for line in shown.splitlines()

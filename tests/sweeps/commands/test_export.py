@@ -124,6 +124,24 @@ def test_a_model_whose_artifact_was_removed_is_not_offered(
     assert "tied too" not in shown
 
 
+def test_a_model_no_better_than_who_reads_no_question_is_handed_over_with_a_warning(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "warning: this model is not better than the baseline 'no answer to anything' (EM 20.00)"
+    assert warning in exported(capsys, run_dir, tmp_path / "low", "--trial", "t2")
+    assert "warning" not in exported(capsys, run_dir, tmp_path / "high", "--trial", "t0")
+
+
+def test_of_a_trial_that_was_stopped_it_is_said_that_it_has_no_model(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(run_dir / "records.jsonl", record("t4", 30.0, 9.0, status="stopped", reason="at a rung"))
+    said = exported(capsys, run_dir, tmp_path / "out", "--trial", "t4", ends=2)
+    assert (
+        "--trial: found 't4', which has no model: stopped, at a rung; allowed: a trial that finished" in said
+    )
+
+
 def test_models_that_cannot_be_compared_are_named(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import qa_core
 from qa_core.calibration import Timing
 from qa_core.errors import ConfigError, DataError, StorageError
 from sweeps.budget.memory import MemoryForecast
@@ -15,6 +16,8 @@ from sweeps.commands import new
 from sweeps.commands.new import Wanted
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
+
+OWN_BERT = Path(qa_core.__file__).parent / "checkpoints" / "bert" / "sample-micro"
 
 
 @pytest.fixture
@@ -160,3 +163,31 @@ def test_a_sweep_is_named_for_its_data() -> None:
 
 def new_families_of(starts: Any) -> list[str]:
     return [start.family for start in starts]
+
+
+def test_a_sweep_starts_from_the_networks_that_are_named(small_squad: Path, here: Path) -> None:
+    wanted = Wanted(str(small_squad), minutes=30, checkpoints=[str(OWN_BERT)])
+    assert new.new(wanted, Path("my.yaml")) == 0
+    spec = load_spec("my.yaml")
+    assert {item["model.family"] for item in compile_space(spec).legal} == {"bert"}
+    (recipe, *_) = new._first_recipes(spec).values()
+    assert recipe.model.checkpoint == str(OWN_BERT)
+    assert "cannot be loaded here" not in Path("my.yaml").read_text()
+
+
+def test_a_named_network_that_cannot_be_started_from_is_refused(here: Path) -> None:
+    (here / "other").mkdir()
+    (here / "other" / "config.json").write_text('{"model_type": "gpt2"}')
+    (here / "empty").mkdir()
+    for names, said in (
+        (["other"], "found a network of type 'gpt2'; allowed: bert, distilbert, t5, mamba"),
+        (["empty"], "found no configuration that can be read"),
+        ([str(OWN_BERT)] * 2, "found a second network of family bert"),
+        (["somebody/some-bert"], "the hub does not answer"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            new.named_starts(names)
+
+
+def test_without_a_hub_it_is_said_that_the_packages_networks_know_little(here: Path) -> None:
+    assert any("--checkpoint NAME" in line for line in new.loadable(on_gpu=False)[1])

@@ -124,8 +124,9 @@ def test_a_stored_form_says_what_it_lost_and_what_it_saves(three, folder):
         three.points[2],
     )
     with_forms = replace(three, points=points)
-    assert "Stored as int8, t0 loses 2.5 EM and saves 4.00 MB (8.00 MB as trained)." in said(
-        with_forms, folder
+    assert (
+        "Stored as int8, t0 loses 2.5 EM (-5.0 to +0.0, not told apart) and saves 4.00 MB (8.00 MB as trained)."
+        in said(with_forms, folder)
     )
 
 
