@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qa_core.models.stored.base import SLICE_ELEMENTS, StoredMatrix, product_dtype
+from qa_core.models.stored.base import CACHED_ELEMENTS, SLICE_ELEMENTS, StoredMatrix, product_dtype
 from qa_core.models.stored.blocks import (
     SMALLEST_STEP,
     block_count,
@@ -96,6 +96,11 @@ class Int8Matrix(StoredMatrix):
         """All rows up to `SLICE_ELEMENTS` numbers, more in slices of whole groups."""
         return whole_block_rows(self.shape[1], self.group_size or 1, SLICE_ELEMENTS // max(1, self.shape[1]))
 
+    @property
+    def decoded_at_once(self) -> int:
+        """Rows of `CACHED_ELEMENTS` numbers, of whole groups."""
+        return whole_block_rows(self.shape[1], self.group_size or 1, CACHED_ELEMENTS // max(1, self.shape[1]))
+
     def dense_rows(self, start: int, stop: int) -> Tensor:
         """Return rows [stop - start, C] in float32; the first begins a group, if there are groups."""
         values = self.codes[start:stop].float()
@@ -114,29 +119,28 @@ class Int8Matrix(StoredMatrix):
         absmax = F.embedding(index, self.absmax) if self.granularity == "row" else self.absmax
         return F.embedding(index, self.codes).float().mul_(absmax / LEVELS)
 
-    def product(self, inputs: Tensor) -> Tensor:
-        """Return inputs [..., C] times the matrix transposed, [..., R]."""
+    def product(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return inputs [..., C] times the matrix transposed, plus a bias [R]: [..., R]."""
         if not self.dynamic:
-            return super().product(inputs)
+            return super().product(inputs, bias)
         tokens = inputs.reshape(-1, self.shape[1])  # [M, C]
         outputs = tokens.new_empty(len(tokens), self.shape[0], dtype=product_dtype(inputs))
         weight_steps = (self.absmax / LEVELS).T  # [1, R], or [1, 1]
         for start in range(0, len(tokens), TOKENS_AT_ONCE):
             codes, steps = quantised_tokens(tokens[start : start + TOKENS_AT_ONCE])
-            sums = integer_product(
-                codes, self.codes
-            ).float()  # else the product makes a copy that nobody counts
-            outputs[start : start + TOKENS_AT_ONCE] = sums.mul_(steps).mul_(weight_steps)
+            # In float32 at once: else the product makes a copy that nobody counts.
+            sums = integer_product(codes, self.codes).float().mul_(steps).mul_(weight_steps)
+            outputs[start : start + TOKENS_AT_ONCE] = sums if bias is None else sums.add_(bias)
         return outputs.view(*inputs.shape[:-1], self.shape[0])
 
 
 def quantised_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the codes [M, C] int8 of tokens [M, C] and each token's step [M, 1] float32."""
-    # torch's aminmax along a dimension is many times slower on a CPU than both of these, and gives the same bits.
-    lowest, highest = tokens.amin(dim=1, keepdim=True), tokens.amax(dim=1, keepdim=True)
-    steps = torch.maximum(-lowest, highest).float() / LEVELS
-    scaled = tokens.to(torch.float32, copy=True).div_(steps.clamp(min=SMALLEST_STEP))
-    return scaled.round_().to(torch.int8), steps
+    floats = tokens.to(torch.float32, copy=True)
+    # torch's aminmax along a dimension is many times slower on a CPU than both of these, and gives the same bits; so are
+    # these in bfloat16.
+    steps = torch.maximum(-floats.amin(dim=1, keepdim=True), floats.amax(dim=1, keepdim=True)) / LEVELS
+    return floats.div_(steps.clamp(min=SMALLEST_STEP)).round_().to(torch.int8), steps
 
 
 def integer_product(left: Tensor, right: Tensor) -> Tensor:
