@@ -77,7 +77,7 @@ class StoredMatrix(nn.Module, ABC):
         return self.dense()[start:stop]
 
     def dense_as(self, dtype: torch.dtype) -> Tensor:
-        """Return the decoded matrix [R, C] in a dtype; in 16 bits by `decoded_at_once`, so that no float32 one is made."""
+        """Return the decoded matrix [R, C] in a dtype: in 16 bits slice by slice, where the encoding can."""
         rows, step = self.shape[0], self.decoded_at_once
         if dtype is torch.float32 or step >= rows:
             return self.dense().to(dtype)
@@ -93,9 +93,9 @@ class StoredMatrix(nn.Module, ABC):
         return self.shape[0]
 
     def product(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return inputs [..., C] times the matrix transposed, plus a bias [R], in the dtype of the inputs or of autocast.
+        """Return inputs [..., C] times the matrix transposed, plus a bias [R], as a dense layer does.
 
-        The result is [..., R]; a bias is added before it is rounded to that dtype.
+        The result [..., R] has the dtype of the inputs or of autocast.
         """
         rows, step, dtype = self.shape[0], self.rows_at_once, product_dtype(inputs)
         bias = None if bias is None else bias.to(dtype)

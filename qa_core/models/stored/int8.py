@@ -8,11 +8,13 @@ Dimensions: R rows (outputs), C columns (inputs), M tokens.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
 from qa_core.models.stored.base import CACHED_ELEMENTS, SLICE_ELEMENTS, StoredMatrix, product_dtype
 from qa_core.models.stored.blocks import (
@@ -137,8 +139,8 @@ class Int8Matrix(StoredMatrix):
 def quantised_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the codes [M, C] int8 of tokens [M, C] and each token's step [M, 1] float32."""
     floats = tokens.to(torch.float32, copy=True)
-    # torch's aminmax along a dimension is many times slower on a CPU than both of these, and gives the same bits; so are
-    # these in bfloat16.
+    # On a CPU, torch's aminmax along a dimension takes many times as long as both of these, and these take twice as
+    # long in bfloat16; the bits are the same.
     steps = torch.maximum(-floats.amin(dim=1, keepdim=True), floats.amax(dim=1, keepdim=True)) / LEVELS
     return floats.div_(steps.clamp(min=SMALLEST_STEP)).round_().to(torch.int8), steps
 
@@ -162,9 +164,24 @@ def integer_product(left: Tensor, right: Tensor) -> Tensor:
 def takes_integers(left: Tensor, right: Tensor) -> bool:
     """Tell whether torch multiplies these int8 matrices as they are, and gains by it.
 
-    Without AVX-512 its CPU kernel is a plain loop. Meta tensors take the path that the CPU of this machine takes.
+    Without AVX-512 its CPU kernel is a plain loop, and with AVX-512 alone, without VNNI, its sums are wrong. Meta tensors
+    take the path that the CPU of this machine takes.
     """
     if left.is_cuda:
         sizes = (left.shape[1], len(right))
         return len(left) > INT_MM_MORE_ROWS_THAN and not any(size % INT_MM_MULTIPLE for size in sizes)
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and cpu_sums_exactly()
+
+
+@cache
+def cpu_sums_exactly() -> bool:
+    """Tell whether torch's product of int8 matrices on this CPU holds at the largest sums.
+
+    oneDNN adds pairs of products in 16 bits, which saturate, on a CPU that cannot add four of them in 32.
+    """
+    with _disable_current_modes():  # a tracker of memory would count these, the first time alone
+        largest = torch.full((32, 64), LEVELS, dtype=torch.int8, device="cpu")
+        exact = LEVELS**2 * largest.shape[1]
+        return all(
+            bool((torch._int_mm(largest, (sign * largest).T) == sign * exact).all()) for sign in (1, -1)
+        )
