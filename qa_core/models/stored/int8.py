@@ -27,7 +27,7 @@ from qa_core.models.stored.blocks import (
 )
 
 LEVELS = 127
-TOKENS_AT_ONCE = 256  # of a dynamic product: floats and int32 sums of more are never alive together
+TOKENS_AT_ONCE = 128  # of a dynamic product: floats and int32 sums of more are never alive together
 ROWS_AT_ONCE = 64  # of codes that are floats together where integers cannot be multiplied
 EXACT_COLUMNS = 2**24 // LEVELS**2  # float32 holds every sum of so many products of two int8 numbers
 INT_MM_MULTIPLE, INT_MM_MORE_ROWS_THAN = 8, 16  # what torch._int_mm asks of sizes on CUDA
@@ -164,7 +164,7 @@ def integer_product(left: Tensor, right: Tensor) -> Tensor:
 def takes_integers(left: Tensor, right: Tensor) -> bool:
     """Tell whether torch multiplies these int8 matrices as they are, and gains by it.
 
-    Without AVX-512 its CPU kernel is a plain loop, and with AVX-512 alone, without VNNI, its sums are wrong. Meta tensors
+    Without AVX-512 its CPU kernel is a plain loop, and without VNNI its sums are wrong. Meta tensors
     take the path that the CPU of this machine takes.
     """
     if left.is_cuda:
