@@ -49,6 +49,7 @@ from qa_core.stored_forms import (
 )
 from qa_core.training.checkpoint import TrainState
 from qa_core.training.deployment import deployed_copy, scores_a_copy
+from qa_core.training.kernels import use_training_kernels
 from qa_core.training.train import RungHooks, TrainTask, forward_loss, make_optimizer, train
 from qa_core.turns import ALONE, Turns
 from qa_core.values import to_dict
@@ -261,7 +262,7 @@ def _train_peak_bytes(model: torch.nn.Module, task: TrainTask, protocol: Protoco
         # The peak of training starts from what is on the device: the network and its companions.
         torch.cuda.reset_peak_memory_stats(task.device)
         return 0
-    network = copy.deepcopy(model).train()
+    network = use_training_kernels(copy.deepcopy(model)).train()
     optimizer = make_optimizer(network, task)
     batch = protocol.batch("cpu", rows=full_micro_batch_rows(task.config, protocol.max_length))
 

@@ -33,7 +33,7 @@ PROTOCOL_VERSION = 2
 MEMORY_ROWS, LARGE_MEMORY_ROWS = 1, 8  # windows in the batch whose peak is measured
 PROTOCOL_QUESTION_TOKENS = 16
 LATENCY_WARMUP_RUNS = 3
-FORM_VERSION = 4  # raise it when the protocol or the prediction changes: what was stored before is left alone
+FORM_VERSION = 5  # raise it when the protocol or the prediction changes: what was stored before is left alone
 
 
 @dataclass(frozen=True)

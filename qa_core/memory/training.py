@@ -37,6 +37,7 @@ from qa_core.memory.shapes import (
 from qa_core.memory.skeleton import without_memory
 from qa_core.methods.base import Method
 from qa_core.training.deployment import deployed_copy, scores_a_copy
+from qa_core.training.kernels import use_training_kernels
 from qa_core.training.optimizers import state_bytes
 from qa_core.training.train import TrainTask, forward_loss
 
@@ -164,7 +165,7 @@ def _step_bytes(
 ) -> tuple[int, int]:
     """Return the peak of a forward and backward pass, and what is left of it for the optimiser to step."""
     is_trained = [item.requires_grad for item in network.parameters()]
-    network = with_shape_tensors(network).train()
+    network = use_training_kernels(with_shape_tensors(network)).train()
     for parameter, trains in zip(network.parameters(), is_trained, strict=True):
         parameter.requires_grad_(trains)
     networks = [network, *map(with_shape_tensors, companions)]

@@ -24,6 +24,7 @@ from qa_core.hardware import autocast_dtype, is_out_of_memory
 from qa_core.methods.base import Method
 from qa_core.training import checkpoint
 from qa_core.training.checkpoint import TrainState
+from qa_core.training.kernels import use_training_kernels
 from qa_core.training.optimizers import optimizer_of
 from qa_core.training.schedules import learning_rate_factor
 
@@ -101,7 +102,7 @@ def train(
     if not parameters:
         raise ConfigError("methods: nothing is left to train: every parameter is frozen")
     optimizer = make_optimizer(model, task)
-    model.train()
+    use_training_kernels(model).train()
     state = checkpoint.restore(checkpoint_folder, model, optimizer) if checkpoint_folder else None
     if state is not None and state.curve:
         hooks.report(state)  # the process may have ended after this rung's checkpoint and before its report

@@ -31,6 +31,7 @@ ENCODINGS = {
     "nf4": "qa_core.models.stored.nf4:Nf4Matrix",
 }
 SLICE_ELEMENTS = 2**22  # a larger matrix is decoded in slices of about so many numbers
+CACHED_ELEMENTS = 2**18  # numbers in float32 that stay in a core's cache until they are rounded to 16 bits
 
 
 class StoredMatrix(nn.Module, ABC):
@@ -75,15 +76,36 @@ class StoredMatrix(nn.Module, ABC):
         """Return decoded rows [stop - start, C]; `start` is a multiple of `rows_at_once`."""
         return self.dense()[start:stop]
 
-    def product(self, inputs: Tensor) -> Tensor:
-        """Return inputs [..., C] times the matrix transposed, [..., R], in the dtype of the inputs or of autocast."""
+    def dense_as(self, dtype: torch.dtype) -> Tensor:
+        """Return the decoded matrix [R, C] in a dtype: in 16 bits slice by slice, where the encoding can."""
+        rows, step = self.shape[0], self.decoded_at_once
+        if dtype is torch.float32 or step >= rows:
+            return self.dense().to(dtype)
+        matrix = torch.empty(self.shape, dtype=dtype, device=next(self.buffers()).device)
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            matrix[start:stop] = self.dense_rows(start, stop)
+        return matrix
+
+    @property
+    def decoded_at_once(self) -> int:
+        """How many rows are float32 together on the way to 16 bits: all, unless a slice can be decoded by itself."""
+        return self.shape[0]
+
+    def product(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return inputs [..., C] times the matrix transposed, plus a bias [R], as a dense layer does.
+
+        The result [..., R] has the dtype of the inputs or of autocast.
+        """
         rows, step, dtype = self.shape[0], self.rows_at_once, product_dtype(inputs)
+        bias = None if bias is None else bias.to(dtype)
         if step >= rows:
-            return F.linear(inputs, self.dense().to(dtype))
+            return F.linear(inputs, self.dense_as(dtype), bias)
         outputs = inputs.new_empty(*inputs.shape[:-1], rows, dtype=dtype)
         for start in range(0, rows, step):
             stop = min(start + step, rows)
-            outputs[..., start:stop] = F.linear(inputs, self.dense_rows(start, stop).to(dtype))
+            part = None if bias is None else bias[start:stop]
+            outputs[..., start:stop] = F.linear(inputs, self.dense_rows(start, stop).to(dtype), part)
         return outputs
 
     def recoded(self, form: Mapping[str, Any]) -> "StoredMatrix":
@@ -113,8 +135,7 @@ class StoredLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., R] of inputs [..., C]."""
-        outputs = self.matrix.product(inputs)
-        return outputs if self.bias is None else outputs.add_(self.bias.to(outputs.dtype))
+        return self.matrix.product(inputs, self.bias)
 
 
 class StoredEmbedding(nn.Module):

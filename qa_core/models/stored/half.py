@@ -55,8 +55,8 @@ class HalfMatrix(StoredMatrix):
         """Return rows [..., C] in float32 for row numbers [...]."""
         return F.embedding(index, self.values).float()
 
-    def product(self, inputs: Tensor) -> Tensor:
+    def product(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return [..., R] of inputs [..., C]; where that is computed in 16 bits of the same kind, nothing is copied."""
         if self.values.dtype == product_dtype(inputs):
-            return F.linear(inputs, self.values)
-        return super().product(inputs)
+            return F.linear(inputs, self.values, None if bias is None else bias.to(self.values.dtype))
+        return super().product(inputs, bias)

@@ -8,13 +8,15 @@ Dimensions: R rows (outputs), C columns (inputs), M tokens.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
-from qa_core.models.stored.base import SLICE_ELEMENTS, StoredMatrix, product_dtype
+from qa_core.models.stored.base import CACHED_ELEMENTS, SLICE_ELEMENTS, StoredMatrix, product_dtype
 from qa_core.models.stored.blocks import (
     SMALLEST_STEP,
     block_count,
@@ -25,7 +27,7 @@ from qa_core.models.stored.blocks import (
 )
 
 LEVELS = 127
-TOKENS_AT_ONCE = 256  # of a dynamic product: floats and int32 sums of more are never alive together
+TOKENS_AT_ONCE = 128  # of a dynamic product: floats and int32 sums of more are never alive together
 ROWS_AT_ONCE = 64  # of codes that are floats together where integers cannot be multiplied
 EXACT_COLUMNS = 2**24 // LEVELS**2  # float32 holds every sum of so many products of two int8 numbers
 INT_MM_MULTIPLE, INT_MM_MORE_ROWS_THAN = 8, 16  # what torch._int_mm asks of sizes on CUDA
@@ -96,6 +98,11 @@ class Int8Matrix(StoredMatrix):
         """All rows up to `SLICE_ELEMENTS` numbers, more in slices of whole groups."""
         return whole_block_rows(self.shape[1], self.group_size or 1, SLICE_ELEMENTS // max(1, self.shape[1]))
 
+    @property
+    def decoded_at_once(self) -> int:
+        """Rows of `CACHED_ELEMENTS` numbers, of whole groups."""
+        return whole_block_rows(self.shape[1], self.group_size or 1, CACHED_ELEMENTS // max(1, self.shape[1]))
+
     def dense_rows(self, start: int, stop: int) -> Tensor:
         """Return rows [stop - start, C] in float32; the first begins a group, if there are groups."""
         values = self.codes[start:stop].float()
@@ -114,29 +121,28 @@ class Int8Matrix(StoredMatrix):
         absmax = F.embedding(index, self.absmax) if self.granularity == "row" else self.absmax
         return F.embedding(index, self.codes).float().mul_(absmax / LEVELS)
 
-    def product(self, inputs: Tensor) -> Tensor:
-        """Return inputs [..., C] times the matrix transposed, [..., R]."""
+    def product(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return inputs [..., C] times the matrix transposed, plus a bias [R]: [..., R]."""
         if not self.dynamic:
-            return super().product(inputs)
+            return super().product(inputs, bias)
         tokens = inputs.reshape(-1, self.shape[1])  # [M, C]
         outputs = tokens.new_empty(len(tokens), self.shape[0], dtype=product_dtype(inputs))
         weight_steps = (self.absmax / LEVELS).T  # [1, R], or [1, 1]
         for start in range(0, len(tokens), TOKENS_AT_ONCE):
             codes, steps = quantised_tokens(tokens[start : start + TOKENS_AT_ONCE])
-            sums = integer_product(
-                codes, self.codes
-            ).float()  # else the product makes a copy that nobody counts
-            outputs[start : start + TOKENS_AT_ONCE] = sums.mul_(steps).mul_(weight_steps)
+            # In float32 at once: else the product makes a copy that nobody counts.
+            sums = integer_product(codes, self.codes).float().mul_(steps).mul_(weight_steps)
+            outputs[start : start + TOKENS_AT_ONCE] = sums if bias is None else sums.add_(bias)
         return outputs.view(*inputs.shape[:-1], self.shape[0])
 
 
 def quantised_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the codes [M, C] int8 of tokens [M, C] and each token's step [M, 1] float32."""
-    # torch's aminmax along a dimension is many times slower on a CPU than both of these, and gives the same bits.
-    lowest, highest = tokens.amin(dim=1, keepdim=True), tokens.amax(dim=1, keepdim=True)
-    steps = torch.maximum(-lowest, highest).float() / LEVELS
-    scaled = tokens.to(torch.float32, copy=True).div_(steps.clamp(min=SMALLEST_STEP))
-    return scaled.round_().to(torch.int8), steps
+    floats = tokens.to(torch.float32, copy=True)
+    # On a CPU, torch's aminmax along a dimension takes many times as long as both of these, and these take twice as
+    # long in bfloat16; the bits are the same.
+    steps = torch.maximum(-floats.amin(dim=1, keepdim=True), floats.amax(dim=1, keepdim=True)) / LEVELS
+    return floats.div_(steps.clamp(min=SMALLEST_STEP)).round_().to(torch.int8), steps
 
 
 def integer_product(left: Tensor, right: Tensor) -> Tensor:
@@ -158,9 +164,24 @@ def integer_product(left: Tensor, right: Tensor) -> Tensor:
 def takes_integers(left: Tensor, right: Tensor) -> bool:
     """Tell whether torch multiplies these int8 matrices as they are, and gains by it.
 
-    Without AVX-512 its CPU kernel is a plain loop. Meta tensors take the path that the CPU of this machine takes.
+    Without AVX-512 its CPU kernel is a plain loop, and without VNNI its sums are wrong. Meta tensors
+    take the path that the CPU of this machine takes.
     """
     if left.is_cuda:
         sizes = (left.shape[1], len(right))
         return len(left) > INT_MM_MORE_ROWS_THAN and not any(size % INT_MM_MULTIPLE for size in sizes)
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and cpu_sums_exactly()
+
+
+@cache
+def cpu_sums_exactly() -> bool:
+    """Tell whether torch's product of int8 matrices on this CPU holds at the largest sums.
+
+    oneDNN adds pairs of products in 16 bits, which saturate, on a CPU that cannot add four of them in 32.
+    """
+    with _disable_current_modes():  # a tracker of memory would count these, the first time alone
+        largest = torch.full((32, 64), LEVELS, dtype=torch.int8, device="cpu")
+        exact = LEVELS**2 * largest.shape[1]
+        return all(
+            bool((torch._int_mm(largest, (sign * largest).T) == sign * exact).all()) for sign in (1, -1)
+        )

@@ -121,9 +121,7 @@ def test_a_stored_layer_computes_what_a_dense_one_with_the_decoded_weight_does(f
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found, expected = layer(inputs), dense(inputs)
     assert found.dtype == expected.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        found, expected, rtol=2**-7, atol=2**-7
-    )  # the sum is rounded before the bias comes
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -158,6 +156,53 @@ def test_a_large_matrix_is_multiplied_in_slices_that_change_nothing(form, column
     step = matrix.rows_at_once
     slices = [matrix.dense_rows(start, min(start + step, 200)) for start in range(0, 200, step)]
     assert torch.equal(torch.cat(slices), matrix.dense())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_bias_is_added_as_a_layer_adds_it_in_slices_too(form, monkeypatch):
+    matrix, bias = _matrix(form, (200, 64)), _values((200,), seed=5)
+    inputs = _values((3, 2, 64), seed=8)
+    expected = matrix.product(inputs) + bias
+    torch.testing.assert_close(matrix.product(inputs, bias), expected, rtol=1e-6, atol=1e-5)
+    for module in (half, int4, int8, nf4):
+        monkeypatch.setattr(module, "SLICE_ELEMENTS", 64 * 64 + 5)
+    torch.testing.assert_close(matrix.product(inputs, bias), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_a_dynamic_sum_is_rounded_to_16_bits_once_with_its_bias():
+    matrix, bias = _matrix("int8 dynamic", (24, 64)), 100 * _values((24,), seed=5)
+    inputs = _values((50, 64), seed=8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = matrix.product(inputs, bias)
+        sums = matrix.product(inputs)
+    codes, steps = int8.quantised_tokens(inputs)
+    exact = (codes.double() * steps) @ matrix.dense().double().T + bias.double()
+    assert (found - exact).norm() < 0.8 * (sums + bias.bfloat16() - exact).norm()
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "form", [name for name in FORMS if name.startswith("int8") and name != "int8 dynamic"]
+)
+@pytest.mark.parametrize("columns", [64, 30])
+def test_a_matrix_decoded_to_16_bits_in_slices_is_the_rounded_one(form, columns, monkeypatch):
+    matrix = _matrix(form, (200, columns))
+    expected = matrix.dense().bfloat16()
+    monkeypatch.setattr(int8, "CACHED_ELEMENTS", 64 * columns + 5)
+    assert matrix.decoded_at_once == 64
+    assert torch.equal(matrix.dense_as(torch.bfloat16), expected)
+    assert torch.equal(matrix.dense_as(torch.float32), matrix.dense())
+
+
+def test_int8_in_16_bits_never_makes_the_whole_matrix_in_float32(monkeypatch):
+    monkeypatch.setattr(int8, "CACHED_ELEMENTS", 10 * 64)
+    matrix = _matrix("int8 by row", (1000, 64))
+    inputs = torch.zeros(2, 64, dtype=torch.bfloat16)
+    tracker = protocol.StorageTracker([*matrix.buffers(), inputs])
+    held = tracker.peak_bytes
+    with torch.inference_mode(), tracker:
+        matrix.product(inputs)
+    assert 2 * 1000 * 64 < tracker.peak_bytes - held < 2.3 * 1000 * 64
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,9 +1,13 @@
 """int8: the studies' example, three granularities, products of integers that are exact."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from qa_core.memory.protocol import tracked_step_peak_bytes
+from qa_core.memory.protocol import StorageTracker, tracked_step_peak_bytes
 from qa_core.models.stored import int8
 from qa_core.models.stored.int8 import Int8Matrix, quantised_tokens
 
@@ -123,6 +127,8 @@ def test_a_dynamic_product_is_the_explicit_integer_arithmetic(tokens, monkeypatc
 @pytest.mark.parametrize("has_int_mm", [True, False])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (5, 33, 7), (20, 2500, 24)])
 def test_integer_products_are_exact_on_both_paths_at_the_largest_sums(sizes, has_int_mm, monkeypatch):
+    if has_int_mm and not int8.cpu_sums_exactly():
+        pytest.skip("torch's own product of int8 matrices is wrong on this CPU, and is not taken")
     monkeypatch.setattr(int8, "takes_integers", lambda left, right: has_int_mm)
     tokens, columns, rows = sizes
     generator = torch.Generator().manual_seed(1)
@@ -134,6 +140,32 @@ def test_integer_products_are_exact_on_both_paths_at_the_largest_sums(sizes, has
     assert found.dtype == torch.int32
     assert torch.equal(found.long(), left.long() @ right.long().T)
     assert found[0, 0].item() == -127 * 127 * columns
+
+
+@pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2"])
+def test_integer_products_are_exact_where_a_cpu_has_no_instruction_for_them(instructions):
+    script = (
+        "import torch; from qa_core.models.stored.int8 import LEVELS, integer_product; "
+        "ones = torch.ones(40, 96, dtype=torch.int8); "
+        "found = integer_product(LEVELS * ones, -LEVELS * ones); "
+        "assert (found == -96 * LEVELS**2).all(), found"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_the_look_at_a_cpus_sums_is_not_counted_as_memory():
+    int8.cpu_sums_exactly.cache_clear()
+    tracker = StorageTracker()
+    with tracker:
+        int8.cpu_sums_exactly()
+    assert tracker.peak_bytes == 0
+
+
+def test_wrong_sums_are_noticed(monkeypatch):
+    monkeypatch.setattr(int8, "cpu_sums_exactly", int8.cpu_sums_exactly.__wrapped__)
+    monkeypatch.setattr(torch, "_int_mm", lambda left, right: (left.int() @ right.int()).clamp(max=2**15))
+    assert not int8.cpu_sums_exactly()
 
 
 def test_a_dynamic_product_under_autocast_comes_out_in_its_dtype():
