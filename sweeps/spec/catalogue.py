@@ -56,7 +56,11 @@ def rows(prefix: str = "") -> list[Row]:
     """
     everything = list(_all_rows())
     wanted = prefix if prefix == RECIPE else prefix.removeprefix(RECIPE)
-    found = everything if wanted == RECIPE else [row for row in everything if row.path.startswith(wanted)]
+    found = [
+        row
+        for row in everything
+        if wanted == RECIPE or row.path.startswith(wanted) or row.path == wanted.removesuffix(".")
+    ]
     if found:
         return found
     paths = [row.path for row in everything]

@@ -83,6 +83,7 @@ def test_a_range_that_is_listed_is_the_range_that_is_checked(tmp_path: Path) -> 
         ("recipe.train.", "train.budget_examples", "train.gradient_checkpointing"),
         ("methods.lora.", "methods.lora.rank", "methods.lora.merge"),
         ("data.window", "data.window", "data.window"),
+        ("forms.", "forms", "forms"),
     ],
 )
 def test_a_prefix_chooses_a_part(prefix: str, first: str, last: str) -> None:
