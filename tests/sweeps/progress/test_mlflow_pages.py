@@ -8,15 +8,7 @@ import pytest
 
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_runs import FRONT_TAG, SWEEP_TAG
-from tests.sweeps.progress.mirrored import (
-    OBJECTIVES,
-    SPEC,
-    STORED,
-    all_runs,
-    points,
-    record,
-    start,
-)
+from tests.sweeps.progress.mirrored import OBJECTIVES, SPEC, STORED, all_runs, points, record, start
 
 FRONT = [
     {

@@ -9,11 +9,7 @@ from sweeps.run_folder import journal, records
 from sweeps.run_folder.layout import OUTCOME_FILE, RECORDS_FILE
 from sweeps.run_folder.noted_forms import NotedForm, as_note
 from sweeps.trials.task import as_values, from_values
-from tests.sweeps.trials.toy_driver import (
-    final_report,
-    rung_report,
-    toy_driver,
-)
+from tests.sweeps.trials.toy_driver import final_report, rung_report, toy_driver
 
 pytestmark = pytest.mark.usefixtures("toy_registry")
 

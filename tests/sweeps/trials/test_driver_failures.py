@@ -5,11 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.run_folder.layout import HANG_FILE, OUTCOME_FILE
-from tests.sweeps.trials.toy_driver import (
-    fail,
-    rung_report,
-    toy_driver,
-)
+from tests.sweeps.trials.toy_driver import fail, rung_report, toy_driver
 
 pytestmark = pytest.mark.usefixtures("toy_registry")
 

@@ -7,13 +7,7 @@ import pytest
 from sweeps.run_folder import journal
 from sweeps.run_folder.layout import OUTCOME_FILE, RECORDS_FILE
 from sweeps.schedulers.pausing import Verdict
-from tests.sweeps.trials.toy_driver import (
-    begin,
-    final_report,
-    pausing_driver,
-    report_at,
-    rung_report,
-)
+from tests.sweeps.trials.toy_driver import begin, final_report, pausing_driver, report_at, rung_report
 
 pytestmark = pytest.mark.usefixtures("toy_registry")
 

@@ -16,13 +16,7 @@ from sweeps.spec.sections import SHARES
 from sweeps.trials.driver import Driver
 from tests.sweeps.told import Told
 from tests.sweeps.toys import toy_spec
-from tests.sweeps.trials.toy_driver import (
-    fail,
-    final_report,
-    rung_report,
-    toy_driver,
-    trial_with_files,
-)
+from tests.sweeps.trials.toy_driver import fail, final_report, rung_report, toy_driver, trial_with_files
 
 pytestmark = pytest.mark.usefixtures("toy_registry")
 

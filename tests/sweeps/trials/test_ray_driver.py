@@ -22,10 +22,7 @@ from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.run_folder.model_id import ModelId
 from sweeps.space.compile import compile_space
 from sweeps.trials import ray_driver
-from sweeps.trials.ray_driver import (
-    create_run_folder,
-    run_sweep,
-)
+from sweeps.trials.ray_driver import create_run_folder, run_sweep
 from tests.sweeps.small_sweep import small_spec
 from tests.sweeps.told import Told
 

@@ -9,9 +9,7 @@ from sweeps.nodes.ray_environment import RayTarget
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.trials import ray_driver
-from sweeps.trials.ray_driver import (
-    run_sweep,
-)
+from sweeps.trials.ray_driver import run_sweep
 from tests.sweeps import strange_trials
 from tests.sweeps.small_sweep import small_spec
 from tests.sweeps.told import Told

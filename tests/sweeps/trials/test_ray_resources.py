@@ -12,12 +12,7 @@ from sweeps.nodes.report import Gpu, NodeReport
 from sweeps.run_folder import records
 from sweeps.run_folder.layout import RECORDS_FILE
 from sweeps.space.compile import compile_space
-from sweeps.trials.ray_driver import (
-    _gpu_shares,
-    concurrent_trials,
-    resources_of,
-    run_sweep,
-)
+from sweeps.trials.ray_driver import _gpu_shares, concurrent_trials, resources_of, run_sweep
 from tests.sweeps.small_sweep import small_spec
 from tests.sweeps.told import Told
 
