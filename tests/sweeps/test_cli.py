@@ -291,25 +291,11 @@ def test_front_before_the_first_trial_has_ended_says_so(
 @pytest.fixture(scope="module")
 def artifact_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained micro BERT as an artifact."""
-    import torch
+    from tests.untrained import write_untrained_bert
 
-    from qa_core import registry
-    from qa_core.artifact import artifact
-    from qa_core.config import RunConfig
-    from qa_core.data.squad import load_table
-    from qa_core.data.tokenizers import prepare_tokenizer
-    from qa_core.values import from_dict
-
-    root = tmp_path_factory.mktemp("artifact")
-    model = {"family": "bert", "checkpoint": "micro", "vocab_size": 500}
+    folder = tmp_path_factory.mktemp("artifact") / "artifact"
     lengths = {"max_length": 96, "stride": 16, "max_question_length": 24}
-    config = from_dict(RunConfig, {"model": model, "data": lengths})
-    family = registry.make_family(config)
-    tokenizer = prepare_tokenizer(family, load_table("sample", split="dev"), root)
-    torch.manual_seed(0)
-    network = family.build(tokenizer)
-    artifact.write(root / "artifact", network, config=config, tokenizer=tokenizer, forms={})
-    return root / "artifact"
+    return write_untrained_bert(folder, "sample", data=lengths, vocab_size=500)
 
 
 def place_artifact(artifact_folder: Path, run_dir: Path, trial_id: str) -> Path:

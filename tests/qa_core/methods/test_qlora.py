@@ -31,7 +31,7 @@ from qa_core.values import from_dict
 from tests.contracts.adapter import KeptAdapterContract, full_size, perturb
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
-from tests.qa_core.methods.test_lora import TOKENIZER, _batch, _Tokens
+from tests.qa_core.methods.micro_network import micro_network, span_batch
 
 pytestmark = pytest.mark.numeric
 
@@ -64,10 +64,8 @@ def _inputs(columns: int = 128, rows: int = 6, *, seed: int = 1) -> torch.Tensor
 
 
 def _bert(name: str, **options):
-    torch.manual_seed(0)
-    family = registry.family_class("bert")(ModelConfig("bert", checkpoint="micro", dropout=0.0))
-    method = METHODS[name].from_options({"rank": 4, "dropout": 0.0, **options})
-    return family, method, family.build(_Tokens(**vars(TOKENIZER)))
+    family, model = micro_network()
+    return family, METHODS[name].from_options({"rank": 4, "dropout": 0.0, **options}), model
 
 
 # What the layers hold and compute
@@ -340,9 +338,9 @@ def test_before_the_first_step_the_network_is_the_quantised_base(name):
     family, method, model = _bert(name)
     base = copy.deepcopy(model)
     quantise_body(base, method._make_layer(), keep=family.head_modules, keep_endings=())
-    expected = family.span_logits(base.eval(), _batch())
+    expected = family.span_logits(base.eval(), span_batch())
     model = method.attach(model, family).eval()
-    assert_same_to_rounding(family.span_logits(model, _batch()), expected)
+    assert_same_to_rounding(family.span_logits(model, span_batch()), expected)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -353,15 +351,15 @@ def test_a_copy_of_the_model_computes_the_same_and_shares_nothing(name):
     twin = copy.deepcopy(model)
     for network in (model, twin):
         network.eval()
-    expected = family.span_logits(model, _batch())
-    assert torch.equal(family.span_logits(twin, _batch())[0], expected[0])
+    expected = family.span_logits(model, span_batch())
+    assert torch.equal(family.span_logits(twin, span_batch())[0], expected[0])
     states = [network.state_dict() for network in (model, twin)]  # some of their tensors are made on the way
     places = [{item.data_ptr() for item in state.values()} for state in states]
     assert len(places[0]) > 30
     assert not places[0] & places[1]
     for item in twin.parameters():
         item.data.zero_()
-    assert torch.equal(family.span_logits(model, _batch())[0], expected[0])
+    assert torch.equal(family.span_logits(model, span_batch())[0], expected[0])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -373,7 +371,7 @@ def test_gradient_checkpointing_changes_no_gradient(name):
         perturb(model)
         if enabled:
             family.enable_gradient_checkpointing(model)
-        family.loss(model, _batch()).backward()
+        family.loss(model, span_batch()).backward()
         gradients.append({key: item.grad for key, item in model.named_parameters() if item.requires_grad})
     assert len(gradients[0]) > 8
     for key, gradient in gradients[0].items():
@@ -397,7 +395,7 @@ def test_folders_and_converted_checkpoints_are_quantised_as_presets_are(family, 
     family_object = registry.family_class(family)(config)
     torch.manual_seed(0)
     plain = family_object.build(tokenizer).eval()
-    batch = _batch(rows=2, length=48)
+    batch = span_batch(rows=2, length=48)
     inside = batch["span_mask"]
     with torch.no_grad():
         expected = family_object.span_logits(plain, batch)[0][inside]
