@@ -16,7 +16,7 @@ from qa_core.scoring.decode import Prediction
 from qa_core.values import to_dict
 from sweeps import cli
 from sweeps.run_folder.records import append
-from tests.sweeps.test_cli import OBJECTIVES, record
+from tests.sweeps.finished import OBJECTIVES, record
 from tests.untrained import write_untrained_bert
 
 SECRET = "Who painted it?"  # a question of the data

@@ -30,7 +30,7 @@ from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_store import default_tracking_uri
 from sweeps.run_folder.journal import Journal
 from sweeps.run_folder.records import append, to_dict
-from tests.sweeps.test_cli import OBJECTIVES, record
+from tests.sweeps.finished import OBJECTIVES, record
 from tests.untrained import write_untrained_bert
 
 ROWS = [
