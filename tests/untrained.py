@@ -19,11 +19,13 @@ def write_untrained_bert(
 ) -> Path:
     """Write a micro BERT, drawn from a seed, whose tokenizer has read these questions; returns the folder.
 
+    It computes in float32 on any machine: in bfloat16 the same question gets another score in another batch.
+
     Args:
         data: the recipe's, such as lengths of windows.
     """
     model = {"family": "bert", "checkpoint": "micro", "vocab_size": vocab_size}
-    config = from_dict(RunConfig, {"model": model, "data": data})
+    config = from_dict(RunConfig, {"model": model, "data": data, "evaluation": {"precision": "float32"}})
     family = registry.make_family(config)
     table = load_table(str(questions), split="dev")
     tokenizer = prepare_tokenizer(family, table, folder.parent)

@@ -31,8 +31,10 @@ def begun_sweep(folder: Path, tracking_uri: str | None = None) -> Path:
     store_spec(spec.with_references({"em_percent": 25.0, "memory_mb": 3.5}), folder)
     log = Journal(folder)
     log.tracked(default_tracking_uri(folder) if tracking_uri is None else tracking_uri, "parent7")
+    # The precision of the quickstart: on a CPU that computes in bfloat16, "auto" would be another one.
+    recipe = {"model": {"family": "bert"}, "evaluation": {"precision": "float32"}}
     for trial_id in ("t0000", "t0001"):
-        log.proposed(trial_id, assignment={}, notes={}, recipe={"model": {"family": "bert"}})
+        log.proposed(trial_id, assignment={}, notes={}, recipe=recipe)
     stopped = {"status": "stopped", "reason": "stopped by scheduler", "objectives": None}
     append(folder / "records.jsonl", replace(RECORDS[0], trial_id="t0001", **stopped))
     return folder
