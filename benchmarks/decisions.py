@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import typer
 
-from benchmarks.search import _table
+from benchmarks.search_markdown import markdown_table
 from benchmarks.synthetic import (
     BUDGET,
     FORM_BITS,
@@ -68,7 +68,7 @@ def main(
             grown = (psutil.Process().memory_info().rss - before) / 1e6
             results[f"{name}, {count}"] = {"proposals": seconds, "taken_in": taken_in, "grown_mb": grown}
             rows[f"{name}, {count}"] = [f"{1e3 * np.median(seconds):.1f}", f"{taken_in:.2f}", f"{grown:.0f}"]
-    for line in _table(["searcher, trials", "ms a proposal", "s to take all in", "MB"], rows):
+    for line in markdown_table(["searcher, trials", "ms a proposal", "s to take all in", "MB"], rows):
         typer.echo(line)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"seconds": results, "provenance": provenance.collect()}, indent=1))

@@ -29,6 +29,8 @@ SEQUENCES = (  # of beginnings of ids, about equally long; a worker each
         "tests/qa_sweeps/test_notebook.py",
         "tests/qa_sweeps/test_run.py",
         "tests/sweeps/trials/test_ray_driver.py",
+        "tests/sweeps/trials/test_ray_losses.py",
+        "tests/sweeps/trials/test_ray_resources.py",
         "tests/sweeps/trials/test_signals.py",
         "tests/sweeps/trials/test_soak.py",
     ),

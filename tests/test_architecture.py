@@ -54,7 +54,7 @@ LIGHT = (
 )
 NOT_LIGHT = ["sweeps.front.confirm", "sweeps.front.findings", "sweeps.front.ties", "sweeps.nodes.survey"]
 # Of families and methods: what the others are made with.
-SHARED_PARTS = ("__init__", "base", "heads")
+SHARED_PARTS = ("__init__", "adapter", "base", "heads")
 
 
 def floor_of(module: str) -> tuple[int, str] | None:

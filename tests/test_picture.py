@@ -1,7 +1,6 @@
 """The README's picture and table: what is committed is what the command makes of the committed points."""
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from benchmarks.recorded_front import Recorded, Shown, read, record, rows_of, wr
 from qa_core.errors import ConfigError
 from sweeps.front.points import Point
 from sweeps.run_folder.records import Record
-from tests.sweeps.progress.test_mlflow_ui import BROWSER_FLAGS
+from tests.browser import chromium
 from tests.sweeps.report.made import made_records, write_answers, write_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -155,13 +154,8 @@ def with_place(trial: Record, em: float, memory_mb: float) -> Record:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 900])
 def test_all_words_lie_in_the_picture_apart_and_large_enough(width: int, tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
     source = picture.PICTURES / "front-light.svg"
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=BROWSER_FLAGS)
+    with chromium() as browser:
         page = browser.new_page(
             viewport={"width": width, "height": round(width * picture.HEIGHT / picture.WIDTH)}
         )
@@ -170,7 +164,6 @@ def test_all_words_lie_in_the_picture_apart_and_large_enough(width: int, tmp_pat
             "text",
             "all => all.map(one => one.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom])",
         )
-        browser.close()
     assert len(boxes) > 15
     assert all(left >= 0 and right <= width for left, _, right, _ in boxes)
     assert min(bottom - top for _, top, _, bottom in boxes) > 11

@@ -12,7 +12,7 @@ from tests.source_tree import Rule, Sources, files_in, parsed, planted, project_
 # folder of one noun -> the file and the name of its registry, the least number of its names, and what the files share
 REGISTRIES = {
     "qa_core/families": ("qa_core/registry.py", "FAMILIES", 5, "base heads"),
-    "qa_core/methods": ("qa_core/registry.py", "METHODS", 8, "base"),
+    "qa_core/methods": ("qa_core/registry.py", "METHODS", 8, "base adapter"),
     "sweeps/schedulers": ("sweeps/registry.py", "SCHEDULERS", 3, "base halving pausing ranks forms"),
     "sweeps/searchers": ("sweeps/registry.py", "SEARCHERS", 5, "base nsga2 encoding gaussian_process"),
 }

@@ -17,31 +17,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from qa_core.artifact.manifest import OwnFolder
 from qa_core.config import RunConfig
 from qa_core.errors import ConfigError
 from qa_core.families.base import Batch, Family, NoOptions
-from qa_core.values import Setting, from_dict
+from qa_core.values import from_dict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from qa_core.artifact.loaded import LoadedArtifact
-
-# Options that the low-rank adapters share; each has defaults of its own.
-AdapterRank = Annotated[int, Setting("Rank of each adapter: its inner width.", at_least=1)]
-AdapterAlpha = Annotated[
-    float, Setting("Scale of the adapters: their output is multiplied by alpha / rank.", above=0)
-]
-AdapterDropout = Annotated[float, Setting("Dropout on the adapters' inputs.", "share", at_least=0, below=1)]
-AdapterTargets = Annotated[
-    str,
-    Setting(
-        "A named set of the family's Linear layers that get an adapter, such as attention or all_linear."
-    ),
-]
 
 
 class Stage(IntEnum):

@@ -11,14 +11,11 @@ attention's output; and the input of the first feed-forward layer, which is the 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from qa_core.artifact.manifest import OwnFolder
 from qa_core.families.base import Family
-from qa_core.methods.base import Claim, Method, Stage
+from qa_core.methods.adapter import MergeableAdapter
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from torch import nn
 
 
@@ -65,22 +62,14 @@ class Ia3Options:
         check_ranges(self, "methods.ia3")
 
 
-class Ia3(Method):
+class Ia3(MergeableAdapter):
     """(IA)3 on the layers of a named variant; the head is trained in full."""
 
     name = "ia3"
-    is_never_smaller = True
-    stage = Stage.ADAPTER
     needs = frozenset(
         {"linear_layers", "attention"}
     )  # without keys and values there is nothing that it could mean
-    claims = frozenset({Claim.TRAINED_WEIGHTS})
-    after_training = frozenset({"merge"})
     Options = Ia3Options
-
-    def form_words(self, options: "Iterable[str]") -> str:
-        """Return whether base and adapters are one."""
-        return "merged" if self.options.merge else "apart"
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Freeze the model, put a vector beside every layer of the variant, leave the head trainable.
@@ -105,30 +94,3 @@ class Ia3(Method):
         config = IA3Config(**targets, modules_to_save=list(self._in_full))
         self._document = adapters.peft_document(config, family.checkpoint_name)
         return model
-
-    def deployed_form(self, model: "nn.Module") -> dict[str, Any] | None:
-        """Return where the vectors stand when they are kept apart; None when they are merged."""
-        return None if self.options.merge else self._form
-
-    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
-        """Merge each vector into rows (and bias) or columns of its layer, or keep the two side by side."""
-        from qa_core.models import adapters
-
-        if self.options.merge:
-            return adapters.merge(model, borrowed=borrowed)
-        return adapters.separate(model, self._form, borrowed=borrowed)
-
-    def own_folder(self, model: "nn.Module") -> OwnFolder | None:
-        """Return the vectors' folder, which PEFT loads onto the base; None when they are merged."""
-        from qa_core.models import adapters
-
-        if self.options.merge:
-            return None
-        return OwnFolder(**adapters.peft_folder(model, self._in_full, self._document))
-
-    @classmethod
-    def restore(cls, model: "nn.Module", form: "Mapping[str, Any]") -> "nn.Module":
-        """Put the vectors beside their layers again, unmerged."""
-        from qa_core.models import adapters
-
-        return adapters.with_adapters(model, form)

@@ -9,23 +9,18 @@ in the artifact, and PEFT can load the adapter onto the base. Where transformers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from qa_core.artifact.manifest import OwnFolder
-from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import (
+from qa_core.methods.adapter import (
     AdapterAlpha,
     AdapterDropout,
     AdapterRank,
     AdapterTargets,
-    Claim,
-    Method,
-    Stage,
+    MergeableAdapter,
+    target_names,
 )
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from torch import nn
 
 
@@ -56,20 +51,12 @@ class LoraOptions:
         check_ranges(self, "methods.lora")
 
 
-class Lora(Method):
+class Lora(MergeableAdapter):
     """LoRA on the family's named target modules; the head is trained in full."""
 
     name = "lora"
-    is_never_smaller = True
-    stage = Stage.ADAPTER
     needs = frozenset({"linear_layers"})
-    claims = frozenset({Claim.TRAINED_WEIGHTS})
-    after_training = frozenset({"merge"})
     Options = LoraOptions
-
-    def form_words(self, options: "Iterable[str]") -> str:
-        """Return whether base and adapters are one."""
-        return "merged" if self.options.merge else "apart"
 
     def attach(self, model: "nn.Module", family: Family) -> "nn.Module":
         """Freeze the model, add one adapter to every target module, leave the head trainable.
@@ -83,10 +70,8 @@ class Lora(Method):
         from qa_core.models import adapters
 
         setting = "methods.lora.targets"
-        target_sets = family.adapter_targets(model)
-        if self.options.targets not in target_sets:
-            raise ConfigError(f"{setting}: {unknown('target set', self.options.targets, target_sets)}")
-        layers = adapters.matching_layers(model, target_sets[self.options.targets], setting)
+        names = target_names(model, family, self.options.targets, setting)
+        layers = adapters.matching_layers(model, names, setting)
         settings: dict[str, Any] = {
             "r": self.options.rank,
             "lora_alpha": self.options.alpha,
@@ -103,33 +88,6 @@ class Lora(Method):
             config = LoraConfig(target_modules=list(layers), modules_to_save=list(self._in_full), **settings)
             self._document = adapters.peft_document(config, family.checkpoint_name)
         return model
-
-    def deployed_form(self, model: "nn.Module") -> dict[str, Any] | None:
-        """Return where the adapters stand when they are kept apart; None when they are merged."""
-        return None if self.options.merge else self._form
-
-    def export(self, model: "nn.Module", *, borrowed: bool = False) -> "nn.Module":
-        """Merge W + (alpha / rank) B A into each target and drop the adapters, or keep the two side by side."""
-        from qa_core.models import adapters
-
-        if self.options.merge:
-            return adapters.merge(model, borrowed=borrowed)
-        return adapters.separate(model, self._form, borrowed=borrowed)
-
-    def own_folder(self, model: "nn.Module") -> OwnFolder | None:
-        """Return the adapter's folder, which PEFT loads onto the base; None when it is merged."""
-        from qa_core.models import adapters
-
-        if self.options.merge:
-            return None
-        return OwnFolder(**adapters.peft_folder(model, self._in_full, self._document))
-
-    @classmethod
-    def restore(cls, model: "nn.Module", form: "Mapping[str, Any]") -> "nn.Module":
-        """Put the adapters beside their layers again, unmerged."""
-        from qa_core.models import adapters
-
-        return adapters.with_adapters(model, form)
 
     @property
     def _scale(self) -> float:

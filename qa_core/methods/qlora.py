@@ -19,17 +19,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from qa_core.artifact.manifest import OwnFolder
-from qa_core.errors import ConfigError, unknown
 from qa_core.families.base import Family
-from qa_core.methods.base import (
+from qa_core.methods.adapter import (
     AdapterAlpha,
     AdapterDropout,
     AdapterRank,
     AdapterTargets,
-    Claim,
-    Method,
-    Stage,
+    target_names,
 )
+from qa_core.methods.base import Claim, Method, Stage
 from qa_core.values import Setting, check_ranges
 
 if TYPE_CHECKING:
@@ -95,13 +93,11 @@ class Qlora(Method):
         from qa_core.models.quantised_linear import quantise_body
 
         setting = f"methods.{self.name}.targets"
-        target_sets = family.adapter_targets(model)
-        if self.options.targets not in target_sets:
-            raise ConfigError(f"{setting}: {unknown('target set', self.options.targets, target_sets)}")
+        names = target_names(model, family, self.options.targets, setting)
         shapes = quantise_body(
             model, self._make_layer(), keep=family.head_modules, keep_endings=family.weights_read_directly
         )
-        layers = adapters.matching_layers(model, target_sets[self.options.targets], setting)
+        layers = adapters.matching_layers(model, names, setting)
         settings: dict[str, Any] = {
             "r": self.options.rank,
             "lora_alpha": self.options.alpha,

@@ -248,7 +248,9 @@ def named_starts(names: Sequence[str]) -> list[Start]:
         if not folder.is_dir():
             check_hub("--checkpoint", name)
         try:
-            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name)
+            config = AutoConfig.from_pretrained(
+                str(folder) if folder.is_dir() else name, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"--checkpoint {name}: found no configuration that can be read ({type(error).__name__}); allowed: "

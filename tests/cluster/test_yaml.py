@@ -13,11 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
-from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
-from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.autoscaler_pb2 import GangResourceRequest
 
 PROJECT = Path(__file__).resolve().parents[2]
 CLUSTER = PROJECT / "cluster"
@@ -52,6 +47,8 @@ def test_every_yaml_of_the_folder_is_looked_at() -> None:
 
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_ray_takes_the_file(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
     prepared = prepare_config(copy.deepcopy(read(name)))
     validate_config(prepared)
     assert prepared["provider"]["type"] == {"cluster": "aws"}.get(name, name)
@@ -59,6 +56,8 @@ def test_ray_takes_the_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_ray_refuses_the_file_with_a_misspelt_setting(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
     prepared = prepare_config({**read(name), "idle_time_minutes": 5})
     with pytest.raises(Exception, match="idle_time_minutes"):
         validate_config(prepared)
@@ -129,6 +128,12 @@ def launches(name: str, *, failed: dict[str, float], trials: int) -> dict[str, i
         failed: how far a type has recovered from a refused request, from 0 to 1.
         trials: how many wait, one GPU each.
     """
+    from ray.autoscaler._private.util import prepare_config
+    from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+    from ray.core.generated.autoscaler_pb2 import GangResourceRequest
+
     config = prepare_config(copy.deepcopy(read(name)))
     types = {
         key: NodeTypeConfig(

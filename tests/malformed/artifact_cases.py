@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qa_core.artifact.manifest import MANIFEST, OWN_HASH, RECIPE, WEIGHTS, fingerprint, manifest_text
-from tests.malformed.cases import OUT, Case, write_good
+from tests.malformed.cases import OUT, Case, changed, write_good
 
 Damage = Callable[[Path], None]
 PREDICT = ("predict", "bad", "--input", "good.json", "--output", OUT)
@@ -59,14 +59,7 @@ def entry(name: str, *path: str, to: Any) -> Damage:
     """Set a value in a JSON file; `...` takes it away."""
 
     def damage(folder: Path) -> None:
-        values = json.loads((folder / name).read_text())
-        target = values
-        for part in path[:-1]:
-            target = target[part]
-        if to is ...:
-            del target[path[-1]]
-        else:
-            target[path[-1]] = to
+        values = changed(json.loads((folder / name).read_text()), path, to)
         if name == MANIFEST:
             write_manifest(folder, values)
         else:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.malformed.artifact_cases import PICKLE
+from tests.malformed.cases import changed
 
 Damage = Callable[[Path], None]
 FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
@@ -41,14 +42,7 @@ def state(*path: str, to: Any) -> Damage:
     """Set a value of state.json; `...` takes it away."""
 
     def damage(folder: Path) -> None:
-        document = json.loads((folder / "state.json").read_text())
-        target = document
-        for part in path[:-1]:
-            target = target[part]
-        if to is ...:
-            del target[path[-1]]
-        else:
-            target[path[-1]] = to
+        document = changed(json.loads((folder / "state.json").read_text()), path, to)
         (folder / "state.json").write_text(json.dumps(document))
 
     return damage

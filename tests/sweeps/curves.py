@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sweeps.replay.curves import Curve, CurveTable
+from sweeps.replay.curves import Curve, CurveTable, RecordedForm
 from sweeps.spec.sections import SweepSpec
 
 BUDGET = 30
@@ -63,3 +63,42 @@ def three_recipes() -> CurveTable:
         )
     ]
     return CurveTable(spec_of([{"set": "train.learning_rate", "choice": rates}]), tuple(curves))
+
+
+def with_three_forms() -> CurveTable:
+    """Return trainings A, B and C of 30 examples, each in three forms; B's int8 failed."""
+    rates = [0.001, 0.002, 0.003]
+    spec = spec_of([{"set": "train.learning_rate", "choice": rates}])
+    finals = {"A": ((60.0, 40.0), (58.0, 20.0), (30.0, 10.0)), "B": ((50.0, 16.0), None, (45.0, 4.0))}
+    finals["C"] = ((20.0, 8.0), (19.0, 4.0), (10.0, 2.0))
+    curves = []
+    for rate, (name, ends) in zip(rates, finals.items(), strict=True):
+        whole = ends[0]
+        assert whole is not None
+        forms = tuple(
+            RecordedForm(
+                label,
+                kind,
+                {"memory_mb": whole[1] / 2**place},
+                None if end is None else {"em_percent": end[0], "memory_mb": end[1]},
+                2.0,
+            )
+            for place, (label, kind, end) in enumerate(
+                zip(
+                    ("float32", "int8", "nf4"), ("scored at rungs: float32", "int8", "nf4"), ends, strict=True
+                )
+            )
+        )
+        final = {"em_percent": whole[0], "memory_mb": whole[1]}
+        rungs = {"em_percent": (whole[0] / 2, whole[0]), "memory_mb": (whole[1],) * 2}
+        curves.append(
+            curve(
+                {"train.learning_rate": rate},
+                trial_id=name,
+                final=final,
+                rung_values=rungs,
+                forms=forms,
+                seconds=38.0,
+            )
+        )
+    return CurveTable(spec, tuple(curves))

@@ -14,6 +14,7 @@ from qa_core.values import from_dict
 from tests.contracts.adapter import KeptAdapterContract, adapter_file_bytes, full_size, perturb
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
+from tests.qa_core.methods.micro_network import micro_network, span_batch
 
 pytestmark = pytest.mark.numeric
 
@@ -111,43 +112,31 @@ def test_a_gated_feed_forward_of_t5_is_scaled_behind_the_gate_and_before_both_it
     assert kinds == {("wi_0", (1, 16)): 4, ("wi_1", (1, 16)): 4, ("wo", (1, 24)): 4}
 
 
-def _micro(name: str):
-    from tests.qa_core.methods.test_lora import TOKENIZER, _Tokens
-
-    torch.manual_seed(0)
-    family = registry.family_class(name)(ModelConfig(name, checkpoint="micro", dropout=0.0))
-    return family, family.build(_Tokens(**vars(TOKENIZER)))
-
-
 @pytest.mark.parametrize("variant", ["canonical", "study", "library"])
 def test_all_vectors_are_1_and_the_output_unchanged_before_the_first_step(variant):
-    from tests.qa_core.methods.test_lora import _batch
-
-    family, model = _micro("bert")
-    before = family.span_logits(model.eval(), _batch())
+    family, model = micro_network("bert")
+    before = family.span_logits(model.eval(), span_batch())
     model = Ia3.from_options({"variant": variant}).attach(model, family).eval()
     vectors = [item for name, item in model.named_parameters() if ".ia3_l" in name]
     assert len(vectors) > 5
     assert all((item == 1).all() for item in vectors)
-    assert_same_to_rounding(family.span_logits(model, _batch()), before)
+    assert_same_to_rounding(family.span_logits(model, span_batch()), before)
 
 
 @pytest.mark.parametrize("variant", ["canonical", "study", "library"])
 def test_merged_equals_unmerged_biases_included(variant):
-    from tests.qa_core.methods.test_lora import _batch
-
-    family, model = _micro("bert")
+    family, model = micro_network("bert")
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():  # biases start at 0: scaling them wrongly would go unseen
         for name, item in model.named_parameters():
             if name.endswith("bias"):
                 item.normal_(0, 0.5, generator=generator)
-    before = family.span_logits(model.eval(), _batch())
+    before = family.span_logits(model.eval(), span_batch())
     method = Ia3.from_options({"variant": variant})
     model = method.attach(model, family).eval()
     perturb(model)
-    unmerged = family.span_logits(model, _batch())
-    merged = family.span_logits(method.export(model).eval(), _batch())
+    unmerged = family.span_logits(model, span_batch())
+    merged = family.span_logits(method.export(model).eval(), span_batch())
     assert not hasattr(model, "peft_config")
     for left, right, plain in zip(unmerged, merged, before, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)  # float32, another order of products

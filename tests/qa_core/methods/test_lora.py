@@ -1,13 +1,11 @@
 """LoRA: exact counts, nothing changed at the start, only adapters and head trained, merged equals unmerged."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import ModelConfig, RunConfig
+from qa_core.config import RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.lora import Lora
 from qa_core.values import from_dict
@@ -21,35 +19,9 @@ from tests.contracts.adapter import (
 )
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
+from tests.qa_core.methods.micro_network import micro_network, span_batch
 
 pytestmark = pytest.mark.numeric
-
-TOKENIZER = SimpleNamespace(pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3)
-
-
-class _Tokens(SimpleNamespace):
-    def __len__(self) -> int:
-        return 300
-
-
-def _bert(checkpoint: str = "micro"):
-    torch.manual_seed(0)
-    family = registry.family_class("bert")(ModelConfig("bert", checkpoint=checkpoint, dropout=0.0))
-    return family, family.build(_Tokens(**vars(TOKENIZER)))
-
-
-def _batch(rows: int = 3, length: int = 20) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    types = (torch.arange(length) > 6).long().expand(rows, length)
-    return {
-        "input_ids": torch.randint(4, 300, (rows, length), generator=generator),
-        "attention_mask": torch.ones(rows, length, dtype=torch.long),
-        "token_type_ids": types,
-        "span_mask": types.bool(),
-        "null_positions": torch.zeros(rows, dtype=torch.long),
-        "start_positions": torch.tensor([8, 9, 10]),
-        "end_positions": torch.tensor([9, 11, 10]),
-    }
 
 
 @pytest.mark.facts
@@ -110,19 +82,19 @@ def test_the_kept_adapter_of_a_full_size_model_has_the_published_file_size(famil
 
 
 def test_the_output_is_unchanged_before_the_first_step():
-    family, model = _bert()
-    before = family.span_logits(model.eval(), _batch())
-    after = family.span_logits(Lora.from_options({"rank": 4}).attach(model, family).eval(), _batch())
+    family, model = micro_network()
+    before = family.span_logits(model.eval(), span_batch())
+    after = family.span_logits(Lora.from_options({"rank": 4}).attach(model, family).eval(), span_batch())
     assert_same_to_rounding(after, before)
 
 
 def test_training_moves_adapters_and_head_and_leaves_the_rest_bit_equal():
-    family, model = _bert()
+    family, model = micro_network()
     frozen = {name: item.clone() for name, item in model.state_dict().items()}
     model = Lora.from_options({"rank": 2, "also_train": ["LayerNorm"]}).attach(model, family).train()
     optimizer = torch.optim.AdamW([item for item in model.parameters() if item.requires_grad], lr=1e-2)
     for _ in range(3):
-        family.loss(model, _batch()).backward()
+        family.loss(model, span_batch()).backward()
         optimizer.step()
         optimizer.zero_grad()
     merged = Lora.from_options({"rank": 2}).export(model).state_dict()
@@ -140,7 +112,7 @@ def test_training_moves_adapters_and_head_and_leaves_the_rest_bit_equal():
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])
 def test_merged_equals_unmerged_in_evaluation(rank_stabilised):
-    family, model = _bert()
+    family, model = micro_network()
     method = Lora.from_options({"rank": 4, "rank_stabilised": rank_stabilised, "targets": "all_linear"})
     model = method.attach(model, family)
     generator = torch.Generator().manual_seed(2)
@@ -148,8 +120,8 @@ def test_merged_equals_unmerged_in_evaluation(rank_stabilised):
         for name, item in model.named_parameters():
             if ".lora_" in name:
                 item.normal_(0, 0.1, generator=generator)
-    unmerged = family.span_logits(model.eval(), _batch())
-    merged = family.span_logits(method.export(model).eval(), _batch())
+    unmerged = family.span_logits(model.eval(), span_batch())
+    merged = family.span_logits(method.export(model).eval(), span_batch())
     for left, right in zip(unmerged, merged, strict=True):
         torch.testing.assert_close(
             left, right, rtol=1e-4, atol=1e-5
@@ -158,15 +130,15 @@ def test_merged_equals_unmerged_in_evaluation(rank_stabilised):
 
 
 def _plain_logits() -> torch.Tensor:
-    family, model = _bert()
-    return family.span_logits(model.eval(), _batch())[0]
+    family, model = micro_network()
+    return family.span_logits(model.eval(), span_batch())[0]
 
 
 def test_rank_stabilised_scaling_divides_by_the_square_root_of_the_rank():
     from peft.tuners.lora import LoraLayer
 
     for stabilised, expected in ((False, 16 / 4), (True, 16 / 2)):
-        family, model = _bert()
+        family, model = micro_network()
         model = Lora.from_options({"rank": 4, "alpha": 16, "rank_stabilised": stabilised}).attach(
             model, family
         )
@@ -195,7 +167,7 @@ def test_bad_options_are_named(options, words):
 
 
 def test_an_unknown_target_set_is_named_with_those_that_exist():
-    family, model = _bert()
+    family, model = micro_network()
     with pytest.raises(ConfigError, match="'attention'"):
         Lora.from_options({"targets": "atention"}).attach(model, family)
 
@@ -249,9 +221,9 @@ def test_modules_trained_in_full_go_with_the_kept_adapter_and_share_no_copy_with
 
 @pytest.mark.parametrize("part", ["bias", "attention"])
 def test_what_peft_could_not_store_beside_the_adapter_is_refused_when_it_is_kept_apart(part):
-    family, model = _bert()
+    family, model = micro_network()
     Lora.from_options({"also_train": [part]}).attach(model, family)
-    family, model = _bert()
+    family, model = micro_network()
     method = Lora.from_options({"also_train": [part], "merge": False})
     with pytest.raises(ConfigError, match=r"methods\.lora\.also_train: '.*' would be trained in full"):
         method.attach(model, family)

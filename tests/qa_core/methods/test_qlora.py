@@ -1,258 +1,46 @@
-"""LoRA on a quantised base: what is quantised and how, bitsandbytes' traps, the same network before and after export.
-
-A trap is shown on bitsandbytes' own layer where this machine has it, beside the layer that avoids it.
-"""
+"""LoRA on a quantised base: what is quantised and how, and the same network before and after export."""
 
 import copy
 import json
-import logging
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import bitsandbytes
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit, has_avx512bf16
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoTokenizer
 
 from qa_core import registry
 from qa_core.artifact import artifact
 from qa_core.config import ModelConfig, RunConfig
 from qa_core.errors import ConfigError, IllegalCombination
 from qa_core.methods.qlora import LoraInt8, LoraInt8Options, Qlora, QloraOptions
-from qa_core.models.quantised_linear import Int8Linear, Nf4Linear, quantise_body
 from qa_core.models.stored.base import StoredLinear
 from qa_core.values import from_dict
 from tests.contracts.adapter import KeptAdapterContract, full_size, perturb
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
-from tests.qa_core.methods.test_lora import TOKENIZER, _batch, _Tokens
+from tests.qa_core.methods.micro_network import micro_network, span_batch
 
 pytestmark = pytest.mark.numeric
 
 METHODS = {"qlora": Qlora, "lora_int8": LoraInt8}
-repacks = pytest.mark.skipif(
-    not has_avx512bf16(), reason="bitsandbytes repacks NF4 on CPUs with AVX512-BF16 only"
-)
-
-
-def _linear(rows: int = 48, columns: int = 128, *, bias: bool = True) -> nn.Linear:
-    torch.manual_seed(0)
-    return nn.Linear(columns, rows, bias=bias)
-
-
-def _bitsandbytes_nf4(linear: nn.Linear, *, double_quantisation: bool = True) -> Any:
-    """Return bitsandbytes' own layer with the same weight and bias."""
-    layer = bitsandbytes.nn.Linear4bit(
-        linear.in_features,
-        linear.out_features,
-        bias=linear.bias is not None,
-        quant_type="nf4",
-        compress_statistics=double_quantisation,
-    )
-    layer.load_state_dict(linear.state_dict())
-    return layer.to("cpu")
-
-
-def _inputs(columns: int = 128, rows: int = 6, *, seed: int = 1) -> torch.Tensor:
-    return torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
 def _bert(name: str, **options):
-    torch.manual_seed(0)
-    family = registry.family_class("bert")(ModelConfig("bert", checkpoint="micro", dropout=0.0))
-    method = METHODS[name].from_options({"rank": 4, "dropout": 0.0, **options})
-    return family, method, family.build(_Tokens(**vars(TOKENIZER)))
-
-
-# What the layers hold and compute
-
-
-@pytest.mark.parametrize("double_quantisation", [True, False])
-def test_nf4_codes_and_scales_are_bitsandbytes_own(double_quantisation):
-    linear = _linear()
-    ours = Nf4Linear(linear, double_quantisation=double_quantisation).state_dict()
-    theirs = _bitsandbytes_nf4(linear, double_quantisation=double_quantisation).state_dict()
-    assert len(ours) == (7 if double_quantisation else 5)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert torch.equal(ours[name], tensor), name
-
-
-def test_int8_codes_and_row_scales_are_bitsandbytes_own():
-    linear = _linear()
-    theirs = bitsandbytes.nn.Linear8bitLt(128, 48, has_fp16_weights=False)
-    theirs.load_state_dict(linear.state_dict())
-    theirs = theirs.to("cpu").state_dict()
-    ours = Int8Linear(linear, threshold=6.0).state_dict()
-    assert set(ours) == {"weight", "bias", "SCB", "weight_format"} == set(theirs)
-    for name, tensor in theirs.items():
-        assert torch.equal(ours[name], tensor), name
-    assert ours["weight"].dtype == torch.int8
-    assert ours["SCB"].shape == (48,)
-
-
-@pytest.mark.facts
-def test_a_weight_takes_4_127_bits_with_double_quantisation_and_4_5_without():
-    linear = _linear(1024, 1024)
-    for double, expected in ((True, 4.126953), (False, 4.5)):
-        matrix = Nf4Linear(linear, double_quantisation=double).stored()
-        bits = 8 * sum(item.nbytes for name, item in matrix.named_buffers() if name != "offset") / 1024**2
-        assert bits == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-def test_the_product_is_that_with_the_decoded_weight(autocast):
-    linear, inputs = _linear(), _inputs()
-    nf4 = Nf4Linear(linear, double_quantisation=True)
-    int8 = Int8Linear(linear, threshold=6.0)
-    decoded = {nf4: dequantize_4bit(nf4.weight.data, nf4.weight.quant_state)}
-    decoded[int8] = int8.state.CB.float() * (int8.state.SCB[:, None] / 127)
-    for layer, weight in decoded.items():
-        assert (weight - linear.weight).abs().max() < 0.02
-        assert not torch.equal(weight, linear.weight)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            expected = nn.functional.linear(inputs, weight, linear.bias)
-            for training in (True, False):
-                found = layer.train(training)(inputs)
-                assert found.dtype == expected.dtype
-                tolerance = 2e-2 if autocast else 1e-5  # bfloat16: the bias is added after rounding
-                torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
-
-
-def test_gradients_reach_the_inputs_and_not_the_weight():
-    for layer in (Nf4Linear(_linear(), double_quantisation=True), Int8Linear(_linear(), threshold=6.0)):
-        inputs = _inputs().requires_grad_()
-        layer.train()(inputs).sum().backward()
-        expected = layer.stored().dense().sum(dim=0).expand_as(inputs)
-        torch.testing.assert_close(inputs.grad, expected, atol=1e-5, rtol=1e-5)
-        assert not layer.weight.requires_grad
-
-
-# bitsandbytes' traps
-
-
-@repacks
-def test_an_evaluation_with_outputs_no_multiple_of_32_fails_in_theirs_and_not_in_ours():
-    linear = _linear(rows=20)
-    with torch.no_grad():
-        with pytest.raises(AssertionError, match="N must be divisible"):
-            _bitsandbytes_nf4(linear).eval()(_inputs())
-        assert Nf4Linear(linear, double_quantisation=True).eval()(_inputs()).shape == (2, 6, 20)
-
-
-def _train_evaluate_train(layer: nn.Module) -> list[torch.Tensor]:
-    gradients = []
-    for _ in range(2):
-        inputs = _inputs().requires_grad_()
-        layer.train()(inputs).square().sum().backward()
-        gradients.append(inputs.grad)
-        with torch.no_grad():
-            layer.eval()(_inputs())
-    return gradients
-
-
-@repacks
-def test_training_after_an_evaluation_fails_in_theirs():
-    with pytest.raises(RuntimeError):
-        _train_evaluate_train(_bitsandbytes_nf4(_linear(rows=64)))
-
-
-def test_training_after_an_evaluation_gives_the_same_gradients_in_ours():
-    for layer in (
-        Nf4Linear(_linear(rows=64), double_quantisation=True),
-        Int8Linear(_linear(rows=64), threshold=6.0),
-    ):
-        first, second = _train_evaluate_train(layer)
-        assert torch.equal(first, second)
-        assert first.abs().max() > 0
-
-
-def _drift_by_saving(layer: Any) -> float:
-    """Return how far the decoded weight moves when the state is saved after an evaluation, relative to its size."""
-
-    def decoded() -> torch.Tensor:
-        return dequantize_4bit(layer.weight.data, layer.weight.quant_state)
-
-    before = decoded()
-    with torch.no_grad():
-        layer.eval()(_inputs())
-    layer.state_dict()
-    return float((decoded() - before).norm() / before.norm())
-
-
-@repacks
-def test_saving_after_an_evaluation_damages_the_weight_of_theirs():
-    assert _drift_by_saving(_bitsandbytes_nf4(_linear(rows=64), double_quantisation=False)) > 0.01
-
-
-@pytest.mark.parametrize("double_quantisation", [True, False])
-def test_saving_after_an_evaluation_changes_nothing_in_ours(double_quantisation):
-    layer = Nf4Linear(_linear(rows=64), double_quantisation=double_quantisation)
-    codes = layer.weight.clone()
-    assert _drift_by_saving(layer) == 0
-    assert torch.equal(layer.weight, codes)
-
-
-def test_a_frozen_bias_keeps_its_bits_under_autocast_and_theirs_is_cast_for_good():
-    linear = _linear(rows=64)
-    theirs = _bitsandbytes_nf4(linear)
-    theirs.compute_dtype, theirs.compute_type_is_set = torch.bfloat16, True
-    theirs.train()(_inputs())
-    assert theirs.bias.dtype == torch.bfloat16
-    for layer in (Nf4Linear(linear, double_quantisation=True), Int8Linear(linear, threshold=6.0)):
-        expected = layer.bias.detach().clone()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            layer.train()(_inputs())
-            layer(_inputs().bfloat16())
-        assert layer.bias.dtype == torch.float32
-        assert torch.equal(layer.bias, expected)
-
-
-def test_the_dtype_of_the_first_input_does_not_stay():
-    layer = Nf4Linear(_linear(), double_quantisation=True).train()
-    expected = layer(_inputs())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert layer(_inputs()).dtype == torch.bfloat16
-    assert torch.equal(layer(_inputs()), expected)
-
-
-def test_int8_logs_nothing_in_training_and_evaluation_where_theirs_logs_each_product(caplog):
-    logger = logging.getLogger("bitsandbytes.autograd._functions")
-    logger.setLevel(logging.WARNING)
-    theirs = bitsandbytes.nn.Linear8bitLt(128, 48, has_fp16_weights=False).to("cpu").eval()
-    with torch.no_grad():
-        theirs(_inputs())
-    assert "inputs will be cast" in caplog.text
-    caplog.clear()
-    layer = Int8Linear(_linear(), threshold=6.0)
-    logger.setLevel(logging.WARNING)  # as if nothing had quietened it: on a CPU it has nothing to say
-    for training in (True, False):
-        layer.train(training)(_inputs())
-    assert caplog.text == ""
-    Int8Linear(_linear(), threshold=6.0)
-    assert logger.level == logging.ERROR  # and on a GPU it is quiet
-
-
-def test_int8_evaluates_what_it_trains_on_a_cpu_where_theirs_rounds_inputs_in_evaluation_only():
-    linear = _linear()
-    theirs = bitsandbytes.nn.Linear8bitLt(128, 48, has_fp16_weights=False)
-    theirs.load_state_dict(linear.state_dict())
-    theirs = theirs.to("cpu")
-    ours = Int8Linear(linear, threshold=0.0)
-    with torch.no_grad():
-        theirs.eval()(_inputs())  # quantises
-        assert (theirs.train()(_inputs()) - theirs.eval()(_inputs())).abs().max() > 1e-3
-        assert_same_to_rounding(ours.train()(_inputs()), ours.eval()(_inputs()))
+    family, model = micro_network()
+    return family, METHODS[name].from_options({"rank": 4, "dropout": 0.0, **options}), model
 
 
 def test_merging_would_quantise_anew_and_export_does_not():
     """PEFT's merge leaves a 4-bit layer with other codes; the artifact's are those of training."""
+    import bitsandbytes
+
+    from qa_core.models.quantised_linear import Nf4Linear
+
     family, method, model = _bert("qlora")
     model = method.attach(model, family)
     perturb(model)
@@ -272,6 +60,8 @@ def test_merging_would_quantise_anew_and_export_does_not():
 
 def _marked(family: Any, model: nn.Module) -> dict[str, tuple[int, int]]:
     """Return the layers that would be quantised, without quantising: full-size models stand on the meta device."""
+    from qa_core.models.quantised_linear import quantise_body
+
     return quantise_body(
         model,
         lambda linear: nn.Identity(),
@@ -337,12 +127,14 @@ def test_the_studys_adapters_on_t5_base_count_884736():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_before_the_first_step_the_network_is_the_quantised_base(name):
+    from qa_core.models.quantised_linear import quantise_body
+
     family, method, model = _bert(name)
     base = copy.deepcopy(model)
     quantise_body(base, method._make_layer(), keep=family.head_modules, keep_endings=())
-    expected = family.span_logits(base.eval(), _batch())
+    expected = family.span_logits(base.eval(), span_batch())
     model = method.attach(model, family).eval()
-    assert_same_to_rounding(family.span_logits(model, _batch()), expected)
+    assert_same_to_rounding(family.span_logits(model, span_batch()), expected)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -353,15 +145,15 @@ def test_a_copy_of_the_model_computes_the_same_and_shares_nothing(name):
     twin = copy.deepcopy(model)
     for network in (model, twin):
         network.eval()
-    expected = family.span_logits(model, _batch())
-    assert torch.equal(family.span_logits(twin, _batch())[0], expected[0])
+    expected = family.span_logits(model, span_batch())
+    assert torch.equal(family.span_logits(twin, span_batch())[0], expected[0])
     states = [network.state_dict() for network in (model, twin)]  # some of their tensors are made on the way
     places = [{item.data_ptr() for item in state.values()} for state in states]
     assert len(places[0]) > 30
     assert not places[0] & places[1]
     for item in twin.parameters():
         item.data.zero_()
-    assert torch.equal(family.span_logits(model, _batch())[0], expected[0])
+    assert torch.equal(family.span_logits(model, span_batch())[0], expected[0])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -373,7 +165,7 @@ def test_gradient_checkpointing_changes_no_gradient(name):
         perturb(model)
         if enabled:
             family.enable_gradient_checkpointing(model)
-        family.loss(model, _batch()).backward()
+        family.loss(model, span_batch()).backward()
         gradients.append({key: item.grad for key, item in model.named_parameters() if item.requires_grad})
     assert len(gradients[0]) > 8
     for key, gradient in gradients[0].items():
@@ -391,13 +183,17 @@ def test_gradient_checkpointing_changes_no_gradient(name):
 )
 def test_folders_and_converted_checkpoints_are_quantised_as_presets_are(family, folder, options, shared):
     """The error of the whole output, relative to its size: NF4 on its normally distributed weights, int8 far less."""
+    from transformers import AutoTokenizer
+
+    from qa_core.models.quantised_linear import Int8Linear, Nf4Linear
+
     path = str(shared / "models" / folder)
     tokenizer = AutoTokenizer.from_pretrained(path)
     config = ModelConfig(family, checkpoint=path, dropout=0.0, options=options)
     family_object = registry.family_class(family)(config)
     torch.manual_seed(0)
     plain = family_object.build(tokenizer).eval()
-    batch = _batch(rows=2, length=48)
+    batch = span_batch(rows=2, length=48)
     inside = batch["span_mask"]
     with torch.no_grad():
         expected = family_object.span_logits(plain, batch)[0][inside]
@@ -517,6 +313,8 @@ class QuantisedFolderContract(KeptAdapterContract):
     pairs = [("distilbert", "span"), ("bert", "span"), ("t5", "generate"), ("mamba", "span")]
 
     def as_base(self, base: nn.Module, method: Any, family: Any) -> nn.Module:
+        from qa_core.models.quantised_linear import quantise_body
+
         keep = {"keep": family.head_modules, "keep_endings": family.weights_read_directly}
         quantise_body(base, method._make_layer(), **keep)
         return base

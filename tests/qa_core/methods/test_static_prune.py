@@ -38,26 +38,12 @@ from qa_core.training.train import TrainTask, make_optimizer
 from qa_core.values import from_dict
 from tests.contracts.method import MethodContract
 from tests.contracts.rounding import assert_same_to_rounding
+from tests.qa_core.methods.micro_network import TOKENIZER, micro_network, span_batch
 
 pytestmark = pytest.mark.numeric
 
 STUDY = {"dense_share": 0.0, "hold_share": StaticPruneOptions().hold_share}
 STUDY_STEPS = 27_670
-
-
-class _Tokens(SimpleNamespace):
-    def __len__(self) -> int:
-        return 300
-
-
-TOKENIZER = _Tokens(pad_token_id=0, unk_token_id=1, cls_token_id=2, sep_token_id=3)
-
-
-def _bert(**options):
-    torch.manual_seed(0)
-    model = ModelConfig("bert", checkpoint="micro", dropout=0.0, options=options)
-    family = registry.family_class("bert")(model)
-    return family, family.build(TOKENIZER)
 
 
 def _bert_base():
@@ -68,22 +54,8 @@ def _bert_base():
         return family, family.restore(BertConfig().to_dict())
 
 
-def _batch(rows: int = 3, length: int = 20) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    types = (torch.arange(length) > 6).long().expand(rows, length)
-    return {
-        "input_ids": torch.randint(4, 300, (rows, length), generator=generator),
-        "attention_mask": torch.ones(rows, length, dtype=torch.long),
-        "token_type_ids": types,
-        "span_mask": types.bool(),
-        "null_positions": torch.zeros(rows, dtype=torch.long),
-        "start_positions": torch.tensor([8, 9, 10]),
-        "end_positions": torch.tensor([9, 11, 10]),
-    }
-
-
 def _attached(family_options: dict | None = None, **options) -> tuple:
-    family, model = _bert(**(family_options or {}))
+    family, model = micro_network(**(family_options or {}))
     method = StaticPrune.from_options(options)
     return family, method, method.attach(model, family)
 
@@ -263,24 +235,24 @@ def test_the_same_share_and_scores_give_the_same_masks_and_before_pruning_all_is
 
 
 def test_the_output_is_unchanged_before_the_first_step():
-    family, plain = _bert()
-    before = family.span_logits(plain.eval(), _batch())
+    family, plain = micro_network()
+    before = family.span_logits(plain.eval(), span_batch())
     _, method, model = _attached()
     method.progress(model, 0.0)
-    after = family.span_logits(model.eval(), _batch())
+    after = family.span_logits(model.eval(), span_batch())
     assert_same_to_rounding(after, before)
 
 
 def test_the_penalty_joins_the_loss_by_the_schedule_and_only_where_weights_are_frozen():
     family, method, model = _attached(penalty=8.0)
-    logits = family.logits(model, _batch())
-    task_loss = family.loss(model, _batch(), logits)
+    logits = family.logits(model, span_batch())
+    task_loss = family.loss(model, span_batch(), logits)
     method.progress(model, 0.5)
-    added = (method.loss(task_loss, model, _batch(), logits) - task_loss).item()
+    added = (method.loss(task_loss, model, span_batch(), logits) - task_loss).item()
     assert added == pytest.approx(8 * 0.875 * 0.5)
     family, method, model = _attached(criterion="movement", penalty=8.0)
     method.progress(model, 0.5)
-    assert method.loss(task_loss, model, _batch(), logits) is task_loss
+    assert method.loss(task_loss, model, span_batch(), logits) is task_loss
 
 
 @pytest.mark.parametrize("criterion", list(CRITERIA))
@@ -341,7 +313,7 @@ def test_what_is_exported_and_loaded_has_the_counted_density_and_the_masked_mode
     for name, layer in masked_layers(model).items():
         assert torch.equal(layer.mask, before[name]), "to ask for the form changes no mask"
     method.progress(model, 1.0)
-    expected = family.span_logits(model.eval(), _batch())
+    expected = family.span_logits(model.eval(), span_batch())
     kept = {name: int(layer.mask.sum()) for name, layer in masked_layers(model).items()}
     exported = method.export(model)
     assert not masked_layers(exported)
@@ -352,7 +324,7 @@ def test_what_is_exported_and_loaded_has_the_counted_density_and_the_masked_mode
         network = StaticPrune.settle(restored, {**form, "resident": resident}).eval()
         for name, count in kept.items():
             assert int((network.get_submodule(name).weight != 0).sum()) == count
-        for left, right in zip(family.span_logits(network, _batch()), expected, strict=True):
+        for left, right in zip(family.span_logits(network, span_batch()), expected, strict=True):
             torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
     assert all(type(network.get_submodule(name)) is torch.nn.Linear for name in kept)
 
@@ -385,7 +357,7 @@ def test_memory_is_predicted_exactly_and_a_packed_resident_model_takes_less(valu
         peaks[resident] = cost.inference_peak_bytes(network, protocol)
         weights[resident] = cost.weights_bytes(network)
         assert memory.measured_bytes == memory.predicted_bytes == peaks[resident]
-    _, plain = _bert()
+    _, plain = micro_network()
     body = sum(item.numel() for item in _targets(plain)) * 4
     whole = cost.weights_bytes(plain)
     assert weights["dense"] == whole - body + body * value_bits // 32
@@ -525,7 +497,7 @@ def test_bad_options_are_named(options, words):
 
 
 def test_a_model_without_the_familys_targets_is_refused():
-    family, model = _bert()
+    family, model = micro_network()
     method = StaticPrune.from_options({})
     method.attach(model, family)
     with pytest.raises(ConfigError, match="no Linear layer of the model is named query"):

@@ -12,7 +12,7 @@ import pytest
 from sweeps import cli
 from sweeps.budget import earlier_answers
 from sweeps.budget.earlier_answers import EarlierAnswers
-from tests.sweeps.test_cli import SMALL
+from tests.sweeps.from_scratch import SMALL
 
 QUESTION = {"model": {"family": "lstm", "checkpoint": "micro"}, "data": {"train": "sample"}}
 

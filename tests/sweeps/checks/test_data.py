@@ -13,7 +13,7 @@ from sweeps import cli
 from sweeps.checks.data import DataReport, look_at_data, reader_configs
 from sweeps.space.compile import compile_space
 from sweeps.spec.sections import SweepSpec
-from tests.sweeps.test_cli import FROM_SCRATCH
+from tests.sweeps.from_scratch import FROM_SCRATCH
 
 PARAGRAPHS = [
     "The mill of Malmö was built in 1912 by Ina Brandt, who lived in Oderland near the river.",

@@ -18,7 +18,7 @@ from sweeps.front.choosing import at_least
 from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec
 from sweeps.spec.sections import SweepSpec
-from tests.sweeps.test_cli import FROM_SCRATCH
+from tests.sweeps.from_scratch import FROM_SCRATCH
 
 
 def check(spec: SweepSpec, cache: Path, *, is_cluster: bool = False) -> None:

@@ -10,7 +10,7 @@ from sweeps.budget.memory import MemoryForecast
 from sweeps.checks import sweep as checks
 from sweeps.spec.load import load_spec
 from sweeps.spec.sections import SweepSpec
-from tests.sweeps.test_cli import FROM_SCRATCH
+from tests.sweeps.from_scratch import FROM_SCRATCH
 
 SPACE = [{"set": "model.options.hidden_size", "choice": [4, 8]}]
 

@@ -7,7 +7,7 @@ import pytest
 from sweeps import cli
 from sweeps.checks import lengths
 from tests.qa_core.data.one_table import delimited
-from tests.sweeps.test_cli import FROM_SCRATCH
+from tests.sweeps.from_scratch import FROM_SCRATCH
 
 SMALL = (
     f"--config={FROM_SCRATCH}",

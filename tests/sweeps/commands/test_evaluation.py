@@ -5,18 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig
 from qa_core.data.squad import load_table
-from qa_core.data.tokenizers import prepare_tokenizer
 from qa_core.scoring import probes
 from qa_core.scoring.decode import Prediction
-from qa_core.values import from_dict
 from sweeps import cli
 from sweeps.commands import evaluate, predict
+from tests.untrained import write_untrained_bert
 
 GOLD, OTHER = "gold", "other"
 
@@ -25,14 +21,9 @@ GOLD, OTHER = "gold", "other"
 def folders(tmp_path_factory: pytest.TempPathFactory, small_squad: Path) -> dict[str, str]:
     """Two untrained micro BERTs of different seeds as artifacts, the first with a no-answer threshold."""
     root = tmp_path_factory.mktemp("artifacts")
-    model = {"family": "bert", "checkpoint": "micro", "vocab_size": 300}
     lengths = {"max_length": 96, "stride": 16, "max_question_length": 24}
-    config = from_dict(RunConfig, {"model": model, "data": lengths})
-    family = registry.make_family(config)
-    tokenizer = prepare_tokenizer(family, load_table(str(small_squad), split="dev"), root)
     for seed, name in enumerate((GOLD, OTHER)):
-        torch.manual_seed(seed)
-        artifact.write(root / name, family.build(tokenizer), config=config, tokenizer=tokenizer, forms={})
+        write_untrained_bert(root / name, small_squad, data=lengths, seed=seed)
     artifact.set_null_threshold(root / GOLD, 2.0)
     return {name: str(root / name) for name in (GOLD, OTHER)}
 

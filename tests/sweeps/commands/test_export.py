@@ -7,20 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig
 from qa_core.data.squad import load_table
-from qa_core.data.tokenizers import prepare_tokenizer
 from qa_core.scoring.answer_file import write_answers
 from qa_core.scoring.decode import Prediction
-from qa_core.values import from_dict, to_dict
+from qa_core.values import to_dict
 from sweeps import cli
 from sweeps.run_folder.records import append
-from tests.sweeps.test_cli import OBJECTIVES, record
+from tests.sweeps.finished import OBJECTIVES, record
+from tests.untrained import write_untrained_bert
 
 SECRET = "Who painted it?"  # a question of the data
 
@@ -28,24 +25,9 @@ SECRET = "Who painted it?"  # a question of the data
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory, small_squad: Path) -> Path:
     """An untrained micro BERT as an artifact, its recipe on the small set."""
-    root = tmp_path_factory.mktemp("artifact")
-    values = {
-        "model": {"family": "bert", "checkpoint": "micro", "vocab_size": 300},
-        "data": {
-            "train": str(small_squad),
-            "evaluation": str(small_squad),
-            "max_length": 64,
-            "stride": 16,
-            "max_question_length": 24,
-        },
-    }
-    config = from_dict(RunConfig, values)
-    family = registry.make_family(config)
-    table = load_table(str(small_squad), split="dev")
-    tokenizer = prepare_tokenizer(family, table, root)
-    torch.manual_seed(0)
-    artifact.write(root / "a", family.build(tokenizer), config=config, tokenizer=tokenizer, forms={})
-    return root / "a"
+    lengths = {"max_length": 64, "stride": 16, "max_question_length": 24}
+    data = {"train": str(small_squad), "evaluation": str(small_squad), **lengths}
+    return write_untrained_bert(tmp_path_factory.mktemp("artifact") / "a", small_squad, data=data)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweeps import cli
-from tests.sweeps.test_cli import FROM_SCRATCH, SMALL
+from tests.sweeps.from_scratch import FROM_SCRATCH, SMALL
 
 
 def test_the_plan_lists_legal_and_dropped_combinations_and_rungs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,3 +189,14 @@ def test_a_searched_quantisation_is_hinted_to_be_a_stored_form(capsys: pytest.Ca
     assert hint not in " ".join(plan_of(capsys, *FORMS))
     lines = plan_of(capsys, "--set", "space.methods.choice=[full, quantize]")
     assert hint in " ".join(" ".join(lines).split())
+
+
+def test_a_scheduler_that_looks_at_one_of_two_objectives_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--set", "scheduler.name=asha", "--set", "scheduler.options={grace_examples: 2400, eta: 3}"]
+    assert cli.main(["validate", *SMALL, *options]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "scheduler asha stops trials by em_percent alone; memory_mb: measured and on the front" in shown
+    assert cli.main(["validate", *SMALL]) == 0
+    assert "asha stops trials by" not in capsys.readouterr().out

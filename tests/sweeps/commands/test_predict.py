@@ -9,36 +9,28 @@ from typing import Any
 import pytest
 import torch
 
-from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import EvaluationConfig, RunConfig
+from qa_core.config import EvaluationConfig
 from qa_core.data.squad import load_questions, load_table
-from qa_core.data.tokenizers import prepare_tokenizer
 from qa_core.scoring import evaluate
 from qa_core.scoring.decode import Candidate, Ranked
-from qa_core.values import from_dict
 from sweeps import cli
 from sweeps.commands import predict
 from sweeps.commands.answer_formats import FORMATS, formatted, row
+from tests.untrained import write_untrained_bert
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, small_squad: Path) -> str:
     """An untrained micro BERT with a threshold that lets some answers stand and others not."""
-    root = tmp_path_factory.mktemp("artifacts")
-    model = {"family": "bert", "checkpoint": "micro", "vocab_size": 300}
     lengths = {"max_length": 64, "stride": 16, "max_question_length": 24}
-    # Under `auto` a CPU with bfloat16 rounds more than the batches differ by.
-    evaluation = {"precision": "float32"}
-    config = from_dict(RunConfig, {"model": model, "data": lengths, "evaluation": evaluation})
-    family = registry.make_family(config)
+    written = write_untrained_bert(
+        tmp_path_factory.mktemp("artifacts") / "a", small_squad, data=lengths, seed=1
+    )
     table = load_table(str(small_squad), split="dev")
-    tokenizer = prepare_tokenizer(family, table, root)
-    torch.manual_seed(1)
-    artifact.write(root / "a", family.build(tokenizer), config=config, tokenizer=tokenizer, forms={})
-    found = predict.answer(artifact.load(root / "a"), table, device="cpu")
-    artifact.set_null_threshold(root / "a", sorted(item.null_odds for item in found)[20])
-    return str(root / "a")
+    found = predict.answer(artifact.load(written), table, device="cpu")
+    artifact.set_null_threshold(written, sorted(item.null_odds for item in found)[20])
+    return str(written)
 
 
 @pytest.fixture(scope="module")

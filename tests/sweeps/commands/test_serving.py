@@ -19,14 +19,8 @@ from typing import Any
 
 import pandas
 import pytest
-import torch
 
-from qa_core import registry
 from qa_core.artifact import artifact
-from qa_core.config import RunConfig
-from qa_core.data.squad import load_table
-from qa_core.data.tokenizers import prepare_tokenizer
-from qa_core.values import from_dict
 from qa_core.values import to_dict as to_values
 from sweeps import cli
 from sweeps.commands import register, serve
@@ -36,7 +30,8 @@ from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_store import default_tracking_uri
 from sweeps.run_folder.journal import Journal
 from sweeps.run_folder.records import append, to_dict
-from tests.sweeps.test_cli import OBJECTIVES, record
+from tests.sweeps.finished import OBJECTIVES, record
+from tests.untrained import write_untrained_bert
 
 ROWS = [
     {"question": "Who built the tower?", "context": "The tower was built by the guild of masons in 1812."},
@@ -48,21 +43,8 @@ ANSWER_SECONDS = 60
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory, small_squad: Path) -> Path:
     """An untrained micro BERT without a threshold, whose every answer is a span."""
-    root = tmp_path_factory.mktemp("artifact")
-    values = {
-        "model": {"family": "bert", "checkpoint": "micro", "vocab_size": 300},
-        "data": {"train": str(small_squad), "max_length": 64, "stride": 16, "max_question_length": 24},
-        "evaluation": {
-            "precision": "float32"
-        },  # under `auto` a CPU with bfloat16 rounds more than batches differ by
-    }
-    config = from_dict(RunConfig, values)
-    family = registry.make_family(config)
-    table = load_table(str(small_squad), split="dev")
-    tokenizer = prepare_tokenizer(family, table, root)
-    torch.manual_seed(0)
-    artifact.write(root / "a", family.build(tokenizer), config=config, tokenizer=tokenizer, forms={})
-    return root / "a"
+    data = {"train": str(small_squad), "max_length": 64, "stride": 16, "max_question_length": 24}
+    return write_untrained_bert(tmp_path_factory.mktemp("artifact") / "a", small_squad, data=data)
 
 
 def predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

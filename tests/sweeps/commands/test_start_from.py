@@ -21,8 +21,9 @@ from sweeps.space.compile import compile_space
 from sweeps.spec.load import load_spec, store_spec, stored_spec
 from sweeps.spec.sections import SweepSpec
 from sweeps.trials.driver import Driver
+from tests.sweeps.finished import record
 from tests.sweeps.forms import stored, with_forms
-from tests.sweeps.test_cli import FROM_SCRATCH, record
+from tests.sweeps.from_scratch import FROM_SCRATCH
 
 SHARED = {"model.checkpoint.1": "micro", "methods": "full", "train.learning_rate.1": 2e-3}
 LSTM = {

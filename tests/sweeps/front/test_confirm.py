@@ -19,8 +19,8 @@ from sweeps.run_folder.records import Record
 from sweeps.spec.load import load_spec, stored_spec
 from sweeps.spec.sections import SweepSpec
 from tests.sweeps.forms import stored, with_forms
+from tests.sweeps.from_scratch import FROM_SCRATCH
 from tests.sweeps.run_folder.test_records import record
-from tests.sweeps.test_cli import FROM_SCRATCH
 
 QUESTIONS = 200
 

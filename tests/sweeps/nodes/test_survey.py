@@ -25,7 +25,7 @@ from sweeps.spec.sections import SweepSpec
 from sweeps.trials.ray_driver import create_run_folder, run_sweep, survey
 from sweeps.trials.ray_service import start_ray
 from tests.sweeps import strange_nodes
-from tests.sweeps.trials.test_ray_driver import _Told
+from tests.sweeps.told import Told
 
 ray = pytest.importorskip("ray")
 NODES = {"CPU": 1.0}
@@ -175,14 +175,14 @@ def test_a_sweep_whose_data_one_node_does_not_see_is_refused_and_leaves_its_fold
     """The path is relative: each node looks from where its Ray was started."""
     monkeypatch.setenv("QA_SWEEPS_CACHE", str(cache_dir))
     relative = os.path.relpath(small_squad)
-    folder, console = tmp_path / "run", _Told()
+    folder, console = tmp_path / "run", Told()
     with pytest.raises(ConfigError) as caught:
         run_sweep(
             sweep_of(tmp_path, relative),
             folder=folder,
             target=RayTarget(cluster.address, allow_mixed=True),  # which does not make up for it
             console=console,
-            tracker=_Told(),
+            tracker=Told(),
         )
     message = str(caught.value)
     assert f"node {cluster.second.node_id[:12]} (" in message
@@ -210,7 +210,7 @@ def test_a_mixed_cluster_runs_where_it_is_allowed_and_every_record_says_so(
         folder=tmp_path / "run",
         target=RayTarget(cluster.address, allow_mixed=True),
         console=SweepConsole(output),
-        tracker=_Told(),
+        tracker=Told(),
     )
     assert outcome.counts == {"ok": 2}
     assert "pre-flight: 2 nodes, 1 of them can hold a trial, in " in output.getvalue()

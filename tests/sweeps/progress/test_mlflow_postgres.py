@@ -25,34 +25,36 @@ from sweeps.run_folder import journal
 from sweeps.run_folder.journal import Journal
 from sweeps.run_folder.model_id import ModelId
 from sweeps.spec.objectives import Objective
+from tests.sweeps.progress.mirrored import OBJECTIVES, SPEC, STORED, children, record
 from tests.sweeps.progress.postgres import PARTS, PASSWORD, Server, running
 
 # The contract: each of these runs here on a database of its own.
-from tests.sweeps.progress.test_mlflow_mirror import (  # noqa: F401
-    OBJECTIVES,
-    SPEC,
-    STORED,
-    children,
-    record,
-    test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_numbers,
+from tests.sweeps.progress.test_mlflow_forms import (  # noqa: F401
     test_a_form_that_failed_and_was_made_again_is_mirrored_again,
     test_a_form_that_was_skipped_has_no_run_and_is_named_on_its_trials,
-    test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children,
-    test_a_resumed_sweep_reads_a_database_s_tables_and_knows_what_a_search_finds,
-    test_a_resumed_sweep_reads_of_a_server_the_runs_of_trials_and_of_the_front_alone_and_knows_all_others,
     test_a_trial_whose_forms_were_not_all_mirrored_is_mirrored_again,
     test_each_form_is_a_run_below_its_trial_and_has_the_final_numbers_alone,
     test_forms_that_were_made_later_join_a_mirrored_trial_whose_own_run_stands_for_its_twin,
+    test_the_benchmark_writes_a_run_for_each_trial_and_form_and_tags_its_front,
+    test_the_front_is_tagged_by_form_and_a_resumed_sweep_doubles_no_run,
+)
+from tests.sweeps.progress.test_mlflow_mirror import (  # noqa: F401
+    test_a_finished_trial_becomes_a_nested_run_with_parameters_curve_and_final_numbers,
     test_live_reports_and_a_repeated_record_double_nothing,
     test_more_parameters_and_metrics_than_one_batch_takes_are_all_kept,
     test_texts_and_numbers_that_a_database_may_refuse_arrive,
-    test_the_benchmark_writes_a_run_for_each_trial_and_form_and_tags_its_front,
-    test_the_experiment_opens_on_training_and_has_a_view_of_each_sweeps_models_alone,
     test_the_front_is_on_the_parent_and_its_tag_on_exactly_its_trials,
-    test_the_front_is_tagged_by_form_and_a_resumed_sweep_doubles_no_run,
+    test_the_run_of_a_paused_trial_is_closed_and_opened_again_with_it,
+)
+from tests.sweeps.progress.test_mlflow_pages import (  # noqa: F401
+    test_the_experiment_opens_on_training_and_has_a_view_of_each_sweeps_models_alone,
     test_the_parent_names_each_set_of_data_once,
     test_the_parent_tells_what_was_asked_and_its_front_while_the_sweep_runs,
-    test_the_run_of_a_paused_trial_is_closed_and_opened_again_with_it,
+)
+from tests.sweeps.progress.test_mlflow_resume import (  # noqa: F401
+    test_a_resumed_sweep_goes_on_with_its_parent_and_finds_its_children,
+    test_a_resumed_sweep_reads_a_database_s_tables_and_knows_what_a_search_finds,
+    test_a_resumed_sweep_reads_of_a_server_the_runs_of_trials_and_of_the_front_alone_and_knows_all_others,
 )
 
 pytestmark = pytest.mark.long

@@ -1,5 +1,6 @@
-"""Addresses of stores, and the experiment that sweeps share; the embedded store itself: `test_mlflow_mirror.py`."""
+"""Addresses of stores, and the experiment that sweeps share; artifacts of a folder that was moved."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qa_core.errors import ConfigError
+from qa_core.errors import ConfigError, StorageError
 from sweeps.progress import mlflow_store
 from sweeps.progress.mlflow_mirror import Tracker
 from sweeps.progress.mlflow_store import (
@@ -16,9 +17,12 @@ from sweeps.progress.mlflow_store import (
     database_url,
     empty_store,
     open_store,
+    reroot,
     sqlite_file,
+    tracking_uri_in,
     with_driver,
 )
+from tests.sweeps.progress.mirrored import start
 
 PLAIN = "postgresql://me:walrus@host/db"
 
@@ -177,3 +181,52 @@ def test_a_damaged_empty_store_is_made_again_and_a_cache_that_takes_none_is_done
     store = open_store(mlflow_store.tracking_uri_in(root), root)
     assert [item.name for item in store.client.search_experiments()] == ["Default"]
     assert tables(root / "mlflow.db") == whole
+
+
+def test_a_folder_that_was_moved_or_copied_has_its_own_artifacts(run_folder: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+    from mlflow.tracking._tracking_service import utils as tracking_service
+
+    tracker = start(run_folder)
+    plot = run_folder / "front.csv"
+    plot.write_text("first")
+    tracker.log_front([plot], 0.5, [], spent_examples=1)
+    tracker.finish("finished")
+    copied, moved = tmp_path / "copy of runs", tmp_path / "deep" / "moved"
+    shutil.copytree(run_folder.parent, copied)
+    moved.parent.mkdir()
+    run_folder.parent.rename(moved)
+    assert tracker.parent_run_id is not None
+    for place in (copied, moved):
+        assert reroot(place) == 4  # of two experiments with a run each: one came with the store
+        assert reroot(place) == 0
+        client = MlflowClient(tracking_uri=tracking_uri_in(place))
+        (own,) = place.rglob("mlartifacts/**/front.csv")
+        own.write_text(f"in {place.name}")
+        found = Path(client.download_artifacts(tracker.parent_run_id, "front/front.csv"))
+        assert found.read_text() == f"in {place.name}"
+    # A sweep that goes on there, in another process, writes there.
+    tracking_service._artifact_repos_cache.clear()
+    again = start(moved / "quick-1", parent_run_id=tracker.parent_run_id)
+    (moved / "quick-1" / "front.csv").write_text("second")
+    again.log_front([moved / "quick-1" / "front.csv"], 0.5, [], spent_examples=2)
+    assert (again.failures, run_folder.parent.exists()) == (0, False)
+    assert [path.read_text() for path in moved.rglob("mlartifacts/**/front.csv")] == ["second"]
+
+
+def test_artifacts_in_another_place_than_beside_the_store_stay_where_they_are(
+    run_folder: Path, tmp_path: Path, client: Any
+) -> None:
+    client.create_experiment("elsewhere", artifact_location="s3://bucket/mlartifacts")
+    client.create_experiment("other", artifact_location=(tmp_path / "own").as_uri())
+    assert reroot(run_folder.parent) > 0  # those of the folder that the store was copied from
+    kept = {client.get_experiment_by_name(name).artifact_location for name in ("elsewhere", "other")}
+    assert kept == {"s3://bucket/mlartifacts", (tmp_path / "own").as_uri()}
+
+
+def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"mlflow\.db: found no such file"):
+        reroot(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(b"garbage " * 1000)
+    with pytest.raises(StorageError, match="cannot be used as a store of MLflow: file is not a database"):
+        reroot(tmp_path)

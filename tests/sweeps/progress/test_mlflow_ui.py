@@ -1,7 +1,6 @@
 """A tracked sweep as a user sees it: MLflow's own pages in a headless browser."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,19 +22,10 @@ from sweeps.report.snapshot import Snapshot
 from sweeps.report.story import story
 from sweeps.run_folder.records import Record
 from sweeps.spec.objectives import Objective
+from tests.browser import chromium
 
 pytestmark = pytest.mark.slow
 
-BROWSER_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 START_SECONDS = 90
 PAGE_MS = 60_000
 TRIALS = {"t0000": (61.5, 12.5), "t0001": (41.0, 6.25), "t0002": (30.0, 9.0)}  # the last is beaten
@@ -149,16 +139,10 @@ def wait_for(address: str, process: subprocess.Popen[Any], log: Path) -> None:
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
     """A page of headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=BROWSER_FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(PAGE_MS)
         yield page
-        browser.close()
 
 
 def screenshot(page: Any, tmp_path: Path, name: str) -> None:

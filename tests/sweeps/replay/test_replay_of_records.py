@@ -35,8 +35,8 @@ from sweeps.trials.ray_driver import run_sweep
 from sweeps.trials.task import TrialTask
 from tests.sweeps.curves import curve, spec_of
 from tests.sweeps.schedulers.test_halving import goes_on_slowly
+from tests.sweeps.told import Told
 from tests.sweeps.toys import toy_space, toy_spec
-from tests.sweeps.trials.test_ray_driver import _Told
 from tests.sweeps.whole import tiny_recipes
 
 BUDGET = 900
@@ -154,7 +154,7 @@ def play(
             space=space,
             searcher=searcher,
             folder=folder,
-            observers=(_Told(),),
+            observers=(Told(),),
             past=journal.read(folder),
         )
         driver.settle()
@@ -410,7 +410,7 @@ def test_the_records_of_live_sweeps_replay_to_their_own_verdicts(
         }
         folder = tmp_path / scheduler["name"]
         spec = specs[scheduler["name"]] = SweepSpec.model_validate(values)
-        run_sweep(spec, folder=folder, target=RayTarget(), console=_Told(), tracker=_Told())
+        run_sweep(spec, folder=folder, target=RayTarget(), console=Told(), tracker=Told())
         assert len(verdicts(folder)) == trials
         assert replayed(table_of(folder, spec), scheduler) == verdicts(folder)
     statuses = [status for _, status, _ in verdicts(tmp_path / "pareto_asha")]

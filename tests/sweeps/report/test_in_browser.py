@@ -1,6 +1,5 @@
 """The pages in headless Chromium: everything is clicked, by pointer and by keys, in light and dark, wide and narrow."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +11,7 @@ import pytest
 from sweeps.commands.compare import compare
 from sweeps.commands.report import report
 from sweeps.front.front import compute_front
-from tests.sweeps.progress.test_mlflow_ui import BROWSER_FLAGS
+from tests.browser import chromium
 from tests.sweeps.report.made import made_records, write_run
 from tests.sweeps.report.test_story import OBJECTIVES
 
@@ -26,14 +25,8 @@ FRONT = "#front .chart svg"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=BROWSER_FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from sweeps.schedulers.pausing import Situation, Verdict
 from sweeps.spec.objectives import Objective
 from sweeps.trials import ray_driver
 from tests.contracts.scheduler import BUDGET, EM, MEMORY, FakeTrial, SchedulerContract, decide
-from tests.sweeps.trials.test_ray_driver import _spec, _Told
+from tests.sweeps.small_sweep import small_spec
+from tests.sweeps.told import Told
 
 F1 = Objective(name="f1_percent", goal="max", reference=0)
 
@@ -259,7 +260,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
         tune.report({**curve[-1], "final": True, "result": result})
 
     monkeypatch.setattr(ray_driver, "run_trial", toy_trial)
-    spec = _spec(
+    spec = small_spec(
         folder.parent,
         small_squad,
         scheduler={"name": scheduler, "options": {"grace_examples": 50, "eta": 2}},
@@ -269,7 +270,7 @@ def _run_toys(folder: Path, small_squad: Path, scheduler: str, monkeypatch: pyte
             {"set": "train.learning_rate", "choice": list(models)},
         ],
     )
-    outcome = ray_driver.run_sweep(spec, folder=folder, target=RayTarget(), console=_Told(), tracker=_Told())
+    outcome = ray_driver.run_sweep(spec, folder=folder, target=RayTarget(), console=Told(), tracker=Told())
     found = records.load(folder / RECORDS_FILE).records
     front = {point.trial_id for point in outcome.front.front}
     return {

@@ -10,7 +10,7 @@ from sweeps.report.columns import decoded
 from sweeps.report.snapshot import Snapshot
 from sweeps.report.story import story
 from sweeps.trials.reporting import snapshot_of
-from tests.sweeps.trials.test_driver import _driver, _final, _report
+from tests.sweeps.trials.toy_driver import final_report, rung_report, toy_driver
 
 pytestmark = pytest.mark.usefixtures("toy_registry")
 
@@ -21,13 +21,13 @@ def states(snapshot: Snapshot) -> dict[str, str]:
 
 
 def test_every_trial_is_there_once_in_its_state(tmp_path: Path) -> None:
-    driver = _driver(tmp_path / "run")
+    driver = toy_driver(tmp_path / "run")
     for _ in range(4):
         driver.started(driver.propose().trial_id)
-    driver.reported("t0000", _report(100), is_stopped=False)
-    driver.reported("t0001", _report(104), is_stopped=False, is_paused=True)
+    driver.reported("t0000", rung_report(100), is_stopped=False)
+    driver.reported("t0001", rung_report(104), is_stopped=False, is_paused=True)
     driver.ended("t0001", {}, None)
-    driver.ended("t0002", _final(tmp_path / "run/trials/t0002", 40.0), None)
+    driver.ended("t0002", final_report(tmp_path / "run/trials/t0002", 40.0), None)
     driver.lost("t0003", "its node is gone", is_own=False)
     snapshot = snapshot_of(driver, tmp_path / "run", is_over=False)
     expected = {"t0000": "running", "t0001": "paused", "t0002": "ok", "t0003": "unfinished"}
@@ -47,7 +47,7 @@ def test_every_trial_is_there_once_in_its_state(tmp_path: Path) -> None:
 
 
 def test_what_runs_when_the_sweep_ends_is_unfinished(tmp_path: Path) -> None:
-    driver = _driver(tmp_path / "run")
+    driver = toy_driver(tmp_path / "run")
     driver.started(driver.propose().trial_id)
     assert snapshot_of(driver, tmp_path, is_over=True).state == "ended"
     driver.end("the time is over")
