@@ -63,6 +63,8 @@ def _carried_out(request: dict[str, Any]) -> dict[str, Any]:
     )
     console = SweepConsole(is_quiet=request["quiet"])
     done = carry_out(spec, target, console=console, resume=not is_new)
+    if done.outcome.ended_by is not None:
+        print(f"the sweep ended early: {done.outcome.ended_by}; qa_sweeps.resume({str(folder)!r}) goes on")
     return {"ended_by": done.outcome.ended_by}
 
 
