@@ -6,6 +6,7 @@ import ray
 from qa_core.errors import ConfigError
 from sweeps.budget.gpu_shares import HEADROOM, PROCESS_BYTES
 from sweeps.budget.memory import MemoryForecast
+from sweeps.budget.memory import MemoryForecast
 from sweeps.nodes import preflight
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import Gpu, NodeReport
@@ -96,14 +97,14 @@ def test_as_many_trials_run_at_a_time_as_there_are_smallest_shares(small_squad, 
 def test_without_a_word_on_the_memory_of_gpus_no_share_is_found(small_squad, tmp_path):
     spec = small_spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto"})
     with pytest.raises(ConfigError, match=r"resources\.gpu_memory_gb: found none"):
-        _gpu_shares(spec, tmp_path)
+        _gpu_shares(spec, MemoryForecast.of(spec), tmp_path)
     gpus = [(Gpu("big", 80 * 10**9),), (Gpu("big", 80 * 10**9), Gpu("small", 16 * 10**9)), None]
     nodes = [NodeReport(str(index), True, gpus=item) for index, item in enumerate(gpus)]
     nodes.append(NodeReport("head", False, gpus=(Gpu("display", 10**9),)))
     preflight.store(preflight.Preflight(False, True, nodes=tuple(nodes)), tmp_path)
-    assert _gpu_shares(spec, tmp_path).device_bytes == 16 * 10**9
+    assert _gpu_shares(spec, MemoryForecast.of(spec), tmp_path).device_bytes == 16 * 10**9
     named = small_spec(tmp_path, small_squad, resources={"gpus_per_trial": "auto", "gpu_memory_gb": 24})
-    assert _gpu_shares(named, tmp_path).device_bytes == 24 * 10**9
+    assert _gpu_shares(named, MemoryForecast.of(named), tmp_path).device_bytes == 24 * 10**9
 
 
 @pytest.mark.long
