@@ -6,7 +6,6 @@ import ray
 from qa_core.errors import ConfigError
 from sweeps.budget.gpu_shares import HEADROOM, PROCESS_BYTES
 from sweeps.budget.memory import MemoryForecast
-from sweeps.budget.memory import MemoryForecast
 from sweeps.nodes import preflight
 from sweeps.nodes.ray_environment import RayTarget
 from sweeps.nodes.report import Gpu, NodeReport
