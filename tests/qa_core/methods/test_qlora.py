@@ -169,7 +169,8 @@ def test_gradient_checkpointing_changes_no_gradient(name):
         gradients.append({key: item.grad for key, item in model.named_parameters() if item.requires_grad})
     assert len(gradients[0]) > 8
     for key, gradient in gradients[0].items():
-        assert gradient.abs().max() > 0, key
+        # The head's bias moves all positions alike, which a softmax does not see: its gradient is rounding alone.
+        assert key.endswith("qa_outputs.bias") or gradient.abs().max() > 0, key
         torch.testing.assert_close(gradients[1][key], gradient, rtol=1e-5, atol=1e-8)
 
 
