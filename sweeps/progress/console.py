@@ -21,7 +21,15 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qa_core.errors import counted
-from sweeps.progress.status import FrontRow, SweepClock, Training, front_lines, front_rows, read_training
+from sweeps.progress.status import (
+    FrontRow,
+    SweepClock,
+    Training,
+    front_lines,
+    front_rows,
+    megabytes,
+    read_training,
+)
 from sweeps.run_folder.layout import RunFolder
 from sweeps.run_folder.masking import masked_text, printable
 from sweeps.run_folder.model_id import ModelId
@@ -124,7 +132,7 @@ class SweepConsole:
         text = (
             f"{progress['examples_seen']}/{progress['budget_examples']} examples, "
             f"{'' if loss is None else f'loss {loss:.3f}, '}"
-            f"selection EM {progress['selection_em_percent']:.1f}, {progress['memory_mb']:.1f} MB"
+            f"selection EM {progress['selection_em_percent']:.1f}, {megabytes(progress['memory_mb'])} MB"
         )
         self._line("rung", text, trial_id)
 
@@ -437,8 +445,10 @@ def _training_text(training: Training | None) -> str:
 
 def _result_text(record: Mapping[str, Any]) -> str:
     values = {**(record.get("quality") or {}), **(record.get("objectives") or {})}
-    named = (("em_percent", "EM", ""), ("f1_percent", "F1", ""), ("memory_mb", "at", " MB"))
-    parts = [f"{word} {values[name]:.1f}{unit}" for name, word, unit in named if values.get(name) is not None]
+    named = (("em_percent", "EM"), ("f1_percent", "F1"))
+    parts = [f"{word} {values[name]:.1f}" for name, word in named if values.get(name) is not None]
+    if values.get("memory_mb") is not None:
+        parts.append(f"at {megabytes(values['memory_mb'])} MB")
     if forms := record.get("forms"):
         parts = [f"{', '.join(parts)} as trained; {_forms_text(forms)}"]
     if record.get("seconds") is not None:
@@ -451,7 +461,7 @@ def _forms_text(forms: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter(str(form["status"]) for form in forms)
     sizes = [(form["objectives"] or {}).get("memory_mb") for form in forms if form["status"] == "ok"]
     known = [size for size in sizes if size is not None]
-    least = f" from {min(known):.1f} MB" if known else ""
+    least = f" from {megabytes(min(known))} MB" if known else ""
     others = "".join(f", {counts[status]} {status}" for status in ("skipped", "failed") if counts[status])
     return f"{counted(counts['ok'], 'form')}{least}{others}"
 
@@ -463,7 +473,7 @@ def _front_text(points: Sequence[Mapping[str, Any]]) -> str:
             " ".join(filter(None, (point.get("trial_id"), point.get("form")))) for point in shown
         )
     shown.sort(key=lambda point: point["memory_mb"])
-    texts = [f"{point['em_percent']:.1f} at {point['memory_mb']:.1f} MB" for point in shown]
+    texts = [f"{point['em_percent']:.1f} at {megabytes(point['memory_mb'])} MB" for point in shown]
     if len(texts) > FRONT_POINTS_SHOWN:  # the ends of the front say most
         half = FRONT_POINTS_SHOWN // 2
         texts = [*texts[:half], f"... {len(texts) - 2 * half} more ...", *texts[-half:]]

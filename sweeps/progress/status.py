@@ -132,6 +132,11 @@ class SweepClock:
         return left if limit is None else min(left, limit)
 
 
+def megabytes(value: float) -> str:
+    """Return a memory in few characters: one decimal, and three digits below 1, where small models differ."""
+    return f"{value:#.3g}" if 0 < value < 1 else f"{value:.1f}"
+
+
 @dataclass(frozen=True)
 class FrontRow:
     """A model of the front in one line."""
@@ -143,7 +148,7 @@ class FrontRow:
 
     def line(self, width: int) -> str:
         """Return score, memory, name and recipe; names are `width` characters wide."""
-        return f"{self.em_percent:>11.1f}{self.memory_mb:>8.1f}  {self.name:<{width}}  {self.recipe}"
+        return f"{self.em_percent:>11.1f}{megabytes(self.memory_mb):>8}  {self.name:<{width}}  {self.recipe}"
 
 
 def front_lines(rows: Sequence[FrontRow], most: int) -> list[str]:

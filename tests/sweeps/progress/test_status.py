@@ -103,3 +103,12 @@ def test_of_a_recipe_rate_rank_and_bits_come_first_and_of_a_path_its_end() -> No
     )
     assert words == "bert lora+quantize lr=0.00213 rank=16 bits=8 ..." + 15 * "a" + "/small length=256"
     assert recipe_words({}, family="lstm", methods="", checkpoint="tiny") == "lstm tiny"
+
+
+def test_small_models_are_told_apart_by_their_memory() -> None:
+    rows = [
+        FrontRow(84.1, 0.4973, "t6", "bert"),
+        FrontRow(84.6, 0.5312, "t6", "bert"),
+        FrontRow(93.7, 3.83, "t20", "bert"),
+    ]
+    assert [line.split()[1] for line in front_lines(rows, 8)[1:]] == ["0.497", "0.531", "3.8"]
